@@ -1,5 +1,5 @@
-"""Any image classifier: forget a class per image.
+"""Unlearning of classes of image classifiers.
 
-Model files, architectures and data work without a Runner; ``delete_images.register`` makes the task, its model and its
-datasets known to mmengine (in a config: ``custom_imports = dict(imports=['delete_images.register'])``).
+``delete_images.register`` makes the task, its model and its datasets known to mmengine (in a config:
+``custom_imports = dict(imports=['delete_images.register'])``). Model folders, architectures and data need no Runner.
 """

@@ -139,8 +139,8 @@ def forget(args: SimpleNamespace) -> int:
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
     public = cfg.unlearn.get("public")
     with shared.claim_work_dir(vars(args), [original, args.retrained], classes=cfg.unlearn.classes, data=data):
-        read = data if public is None else f"{data} and {public} (public)"
-        tell_before(console, args, cfg.unlearn.classes, original, read, cfg.unlearn)
+        sources = data if public is None else f"{data} and {public} (public)"
+        tell_before(console, args, cfg.unlearn.classes, original, sources, cfg.unlearn)
         results = forget.run(cfg, args, console)
     tell_next(console, args, original, results)
     return 0 if results is None else results["exit_status"]
@@ -181,12 +181,11 @@ def train(args: SimpleNamespace) -> None:
         raise RequestError("--like starts from random weights and --finetune from the model's; give one of them")
     folder = args.finetune or args.like
     spec = load_spec(folder) if folder else described_spec(args)
-    described = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
-    with shared.claim_work_dir(vars(args), [folder], **described):
+    request = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
+    with shared.claim_work_dir(vars(args), [folder], **request):
         console = make_console()
         tell_training(console, args, spec.architecture)
-        options = {**vars(args), "console": console}
-        train(spec, args.data, args.test, args.without, args.work_dir, options)
+        train(spec, args.data, args.test, args.without, args.work_dir, {**vars(args), "console": console})
 
 
 @command(
@@ -201,7 +200,6 @@ def train(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def evaluate(args: SimpleNamespace) -> None:
-
     from delete_tasks.fileio.atomic import save_json
     from delete_tasks.request.classes import resolve_classes
 
@@ -214,9 +212,8 @@ def evaluate(args: SimpleNamespace) -> None:
         refuse_existing(args.out, [args.model], args.overwrite)
     network, spec = load_model(args.model, args.allow_import)
     ids = resolve_classes(args.classes, spec.classes) if args.classes else []
-    device = choose_device(args.device)
     tested = open_data(args.test, "test", spec.classes)
-    figures = show(network.to(device), spec, tested, ids, make_console())
+    figures = show(network.to(choose_device(args.device)), spec, tested, ids, make_console())
     if args.out:
         save_json({"model": str(Path(args.model)), **figures}, args.out)
 
@@ -227,12 +224,9 @@ def evaluate(args: SimpleNamespace) -> None:
     argument("pattern", required=False, metavar="[PART]", help="Part of the name, e.g. resnet."),
 )
 def architectures(args: SimpleNamespace) -> None:
-    from .models.architectures.listing import entries, footer
+    from .models.architectures.listing import list_architectures
 
-    for entry in entries(args.pattern):
-        print("\n".join(entry.lines()))
-    if args.pattern is None:
-        print("\n".join(["", *footer()]))
+    print("\n".join(list_architectures(args.pattern)))
 
 
 COMMAND = Group(

@@ -1,4 +1,4 @@
-"""The command ``images forget``: unlearn, measure before and after, write the erased model, figures and picture."""
+"""Command ``images forget``: unlearn, measure before and after, write the erased model, figures and picture."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -38,59 +38,50 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
-    """Make the config of a run from the command line: a file's, or one made from a model folder, with its changes. Options
-    that are None leave the config's value, or the default.
+    """Make a run's config from the command line: a file's, or one for a model folder, with the options that are not None.
 
     Raises:
-        RequestError: Neither a config nor a model, data and classes.
+        RequestError: Neither a config nor a model, data and classes; or ``--deep`` with another method.
     """
-    classes = list(options["classes"] or ())
     cfg = runs.begin_config(config, options, ("model", "forget", "classes"), "Image")
     data = cfg.train_dataloader.dataset
-    for key, given in (("data", options["forget"]), ("retain", options["retain"])):
-        if given is not None:
-            data[key] = given
+    for key, option in (("data", "forget"), ("retain", "retain"), ("augment", "augment")):
+        if options[option] is not None:
+            data[key] = options[option]
     if options["workers"] is not None:
         cfg.train_dataloader.num_workers = options["workers"]
 
     old = dict(cfg.get("unlearn") or {})
-    given = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] not in (None, [], ())}}
-    asked = _asked_method(options)
-    method = asked or given.pop("type", "DELETE")
-    given.pop("type", None)
-    if asked and asked != old.get("type", "DELETE"):
-        given.pop("optimizer", None)  # another method's rate
-    if options["augment"] is not None:
-        data.augment = options["augment"]
+    unlearn = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] not in (None, [], ())}}
+    method = options["method"]
+    if options.get("deep"):
+        if method not in (None, DEEP_METHOD):
+            raise RequestError(f"--deep is --method {DEEP_METHOD}; leave --deep or --method {method} out")
+        method = DEEP_METHOD
+    method = method or old.get("type", "DELETE")
+    if method != unlearn.pop("type", "DELETE"):
+        unlearn.pop("optimizer", None)  # the rate of another method
     data.setdefault("augment", runs.method_class(method).views)
-    beside = data.get("retain") is not None or given.get("public") is not None
-    given = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from), beside), **given}
-    if "lr" in given.get("optimizer", {}) and options["lr"] is None:
-        given.pop("lr")
-    cfg.unlearn = runs.unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
-    runs.check_retain(method, data.get("retain"), given.get("public") is not None)
+    public = unlearn.get("public") is not None
+    beside = public or data.get("retain") is not None
+    unlearn = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from), beside), **unlearn}
+    if "lr" in unlearn.get("optimizer", {}) and options["lr"] is None:
+        unlearn.pop("lr", None)
+    classes = list(options["classes"] or ()) or old.get("classes") or ()
+    cfg.unlearn = runs.unlearn_options(classes, method, {**unlearn, "classes": None})
+    runs.check_retain(method, data.get("retain"), public)
     set_run(cfg, options)
     return cfg
 
 
-def _asked_method(options: Mapping[str, Any]) -> str | None:
-    """Return the method that ``--method`` names, or ``--deep`` stands for."""
-    method, deep = options["method"], options.get("deep")
-    if deep and method not in (None, DEEP_METHOD):
-        raise RequestError(
-            f"--deep is --method {DEEP_METHOD}, and --method {method} is given, too; leave one of them out"
-        )
-    return DEEP_METHOD if deep else method
-
-
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
-    """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir. The command
-    line says what is measured, see :func:`delete_images.rows.open_run`.
+    """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
 
-    What can be refused is refused before the first step. What fails while measuring leaves the model, and results.json says why.
+    ``args`` are the options for measuring, see :func:`delete_images.rows.open_run`. Requests are refused before the first step.
+    If measuring fails, the model is still written, and results.json has the reason.
 
     Returns:
-        What results.json holds, and the command's ``exit_status``; None on all processes but the first.
+        Content of results.json, and the command's ``exit_status``; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
     opened, built = check(cfg, spec, args)
@@ -116,7 +107,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
         details={
             "per_class": {
-                name: dict(zip(names, per_class_accuracy(found.counts), strict=True)) for name, found in tested.items()
+                name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()
             }
         },
     )
@@ -127,48 +118,48 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
 
     on = "test images" if args.test else "the forget set" if args.train_data is None else "training images"
     title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}{'; NLL and ECE of the others' if tested else ''}"
-    picture = (PICTURE, draw, "What each class is taken for, before and after, in percent.")
+    picture = (PICTURE, draw, "Predictions by class, before and after, in percent.")
     return report(runner, evaluation, results, opened, console, title=title, wide=args.wide, picture=picture)
 
 
 def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, Any]:
-    """Refuse what can be refused, before anything is written.
+    """Check a request before anything is written, and open its models and data.
 
     Returns:
-        What will be measured, and the dataset of the run.
+        The models and data to measure, and the dataset of the run.
 
     Raises:
-        RequestError: Unknown classes; data or models that cannot be read, or that cannot be measured on; unlabelled images where
-            the method reads labels; a retain set beside public data, or one that shows a forgotten class; public data that are
-            forget images alone; test images among those of any of these.
+        RequestError: Unknown classes; data or models that cannot be read or measured; unlabelled images for a method that reads
+            labels; a retain set with public data, or with forgotten classes; public data that are only forget images; test images
+            among those of the run.
     """
     request = ForgetRequest(
         cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "second")
     )
     ids = request.resolve(spec.classes)
     if request.fill == "surroundings":
-        raise RequestError("fill='surroundings' is for maps of pixels; use avoid=[...] to rule classes out")
+        raise RequestError("fill='surroundings' is for maps of pixels; use avoid=[...] to exclude classes")
     options = cfg.train_dataloader.dataset
     dataset: Any = build_dataset(options)
     unlabelled, public = int((dataset.labels == NO_LABEL).sum()), cfg.unlearn.get("public")
     if unlabelled and runs.method_class(cfg.unlearn.type).needs_labels:
         raise RequestError(
-            f"{cfg.unlearn.type} reads labels, and {unlabelled} of {len(dataset)} images in '{options.data}' have none; say what "
-            "they are with ?label=NAME, or use --method DELETE"
+            f"{cfg.unlearn.type} reads labels, but {unlabelled} of {len(dataset)} images in '{options.data}' have none; give "
+            "them a label with ?label=NAME, or use --method DELETE"
         )
     if dataset.retain is not None:
-        shown = [spec.classes[i] for i in ids if i in dataset.retain.labels]
-        if shown:
+        forgotten = [spec.classes[i] for i in ids if i in dataset.retain.labels]
+        if forgotten:
             raise RequestError(
-                f"the retain set '{options.retain}' shows {', '.join(shown)}, which is to be forgotten; leave that out, e.g. "
-                f"with ?without={','.join(shown)}"
+                f"the retain set '{options.retain}' holds images of classes to forget, {', '.join(forgotten)}; leave them out, "
+                f"e.g. with ?without={','.join(forgotten)}"
             )
     if public is not None:
         dataset.add_public(public)
         if set(dataset.data.digests()).issuperset(dataset.retain.digests()):
             raise RequestError(
-                f"the public data '{public}' are images that are to be forgotten, and no others; give images of other things, or "
-                "leave --public out: views of the forget set are used then"
+                f"the public data '{public}' hold only images to be forgotten; give other images, or leave --public out to use "
+                "views of the forget set"
             )
     opened = open_run(cfg, spec, ids, dataset, args)
     test = opened.samples.get("test")

@@ -1,7 +1,8 @@
-"""Images as attention looks at them."""
+"""Samples for attention: images in a fixed order, preprocessed for the network."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,7 @@ from .models.spec import ModelSpec
 
 
 def open_inputs(inputs: Sequence[Any], classes: Sequence[str]) -> Iterator[ImageData]:
-    """Open data strings (their test part if they have one) and single images, which have no label; opened images pass.
-
-    Raises:
-        RequestError: Nothing is given, or it cannot be opened.
-    """
+    """Open data strings (their test part if they have one) and single images, which have no label; opened images stay."""
     if not inputs:
         raise RequestError("no images: give data such as 'cifar10?split=test&limit=200', a folder, or image files")
     for word in inputs:
@@ -35,14 +32,8 @@ def open_inputs(inputs: Sequence[Any], classes: Sequence[str]) -> Iterator[Image
 
 
 def look_at_images(spec: ModelSpec, inputs: Sequence[Any], class_id: int, others: Sequence[int]) -> Iterator[Sample]:
-    """Give images in a fixed random order, the classes in turn, each for its own class; one without a label for ``class_id``.
-
-    Args:
-        spec: Of the original.
-        inputs: See :func:`open_inputs`.
-        class_id: The forgotten class.
-        others: Other classes to look at; none takes all.
-    """
+    """Iterate over images of the forgotten class ``class_id`` and of ``others`` (none takes all), in a fixed random order, the
+    classes in turn. Images without a label count as ``class_id``."""
     for data in open_inputs(inputs, spec.classes):
         for index in in_turn(data.labels):
             label = int(data.labels[index])
@@ -52,24 +43,21 @@ def look_at_images(spec: ModelSpec, inputs: Sequence[Any], class_id: int, others
 
 
 def in_turn(labels: np.ndarray) -> list[int]:
-    """Order samples at random, always the same: the first of each class, then the second of each, ..."""
+    """Order samples by a fixed random order: the first of each class, then the second of each, ..."""
     order = np.random.default_rng(0).permutation(len(labels)).tolist()
-    seen: Counter[int] = Counter()
-    rounds = {}
-    for index in order:
-        rounds[index] = seen[int(labels[index])]
-        seen[int(labels[index])] += 1
+    counters: defaultdict[int, count[int]] = defaultdict(count)
+    rounds = {index: next(counters[int(labels[index])]) for index in order}
     return sorted(order, key=rounds.__getitem__)
 
 
 def sample_of(spec: ModelSpec, data: ImageData, index: int, class_id: int, removed: bool, **region: Any) -> Sample:
-    """Make a sample of one image as the network takes it; ``region``, ``region_is`` and ``caption`` as of :class:`Sample`."""
+    """Make a preprocessed sample of one image; ``region``, ``region_is`` and ``caption`` as of :class:`Sample`."""
     image, _ = data[index]
     return Sample(data.names[index], as_seen(spec, image), eval_transform(spec)(image), class_id, removed, **region)
 
 
 def as_seen(spec: ModelSpec, image: np.ndarray) -> np.ndarray:
-    """Resize a picture as for the network: uint8 RGB of the network's input size."""
-    for step in eval_transform(spec).pipeline.transforms[:-1]:  # all but the last, which scales and normalises
+    """Resize an image as for the network: uint8 RGB of the network's input size."""
+    for step in eval_transform(spec).pipeline.transforms[:-1]:  # without the last, which scales and normalises
         image = step(image=image)["image"]
     return np.ascontiguousarray(image)

@@ -1,5 +1,5 @@
-"""Metrics of a classifier on 'test' and on 'train' images, which are the forget set's if no others are given; and a comparison of
-two classifiers on the remaining classes.
+"""Metrics of a classifier on 'test' and 'train' images (the forget set if no others are given), and a comparison of two
+classifiers on the remaining classes.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ from delete_tasks.evaluation.metrics import (
 )
 
 SHOTS = 5
-FEW = 20  # samples; a class with fewer is not the worst of any
+FEW = 20  # samples; classes with fewer are not compared as the worst class
 NO_TEST, NO_LABELS = "no test images were given (--test)", "no image has a label"
 NO_PROBE = "it takes test and training images (--test, --train-data)"
-# The same functions as the audit's, so that a run fits each once.
+# The audit's functions, so that a run fits each probe once.
 READ = {attack.name: attack.compute for attack in find_attacks("quick")}
 CALIBRATION = calibration("test", "other classes'", of="test images", lacking=NO_TEST)
 
@@ -63,11 +63,11 @@ METRICS = (
 
 
 def calibration_of(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[str, float | None]:
-    """``nll`` and ``ece`` (percent) of all C probabilities on samples labelled with a class that remains; None without any.
+    """Compute ``nll`` and ``ece`` (percent) of all C probabilities on samples of remaining classes; None without such samples.
 
     Args:
         logits: ``(N, C)``.
-        labels: int64 ``(N,)``; -1 where there is none.
+        labels: int64 ``(N,)``; -1 for no label.
         ids: The forgotten classes.
     """
     return {
@@ -83,19 +83,21 @@ def compare_kept(
 
     Args:
         before, after: Logits ``(N, C)`` of the original and of the erased model.
-        labels: int64 ``(N,)``; -1 where there is none.
+        labels: int64 ``(N,)``; -1 for no label.
         ids: The forgotten classes.
-        names: Of all classes.
+        names: Names of all classes.
 
     Returns:
         ``samples``; ``same_prediction``, percent of them; ``worst_class``, the class (of 20 samples or more) with the smallest
-        share, or None; mean ``confidence`` before and after; and on labelled samples of kept classes ``accuracy``, ``nll`` and
-        ``ece``, before and after. None where there is no such sample.
+        share, or None; mean ``confidence`` before and after; and on labelled samples of remaining classes ``accuracy``, ``nll``
+        and ``ece``, before and after. None without samples.
     """
     predicted = before.argmax(1)
-    kept = ~torch.isin(predicted, torch.tensor(list(ids)))
-    if not kept.any():
+    forgotten = torch.tensor(list(ids))
+    compared = ~torch.isin(predicted, forgotten)
+    if not compared.any():
         return None
+    pairs = {"before": before, "after": after}
     same = predicted == after.argmax(1)
     shares = {
         names[i]: round(100 * float(same[predicted == i].float().mean()), 2)
@@ -103,20 +105,18 @@ def compare_kept(
         if i not in ids and int((predicted == i).sum()) >= FEW
     }
     worst = min(shares, key=shares.__getitem__) if shares else None
-    found: dict[str, Any] = {
-        "samples": int(kept.sum()),
-        "same_prediction": round(100 * float(same[kept].float().mean()), 2),
+    figures: dict[str, Any] = {
+        "samples": int(compared.sum()),
+        "same_prediction": round(100 * float(same[compared].float().mean()), 2),
         "worst_class": None if worst is None else {"class": worst, "same_prediction": shares[worst]},
         "confidence": {
-            name: round(float(logits[kept].softmax(1).max(1).values.mean()), 4)
-            for name, logits in (("before", before), ("after", after))
+            name: round(float(logits[compared].softmax(1).max(1).values.mean()), 4) for name, logits in pairs.items()
         },
     }
-    labelled = (labels >= 0) & ~torch.isin(labels, torch.tensor(list(ids)))
+    labelled = (labels >= 0) & ~torch.isin(labels, forgotten)
     if labelled.any():
-        pairs = {"before": before, "after": after}
         fits = {name: calibration_of(logits, labels, ids) for name, logits in pairs.items()}
         right = {name: (logits.argmax(1) == labels)[labelled].float().mean() for name, logits in pairs.items()}
-        found["accuracy"] = {name: round(100 * float(value), 2) for name, value in right.items()}
-        found |= {figure: {name: fit[figure] for name, fit in fits.items()} for figure in ("nll", "ece")}
-    return found
+        figures["accuracy"] = {name: round(100 * float(value), 2) for name, value in right.items()}
+        figures |= {figure: {name: fit[figure] for name, fit in fits.items()} for figure in ("nll", "ece")}
+    return figures

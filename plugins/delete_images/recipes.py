@@ -1,33 +1,33 @@
-"""Recipes of image classifiers, and of dense models in memory: options of ``unlearn`` that the user leaves open.
+"""Recipes of image classifiers, and of dense models in memory: default options of ``unlearn``.
 
-Own methods' were chosen by trials on training images set apart (docs/notes/images.md, docs/notes/deep.md), of a ResNet-20 and a
-ResNet-18; rivals' are their authors', as far as they give any.
+Those of our methods were chosen on held-out training images with a ResNet-20 and a ResNet-18 (docs/notes/images.md,
+docs/notes/deep.md); those of other methods are their authors', if they give any.
 """
 
 from typing import Any
 
 from delete_tasks.task import Recipes
 
-# What every run of a classifier has unless its recipe or the user says otherwise; AdamW's rate is the method's.
+# Options of all runs of classifiers unless a recipe or the user sets others; AdamW's rate is the method's.
 BASE: dict[str, Any] = {"steps": 100, "batch_size": 128, "optimizer": {"type": "AdamW"}, "schedule": "cosine"}
 SGD = {"type": "SGD", "momentum": 0.9}
 BOUNDARY = {"steps": 780, "batch_size": 64, "optimizer": SGD, "schedule": "constant"}  # 10 epochs of 5,000 images
 
-SMALL_NETWORK = 300_000  # parameters; up to a ResNet-20, recipes are as they were chosen on it
+SMALL_NETWORK = 300_000  # parameters; recipes up to this size are those of a ResNet-20
 
 
 def rate_for(rate: float, parameters: int, power: float = 0.8) -> float:
-    """Scale a learning rate that was chosen on a ResNet-20 (0.27 million parameters) to a network of another size.
+    """Scale a learning rate for a ResNet-20 (0.27 million parameters) to a network with more ``parameters``.
 
-    AdamW moves every weight by about the rate at each step, and a larger network has more and smaller ones: what a ResNet-20
-    bears ruins a ResNet-18. The power is drawn through those two (6e-4, and 3e-5 for 11 million); a method that was measured on
-    both has its own. Smaller networks keep ``rate``.
+    AdamW changes every weight by about the rate at each step, and a larger network has more and smaller weights, so that a rate
+    for a ResNet-20 destroys a ResNet-18. The power fits these two (6e-4, and 3e-5 for 11 million); methods that were measured on
+    both have their own power.
     """
     return rate * min(1.0, (SMALL_NETWORK / max(1, parameters)) ** power)
 
 
 def delete(*, parameters: int, views: str, **_: Any) -> dict[str, Any]:
-    """Choose DELETE's options: with strong views a run bears a higher rate, and is better for it."""
+    """Choose DELETE's options: strong views allow a higher rate, which gives better results."""
     if views in ("plain", "none"):
         return {"lr": rate_for(2e-4, parameters)}
     temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
@@ -35,10 +35,10 @@ def delete(*, parameters: int, views: str, **_: Any) -> dict[str, Any]:
 
 
 def deep(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
-    """Choose DeepDELETE's options: ``beside``, whether there are images besides those of the forget set.
+    """Choose DeepDELETE's options: ``beside`` is True if there are images besides those of the forget set.
 
-    Without other images the others lose twice as much at the higher rate, and there is nothing to hold: the others are views of
-    the very samples that are to forget. With them a ResNet-18 lost hardly any of the others at 2e-4, and was ruined at 5e-4.
+    Without them, the other classes lose twice as much accuracy at the higher rate, and features cannot be distilled, since all
+    images are views of the forget set. With them, a ResNet-18 lost hardly any accuracy at 2e-4, and nearly all at 5e-4.
     """
     options: dict[str, Any] = {"steps": 900, "batch_size": 64}
     if not beside:
@@ -48,7 +48,7 @@ def deep(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
     return {**options, "likeness": 20.0, "earlier": 12.0, "feature_distillation": 30.0}
 
 
-# Functions get `parameters`, the numbers in the network; `views` of the forget set; `beside`, see deep().
+# Functions get the number of `parameters`, the `views` of the forget set, and `beside`, see deep().
 RECIPES = Recipes(
     teacher_temperature=0.25,
     methods={
@@ -67,6 +67,6 @@ RECIPES = Recipes(
     },
 )
 
-# Of models with logits at many locations, as for segmentation: docs/notes/segmentation.md.
+# Models with logits at many locations, as for segmentation: docs/notes/segmentation.md.
 DENSE_BASE: dict[str, Any] = {"steps": 200, "batch_size": 4}
 DENSE_RECIPES = Recipes({"DELETE": {"lr": 1e-4}, "DeepDELETE": {}})

@@ -1,4 +1,4 @@
-"""Registers the task, its model and its datasets with mmengine; what runs a Runner imports it."""
+"""Registration of the task, its model and its datasets with mmengine."""
 
 import delete_tasks.methods.builtin
 import delete_tasks.runner.unlearn_runner  # noqa: F401

@@ -1,4 +1,4 @@
-"""The rows of the table: original, logit cut-off, head alone, erased, erased under the original's head, retrained."""
+"""Rows of the table: original, logit cut-off, head alone, erased, erased under the original's head, retrained."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -33,25 +33,19 @@ from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opene
 HEAD_STEPS, HEAD_BATCH = 200, 128  # of the head_only row
 LIMITS = (
     "A linear classifier on labelled images reads part of a forgotten class from the features; linear_probe in the results says "
-    "how much, where it was measured.",
+    "how much, if it was measured.",
 )
 
 
 def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, args: SimpleNamespace) -> Opened:
-    """Open all that will be measured and run a few images of it, so that what fails fails before the first step.
+    """Open the models and data to measure and run a few images, to find errors before the first step.
 
-    Args:
-        cfg: Of the run.
-        spec: Of the original.
-        ids: The forgotten classes.
-        dataset: What the run trains on.
-        args: Of the command line: data strings ``test`` and ``train_data`` (of all classes, for accuracies on training images and
-            for probes), and ``retrained``, the folder of a model that never saw the forgotten classes; each None if it is not
-            measured.
+    ``args`` are the command's options, each of which may be None: data strings ``test`` and ``train_data`` (of all classes, for
+    accuracies on training images and for probes), and ``retrained``, the folder of a model trained without the forgotten classes.
 
     Raises:
         RequestError: Data or a model that cannot be opened or run, or classes that do not fit.
-        MissingExtraError: What measures or draws is not installed.
+        MissingExtraError: A library for probes or pictures is not installed.
     """
     texts = {"test": args.test, "train": args.train_data}
     samples = {split: open_data(text, split, spec.classes) for split, text in texts.items() if text is not None}
@@ -69,7 +63,7 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
         opened.measured_on = located(args.test)
     if "train" in samples:
         require("sklearn", "images")
-        reason = why_no_probes(samples["train"], samples.get("test"), ids, spec.classes)
+        reason = missing_for_probes(samples["train"], samples.get("test"), ids, spec.classes)
         if reason is not None:
             opened.not_measured = dict.fromkeys(("linear_probe", "few_shot"), reason)
     options = cfg.train_dataloader.dataset
@@ -89,49 +83,48 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
     return opened
 
 
-def why_no_probes(train: ImageData, test: ImageData | None, ids: Sequence[int], names: Sequence[str]) -> str | None:
-    """Say why probes cannot be fitted on these images, or None if they can."""
+def missing_for_probes(
+    train: ImageData, test: ImageData | None, ids: Sequence[int], names: Sequence[str]
+) -> str | None:
+    """Return the reason why probes cannot be fitted on these images, or None if they can."""
     if test is None:
-        return "probes are fitted on --train-data and read --test, which is not given"
+        return "probes are fitted on --train-data and tested on --test, which is not given"
     missing = [names[i] for i in ids if not (test.labels == i).any()]
     if len(missing) == len(ids):
-        return f"the test images show no {' or '.join(missing)}"
+        return f"there are no test images of {' or '.join(missing)}"
     classes, counts = np.unique(train.labels[train.labels >= 0], return_counts=True)
     if len(classes) < 2 or not np.isin(classes, list(ids)).any():
-        return f"the training images show no {' or '.join(names[i] for i in ids)} beside another class"
+        return f"the training images must hold {' or '.join(names[i] for i in ids)} and another class"
     few = [f"{names[i]} {count}" for i, count in zip(classes, counts, strict=True) if count < SHOTS]
-    return f"a prototype takes {SHOTS} training images of each class: {', '.join(few[:5])}" if few else None
+    return f"a prototype needs {SHOTS} training images of each class: {', '.join(few[:5])}" if few else None
 
 
 def measure(
     runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: Opened, evaluation: Evaluation
 ) -> dict[str, Data]:
-    """Add every row of the table to ``evaluation``: from a pass over the data with all networks, and heads on their features.
-
-    Returns:
-        What each row was measured from.
-    """
+    """Add every row of the table to ``evaluation``: one pass over the data with all networks, and heads on their features. Return
+    the predictions of each row."""
     ids = runner.selection.forget_ids
     opened.to(opened.models["erased"].device)
     forget: Any = runner.train_dataloader.dataset
-    images, given = some_of(forget.dataset.data, forget.indices), "train" in opened.samples
-    if not given:  # training images of the forgotten classes are there in any case
+    images, has_train = some_of(forget.dataset.data, forget.indices), "train" in opened.samples
+    if not has_train:
         opened.samples["train"] = images
     rows: dict[str, Data] = dict(opened.rows())
-    original: Any = opened.models["original"].module
+    original = opened.models["original"]
     forgotten: Predictions = rows["original"]["train"]
-    if given:
+    if has_train:
         few = images.subset(range(min(len(images), MOST_FORGOTTEN)))
-        forgotten = predict_images(original, spec, few, "original, forget set")
-    head: Any = copy.deepcopy(opened.models["original"].last_layer).cpu()
+        forgotten = predict_images(original.module, spec, few, "original, forget set")
+    head: Any = copy.deepcopy(original.last_layer).cpu()
     head = head if head_is_last(forgotten, head) else None
-    options = {name: cfg.unlearn.get(name) for name in ("masking", "teacher_temperature", "match_scale")}
     alone = None
     if head is not None and forgotten.features is not None:
+        options = {name: cfg.unlearn.get(name) for name in ("masking", "teacher_temperature", "match_scale")}
         work = partial(head_only, head, forgotten.features, forgotten.labels, ids, runner.seed, options)
         alone = evaluation.attempt("head_only", work)
     rows = head_rows(rows, head, alone)
-    if not given:  # no probe is to be fitted on images of the forgotten classes alone
+    if not has_train:  # probes need images of all classes
         rows = {name: {**row, "train": replace(row["train"], features=None)} for name, row in rows.items()}
     for name, row in rows.items():
         evaluation.add(name, row)
@@ -141,26 +134,26 @@ def measure(
 def head_only(
     head: nn.Module, features: Tensor, labels: Tensor, ids: Sequence[int], seed: int, options: Mapping[str, Any]
 ) -> nn.Module:
-    """Unlearn the original's head alone, by HeadOnly's recipe on the forget set's stored features.
+    """Unlearn the original's head alone, by HeadOnly's recipe on the forget set's features.
 
-    The classes' rows stay, so that the table tells what was learned.
+    The class weights are not replaced, so that the table shows what was learned.
 
     Args:
-        head: Stays as it is.
+        head: The original's last layer, which is copied.
         features: ``(N, d)``, of which the first :data:`delete_images.opened.MOST_FORGOTTEN` are used.
-        labels: int64 ``(N,)``; -1 where there is none.
+        labels: int64 ``(N,)``; -1 for no label.
         ids: The forgotten classes.
-        seed: Of the order.
+        seed: Seed of the order.
         options: ``masking``, ``teacher_temperature``, ``temperature`` and ``match_scale`` of the run; None takes the default.
     """
-    told: dict[str, Any] = {"masking": "all", "teacher_temperature": 0.25, "temperature": 1.0, "match_scale": True}
-    told |= {name: value for name, value in options.items() if value is not None}
+    recipe: dict[str, Any] = {"masking": "all", "teacher_temperature": 0.25, "temperature": 1.0, "match_scale": True}
+    recipe |= {name: value for name, value in options.items() if value is not None}
     features, labels = features[:MOST_FORGOTTEN], labels[:MOST_FORGOTTEN]
     student = copy.deepcopy(head).cpu().train().requires_grad_(True)
     with torch.no_grad():
         teacher = student(features)
-    classes, temperatures = teacher.shape[1], {name: told[name] for name in ("temperature", "teacher_temperature")}
-    mask = own_label_mask(labels, ids, classes) if told["masking"] == "own" else class_mask(ids, classes, 2)
+    classes, temperatures = teacher.shape[1], {name: recipe[name] for name in ("temperature", "teacher_temperature")}
+    mask = own_label_mask(labels, ids, classes) if recipe["masking"] == "own" else class_mask(ids, classes, 2)
     mask = mask.expand(len(features), classes)
     optimizer = torch.optim.AdamW(student.parameters(), lr=HeadOnly.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, HEAD_STEPS)
@@ -172,11 +165,12 @@ def head_only(
         masked_kl_div(student(features[batch]), teacher[batch], mask[batch], **temperatures).backward()
         optimizer.step()
         schedule.step()
-    if told["match_scale"]:
-        kept = [i for i in range(classes) if i not in ids]
+    if recipe["match_scale"]:
+        remaining = [i for i in range(classes) if i not in ids]
         with torch.no_grad():
             logits = student.eval()(features)
-        factor = match_scale(logits[:, kept], teacher[:, kept], teacher.softmax(1)[:, kept].sum(1))
+        weights = teacher.softmax(1)[:, remaining].sum(1)
+        factor = match_scale(logits[:, remaining], teacher[:, remaining], weights)
         if factor is not None:
             scale_rows(student, factor)
     return student.eval()

@@ -1,4 +1,4 @@
-"""Configs and Runners of unlearning runs on classifiers: recipes, and a Runner over objects in memory."""
+"""Configs and Runners of unlearning runs on classifiers."""
 
 import contextlib
 import logging
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import delete_tasks.methods.builtin  # noqa: F401
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import load_once, state_dict_of, tensors_sha256
+from delete_tasks.methods.options import split_options
 from delete_tasks.model.teacher import freeze
 from delete_tasks.request.config import change_config, check_sections, load_config
 from delete_tasks.runner.recipe import apply_recipe
@@ -28,46 +29,32 @@ from .recipes import BASE, RECIPES
 
 
 def default_recipe(method: str, augment: str, parameters: int, beside: bool = False) -> dict[str, Any]:
-    """Make the options of ``unlearn`` that the user leaves open: one recipe for the command and for ``erase()``.
-
-    Args:
-        method: Of unlearning.
-        augment: Of the forget set: 'plain' and 'none' are runs on images as they are, all else on strong views.
-        parameters: Numbers in the network.
-        beside: Whether a retain set or public data join the forget set.
-    """
+    """Make the default options of ``unlearn``, for the command and for ``erase()``: by method, views of the forget set, number of
+    parameters, and ``beside``: whether a retain set or public data are used with the forget set."""
     return method_class(method).defaults(RECIPES, parameters=parameters, views=augment, beside=beside)
 
 
 def parameters_in(weights: str) -> int:
-    """Count the numbers in a weights file; 0 if there is none, since the run will say so.
-
-    Raises:
-        UnsafeCheckpointError: It needs pickle.
-    """
+    """Count the parameters and buffers in a weights file; 0 without a file, which the run will refuse."""
     if not Path(weights).is_file():
         return 0
     return sum(value.numel() for value in state_dict_of(load_once(weights), f"'{weights}'").values())
 
 
 def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequence[str], kind: str) -> Config:
-    """Load a file's config, or make a new one, with the command line's changes and model.
+    """Load a config, or make a new one from the options ``needed``, and apply the command's model and ``cfg_options``.
 
-    Args:
-        config: Path, or None.
-        options: Of the command line: ``model``, ``allow_import``, perhaps ``cfg_options``, and those that are needed.
-        needed: Names of the options that a new config takes.
-        kind: Begins the names of the classes of model and dataset: 'Image' or 'Backdoor'.
+    ``kind`` is the prefix of the class names of model and dataset: 'Image' or 'Backdoor'.
 
     Raises:
-        RequestError: Neither a config nor what it takes; see :func:`delete_tasks.request.config.load_config`.
+        RequestError: Neither a config nor the needed options; see :func:`delete_tasks.request.config.load_config`.
     """
     if config is not None:
         cfg = load_config(config)
     else:
-        *names, last = [f"--{name}" for name in needed]
         missing = [f"--{name}" for name in needed if not options[name]]
         if missing:
+            *names, last = [f"--{name}" for name in needed]
             raise RequestError(f"{', '.join(missing)} missing: give {', '.join(names)} and {last}, or --config")
         loader = {
             "num_workers": 4 if torch.cuda.is_available() else 0,
@@ -85,35 +72,24 @@ def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequenc
     return cfg
 
 
-def unlearn_options(classes: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Make ``unlearn = dict(...)`` for classifiers: ``given`` (``lr`` among it; None is not given) over the recipes' base."""
-    options = {name: value for name, value in given.items() if value is not None}
-    rate = options.pop("lr", None)
-    optimizer = dict(options.pop("optimizer", BASE["optimizer"]))
-    if rate is not None or "lr" not in optimizer:
-        optimizer["lr"] = method_class(method).rate if rate is None else rate
-    return {"type": method, "classes": classes, **BASE, "optimizer": optimizer, **options}
+def unlearn_options(classes: Any, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Make ``unlearn = dict(...)`` for classifiers: ``options`` that are not None, which may include ``lr``, over the recipes'
+    base."""
+    unlearn = {name: value for name, value in options.items() if value is not None}
+    optimizer = dict(unlearn.pop("optimizer", BASE["optimizer"]))
+    if "lr" in unlearn or "lr" not in optimizer:
+        optimizer["lr"] = unlearn.pop("lr", method_class(method).rate)
+    return {"type": method, "classes": classes, **BASE, "optimizer": optimizer, **unlearn}
 
 
 def method_class(name: str) -> Any:
-    """Find the hook class of a method.
-
-    Raises:
-        RequestError: There is none of that name.
-    """
-    from delete_tasks.methods.options import split_options
-
+    """Find the hook class of a method; raises RequestError for an unknown name."""
     split_options({"type": name})
     return HOOKS.get(name)
 
 
 def check_retain(method: str, retain: Any, public: bool = False) -> None:
-    """Refuse a retain set, or public data, where the method would leave it unread, and none where the method learns from nothing
-    else.
-
-    Raises:
-        RequestError: Either.
-    """
+    """Raise RequestError if the method does not read the retain set or the public data, or needs a retain set and has none."""
     kind = method_class(method)
     if public and "public" not in kind.option_names():
         raise RequestError(f"{method} reads no public data; leave public out, or use method='DeepDELETE' (--deep)")
@@ -121,48 +97,37 @@ def check_retain(method: str, retain: Any, public: bool = False) -> None:
         raise RequestError(f"{method} learns nothing from a retain set; leave retain out, or use method='DELETE'")
     if retain is None and kind.needs_retain_set:
         raise RequestError(
-            f"{method} learns from a retain set with labels alone; give one (--retain), or use method='DELETE'"
+            f"{method} learns from a retain set with labels; give one (--retain), or use method='DELETE'"
         )
 
 
 def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Select the tensors of a state dict, in which a module may keep other state."""
+    """Select the tensors of a state dict, which may hold other state of a module."""
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 class RunnerInMemory(UnlearnRunner):
-    """An UnlearnRunner whose original is a model in memory: nothing of it is written.
+    """UnlearnRunner whose original, the teacher, is a model in memory, which is never written.
 
-    Args:
-        original: An ImageClassifier, equal to ``model``; becomes the teacher.
-        at_the_end: Called once, when training is over and the last layer as training left it.
-        arguments: As UnlearnRunner.
+    ``at_the_end`` is called once after training, before the last layer is finished.
     """
 
-    def __init__(
-        self, *arguments: Any, original: ImageClassifier, at_the_end: Callable[[], None], **options: Any
-    ) -> None:
+    def __init__(self, *, original: ImageClassifier, at_the_end: Callable[[], None], **options: Any) -> None:
         self._original, self._at_the_end = original, at_the_end
-        super().__init__(*arguments, **options)
+        super().__init__(**options)
 
     @property
     def teacher_path(self) -> str:
         return "the model in memory"
 
     @cached_property
-    def _teacher(self) -> tuple[nn.Module, str]:
-        digest = tensors_sha256(tensors(self._original.state_dict()))
-        return freeze(
-            self._original.to(next(self.unwrapped_model.parameters()).device), self.task.training_flags
-        ), digest
-
-    @property
     def teacher(self) -> nn.Module:
-        return self._teacher[0]
+        device = next(self.unwrapped_model.parameters()).device
+        return freeze(self._original.to(device), self.task.training_flags)
 
-    @property
+    @cached_property
     def teacher_sha256(self) -> str:
-        return self._teacher[1]
+        return tensors_sha256(tensors(self._original.state_dict()))
 
     def load_or_resume(self) -> None:
         last = self._last_state() if self._resume else None
@@ -189,12 +154,12 @@ def build_runner(
 
     Args:
         model: An ImageClassifier.
-        dataset: With a method ``collate``.
-        load_from: The original's weights; or the original itself, an equal model, which is never written.
-        work_dir: Where the run's state goes.
+        dataset: Dataset with a method ``collate``.
+        load_from: The original's weights; or an equal model in memory, for :class:`RunnerInMemory`.
+        work_dir: Folder of the run's states.
         unlearn: As in a config.
         at_the_end: See :class:`RunnerInMemory`.
-        options: ``device, seed, resume, num_workers, log_level, name, hooks``; ``states``, False to keep none.
+        options: ``device, seed, resume, num_workers, log_level, name, hooks``; ``states``, False to save none.
     """
     in_memory = not isinstance(load_from, str)
     cfg = apply_recipe(
@@ -203,9 +168,7 @@ def build_runner(
     hooks = cfg.default_hooks.to_dict()
     if not options.get("states", True):
         hooks["checkpoint"] = None
-    given: dict[str, Any] = {"load_from": load_from}
-    if in_memory:
-        given = {"original": load_from, "at_the_end": at_the_end}
+    original = {"original": load_from, "at_the_end": at_the_end} if in_memory else {"load_from": load_from}
     return (RunnerInMemory if in_memory else UnlearnRunner)(
         model=model,
         work_dir=work_dir,
@@ -228,20 +191,19 @@ def build_runner(
         experiment_name=options["name"],
         unlearn=cfg.unlearn.to_dict(),
         device=options.get("device"),
-        **given,
+        **original,
     )
 
 
 def release_runner(name: str) -> None:
-    """Close a runner's log and drop what mmengine keeps of each runner for the life of the process."""
+    """Close a runner's log and delete the global objects that mmengine makes for each runner."""
     for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
-        kept: dict[str, Any] = kind._instance_dict
-        for key in [key for key in kept if key.startswith(name)]:
-            instance = kept.pop(key)
-            if isinstance(instance, logging.Logger):
-                for handler in list(instance.handlers):
-                    instance.removeHandler(handler)
-                    if isinstance(handler, logging.FileHandler):
-                        # On a full disk; the error of the run itself, which names the file, is on its way.
-                        with contextlib.suppress(OSError):
-                            handler.close()
+        instances: dict[str, Any] = kind._instance_dict
+        for key in [key for key in instances if key.startswith(name)]:
+            instance = instances.pop(key)
+            for handler in list(instance.handlers) if isinstance(instance, logging.Logger) else ():
+                instance.removeHandler(handler)
+                if isinstance(handler, logging.FileHandler):
+                    # On a full disk; the run itself raises the error that names the file.
+                    with contextlib.suppress(OSError):
+                        handler.close()

@@ -22,22 +22,19 @@ from .recipes import RECIPES
 
 
 def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None) -> LossInputs:
-    """Read the arguments of ``ImageClassifier.loss_by_logits`` in the core's terms."""
+    """Convert the arguments of ``ImageClassifier.loss_by_logits`` to the core's loss inputs."""
     return LossInputs(list(logits), output_weights(len(logits)), labels=labels, retain=retain)
 
 
 def erased_spec(names: Sequence[str], ids: Sequence[int], dataset: Any) -> ModelSpec | None:
-    """Describe the erased model as its data set does, without the names of ``ids``; None if that has no description."""
+    """Make the description of the erased model, without the names of ``ids``; None if the dataset has no description."""
     if dataset.spec_json is None:
         return None
     return spec_from_json({**dataset.spec_json, "classes": neutral_names(names, ids)}, "the model's description")
 
 
 class ImagesTask(Task):
-    """The task of :class:`ImageClassifier` models.
-
-    Datasets are those of :mod:`delete_images.data.datasets`.
-    """
+    """Task of :class:`ImageClassifier` models, with the datasets of :mod:`delete_images.data.datasets`."""
 
     name = "images"
     metrics: Sequence[Metric] = METRICS
@@ -56,8 +53,7 @@ class ImagesTask(Task):
         names = tuple(dataset.class_names)
         if model.num_classes is not None and len(names) != model.num_classes:
             raise RequestError(
-                f"the data name {len(names)} classes and the model has {model.num_classes}; give the names of all logits, in "
-                "their order"
+                f"the data name {len(names)} classes, but the model has {model.num_classes}; name all logits, in their order"
             )
         return names
 
@@ -65,14 +61,13 @@ class ImagesTask(Task):
         return [LossPoint("classifier", model, "loss_by_logits", read_logits)]
 
     def training_flags(self, model: Any) -> list[nn.Module]:
-        # GoogLeNet and Inception drop their auxiliary logits in eval mode. A forward that asks for the mode on behalf of
-        # dropout does not: with the flag on, its teacher would be a random one.
-        asked = type(model.network).forward.__code__.co_names
-        return [model.network] if "training" in asked and not any("drop" in name for name in asked) else []
+        # GoogLeNet and Inception omit their auxiliary logits in eval mode. A forward that reads the flag for dropout must stay
+        # in eval mode, or its teacher would be random.
+        names = type(model.network).forward.__code__.co_names
+        return [model.network] if "training" in names and not any("drop" in name for name in names) else []
 
     def classifier(self, model: Any) -> tuple[str, nn.Module]:
-        found = classifier_of(model.network, model.num_classes)
-        return found.name, found.module
+        return classifier_of(model.network, model.num_classes)
 
     def finish(self, runner: Run) -> dict[str, Any]:
         return finish(runner)

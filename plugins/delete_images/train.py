@@ -1,4 +1,4 @@
-"""The command ``images train``: an ordinary training run, for originals and for references that never saw a class."""
+"""Command ``images train``: ordinary training of originals, and of references without a class."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from .models.model_file import ModelSpec, load_model, save_model
 from .models.spec import spec_to_json
 from .opened import opened_model, predict_images
 
-MINUTES = 10  # at most between two saved states
+MINUTES = 10  # at most, between two saved states
 
 
 @HOOKS.register_module()
 class StepSeedHook(Hook):
-    """Makes all randomness of a step (dropout, for one) follow from the seed, the step and the process."""
+    """Hook that seeds each step, for dropout and the like, by the run's seed, the step and the process."""
 
     def before_train_iter(self, runner: TrainRunner, batch_idx: int, data_batch: Any = None) -> None:
         seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
@@ -51,23 +51,22 @@ class StepSeedHook(Hook):
 
 @RUNNERS.register_module()
 class TrainRunner(RunStates):
-    """A Runner that trains a classifier on all samples of a dataset, read as a stream.
+    """Runner that trains a classifier on all samples of a dataset, read as a stream.
 
-    ``recipe`` of its config is what the result depends on beside model, data, seed and number of processes.
+    The result depends on ``recipe`` of its config, model, data, seed and number of processes.
     """
 
     kind = "training"
-    start: dict[str, Any] | None = None  # weights that training starts from; None for random ones
+    start: dict[str, Any] | None = None  # initial weights; None for random ones
     data_digest: str
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        start = None if self.start is None else tensors_sha256(self.start)
         return describe(
             {
                 **self.cfg.recipe,
                 "model": self.cfg.model.spec,
-                "first weights": start,
+                "first weights": None if self.start is None else tensors_sha256(self.start),
                 "data": self.data_digest,
                 "seed": self.seed,
                 "processes": self.world_size,
@@ -84,21 +83,18 @@ class TrainRunner(RunStates):
             self.unwrapped_model.load_state_dict(self.start)
 
     def build_train_loop(self, loop: Any) -> Any:
-        given = dict(self._train_dataloader)
-        dataset = build_dataset(given["dataset"])
-        names = dataset.names
-        self.data_digest = digest_of([f"{label} {name}" for label, name in zip(dataset.labels, names, strict=True)])
-        given |= {"dataset": ForgetSet(dataset, range(len(dataset)), self.seed), "sampler": {"type": "StreamSampler"}}
-        self._train_dataloader = given
+        dataset = build_dataset(self._train_dataloader["dataset"])
+        self.data_digest = digest_of(dataset.fingerprint("labels"))
+        stream = {"dataset": ForgetSet(dataset, range(len(dataset)), self.seed), "sampler": {"type": "StreamSampler"}}
+        self._train_dataloader = {**self._train_dataloader, **stream}
         return super().build_train_loop(loop)
 
 
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
     """Make a training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
-    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher, resume``, and ``amp``, mixed precision on a CPU, too."""
-    images = len(open_data(data, "train", spec.classes))
-    each = math.ceil(images / options["batch_size"])
-    iterations = options["epochs"] * each
+    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher, resume, allow_import``; ``amp``, mixed precision on a CPU."""
+    per_epoch = math.ceil(len(open_data(data, "train", spec.classes)) / options["batch_size"])
+    iterations = options["epochs"] * per_epoch
     warm_up = iterations // 20
     rates = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
     wrapper = {"optimizer": {"type": "SGD", "momentum": 0.9, "nesterov": True, **rates}}
@@ -113,7 +109,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
                 "num_workers": options["workers"] if options["workers"] is not None else (8 if gpu else 0),
                 "sampler": None,
                 "collate_fn": {"type": "collate_images"},
-                # Strong views are for distillation: no label fits them.
+                # Strong views are for distillation; labels do not fit them.
                 "dataset": {"type": "ImageDataset", "data": data, "spec": spec_to_json(spec), "augment": "plain"},
             },
             "optim_wrapper": amp_wrapper(wrapper) if gpu or options["amp"] else wrapper,
@@ -123,7 +119,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
             ],
             "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": iterations, "val_interval": 10**9},
             "default_hooks": {
-                "checkpoint": {"type": "StateHook", "interval": each, "minutes": MINUTES},
+                "checkpoint": {"type": "StateHook", "interval": per_epoch, "minutes": MINUTES},
                 "logger": {"type": "LoggerHook", "interval": 50},
             },
             "custom_hooks": [{"type": "StepSeedHook"}],
@@ -140,9 +136,11 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
 
 
 def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
-    """Train a model and write it to ``work_dir/model``. ``options`` are those of :func:`make_config`; ``console``; and
-    ``finetune``, the folder of the model whose weights training starts from, or None for random ones. Classes in
-    ``without`` are left out of the training images."""
+    """Train a model without the training images of the classes ``without``, and write it to ``work_dir/model``.
+
+    ``options`` are those of :func:`make_config`; ``console``; and ``finetune``, the model folder of the initial weights, or None
+    for random ones.
+    """
     classes = NameIndex(spec.classes)
     for name in without:
         classes.find(name, "--without")
@@ -154,7 +152,7 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
         runner.start = load_model(options["finetune"], options["allow_import"])[0].state_dict()
     network = runner.unwrapped_model.network
     if tested is not None:
-        try_out(opened_model(network, spec), tested, "model on --test")  # what fails fails now
+        try_out(opened_model(network, spec), tested, "model on --test")  # errors before the first step
     runner.train()
     if get_rank():
         return
@@ -168,10 +166,10 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
 
 def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console: Console) -> dict[str, Any]:
     """Evaluate a model, print its accuracies and return them, in percent."""
-    found = predict_images(network, spec, tested)
-    counts = found.counts
+    predictions = predict_images(network, spec, tested)
+    counts = predictions.counts
     total = int(counts.totals.sum())
-    fit = calibration_of(found.logits, found.labels, ids)
+    fit = calibration_of(predictions.logits, predictions.labels, ids)
     others = [i for i in range(len(spec.classes)) if i not in ids]
     figures: dict[str, Any] = {
         "images": total,
@@ -180,15 +178,15 @@ def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console
         **fit,
         "per_class": dict(zip(spec.classes, per_class_accuracy(counts), strict=True)),
     }
-    lines = {"all": figures["accuracy"]}
+    rows = {"all": figures["accuracy"]}
     if ids:
-        lines |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
-    lines |= figures["per_class"]
+        rows |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
     table = Table(["accuracy"], "class", f"Accuracy in percent, {total} images")
-    for name, value in lines.items():
+    for name, value in (rows | figures["per_class"]).items():
         table.add(name, [None if value is None else f"{value:.2f}"])
     table.show(console)
     if fit["nll"] is not None:
-        of = "the remaining classes" if ids else "all classes"
-        console.print(Text(f"Negative log-likelihood {fit['nll']:.3f}, calibration error {fit['ece']:.2f}%, of {of}."))
+        classes = "the remaining classes" if ids else "all classes"
+        text = f"Negative log-likelihood {fit['nll']:.3f}, calibration error {fit['ece']:.2f}%, of {classes}."
+        console.print(Text(text))
     return figures

@@ -1,4 +1,4 @@
-"""A real network and real images, small enough for a CPU."""
+"""Fixtures: a real network and real images, small enough for a CPU."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +36,7 @@ def cifar(shared, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def deer(resnet20, cifar):
-    """``deer(work_dir, *more)``: words of a run that makes the ResNet-20 forget deer, of twenty images."""
+    """``deer(work_dir, *more)``: words of a run that makes the ResNet-20 forget deer with twenty images."""
 
     def words(work_dir: Path, *more: object, classes: str = "deer", query: str = "class=deer&limit=20") -> list[str]:
         command = argv("images forget --model", resnet20, f"--forget {cifar}?{query} --classes {classes}")
@@ -47,7 +47,7 @@ def deer(resnet20, cifar):
 
 @pytest.fixture(scope="module", autouse=True)
 def scale_of_fewer_views() -> Iterator[None]:
-    """The logits' scale is fitted on a quarter of the views, in the process of these tests alone."""
+    """Fit the logits' scale on a quarter of the views, in the process of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("delete_images.models.finish.VIEWS", 128)
         yield
@@ -55,7 +55,7 @@ def scale_of_fewer_views() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def read(resnet20, cifar):
-    """``read('class=deer&limit=9', 'test')``: images as the ResNet-20 takes them (N, 3, 32, 32), and labels."""
+    """``read('class=deer&limit=9', 'test')``: preprocessed images (N, 3, 32, 32) and labels."""
     _, spec = load_model(resnet20)
     transform = eval_transform(spec)
 

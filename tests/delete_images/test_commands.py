@@ -1,4 +1,4 @@
-"""The images commands, as a user types them."""
+"""The images commands on a command line."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from delete_tasks.report.results import SCHEMA
 
 @pytest.fixture(scope="module")
 def done(deer, resnet20, cifar, tmp_path_factory):
-    """One run of the command with everything asked for."""
+    """One run of the command with all options for measuring."""
     folder = tmp_path_factory.mktemp("forget")
     data = f"--test {cifar}?limit=300 --train-data {cifar}?limit=300 --retrained"
     recipe = "--steps 12 --batch-size 64 --lr 3e-4 --temperature 1 --device cpu"
@@ -35,14 +35,16 @@ def test_results(done):
     assert rows["erased"]["remain_acc"] > rows["original"]["remain_acc"] - 12
     assert rows["logit_cut"]["forget_acc"] == 0 and rows["head_only"]["forget_acc"] < 20
     assert rows["retrained"] == rows["original"]
-    assert set(results["details"]["per_class"]["erased"]) == set(load_model_names(done))
+    erased_names = load_model(done / "erased")[1].classes
+    assert erased_names[4] == "class_4"
+    assert set(results["details"]["per_class"]["erased"]) == {*erased_names, "deer"} - {"class_4"}
     assert rows["erased"]["forget_acc_train"] < 5 and rows["erased"]["h_mean"] > 70
     assert results["rows"]["erased"]["worst_drop"]["of_class"] != "deer"
     assert rows["original"]["linear_probe"] > 60 and rows["erased"]["few_shot"] is not None
     assert rows["erased"].pop("still_predicted") < 5
     for name, row in results["rows"].items():
         for metric, figure in row.items():
-            # The run itself measures the first, and nobody said what was expected.
+            # The run itself measures still_predicted, and --expect is not given.
             measured = metric != "unexpected" and (name == "erased" or metric != "still_predicted")
             assert bool(figure["count"]) == measured and (figure["interval"] or figure["note"])
     # Hiding a logit, or changing the head alone, leaves the features as they are.
@@ -51,14 +53,8 @@ def test_results(done):
     assert results["steps"] == 12 and abs(sum(results["prediction_shares"].values()) - 100) < 0.1
 
 
-def load_model_names(done) -> list[str]:
-    names = list(load_model(done / "erased")[1].classes)
-    assert names[4] == "class_4"
-    return [*names[:4], "deer", *names[5:]]
-
-
 def test_residue(done):
-    """The erased folder is the model and no more: no teacher, no optimizer state, no name."""
+    """The erased folder holds only the model: no teacher, no optimizer state, no name of a class."""
     assert sorted(path.name for path in (done / "erased").iterdir()) == ["model.json", "weights.safetensors"]
     for path in (done / "erased").iterdir():
         assert b"deer" not in path.read_bytes()
@@ -86,6 +82,8 @@ def test_picture(done):
             "--model MODEL --forget X --classes deer --retain X --method NegativeGradient",
             "NegativeGradient.*retain set",
         ),
+        ("--model MODEL --forget X --classes deer --method FineTune", "FineTune .*--retain"),
+        ("--model MODEL --forget X --classes deer --public X", "DELETE .*public.*--deep"),
         ("--model MODEL --forget X --classes deer --device tpu", "--device .*cpu, cuda"),
         ("", "give --model"),
     ],
@@ -93,11 +91,12 @@ def test_picture(done):
 def test_mistakes_are_one_message(words, fact, resnet20, cifar, tmp_path, fails):
     words = words.replace("MODEL", str(resnet20)).replace("CIFAR", cifar)
     fails(fact, "images forget", words, "--work-dir", tmp_path / "w")
+    assert not (tmp_path / "w").exists()
 
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_table_fits(done, width):
-    """No header is cut, no row or column holds dashes alone, and what is left out is said."""
+    """No header is cut, and columns that are left out are named."""
     results = read_results(done)
     text = shown(results, width)
     assert "…" not in text and all(len(line) <= width for line in text.splitlines())
@@ -117,18 +116,17 @@ def shown(results, width: int, wide: bool = False) -> str:
     return console.export_text()
 
 
-def test_not_forgotten_is_said(done):
+def test_not_forgotten_is_reported(done):
     results = read_results(done)
     assert "NOT FORGOTTEN" not in shown(results, 100)
     results["forget_check"] |= {"still": 21.7}
-    said = " ".join(shown(results, 100).split())
-    assert all(fact in said for fact in ("NOT FORGOTTEN", "21.7%", "12", "0.0003"))
+    text = " ".join(shown(results, 100).split())
+    assert all(fact in text for fact in ("NOT FORGOTTEN", "21.7%", "12", "0.0003"))
     results["forget_check"] |= {"still": 0.4}
     assert "NOT FORGOTTEN" not in shown(results, 100) and "0.4%" in shown(results, 100)
 
 
-def test_the_row_is_taken_out_and_the_scale_comes_back(done, resnet20):
-    """What is measured is what is published; the original's head is put back for its own row of the table."""
+def test_the_class_weights_are_removed_and_the_scale_is_restored(done, resnet20):
     erased, original = (load_model(path)[0].linear for path in (done / "erased", resnet20))
     assert not erased.weight[4].any() and erased.bias[4] == -10
     assert erased.weight.sum(0).norm() < 1e-3 * original.weight[4].norm()  # the others' sum would be minus the template

@@ -1,4 +1,4 @@
-"""The figures of the table, on numbers one can count."""
+"""Figures of the table, on small examples."""
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from delete_tasks.evaluation.predictions import by_name
 
 
 @pytest.fixture
-def given():
-    """Nine images of three classes, the last of each told wrong: as the next class."""
+def nine():
+    """Predictions for nine images of three classes; the last of each class is predicted as the next class."""
     labels = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
-    told = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 0])
-    logits = torch.eye(3)[told] + 0.1 * torch.eye(3)[labels]
+    predicted = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 0])
+    logits = torch.eye(3)[predicted] + 0.1 * torch.eye(3)[labels]
     return Predictions(logits, None, labels)
 
 
@@ -31,10 +31,10 @@ def measured(original, row, names, ids) -> dict:
     return evaluation.rows["erased"]
 
 
-def test_row(given):
+def test_row(nine):
     names = ("ant", "bee", "cat")
-    assert confusion_matrix(*given.labelled, 3).tolist() == [[2, 1, 0], [0, 2, 1], [1, 0, 2]]
-    row = measured({"test": given}, {"test": cut(given, [2])}, names, [2])
+    assert confusion_matrix(*nine.labelled, 3).tolist() == [[2, 1, 0], [0, 2, 1], [1, 0, 2]]
+    row = measured({"test": nine}, {"test": cut(nine, [2])}, names, [2])
     figures = {name: figure.value for name, figure in row.items()}
     assert figures["forget_acc"] == 0.0 and figures["remain_acc"] == pytest.approx(83.33)
     assert figures["forget_acc_train"] is figures["linear_probe"] is None
@@ -43,33 +43,27 @@ def test_row(given):
     assert (figures["worst_drop"], row["worst_drop"].of_class, row["worst_drop"].count) == (0.0, "ant", 3)
     assert figures["remain_drop"] == -16.66 and row["remain_drop"].interval[0] < -16.66 < row["remain_drop"].interval[1]
     assert row["forget_acc"].count == 3 and row["forget_acc"].interval[0] == 0 < row["forget_acc"].interval[1]
-    assert per_class_accuracy(cut(given, [2]).counts) == [66.67, 100.0, 0.0]
-    assert measured({"test": given}, {"test": given}, names, [2])["h_mean"].value == 0.0
+    assert per_class_accuracy(cut(nine, [2]).counts) == [66.67, 100.0, 0.0]
+    assert measured({"test": nine}, {"test": nine}, names, [2])["h_mean"].value == 0.0
 
 
-def test_what_compares_with_the_original_needs_it(given):
+def test_relative_metrics_need_the_original(nine):
     evaluation = Evaluation(METRICS, [2], ("ant", "bee", "cat"))
-    evaluation.add("erased", {"test": given})
+    evaluation.add("erased", {"test": nine})
     for metric in METRICS:
         figure = evaluation.rows["erased"][metric.name]
         assert not metric.relative or "original" in figure.note
         assert (figure.value is None) == (metric.relative or metric.of_features or metric.of != "test images")
 
 
-def test_a_model_without_the_class_is_read_by_name(given):
-    smaller = Predictions(given.logits[:, :2], None, given.labels)
-    aligned = by_name(smaller, ("bee", "ant"), ("ant", "bee", "cat"))
-    assert torch.equal(aligned.logits[:, 0], given.logits[:, 1]) and torch.isinf(aligned.logits[:, 2]).all()
-
-
-def random_answers(images: int, classes: int, seed: int = 0) -> Predictions:
+def random_predictions(images: int, classes: int, seed: int = 0) -> Predictions:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(-1, classes, (images,), generator=generator)
     return Predictions(torch.randn(images, classes, generator=generator), None, labels)
 
 
 def test_counts_are_those_of_the_confusion_matrix():
-    given, ids = random_answers(500, 7), [2, 5]
+    given, ids = random_predictions(500, 7), [2, 5]
     matrix, counts = confusion_matrix(*given.labelled, 7).numpy(), given.counts
     assert matrix.sum() == (given.labels >= 0).sum()
     assert counts.hits.tolist() == np.diag(matrix).tolist()
@@ -87,8 +81,8 @@ def test_counts_are_those_of_the_confusion_matrix():
     assert sum(went.values()) == pytest.approx(100, abs=0.05) and list(went.values()) == sorted(went.values())[::-1]
 
 
-def test_of_many_classes_no_whole_matrix_is_made(monkeypatch, tmp_path):
-    """50,000 classes make a matrix of 20 GB; what is drawn has 30 rows."""
+def test_many_classes_need_no_whole_matrix(monkeypatch, tmp_path):
+    """The matrix of 50,000 classes has 20 GB; the picture has 30 rows."""
     classes, sizes, bincount = 50_000, [], torch.bincount
 
     def counted(values, minlength=0):
@@ -96,17 +90,17 @@ def test_of_many_classes_no_whole_matrix_is_made(monkeypatch, tmp_path):
         return bincount(values, minlength=minlength)
 
     monkeypatch.setattr(torch, "bincount", counted)
-    before, after, ids = random_answers(60, classes), random_answers(60, classes, 1), [3, 7]
+    before, after, ids = random_predictions(60, classes), random_predictions(60, classes, 1), [3, 7]
     labels = torch.cat([torch.tensor([3, 7, 7, 7, 9]), before.labels[5:]])
     before, after = (Predictions(given.logits, None, labels) for given in (before, after))
     names = tuple(f"class {i}" for i in range(classes))
     assert measured({"test": before}, {"test": after}, names, ids)["worst_drop"].value is not None
     assert len(per_class_accuracy(after.counts)) == classes
     drawn = confusions(before, after, ids)
-    told = after.logits[:4].argmax(1)
-    assert set(prediction_shares(predicted_as(after, ids), names)) == {names[i] for i in told}
+    predicted = after.logits[:4].argmax(1)
+    assert set(prediction_shares(predicted_as(after, ids), names)) == {names[i] for i in predicted}
     rows, first, _ = drawn
-    assert {3, 7, *told.tolist()} <= set(rows) and len(rows) == 30
+    assert {3, 7, *predicted.tolist()} <= set(rows) and len(rows) == 30
     assert torch.equal(first, confusion_matrix(*before.labelled, classes, rows))
     assert first.sum() == np.isin(labels, rows).sum()
     draw_confusions(tmp_path / "a.png", *drawn, names, ids)
@@ -114,7 +108,7 @@ def test_of_many_classes_no_whole_matrix_is_made(monkeypatch, tmp_path):
     assert max(sizes) <= 30 * classes
 
 
-def test_a_model_of_many_classes_is_read_by_name_at_once():
+def test_many_classes_are_matched_by_name_at_once():
     Counted.compared = 0
     own, names = [Counted(i) for i in range(999, 0, -1)], [Counted(i) for i in range(1000)]
     logits = torch.arange(999.0)[None]

@@ -1,15 +1,18 @@
-"""What cannot be measured: refused before the first step, or said with the reason."""
+"""Errors of measuring: found before the first step, or reported with the reason."""
 
 import pytest
 from helpers import read_results, run, values
+from msgspec.structs import replace
 
 from delete_images import forget
-from delete_images.models.model_file import load_model
+from delete_images.models.architectures import build
+from delete_images.models.model_file import load_model, save_model
+from delete_images.models.spec import Preprocessing
 
 ONE_STEP = "--steps 1 --batch-size 8 --no-record"
 
 
-def test_nothing_given_is_not_measured(deer, tmp_path, tells):
+def test_without_data_nothing_is_measured(deer, tmp_path, tells):
     said = tells(deer(tmp_path, ONE_STEP, "--augment none", classes="#4", query="class=deer&limit=20&label=none"))
     results = read_results(tmp_path)
     figures = values(results["rows"])["erased"]
@@ -25,18 +28,12 @@ FAILING = {
     "retrained classes": ("--test CIFAR?limit=20 --retrained OTHER", "airplane, automobile"),
     "retrained size": ("--test CIFAR?limit=20 --retrained SMALL", "retrained .*--test"),
     "test data": ("--test cifar10:/nowhere", "nowhere"),
+    "classes": ("--classes dear", "'dear'.*'deer'"),
 }
 
 
 @pytest.mark.parametrize(("words", "fact"), FAILING.values(), ids=FAILING)
-def test_what_fails_fails_before_the_first_step(words, fact, deer, resnet20, cifar, tmp_path, fails):
-    """One batch of every evaluation is run; and nothing is written."""
-    from msgspec.structs import replace
-
-    from delete_images.models.architectures import build
-    from delete_images.models.model_file import save_model
-    from delete_images.models.spec import Preprocessing
-
+def test_errors_are_found_before_the_first_step(words, fact, deer, resnet20, cifar, tmp_path, fails):
     network, spec = load_model(resnet20)
     names = tuple(f"x{i}" if i < 2 else name for i, name in enumerate(spec.classes))
     save_model(tmp_path / "other", network, replace(spec, classes=names))
@@ -45,11 +42,6 @@ def test_what_fails_fails_before_the_first_step(words, fact, deer, resnet20, cif
     for name, place in (("CIFAR", cifar), ("OTHER", tmp_path / "other"), ("SMALL", tmp_path / "small")):
         words = words.replace(name, str(place))
     fails(fact, deer(tmp_path / "W", "--steps 1", words))
-    assert not (tmp_path / "W").exists()
-
-
-def test_a_class_that_is_none_fails_before_the_first_step(deer, tmp_path, fails):
-    fails("'dear'.*'deer'", deer(tmp_path / "W", classes="dear"))
     assert not (tmp_path / "W").exists()
 
 
@@ -68,7 +60,7 @@ UNMEASURED = {
         for name, case in UNMEASURED.items()
     ],
 )
-def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, deer, cifar, tmp_path, tells):
+def test_probes_without_suitable_images_are_not_measured(words, reason, deer, cifar, tmp_path, tells):
     said = tells(deer(tmp_path, ONE_STEP, "--lr 1e-3", words.replace("CIFAR", cifar)))
     results = read_results(tmp_path)
     for name in ("linear_probe", "few_shot"):
@@ -86,7 +78,7 @@ def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, d
         *(pytest.param(name, marks=pytest.mark.long) for name in ("draw_confusions", "head_only")),
     ],
 )
-def test_what_fails_while_measuring_leaves_the_model(where, deer, cifar, tmp_path, monkeypatch):
+def test_the_model_is_written_if_measuring_fails(where, deer, cifar, tmp_path, monkeypatch):
     from delete_images import rows
     from delete_tasks.audit.attacks import probes
     from delete_tasks.evaluation import opened

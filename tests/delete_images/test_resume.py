@@ -1,4 +1,4 @@
-"""A run that is broken off, or shared by two processes, gives the same tensors."""
+"""A resumed run, and one in two processes, give the same tensors."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Which augmentation and recipe a command line or a config means."""
+"""Augmentation and recipe of a command line or a config."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def config(*words, config=None):
     return make_config(config, {**vars(args), "launcher": "none"})
 
 
-def test_delete_augments_strongly_and_the_recipe_goes_with_it():
+def test_the_recipe_depends_on_the_augmentation():
     cfg = config()
     assert cfg.train_dataloader.dataset.augment == "strong"
     assert cfg.unlearn.optimizer.lr == 6e-4 and cfg.unlearn.steps == 300 and cfg.unlearn.batch_size == 64
@@ -25,6 +25,7 @@ def test_delete_augments_strongly_and_the_recipe_goes_with_it():
     plain = config("--augment", "plain")
     assert plain.unlearn.optimizer.lr == 2e-4 and plain.unlearn.steps == 100 and "temperature" not in plain.unlearn
     assert config("--temperature", "1").unlearn.temperature == 1
+    assert config("--method", "RandomLabel").train_dataloader.dataset.augment == "plain"
 
 
 def test_larger_networks_take_lower_rates(shared):
@@ -34,15 +35,8 @@ def test_larger_networks_take_lower_rates(shared):
     assert rate_for(1.0, parameters_in(weights)) == pytest.approx(0.05, rel=0.15)
     temperatures = [default_recipe("DELETE", "strong", n)["temperature"] for n in (300_000, parameters_in(weights))]
     assert temperatures == [8, 4]
-
-
-def test_deep_runs_of_larger_networks_have_a_rate_of_their_own():
-    found = {beside: default_recipe("DeepDELETE", "strong", 11_180_000, beside)["lr"] for beside in (True, False)}
-    assert found == {True: pytest.approx(2e-4, rel=0.05), False: pytest.approx(0.8e-4, rel=0.05)}
-
-
-def test_methods_whose_labels_fit_plain_images_alone():
-    assert config("--method", "RandomLabel").train_dataloader.dataset.augment == "plain"
+    deep = {beside: default_recipe("DeepDELETE", "strong", 11_180_000, beside)["lr"] for beside in (True, False)}
+    assert deep == {True: pytest.approx(2e-4, rel=0.05), False: pytest.approx(0.8e-4, rel=0.05)}
 
 
 def test_a_configs_rate_stays(repository):

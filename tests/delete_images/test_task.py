@@ -1,4 +1,4 @@
-"""Classifiers as a task: strict weights without a prefix, configs, selection by the original, every kind of answer."""
+"""Classifiers as a task: strict weights without a prefix, configs, selection by the original, kinds of output."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_state_dict_is_the_networks_own(resnet20):
         load_weights(ImageClassifier(build("wrn16_1", num_classes=10)), resnet20 / "weights.safetensors")
 
 
-def test_a_description_from_everywhere(resnet20):
+def test_kinds_of_descriptions(resnet20):
     spec = load_spec(resnet20)
     plain = {name: value for name, value in read_json(resnet20, "model.json").items() if name != "format"}
     for given in (spec, str(resnet20), plain, Config({"spec": plain}).spec):
@@ -110,22 +110,22 @@ def test_forget_set_by_label_and_by_the_original(resnet20, cifar):
     assert data.find_forget_set([4], None, None) == shown
     teacher = ImageClassifier(spec=str(resnet20))
     load_weights(teacher, resnet20 / "weights.safetensors")
-    said = data.find_forget_set([4], teacher.eval(), None)
-    assert len(set(said) & set(shown)) >= 0.8 * len(shown)
+    predicted = data.find_forget_set([4], teacher.eval(), None)
+    assert len(set(predicted) & set(shown)) >= 0.8 * len(shown)
     data.without_labels()
-    assert data.find_forget_set([4], None, None) == list(range(120))  # what has no label is there to be forgotten
+    assert data.find_forget_set([4], None, None) == list(range(120))  # images without labels are to be forgotten
 
 
 def test_names_must_fit(resnet20, cifar):
     model = ImageClassifier(nn.Linear(6, 4), num_classes=4)
-    with pytest.raises(RequestError, match=r"10 classes .*4"):
+    with pytest.raises(RequestError, match=r"10 classes.* 4"):
         TASK.class_names(model, ImageDataset(f"{cifar}?limit=3", str(resnet20)))
 
 
 @pytest.mark.long
 @pytest.mark.slow
 def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
-    """configs/images as it is, but for fewer and smaller steps, on the published weights."""
+    """configs/images with fewer and smaller steps, on the published weights."""
     monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
     cfg = Config.fromfile(str(repository / "configs/images/resnet18_cifar10_forget-deer.py"))
     cfg.train_dataloader.dataset.data += "?limit=12"
@@ -142,8 +142,7 @@ def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
     assert sorted(path.name for path in (tmp_path / "erased").iterdir()) == ["model.json", "weights.safetensors"]
 
 
-def test_timm_like_preprocessing_is_kept(tmp_path, cifar):
-    """What is published describes the model as it was described, but for the name."""
+def test_the_erased_model_keeps_the_description_without_the_name(tmp_path, cifar):
     pre = Preprocessing.named("half", 32, channels="BGR")
     spec = ModelSpec("cifar_resnet20", tuple("abcdefghij"), pre, extra={"k": 1})
     data = ImageDataset(f"{cifar}?limit=2&label=c", spec, augment="none")

@@ -1,13 +1,13 @@
-"""Models that are imported, trained, fine-tuned."""
+"""Importing, training, fine-tuning and evaluating models."""
 
 import pytest
 import torch
 from helpers import argv, read_json, run, same_tensors
-from mmengine.hooks import Hook
 
 from delete_images import train as train_module
 from delete_images.data.layouts import CLASSES
 from delete_images.models.model_file import ModelSpec, Preprocessing, load_model
+from delete_tasks.cli import parse
 from delete_tasks.runner.recipe import CpuAmpOptimWrapper
 
 WRN = "--architecture wrn16_1 --classes cifar10 --normalization none"
@@ -15,7 +15,7 @@ WRN = "--architecture wrn16_1 --classes cifar10 --normalization none"
 
 @pytest.fixture
 def imported(shared, tmp_path):
-    """A model folder that was made of a weights file."""
+    """Model folder from a weights file."""
     run("images import", shared / "weights" / "nad_wrn16-1_erased.pth", tmp_path / "wrn", WRN)
     return tmp_path / "wrn"
 
@@ -51,17 +51,16 @@ def test_finetuning_starts_from_the_models_weights(imported, cifar, tmp_path, fa
         "--batch-size 0",
     ],
 )
-def test_training_that_gives_no_model_writes_none(words, cifar, tmp_path, fails):
+def test_failed_training_writes_no_model(words, cifar, tmp_path, fails):
     fails("number|nan", f"images train {WRN} --data {cifar}?limit=32 --epochs 1 --work-dir", tmp_path, words)
     assert not (tmp_path / "model").exists()
 
 
-def test_training_images_are_cropped_and_flipped_alone(cifar):
-    """The strong views of a forget set show what no label fits."""
+def test_training_images_are_only_cropped_and_flipped(cifar):
+    """Labels do not fit the strong views of a forget set."""
     spec = ModelSpec("wrn16_1", tuple(CLASSES["cifar10"]), Preprocessing((32, 32)))
-    options = {"epochs": 1, "batch_size": 8, "lr": 0.1, "weight_decay": 0.0, "seed": 0, "workers": 0, "resume": False}
-    options |= {"launcher": "none", "allow_import": False, "amp": False}
-    config = train_module.make_config(spec, f"{cifar}?limit=20", "W", options)
+    options = vars(parse(f"images train {WRN} --data D --work-dir W --epochs 1 --batch-size 8".split()))
+    config = train_module.make_config(spec, f"{cifar}?limit=20", "W", {**options, "launcher": "none"})
     assert config.train_dataloader.dataset.augment == "plain" and config.train_cfg.max_iters == 3
 
 
@@ -78,14 +77,6 @@ def test_mixed_precision_on_a_cpu_leaves_weights_and_optimizer_in_float32():
     assert torch.isfinite(network.weight).all() and not torch.equal(network.weight, before)
 
 
-class PullThePlugHook(Hook):
-    """Ends a run in the middle of a step."""
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if batch_idx == 4:
-            raise RuntimeError("power cut")
-
-
 @pytest.mark.parametrize(
     ("minutes", "state", "more"),
     [
@@ -94,27 +85,22 @@ class PullThePlugHook(Hook):
         pytest.param(9, "step_3.pth", "", marks=pytest.mark.long),  # the first epoch's end
     ],
 )
-def test_training_that_was_broken_off_goes_on_to_the_same_tensors(
-    minutes, state, more, cifar, tmp_path, monkeypatch, tells, fails
-):
+def test_resumed_training_gives_the_same_tensors(minutes, state, more, cifar, tmp_path, monkeypatch, tells, fails):
     words = argv("images train --architecture cifar_resnet20 --classes cifar10 --normalization cifar10")
     words += argv(f"--data {cifar}?limit=20 --epochs 4 --batch-size 8 --work-dir")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     run(words, whole, more)
     assert not list(whole.glob("*.pth"))  # a complete run's states go
-    with monkeypatch.context() as patch:
-        real = train_module.make_config
 
-        def unplugged(*args):
-            config = real(*args)
-            config.custom_hooks.append({"type": PullThePlugHook})
-            return config
+    def power_cut(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx == 4:
+            raise RuntimeError("power cut")
 
-        patch.setattr(train_module, "make_config", unplugged)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+        patch.setattr(train_module.StepSeedHook, "after_train_iter", power_cut)
         patch.setattr(train_module, "MINUTES", minutes)
-        with pytest.raises(RuntimeError, match="power cut"):
-            run(words, cut, more)
+        run(words, cut, more)
     assert [path.name for path in cut.glob("*.pth")] == [state]
     fails(r"lr .*0.1 .*0.2", words, cut, "--resume --lr 0.2", more)
     if more:

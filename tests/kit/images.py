@@ -24,7 +24,11 @@ def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
     return out.getvalue()
 
 
-NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+NOISE = noise(64, 64, 3)
 WHOLE = encoded(NOISE)
 BAD = {  # name -> (content, what the reason says)
     "empty.png": (b"", "an empty file"),

@@ -1,7 +1,7 @@
-"""The datasets of an unlearning run: named images for configs and commands, and whatever a caller of erase() brings.
+"""Datasets of unlearning runs on classifiers.
 
-An item is a list of samples, the forget set's first and then, where there is a retain set, one of that. A batch is a
-dict of ``inputs (N, ...)``, ``labels (N,)`` int64 and ``retain (N,)`` bool.
+An item is a list of samples: one of the forget set and, if there is a retain set, one of that. A batch is a dict of
+``inputs (N, ...)``, ``labels (N,)`` int64 and ``retain (N,)`` bool.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from ..models.classifier import predict_batch
 from ..models.model_file import as_spec
 from ..models.spec import spec_to_json
 from .opening import NO_LABEL, open_data, open_unlabelled
-from .transforms import AUGMENT, eval_transform
+from .transforms import AUGMENT, TransformedData, eval_transform
 
 
 @FUNCTIONS.register_module()
 def collate_images(items: Sequence[list[dict[str, Any]]]) -> dict[str, Tensor]:
-    """Items of :class:`ImageDataset` to a batch."""
+    """Collate items of :class:`ImageDataset` to a batch."""
     return default_collate([sample for item in items for sample in item])
 
 
@@ -35,11 +35,11 @@ class ImageForgetData(ForgetData):
     """Base of the datasets of classifiers' runs.
 
     Attributes:
-        labels: int64 (N,), -1 where there is none.
-        class_names: The model's.
-        names: One stable name for each image.
-        spec_json: The model's description; None if it has none.
-        retain: Images that join those of the forget set, with a name each; public data if ``public`` is true.
+        labels: int64 (N,), -1 for no label.
+        class_names: Class names of the model.
+        names: Stable name of each image.
+        spec_json: Description of the model; None if it has none.
+        retain: Named images of the retain set, or of the public data if ``public`` is true.
     """
 
     labels: NDArray[Any]
@@ -50,7 +50,7 @@ class ImageForgetData(ForgetData):
     public = False
 
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        # Images without labels are given to be forgotten.
+        # Images without labels belong to the forget set.
         return np.flatnonzero(np.isin(self.labels, [*ids, NO_LABEL])).tolist()
 
     def sample_names(self, indices: Sequence[int]) -> list[str]:
@@ -76,7 +76,7 @@ class ImageForgetData(ForgetData):
 
 @DATASETS.register_module()
 class ImageDataset(ImageForgetData, Dataset):
-    """Images that a string names, as a given model takes them.
+    """Dataset of the images that a data string names, preprocessed for a model.
 
     Args:
         data: See :mod:`delete_images.data.opening`, e.g. ``'cifar10:/data?class=deer'``.
@@ -84,9 +84,7 @@ class ImageDataset(ImageForgetData, Dataset):
         augment: 'strong' (:func:`delete_images.data.transforms.strong_transform`), 'plain' (crops and flips,
             :func:`delete_images.data.transforms.train_transform`) or 'none'.
         retain: Images of other classes; a random one joins each image of ``data``, under an empty mask.
-        split: Of strings that name none.
-
-    Attributes: see :class:`ImageForgetData`.
+        split: Split of strings without ``split=``.
     """
 
     def __init__(
@@ -103,17 +101,10 @@ class ImageDataset(ImageForgetData, Dataset):
         self.transform = AUGMENT[augment](self.spec)
 
     def add_public(self, data: str) -> None:
-        """Let a random image of ``data`` join each image, without its label.
-
-        Raises:
-            RequestError: There is a retain set; data that cannot be read.
-        """
         if self.public:
             return  # opened by the checks before the run
         if self.retain is not None:
-            raise RequestError(
-                "a retain set and public data are both given, and one image joins each of the forget set; leave one of them out"
-            )
+            raise RequestError("a retain set and public data cannot be used together; leave one of them out")
         self.retain, self.public = open_unlabelled(data), True
 
     def __len__(self) -> int:
@@ -123,30 +114,17 @@ class ImageDataset(ImageForgetData, Dataset):
         image, _ = self.data[index]
         samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False}]
         if self.retain is not None:
-            # From PyTorch's generator, which the run seeds for each place in the stream.
-            other, label = self.retain[int(torch.randint(len(self.retain), ()))]
-            samples.append({"inputs": self.transform(other), "labels": label, "retain": True})
+            # By PyTorch's generator, which the run seeds for each place in the stream.
+            image, label = self.retain[int(torch.randint(len(self.retain), ()))]
+            samples.append({"inputs": self.transform(image), "labels": label, "retain": True})
         return samples
 
     def find_forget_set(self, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
         if teacher is None:
             return super().find_forget_set(ids, teacher, config)
-        loader = DataLoader(_Plain(self), batch_size=256, collate_fn=collate_images)
+        loader = DataLoader(TransformedData(self.data, eval_transform(self.spec)), batch_size=256)
         predicted = [
-            predict_batch(teacher, batch["inputs"]).argmax(1).cpu()
-            for batch in track(loader, len(loader), "What the original sees")
+            predict_batch(teacher, images).argmax(1).cpu()
+            for images, _ in track(loader, len(loader), "Original model: predicting")
         ]
         return torch.isin(torch.cat(predicted), torch.tensor(list(ids))).nonzero().flatten().tolist()
-
-
-class _Plain(Dataset):
-    """The images as the model is evaluated on them, without the retain set's."""
-
-    def __init__(self, whole: ImageDataset) -> None:
-        self.whole, self.transform = whole, eval_transform(whole.spec)
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    def __getitem__(self, index: int) -> list[dict[str, Any]]:
-        return [{"inputs": self.transform(self.whole.data[index][0]), "labels": -1, "retain": False}]

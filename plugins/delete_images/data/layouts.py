@@ -1,8 +1,4 @@
-"""Public data sets as they are downloaded.
-
-CIFAR-10 and CIFAR-100 are torchvision's files, or a folder of lossless mosaics. Tiny ImageNet is train/CLASS/images/*.JPEG, and
-val/images/ with a text file that says what they show.
-"""
+"""Public data sets as downloaded: CIFAR-10 and CIFAR-100 (torchvision's files, or lossless mosaics), and Tiny ImageNet."""
 
 import os
 from pathlib import Path
@@ -18,8 +14,8 @@ from .sources import FolderSource, images_in
 
 NAMES = "classes.txt"  # of a folder of mosaics of CIFAR-100
 ROOT_VARIABLE = "DELETE_TASKS_DATA"
-_SIDE = 32
 ANNOTATIONS = "val_annotations.txt"  # of Tiny ImageNet
+_SIDE = 32
 
 
 def default_root() -> Path:
@@ -28,25 +24,21 @@ def default_root() -> Path:
 
 
 def is_mosaic_folder(root: Path) -> bool:
-    """Return True if ``root`` holds ``train_labels.npy`` or ``test_labels.npy`` beside ``train_00.webp``, ..."""
+    """Return True if ``root`` holds ``train_labels.npy`` or ``test_labels.npy``, as beside ``train_00.webp``, ..."""
     return any((root / f"{split}_labels.npy").is_file() for split in ("train", "test"))
 
 
 class CifarSource:
-    """One split of CIFAR, labels first: pixels are read when it is known which of them are wanted.
+    """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known.
 
-    Args:
-        kind: 'cifar10' or 'cifar100'.
-        root: A folder of mosaics, or the place of torchvision's files (downloaded there if missing). None: see
-            :func:`default_root`.
-        split: 'train' or 'test'.
+    ``root`` is a folder of mosaics or of torchvision's files (downloaded there if missing); None is :func:`default_root`.
 
     Attributes:
         labels: int64 (N,).
         class_names: In order of the labels.
 
     Raises:
-        RequestError: The data are neither there nor to be had, or damaged.
+        RequestError: The data are missing and cannot be downloaded, or damaged.
     """
 
     def __init__(self, kind: str, root: str | None, split: str) -> None:
@@ -61,33 +53,32 @@ class CifarSource:
             self._open_torchvision(kind, folder)
 
     def _open_mosaics(self, kind: str, folder: Path) -> None:
-        own = "cifar100" if (folder / NAMES).is_file() else "cifar10"  # a folder of CIFAR-10 needs none
-        if kind != own:
-            raise RequestError(f"'{folder}' holds mosaics of {own}, but {kind} was asked for; write {own}:{folder}")
+        actual = "cifar100" if (folder / NAMES).is_file() else "cifar10"
+        if kind != actual:
+            raise RequestError(f"'{folder}' holds mosaics of {actual}, not of {kind}; write {actual}:{folder}")
         if kind == "cifar100":
             names = tuple((folder / NAMES).read_text(encoding="utf-8", errors="replace").split())
             if names != self.class_names:
                 raise RequestError(
-                    f"'{folder / NAMES}' holds {len(names)} names, which are not CIFAR-100's 100 in alphabetical order; copy "
-                    "the folder again"
+                    f"'{folder / NAMES}' holds {len(names)} names; expected CIFAR-100's 100 in alphabetical order. Copy the "
+                    "folder again"
                 )
         path = folder / f"{self.split}_labels.npy"
         if not path.is_file():
             raise RequestError(f"'{folder}' has no {path.name}; it holds another split, or its files are incomplete")
-        labels = read_npy(path)
-        whole = labels.ndim == 1 and labels.dtype.kind in "iu"
-        most = len(self.class_names) - 1
-        if not whole or (len(labels) and not 0 <= labels.min() <= labels.max() <= most):
+        labels, most = read_npy(path), len(self.class_names) - 1
+        integers = labels.ndim == 1 and labels.dtype.kind in "iu"
+        if not integers or (len(labels) and not 0 <= labels.min() <= labels.max() <= most):
             raise RequestError(
-                f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; expected integers from 0 to {most}, one "
-                "an image"
+                f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; expected an integer from 0 to {most} for "
+                "each image"
             )
         self.labels = labels.astype(np.int64)
         self._mosaics = sorted(folder.glob(f"{self.split}_*.webp"))
         if not self._mosaics or len(self.labels) % len(self._mosaics):
             raise RequestError(
-                f"'{folder}' has {len(self._mosaics)} mosaics {self.split}_*.webp for {len(self.labels)} labels, which is no "
-                "whole number of images each; copy the folder again"
+                f"'{folder}' has {len(self._mosaics)} mosaics {self.split}_*.webp for {len(self.labels)} labels; expected the "
+                "same number of images in each. Copy the folder again"
             )
 
     def _open_torchvision(self, kind: str, folder: Path) -> None:
@@ -97,49 +88,45 @@ class CifarSource:
             data = dataset_class(str(folder), train=self.split == "train", download=True)
         except (OSError, RuntimeError, ValueError) as error:
             raise RequestError(
-                f"{kind} is not in '{folder}' and cannot be downloaded ({error}); give the folder that holds it: "
-                f"{kind}:FOLDER, or set {ROOT_VARIABLE}"
+                f"{kind} is not in '{folder}' and cannot be downloaded ({error}); give its folder: {kind}:FOLDER, or set "
+                f"{ROOT_VARIABLE}"
             ) from error
         self._images = data.data
         self.labels = np.asarray(data.targets, dtype=np.int64)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Images uint8 (n, 32, 32, 3) at ``indices``."""
+        """Read the images at ``indices``, uint8 (n, 32, 32, 3)."""
         if self._images is not None:
             return self._images if len(indices) == len(self._images) else self._images[indices]
-        each = len(self.labels) // len(self._mosaics)
-        out = np.empty((len(indices), _SIDE, _SIDE, 3), dtype=np.uint8)
-        for number in np.unique(indices // each):
+        per_mosaic = len(self.labels) // len(self._mosaics)
+        images = np.empty((len(indices), _SIDE, _SIDE, 3), dtype=np.uint8)
+        for number in np.unique(indices // per_mosaic):
             path = self._mosaics[number]
             mosaic = read_image(path)
             rows, columns = mosaic.shape[0] // _SIDE, mosaic.shape[1] // _SIDE
-            if rows * columns != each:
+            if rows * columns != per_mosaic:
                 raise RequestError(
-                    f"'{path}' holds {rows} x {columns} images of 32 pixels, expected {each}; copy it again"
+                    f"'{path}' holds {rows} x {columns} images of 32 pixels, expected {per_mosaic}; copy it again"
                 )
-            tiles = mosaic.reshape(rows, _SIDE, columns, _SIDE, 3).swapaxes(1, 2).reshape(each, _SIDE, _SIDE, 3)
-            here = indices // each == number
-            out[here] = tiles[indices[here] % each]
-        return out
+            tiles = mosaic.reshape(rows, _SIDE, columns, _SIDE, 3).swapaxes(1, 2).reshape(-1, _SIDE, _SIDE, 3)
+            inside = indices // per_mosaic == number
+            images[inside] = tiles[indices[inside] % per_mosaic]
+        return images
 
 
 def is_tiny_imagenet(root: Path) -> bool:
-    """Return True if a folder has the layout of the download."""
+    """Return True if a folder has the layout of the downloaded Tiny ImageNet."""
     return (root / "val" / ANNOTATIONS).is_file() and (root / "train").is_dir()
 
 
 class TinyImageNetSource(FolderSource):
-    """A split of Tiny ImageNet; see :class:`delete_images.data.sources.FolderSource`.
+    """Reader of a split of Tiny ImageNet: train/CLASS/images/*.JPEG, or val/images/ with a text file of their classes.
 
-    Args:
-        root: The folder that holds ``train/`` and ``val/``.
-        split: 'train'; or 'val' or 'test', which are both the validation images: the test images have no labels.
-
-    Attributes:
-        class_names: The folders of ``train/`` (WordNet ids), sorted, for both splits.
+    'val' and 'test' both mean the validation images, since the test images have no labels. The class names are the folders of
+    ``train/`` (WordNet ids), sorted, for both splits.
 
     Raises:
-        RequestError: An image without a line in val_annotations.txt, a class that ``train/`` has not, or no images.
+        RequestError: An image without a line in val_annotations.txt, a class without a folder in ``train/``, or no images.
     """
 
     def __init__(self, root: Path, split: str) -> None:
@@ -149,20 +136,16 @@ class TinyImageNetSource(FolderSource):
         if split == "train":
             pairs = [(path, number[name]) for name in self.class_names for path in images_in(root / "train" / name)]
         else:
-            known = _read_annotations(root / "val" / ANNOTATIONS)
+            # A line holds the name of the file, the class, and a box, separated by tabs.
+            lines = (root / "val" / ANNOTATIONS).read_text(encoding="utf-8", errors="replace").splitlines()
+            class_of = {fields[0]: fields[1] for fields in (line.split("\t") for line in lines) if len(fields) > 1}
             pairs = []
             for path in images_in(root / "val" / "images"):
-                shown = known.get(path.name)
-                if shown not in number:
-                    told = "has no line" if shown is None else f"is '{shown}', of which train/ has no folder,"
-                    raise RequestError(f"'{path}' {told} in {ANNOTATIONS}; unpack Tiny ImageNet again")
-                pairs.append((path, number[shown]))
+                name = class_of.get(path.name)
+                if name not in number:
+                    problem = "has no line" if name is None else f"is '{name}', a class without a folder in train/,"
+                    raise RequestError(f"'{path}' {problem} in {ANNOTATIONS}; unpack Tiny ImageNet again")
+                pairs.append((path, number[name]))
         if not pairs:
             raise RequestError(f"'{root}' holds no images of the split '{split}'; unpack Tiny ImageNet again")
         self._take(pairs, root)
-
-
-def _read_annotations(path: Path) -> dict[str, str]:
-    """File name -> class. A line is the file's name, the class, and a box, with tabs between."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return {fields[0]: fields[1] for fields in (line.split("\t") for line in lines) if len(fields) > 1}

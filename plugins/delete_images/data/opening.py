@@ -1,20 +1,20 @@
-"""Images from folders, .npz files and CIFAR, as datasets of raw uint8 RGB arrays with labels.
+"""Datasets of uint8 RGB images with labels, from folders, .npz files and CIFAR.
 
 A data set is named by one string::
 
     KIND_OR_PATH[?KEY=VALUE[&KEY=VALUE...]]
 
-    cifar10                       torchvision's, downloaded if need be       cifar10:/data   files or mosaics in a folder
+    cifar10                       torchvision's, downloaded if missing       cifar10:/data   files or mosaics in a folder
     cifar100[:ROOT]               the same for CIFAR-100
-    photos/                       a folder with one folder of images for each class (or train/ and test/ with those)
-    tiny-imagenet-200/            Tiny ImageNet as it is unpacked; its test split is the labelled validation images
+    photos/                       a folder with one folder of images for each class (or train/ and test/ with such folders)
+    tiny-imagenet-200/            Tiny ImageNet as unpacked; its test split is the labelled validation images
     arrays.npz                    x and y, or x_train, y_train, x_test, y_test; x uint8 (N, H, W, 3); y ints or names
 
-    split=train|test              which part; also val, for folders
-    class=deer,cat                only these classes; without=deer: all but these. By name as the data have it, ignoring case,
-                                  '_' and '-' where that is no doubt; or by id in the model's order (else the data's): class=#2
-    limit=1000                    that many images, evenly spread over the data's order; with seed=7: a random choice
-    label=deer                    all images have this class, whatever the data say; label=none: no labels (-1)
+    split=train|test              the part; also val, for folders
+    class=deer,cat                only these classes; without=deer: all but these. By name as in the data, ignoring case,
+                                  '_' and '-' if that is unambiguous; or by id in the model's order (else the data's): class=#2
+    limit=1000                    number of images, evenly spread over the data's order; with seed=7: a random choice
+    label=deer                    one class for all images, instead of the data's labels; label=none: no labels (-1)
 
 Values may hold percent escapes (``%2C`` for a comma in a class name). The choice is made in the order class, without,
 limit, and is the same on every machine.
@@ -40,17 +40,17 @@ from .sources import ArraySource, FolderSource, pixels_sha256
 from .strings import DataSpec, choose_indices, parse_spec
 
 NO_LABEL = -1
-MOST_CLASSES = 1_000_000  # of bare integers that are labels: a name is made of each number up to the highest
+MOST_CLASSES = 1_000_000  # of integer labels without names: each number up to the highest becomes a name
 
 
 class ImageData(Dataset[tuple[np.ndarray, int]]):
-    """Images with labels; item i is (uint8 (H, W, 3) RGB array, int).
+    """Dataset of images with labels; item i is (uint8 (H, W, 3) RGB array, int).
 
     Attributes:
-        labels: int64 (N,), indices into ``class_names``; -1 where there is no label.
-        class_names: The model's class names if they were given, else the data's own.
-        names: One stable name for each sample, e.g. 'train/00017' or 'deer/a.jpg', for digests and reports.
-        skipped: (name, reason) of images that could not be read and are not among the samples.
+        labels: int64 (N,), indices into ``class_names``; -1 for no label.
+        class_names: The model's class names if they were given, else the data's.
+        names: Stable name of each sample, e.g. 'train/00017' or 'deer/a.jpg', for digests and reports.
+        skipped: (name, reason) of images that could not be read and were left out.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
     def from_arrays(
         cls, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], names: Sequence[str] | None = None
     ) -> ImageData:
-        """From uint8 images (N, H, W, 3) in memory; names default to '00000', '00001', ..."""
+        """Make a dataset of uint8 images (N, H, W, 3) in memory; names default to '00000', '00001', ..."""
         named = names if names is not None else [f"{index:05d}" for index in range(len(images))]
         return cls(images.__getitem__, labels, class_names, named, rows=np.arange(len(images)))
 
@@ -91,17 +91,17 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
         return self._read(int(self._rows[index])), int(self.labels[index])
 
     def digests(self) -> list[str]:
-        """SHA-256 of each image's size and pixels, as hex."""
+        """Compute the SHA-256 of each image's size and pixels, as hex."""
         return self._digests
 
-    @cached_property  # asked for several times of one data set, and photos are decoded for it
+    @cached_property  # several checks read the digests, and photos are decoded for them
     def _digests(self) -> list[str]:
         if self._digest is not None:
             return [self._digest(int(row)) for row in self._rows]
         return [pixels_sha256(self[index][0]) for index in range(len(self))]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
-        """Select the samples at ``indices`` (or those that a boolean array marks), in that order; nothing is copied."""
+        """Select the samples at ``indices`` (or of a boolean mask), in that order, without a copy of the images."""
         chosen = np.asarray(indices)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         names = [self.names[index] for index in chosen]
@@ -114,51 +114,47 @@ def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = N
 
     Args:
         spec: E.g. ``'cifar10:/data?split=test&class=deer&limit=500'``.
-        split: Used where the string has no ``split=``.
-        classes: The model's class names. Labels become indices into them; data whose classes have other names are refused.
+        split: Split of a string without ``split=``.
+        classes: The model's class names. Labels become indices into them; data with classes of other names are refused.
 
     Returns:
-        The data set. Unreadable images are logged and kept in ``skipped``.
+        The data set. Unreadable images are logged and listed in ``skipped``.
 
     Raises:
-        RequestError: A wrong string, no such data, classes that are unknown, no image left or none readable.
+        RequestError: A wrong string, no such data, unknown classes, or no image that is chosen or readable.
     """
     return _open(parse_spec(spec, split), classes)
 
 
 def open_unlabelled(spec: str) -> ImageData:
-    """Open the training images that a string names, without their labels: of whatever classes, in class folders or loose.
-
-    Raises:
-        RequestError: As :func:`open_data`.
-    """
+    """Open the training images that a string names, as :func:`open_data`, but without labels; class folders are not needed."""
     request = parse_spec(spec, "train")
     if not (request.classes or request.without or request.label):
         request = replace(request, label="none")
-    found = _open(request, None)
-    found.labels[:] = NO_LABEL
-    return found
+    data = _open(request, None)
+    data.labels[:] = NO_LABEL
+    return data
 
 
 def _open(request: DataSpec, classes: Sequence[str] | None) -> ImageData:
-    spec, source = request.text, _open_source(request)
-    own_names = source.class_names if source.class_names is not None else _numbered(request, source.labels, classes)
-    names = own_names if classes is None else tuple(classes)
+    source, model_classes = _open_source(request), None if classes is None else tuple(classes)
+    data_classes = source.class_names or _numbered(request, source.labels, model_classes)
+    names = model_classes or data_classes
     labels = source.labels
-    if (
-        own_names != names
-    ):  # indices into the model's classes; -2 marks one that the model lacks, and -1 is the last here
-        labels = np.asarray([*NameIndex(names).match(own_names), NO_LABEL], dtype=np.int64)[labels]
-    indices = choose_indices(request, labels, source.labels, own_names, names)
+    if data_classes != names:
+        # To indices of the model's classes; -2 for a class that the model lacks. A label of -1 picks the last entry.
+        labels = np.asarray([*NameIndex(names).match(data_classes), NO_LABEL], dtype=np.int64)[labels]
+    indices = choose_indices(request, labels, source.labels, data_classes, names)
     labels = labels[indices]
     if request.label is not None:
         names = (request.label,) if classes is None and request.label != "none" else names
-        label = NO_LABEL if request.label == "none" else NameIndex(names).find(request.label, f"'{spec}': label")
+        find = NameIndex(names).find
+        label = NO_LABEL if request.label == "none" else find(request.label, f"'{request.text}': label")
         labels = np.full(len(indices), label, dtype=np.int64)
     if isinstance(source, FolderSource):
         readable, skipped = source.check(indices)
-        named = [source.names[index] for index in indices[readable]]
         rows = indices[readable]
+        named = [source.names[index] for index in rows]
         return ImageData(source.read_one, labels[readable], names, named, skipped, rows, source.digests.__getitem__)
     named = [f"{request.split}/{index:05d}" for index in indices]
     return ImageData.from_arrays(source.read(indices), labels, names, named)
@@ -171,20 +167,24 @@ def _open_source(request: DataSpec) -> CifarSource | ArraySource | FolderSource:
         return CifarSource(request.kind, request.path, request.split)
     place = os.path.expanduser(request.path or "")
     path, is_file = Path(place), os.path.isfile(place)
-    if os.path.isdir(place) and is_tiny_imagenet(path) and request.label is None:
-        return TinyImageNetSource(path, request.split)
+    kind: type[ArraySource | FolderSource]
     if os.path.isdir(place):
-        return FolderSource(path, request.split, explicit=request.split_given, label_given=request.label is not None)
-    if is_file and path.suffix == ".npz":
-        return ArraySource(path, request.split, explicit=request.split_given, label_given=request.label is not None)
-    found = "a file that is no .npz" if is_file else "nothing there"
-    raise RequestError(
-        f"no data at '{place}' ({found}); expected a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]"
-    )
+        if is_tiny_imagenet(path) and request.label is None:
+            return TinyImageNetSource(path, request.split)
+        kind = FolderSource
+    elif is_file and path.suffix == ".npz":
+        kind = ArraySource
+    else:
+        problem = "not an .npz file" if is_file else "nothing there"
+        raise RequestError(
+            f"no data at '{place}' ({problem}); expected a folder of class folders, an .npz file, cifar10[:ROOT] or "
+            "cifar100[:ROOT]"
+        )
+    return kind(path, request.split, request.split_given, request.label is not None)
 
 
-def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | None) -> tuple[str, ...]:
-    """Name the classes of an array with bare integers: the model's names, or the integers themselves."""
+def _numbered(request: DataSpec, labels: np.ndarray, classes: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Name the classes of integer labels: the model's names, or the integers themselves."""
     highest = int(labels.max(initial=-1))
     most = MOST_CLASSES if classes is None else len(classes)
     if request.label is None and (labels.min(initial=0) < 0 or highest >= most):
@@ -192,25 +192,16 @@ def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | No
             f"'{request.text}' has labels {labels.min()} to {highest}, but there are {most} classes"
             f"{' at most' if classes is None else ''}; labels must be 0 to {most - 1}"
         )
-    return tuple(classes) if classes is not None else tuple(map(str, range(min(highest + 1, MOST_CLASSES))))
+    return classes or tuple(map(str, range(min(highest + 1, MOST_CLASSES))))
 
 
 def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData], how: str) -> None:
-    """Refuse test images that a run uses: figures on them would flatter.
-
-    Args:
-        test, used: Images.
-        how: What they are used for, for the message, e.g. 'as public data'.
-
-    Raises:
-        RequestError: Some are the same, pixel for pixel.
-    """
-    known = {digest for data in used for digest in data.digests()}
+    """Raise RequestError for test images that are among the ``used`` ones, pixel for pixel; ``how``: e.g. 'as public data'."""
+    used_digests = {digest for data in used for digest in data.digests()}
     named = [pair for data in test for pair in zip(data.names, data.digests(), strict=True)]
-    same = [name for name, digest in named if digest in known]
+    same = list(dict.fromkeys(name for name, digest in named if digest in used_digests))
     if same:
-        same = list(dict.fromkeys(same))
         raise RequestError(
-            f"{len(same)} images of --test are among those used {how} ({', '.join(same[:3])}); give test images that nothing "
-            "else reads, e.g. ?split=test"
+            f"{len(same)} images of --test are among those used {how} ({', '.join(same[:3])}); give other test images, e.g. "
+            "?split=test"
         )

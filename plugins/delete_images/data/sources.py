@@ -1,4 +1,4 @@
-"""Folders of images and .npz files: labels and names first, pixels when it is known which are wanted."""
+"""Folders of images and .npz files: labels and names are read first, pixels once the wanted images are known."""
 
 import hashlib
 import logging
@@ -24,77 +24,65 @@ logger = logging.getLogger("delete_images")
 
 
 def pixels_sha256(image: np.ndarray) -> str:
-    """SHA-256 of an image's size and pixels, as hex."""
+    """Compute the SHA-256 of an image's size and pixels, as hex."""
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(folder) as found:
-            return list(found)
+        with os.scandir(folder) as entries:
+            return list(entries)
     except OSError as error:
         raise RequestError(
-            f"the folder '{folder}' cannot be read ({error.strerror}), and leaving it out would change the data; make it "
-            "readable, or take it away"
+            f"the folder '{folder}' cannot be read ({error.strerror}); make it readable, or remove it"
         ) from error
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return True for a folder, or a link to one.
-
-    Raises:
-        RequestError: A link that leads nowhere or in a circle, where an image's name does not say that it is a file.
-    """
+    """Return True for a folder or a link to one; raises RequestError for a broken link without the suffix of an image."""
     if entry.is_symlink() and Path(entry.path).suffix.lower() not in SUFFIXES:
         try:
             os.stat(entry.path)
         except OSError as error:
-            raise RequestError(
-                f"'{entry.path}' is a link that leads nowhere ({error.strerror}), and what it stood for would be missing; "
-                "mend it, or take it away"
-            ) from error
+            raise RequestError(f"'{entry.path}' is a broken link ({error.strerror}); fix or remove it") from error
     return entry.is_dir()
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    """By its name; a link that leads nowhere counts, so that it is named among what cannot be read."""
+    """Return True for the name of an image, also of a broken link, which is then reported as an image that cannot be read."""
     if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
         return False
     return entry.is_file() or (entry.is_symlink() and not entry.is_dir())
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Images in a folder and in those below it, links followed, sorted."""
-    found, waiting, seen = [], [folder], set()
+    """List the images in a folder and its subfolders, sorted; links are followed."""
+    images, waiting, visited = [], [folder], set()
     while waiting:
-        here = waiting.pop()
-        entries = _entries(here)
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in seen:
-            continue  # by a link in a circle
-        seen.add((status.st_dev, status.st_ino))
+        current = waiting.pop()
+        entries = _entries(current)
+        status = os.stat(current)
+        if (status.st_dev, status.st_ino) in visited:
+            continue  # a circular link
+        visited.add((status.st_dev, status.st_ino))
         waiting += [Path(entry.path) for entry in entries if _is_folder(entry)]
-        found += [Path(entry.path) for entry in entries if _is_image(entry)]
-    return sorted(found)
+        images += [Path(entry.path) for entry in entries if _is_image(entry)]
+    return sorted(images)
 
 
 class FolderSource:
-    """A folder with one folder of images for each class.
+    """Reader of a folder with one folder of images for each class, or with such folders ``train/``, ``val/`` or ``test/``.
 
-    Args:
-        root: It, or a folder with ``train/`` and ``test/`` that are such folders.
-        split: Which of those, if they are there.
-        explicit: The user named the split, so it must be there.
-        label_given: The user gives one label for all; then images may also lie in ``root`` itself.
+    If ``explicit``, the split must exist; if ``label_given`` (one label for all), images may also lie in ``root`` itself.
 
     Attributes:
         labels: int64 (N,).
         class_names: Names of the class folders, sorted.
         names: Path of each image within the folder, with '/'.
-        digests: Of the images that were checked, by their numbers, see :func:`pixels_sha256`.
+        digests: :func:`pixels_sha256` of the images that were checked, by index.
 
     Raises:
-        RequestError: No class folders or no images; a folder that cannot be read, or whose name is no UTF-8.
+        RequestError: No class folders or no images; a folder that cannot be read, or whose name is not UTF-8.
     """
 
     def __init__(self, root: Path, split: str, explicit: bool, label_given: bool) -> None:
@@ -110,24 +98,22 @@ class FolderSource:
             folders = self._folders(root)
         elif explicit:
             raise RequestError(f"'{root}' has no folder for the split '{split}' beside its classes; leave out split=")
-        loose = [entry for entry in _entries(root) if _is_image(entry)]
+        loose = sum(map(_is_image, _entries(root)))
         if label_given:
-            paths = [(path, 0) for path in images_in(root)]
             folders = [root]
         elif loose:
             raise RequestError(
-                f"'{root}' holds {len(loose)} images outside of class folders; move them into one folder for each class, or "
-                "say what they all are with ?label=NAME (or ?label=none)"
+                f"'{root}' holds {loose} images outside of class folders; move them into one folder for each class, or give "
+                "their label with ?label=NAME (or ?label=none)"
             )
-        else:
-            paths = [(path, number) for number, folder in enumerate(folders) for path in images_in(folder)]
+        paths = [(path, number) for number, folder in enumerate(folders) for path in images_in(folder)]
         if not paths:
             raise RequestError(f"'{root}' holds no images ({', '.join(SUFFIXES[:4])}, ...) in class folders")
         self.class_names = check_class_names([folder.name for folder in folders], f"'{root}'")
         self._take(paths, root)
 
     def _take(self, paths: Sequence[tuple[Path, int]], root: Path) -> None:
-        """Take images, each with its label."""
+        """Store the images and their labels."""
         self.paths = [path for path, _ in paths]
         self.labels = np.asarray([label for _, label in paths], dtype=np.int64)
         self.names = [readable_name(path.relative_to(root).as_posix()) for path in self.paths]
@@ -141,14 +127,14 @@ class FolderSource:
         )
 
     def read_one(self, index: int) -> np.ndarray:
-        """Image ``index`` as uint8 (H, W, 3) RGB."""
+        """Read image ``index`` as uint8 (H, W, 3) RGB."""
         if index in self._first:
             return self._first[index]
         try:
             return read_image(self.paths[index])
         except DamagedImageError as error:
             raise RequestError(
-                f"'{self.paths[index]}' could be read before, but not now ({error.reason}); run again"
+                f"'{self.paths[index]}' was readable before, but not now ({error.reason}); run again"
             ) from error
 
     def _problem(self, index: int) -> str | None:
@@ -162,15 +148,15 @@ class FolderSource:
         return None
 
     def check(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
-        """Decode every chosen image once, so that a damaged one is known before a run begins rather than amid it.
+        """Decode every chosen image once, to find damaged ones before a run begins.
 
         Returns:
-            Boolean (n,), true where the image can be read; and (name, reason) of the others.
+            Boolean (n,), True for images that can be read; and (name, reason) of the others.
 
         Raises:
-            RequestError: None can be read; or one is whole, but cannot be taken as it is (see :func:`read_image`).
+            RequestError: No image can be read; or one is undamaged but not supported (see :func:`read_image`).
         """
-        # The first few are read again before a run begins, by each model that is tried on them.
+        # Kept, since each model reads the first few again before a run begins.
         self._first = dict.fromkeys(indices[:TRIED].tolist(), np.empty(0))
         with ThreadPoolExecutor(max_workers=4) as pool:
             problems = list(pool.map(self._problem, indices.tolist()))
@@ -184,20 +170,16 @@ class FolderSource:
 
 
 class ArraySource:
-    """An .npz file with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``.
+    """Reader of an .npz file with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``.
 
-    ``y`` holds integers, or class names; an array ``classes`` of names may say what the integers mean. Images are read when it
-    is known which are wanted, see :mod:`delete_images.data.archives` for the bounds.
+    ``y`` holds integers, or class names; an optional array ``classes`` names the integers. See
+    :mod:`delete_images.data.archives` for the limits on its size.
 
-    Args:
-        path: The file.
-        split: Which part, if it has parts.
-        explicit: The user named the split, so it must be there.
-        label_given: The user gives one label for all; then ``y`` may be missing.
+    If ``explicit``, the split must exist; if ``label_given`` (one label for all), ``y`` may be missing.
 
     Attributes:
         labels: int64 (N,); -1 without ``y``.
-        class_names: The file's own names, or None where labels are bare integers.
+        class_names: Names in the file; None for labels that are integers without names.
 
     Raises:
         RequestError: Damaged, missing keys, or arrays of another shape or type.
@@ -205,63 +187,47 @@ class ArraySource:
 
     def __init__(self, path: Path, split: str, explicit: bool, label_given: bool) -> None:
         self._path, self._archive = path, Archive(path)
-        names = self._archive.names
-        self._images, labels = self._wanted(path, names, split, explicit, label_given)
-        header = self._archive.header(self._images)
-        _check_images(header, path)
-        self._count, (self._height, self._width) = header.shape[0], header.shape[1:3]
-        self.class_names: tuple[str, ...] | None = None
-        if "classes" in names:
-            given = self._read_vector("classes", None)
-            self.class_names = check_class_names(texts(given, path), f"'{path}': classes")
-        self.labels = np.full(self._count, -1, dtype=np.int64)
-        if labels is not None:
-            self.labels = self._read_labels(self._read_vector(labels, self._count))
-
-    @staticmethod
-    def _wanted(
-        path: Path, keys: Sequence[str], split: str, explicit: bool, label_given: bool
-    ) -> tuple[str, str | None]:
+        keys = self._archive.names
         suffix = f"_{split}" if f"x_{split}" in keys else ""
         if f"x{suffix}" not in keys or (explicit and not suffix):
-            raise RequestError(
-                f"'{path}' has no x_{split}"
-                + ("" if explicit else " and no x")
-                + f"; it holds {', '.join(keys[:20]) or 'nothing'}"
-            )
+            lacking = f"no x_{split}" if explicit else f"no x_{split} and no x"
+            raise RequestError(f"'{path}' has {lacking}; it holds {', '.join(keys[:20]) or 'nothing'}")
+        if f"y{suffix}" not in keys and not label_given:
+            raise RequestError(f"'{path}' has x{suffix} but no y{suffix}; add labels, or give one with ?label=NAME")
+        self._images = f"x{suffix}"
+        header = self._archive.header(self._images)
+        _check_images(header, path)
+        self._size = header.shape[1:3]
+        self.class_names: tuple[str, ...] | None = None
+        if "classes" in keys:
+            classes = texts(self._read_vector("classes", None), path)
+            self.class_names = check_class_names(classes, f"'{path}': classes")
+        self.labels = np.full(header.shape[0], -1, dtype=np.int64)
         if f"y{suffix}" in keys:
-            return f"x{suffix}", f"y{suffix}"
-        if not label_given:
-            raise RequestError(f"'{path}' has x{suffix} but no y{suffix}; add labels, or say them with ?label=NAME")
-        return f"x{suffix}", None
+            self.labels = self._to_indices(self._read_vector(f"y{suffix}", header.shape[0]))
 
     def _read_vector(self, key: str, count: int | None) -> np.ndarray:
-        """Read an array of integers or text, ``(count,)`` or ``(count, 1)``, as Keras stores CIFAR's labels."""
-        shape, dtype = self._archive.header(key).shape, self._archive.header(key).dtype
-        if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1) or count not in (None, shape[0]):
+        """Read labels of ``count`` images, or class names if it is None: integers or text, (n,) or (n, 1) as in Keras's CIFAR."""
+        what, kinds = ("class names", "text") if count is None else ("labels", "integers or class names")
+        header = self._archive.header(key)
+        if header.shape[1:] not in ((), (1,)) or not header.shape or count not in (None, header.shape[0]):
             due = "; expected a list" if count is None else f" for {count} images; expected one each"
-            raise RequestError(
-                f"'{self._path}' has {'class names' if count is None else 'labels'} of shape {shape}{due}"
-            )
-        if dtype.kind not in "iuU":
-            raise RequestError(
-                f"'{self._path}' has {'class names' if count is None else 'labels'} of type {dtype}; expected "
-                f"{'text' if count is None else 'integers or class names'}"
-            )
+            raise RequestError(f"'{self._path}' has {what} of shape {header.shape}{due}")
+        if header.dtype.kind not in "iuU":
+            raise RequestError(f"'{self._path}' has {what} of type {header.dtype}; expected {kinds}")
         return self._archive.read(key).reshape(-1)
 
-    def _read_labels(self, labels: np.ndarray) -> np.ndarray:
+    def _to_indices(self, labels: np.ndarray) -> np.ndarray:
         if labels.dtype.kind == "U":
-            given = texts(labels, self._path)
-            own = self.class_names or check_class_names(sorted(set(given)), f"'{self._path}': labels")
-            self.class_names = own
-            number = {name: i for i, name in enumerate(own)}
-            unknown = sorted(set(given) - set(own))
+            names = texts(labels, self._path)
+            self.class_names = self.class_names or check_class_names(sorted(set(names)), f"'{self._path}': labels")
+            unknown = sorted(set(names) - set(self.class_names))
             if unknown:
                 raise RequestError(
                     f"'{self._path}' has labels that are not among its classes: {', '.join(unknown[:5])}"
                 )
-            return np.asarray([number[name] for name in given], dtype=np.int64)
+            number = {name: i for i, name in enumerate(self.class_names)}
+            return np.asarray([number[name] for name in names], dtype=np.int64)
         if self.class_names is not None and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.class_names):
             raise RequestError(
                 f"'{self._path}' has labels {labels.min()} to {labels.max()}, but {len(self.class_names)} class names"
@@ -269,12 +235,8 @@ class ArraySource:
         return labels.astype(np.int64)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Images uint8 (n, H, W, 3) at ``indices``, ascending; nothing else is held.
-
-        Raises:
-            RequestError: Damaged, or more than fits in memory.
-        """
-        shape = (len(indices), self._height, self._width, 3)
+        """Read the images at ``indices`` (ascending), uint8 (n, H, W, 3); no others are held in memory."""
+        shape = (len(indices), *self._size, 3)
         check_memory(int(np.prod(shape, dtype=object)), f"'{self._path}': {len(indices)} images")
         images = np.empty(shape, np.uint8)
         for place, block in self._archive.blocks(self._images, indices):
@@ -293,4 +255,4 @@ def _check_images(header: Header, path: Path) -> None:
         fix = "; transpose them with x.transpose(0, 2, 3, 1)" if len(shape) == 4 and shape[1] == 3 else ""
         raise RequestError(f"'{path}' has images of shape {shape}; expected (N, height, width, 3) RGB{fix}")
     if 0 in shape:
-        raise RequestError(f"'{path}' has images of shape {shape}, i.e. none, or none with a pixel; expected some")
+        raise RequestError(f"'{path}' has images of shape {shape}; expected at least one image with at least one pixel")

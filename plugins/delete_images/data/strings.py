@@ -1,4 +1,4 @@
-"""The string that names a data set, and which of its samples it chooses."""
+"""Data strings: parsing, composing, and choosing the samples that they name."""
 
 import difflib
 import os
@@ -19,26 +19,13 @@ _KINDS = ("cifar10", "cifar100")
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A parsed data string; see :mod:`delete_images.data.opening` for what the parts mean.
-
-    Attributes:
-        text: The string itself, for messages.
-        kind: 'cifar10', 'cifar100' or 'path'.
-        path: The folder or file; None for CIFAR without ROOT.
-        split: Name of the part.
-        split_given: Whether the string itself named it.
-        classes: Only these; empty means all.
-        without: Not these.
-        limit: At most so many samples.
-        seed: Random choice instead of an even spread.
-        label: The class of every sample, or 'none'.
-    """
+    """Parsed data string; see :mod:`delete_images.data.opening` for the meaning of its keys."""
 
     text: str
-    kind: str
-    path: str | None
+    kind: str  # 'cifar10', 'cifar100' or 'path'
+    path: str | None  # None for CIFAR without ROOT
     split: str
-    split_given: bool
+    split_given: bool  # the string itself names the split
     classes: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     limit: int | None = None
@@ -46,8 +33,8 @@ class DataSpec:
     label: str | None = None
 
     def parts(self) -> tuple[str, str | None, str]:
-        """Split the string into what stands before the path ('cifar10:', say), the absolute path, None if there is none, and
-        the rest. Joined, they name the same data from any folder."""
+        """Split the string into a prefix such as 'cifar10:', the absolute path (None if there is none), and the rest. Joined,
+        they name the same data from any folder."""
         if self.path is None:
             return self.kind, None, self.text[len(self.kind) :]
         before = "" if self.kind == "path" else f"{self.kind}:"
@@ -56,36 +43,29 @@ class DataSpec:
 
     @property
     def absolute(self) -> str:
-        """The string with an absolute path."""
+        """Data string with an absolute path."""
         return "".join(part or "" for part in self.parts())
 
     def compose(self, options: Mapping[str, str | Sequence[str]]) -> str:
-        """Add options to the string, with values escaped as the grammar wants it.
-
-        Args:
-            options: Key to value, or to several values; a key without any is left out.
-
-        Raises:
-            RequestError: The string has one of the keys.
-        """
-        before = _split_query(self.text)[1]
-        listed = {key: [value] if isinstance(value, str) else value for key, value in options.items() if value}
-        for key in listed.keys() & before.keys():
-            raise RequestError(f"'{self.text}' says {key}= already; name all values there")
-        added = [f"{key}={','.join(quote(value, safe='') for value in values)}" for key, values in listed.items()]
-        return f"{self.text}{'&' if before else '?'}{'&'.join(added)}" if added else self.text
+        """Add options, a value or several by key, to the string; raises RequestError for a key that the string has."""
+        present = _split_query(self.text)[1]
+        added = []
+        for key, value in options.items():
+            if not value:
+                continue
+            if key in present:
+                raise RequestError(f"'{self.text}' has {key}= already; put all values there")
+            values = [value] if isinstance(value, str) else value
+            added.append(f"{key}={','.join(quote(word, safe='') for word in values)}")
+        return f"{self.text}{'&' if present else '?'}{'&'.join(added)}" if added else self.text
 
 
 def parse_spec(text: str, split: str = "train") -> DataSpec:
-    """Parse a data string.
-
-    Raises:
-        RequestError: Empty, an unknown or repeated key, or a value that is no number where one is due.
-    """
+    """Parse a data string; raises RequestError for one that does not follow the grammar."""
     place, options = _split_query(text)
     if not place:
         raise RequestError(
-            f"'{text}' names no data; expected a folder, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]"
+            f"'{text}' names no data set; expected a folder, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]"
         )
     kind, _, root = place.partition(":")
     is_cifar = kind in _KINDS and not (root == "" and os.path.exists(place))
@@ -95,8 +75,8 @@ def parse_spec(text: str, split: str = "train") -> DataSpec:
         path=(root or None) if is_cifar else place,
         split=unquote(options.get("split", split)),
         split_given="split" in options,
-        classes=_names(options.get("class")),
-        without=_names(options.get("without")),
+        classes=_names(options.get("class", "")),
+        without=_names(options.get("without", "")),
         limit=_number(text, "limit", options.get("limit"), 1),
         seed=_number(text, "seed", options.get("seed"), 0),
         label=unquote(options["label"]) if "label" in options else None,
@@ -117,68 +97,62 @@ def _split_query(text: str) -> tuple[str, dict[str, str]]:
                 f"'{text}': cannot read '{part}'{hint} Expected KEY=VALUE with a key of: {', '.join(KEYS)}"
             )
         if key in options:
-            raise RequestError(f"'{text}': '{key}' is given twice; join the values with a comma")
+            raise RequestError(f"'{text}': repeated key '{key}'; join the values with a comma")
         options[key] = value
     return place, options
 
 
-def _names(value: str | None) -> tuple[str, ...]:
-    return tuple(unquote(name) for name in value.split(",") if name) if value else ()
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(unquote(name) for name in value.split(",") if name)
 
 
 def _number(text: str, key: str, value: str | None, least: int) -> int | None:
-    if value is None:
-        return None
-    if not re.fullmatch("[0-9]{1,18}", value) or int(value) < least:
+    if value is not None and (not re.fullmatch("[0-9]{1,18}", value) or int(value) < least):
         raise RequestError(f"'{text}': {key} is '{value}'; expected a whole number of {least} or more")
-    return int(value)
+    return None if value is None else int(value)
 
 
 def choose_indices(
     request: DataSpec,
     labels: np.ndarray,
-    own_labels: np.ndarray,
-    own_names: Sequence[str],
+    data_labels: np.ndarray,
+    data_names: Sequence[str],
     class_names: Sequence[str],
 ) -> np.ndarray:
-    """Choose the samples of the request, ascending.
+    """Choose the samples that a data string names: their indices, ascending. Unknown classes and an empty choice are refused.
 
     Args:
         request: The parsed string.
         labels: int64 (N,) indices into ``class_names``; -1 no label, -2 a class that the model lacks.
-        own_labels: int64 (N,) indices into ``own_names``; -1 no label.
-        own_names: The data's own class names; names in ``class=`` and ``without=`` are looked up here.
-        class_names: The model's, whose ids are meant by ``#2``.
-
-    Raises:
-        RequestError: An unknown class in the request or among the chosen samples, or nothing is left.
+        data_labels: int64 (N,) indices into ``data_names``; -1 no label.
+        data_names: Class names of the data, for the names in ``class=`` and ``without=``.
+        class_names: Class names of the model, for ids such as ``#2``.
     """
-    own, model = NameIndex(own_names, "the data set"), NameIndex(class_names)
+    data_index, model_index = NameIndex(data_names, "the data set"), NameIndex(class_names)
 
-    def shows(key: str, wanted: Sequence[str]) -> np.ndarray:
-        ids = [name for name in wanted if ID.fullmatch(name) and not own.fitting(name)]
+    def mask(key: str, classes: Sequence[str]) -> np.ndarray:
+        ids = [name for name in classes if ID.fullmatch(name) and not data_index.fitting(name)]
         source = f"'{request.text}': {key}"
-        named = [own.find(name, source) for name in wanted if name not in ids]
-        return np.isin(own_labels, named) | np.isin(labels, [model.find(name, source) for name in ids])
+        named = [data_index.find(name, source) for name in classes if name not in ids]
+        return np.isin(data_labels, named) | np.isin(labels, [model_index.find(name, source) for name in ids])
 
-    keep = np.ones(len(labels), dtype=bool)
+    chosen = np.ones(len(labels), dtype=bool)
     if request.classes:
-        keep &= shows("class", request.classes)
+        chosen &= mask("class", request.classes)
     if request.without:
-        keep &= ~shows("without", request.without)
-    indices = np.flatnonzero(keep)
-    if request.label is None:
-        unknown = np.unique(own_labels[indices[labels[indices] == UNKNOWN_CLASS]])
-        if len(unknown):
-            names = [own_names[number] for number in unknown]
-            close = [hit for name in names[:3] for hit in difflib.get_close_matches(name, class_names, n=3, cutoff=0.5)]
-            hint = f"closest: {', '.join(dict.fromkeys(close))}" if close else f"there are: {list_names(class_names)}"
-            raise RequestError(
-                f"'{request.text}': unknown or ambiguous class {list_names([repr(name) for name in names], 8)}; {hint}. Take "
-                "them out with without=, or rename them to the model's names"
-            )
+        chosen &= ~mask("without", request.without)
+    indices = np.flatnonzero(chosen)
+    unknown = np.unique(data_labels[indices[labels[indices] == UNKNOWN_CLASS]])
+    if request.label is None and len(unknown):
+        names = [data_names[number] for number in unknown]
+        close = [match for name in names[:3] for match in difflib.get_close_matches(name, class_names, n=3, cutoff=0.5)]
+        hint = f"closest: {', '.join(dict.fromkeys(close))}" if close else f"valid names: {list_names(class_names)}"
+        raise RequestError(
+            f"'{request.text}': unknown or ambiguous class {list_names([repr(name) for name in names], 8)}; {hint}. Leave "
+            "them out with without=, or rename them to the model's names"
+        )
     if not len(indices):
-        raise RequestError(f"'{request.text}' leaves no image of {len(labels)}; loosen class=, without= or split=")
+        raise RequestError(f"'{request.text}' chooses no image of {len(labels)}; loosen class=, without= or split=")
     limit = request.limit
     if limit is None or limit >= len(indices):
         return indices

@@ -1,4 +1,4 @@
-"""albumentations pipelines from a model's preprocessing, as functions of PyTorch's random state."""
+"""Albumentations pipelines for a model's preprocessing, whose randomness is a function of PyTorch's random state."""
 
 import os
 import random
@@ -19,17 +19,17 @@ CROPS = ("none", "pad", "resized")
 
 
 def _albumentations() -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version on import
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # on import it looks for a newer version online
     return require("albumentations", "images")
 
 
 class ImageTransform:
-    """An albumentations pipeline that takes one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W'). The last of the
-    ``steps`` gives float32; ``bgr`` reverses the channels of the result.
+    """Albumentations pipeline from one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W').
 
-    albumentations 2 keeps random generators of its own, so neither ``torch.manual_seed`` nor a data loader's worker seeds
-    reach it. Where the pipeline is random, each call draws one number from PyTorch's global generator and seeds it with
-    that: the outcome is a function of PyTorch's state alone, in the main process and in workers.
+    albumentations 2 has its own random generators, which neither ``torch.manual_seed`` nor the worker seeds of a data loader set.
+    A random pipeline is therefore seeded at each call with a number from PyTorch's global generator: the result is a function of
+    PyTorch's state alone, in the main process and in workers. The last of the ``steps`` gives float32; ``bgr`` reverses the
+    channels of the result.
     """
 
     def __init__(self, steps: Sequence[Any], bgr: bool, is_random: bool) -> None:
@@ -44,8 +44,8 @@ class ImageTransform:
             )
         if self.is_random:
             seed = int(torch.randint(2**31 - 1, ()).item())
-            # One generator for all steps: set_random_seed would give each its own with the same seed, and with it a flip
-            # that follows from the place of the crop.
+            # One generator for all steps: with set_random_seed each has its own of the same seed, so that the flip would
+            # depend on the place of the crop.
             self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         out = self.pipeline(image=image)["image"]
         if self.bgr:
@@ -59,8 +59,8 @@ def _preprocessing(spec: ModelSpec | Preprocessing) -> Preprocessing:
 
 def _normalize(pre: Preprocessing) -> Any:
     low, high = pre.input_range
-    order = -1 if pre.channels == "BGR" else 1  # the pipeline itself stays in RGB
-    # (low + x / 255 (high - low) - mean) / std, written as albumentations' (x / 255 - mean') / std'.
+    order = -1 if pre.channels == "BGR" else 1  # the pipeline is in RGB
+    # (low + x / 255 (high - low) - mean) / std, as albumentations' (x / 255 - mean') / std'.
     mean = tuple((value - low) / (high - low) for value in pre.mean[::order])
     std = tuple(value / (high - low) for value in pre.std[::order])
     return _albumentations().Normalize(mean=mean, std=std, max_pixel_value=255.0)
@@ -70,7 +70,7 @@ def _resize(pre: Preprocessing) -> list[Any]:
     albumentations = _albumentations()
     height, width = pre.size
     if pre.resize == "stretch":
-        # Area averaging when shrinking, because cv2's linear interpolation skips pixels (aliases) there.
+        # Area averaging when shrinking, because cv2's linear interpolation would alias.
         return [albumentations.Resize(height, width, area_for_downscale="image")]
     shorter = (round(height / pre.crop_fraction), round(width / pre.crop_fraction))
     return [
@@ -84,7 +84,7 @@ def eval_transform(spec: ModelSpec | Preprocessing, before: Sequence[Any] = ()) 
 
     Args:
         spec: A model's description or its preprocessing.
-        before: albumentations transforms of the raw RGB uint8 image, ahead of all else (triggers, for example).
+        before: albumentations transforms of the uint8 RGB image, applied first (triggers, for example).
 
     Returns:
         uint8 (H, W, 3) RGB array -> float32 (3, height, width) tensor in the model's channel order.
@@ -103,24 +103,20 @@ def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
         return [albumentations.RandomResizedCrop((height, width), scale=(0.35, 1.0), area_for_downscale="image")]
     if crop == "none":
         return _resize(pre)
-    pad_y, pad_x = max(1, height // 8), max(1, width // 8)
-    return [
-        *_resize(pre),
-        albumentations.Pad(padding=(pad_x, pad_y)),
-        albumentations.RandomCrop(height, width),
-    ]
+    return [*_resize(pre), albumentations.Pad(padding=_eighth(pre)), albumentations.RandomCrop(height, width)]
+
+
+def _eighth(pre: Preprocessing) -> tuple[int, int]:
+    """Compute an eighth of the width and of the height."""
+    height, width = pre.size
+    return max(1, width // 8), max(1, height // 8)
 
 
 def train_transform(spec: ModelSpec | Preprocessing, crop: str | None = None) -> ImageTransform:
     """Make :func:`eval_transform` with a random crop and a random horizontal flip.
 
-    Args:
-        spec: A model's description or its preprocessing.
-        crop: 'pad': an eighth of the size of zeros around, then a crop of the size (CIFAR's recipe); 'resized': a random
-            part of 35% or more of the area; 'none'. By default 'pad' up to 64 pixels and 'resized' above.
-
-    Raises:
-        RequestError: Unknown crop.
+    The crop is 'pad': zeros around, an eighth of the size wide, then a crop of the size (CIFAR's recipe); 'resized': a random
+    part of 35% or more of the area; or 'none'. By default it is 'pad' up to 64 pixels and 'resized' above.
     """
     pre = _preprocessing(spec)
     steps = [*_crops(pre, crop), _albumentations().HorizontalFlip(p=0.5), _normalize(pre)]
@@ -128,19 +124,18 @@ def train_transform(spec: ModelSpec | Preprocessing, crop: str | None = None) ->
 
 
 def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
-    """:func:`train_transform` for half of the images; the others change so much that a network sees other classes in them, too.
+    """Make :func:`train_transform` for half of the images, and for the others changes that make them look like other classes.
 
-    For distillation from the forget set alone. Plain images of one class show little of what a teacher knows of the others, so
-    those drift; cut small, turned, inverted and with their colours exchanged the same images stand for more of them. No label
-    would fit such an image, but none is needed: the teacher's logits are the target.
+    For distillation from the forget set alone. Plain images of one class say little about the teacher's other classes, whose
+    predictions then drift; cropped, rotated, inverted and recoloured, the same images cover more of them. Labels would not fit
+    such images, but are not needed: the teacher's logits are the target.
     """
     pre = _preprocessing(spec)
     height, width = pre.size
     a = _albumentations()
-    pad_y, pad_x = max(1, height // 8), max(1, width // 8)
     place = [
         a.RandomResizedCrop((height, width), scale=(0.15, 1.0), area_for_downscale="image", p=1.0),
-        a.Pad(padding=(pad_x, pad_y), border_mode=4, p=1.0),  # mirrored; the crop below takes a part of it
+        a.Pad(padding=_eighth(pre), border_mode=4, p=1.0),  # mirrored, and cropped below
         a.Rotate(180, border_mode=4, p=1.0),
     ]
     colour = [
@@ -165,12 +160,7 @@ AUGMENT: dict[str, Callable[[Any], ImageTransform]] = {
 
 
 class TransformedData(Dataset[tuple[Tensor, int]]):
-    """A dataset's images through a transform: (float32 (3, H, W), label); what a DataLoader batches.
-
-    Attributes:
-        data: The dataset below, with labels and names.
-        transform: uint8 (H, W, 3) -> float32 (3, H', W').
-    """
+    """Dataset of transformed images: (float32 (3, H', W'), label)."""
 
     def __init__(self, data: ImageData, transform: ImageTransform) -> None:
         self.data = data

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.task import neutral_names
 
-from ..models.classifier import cast_for, class_outputs, describe
-from ..models.outputs import class_maps, parts_of, refuse_probabilities, refuse_queries
+from ..models.classifier import cast_for, class_outputs, describe, parts_of
+from ..models.outputs import class_maps, refuse_probabilities, refuse_queries
 from .samples import Samples, images_and_labels, named_classes
 
 

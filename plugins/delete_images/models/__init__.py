@@ -1,1 +1,1 @@
-"""Model folders: description, weights, architectures, and the classifier that a Runner trains."""
+"""Model folders: description, weights, architectures; and classifiers for a Runner."""

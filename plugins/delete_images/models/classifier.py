@@ -1,6 +1,6 @@
-"""Any network that gives logits (N, C), as a model that a Runner can train and an unlearning method can take hold of."""
+"""Wrapper that makes a network with logits (N, C) a model for a Runner and for unlearning methods."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,55 +14,69 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from .model_file import as_spec, build_model
 
 NO_LABEL = -1
-AUX_WEIGHT = 0.4  # of further class outputs beside the first, as for Inception's auxiliary classifier
+OUTPUT_KEYS = ("logits", "out", "aux")
+AUX_WEIGHT = 0.4  # of class outputs after the first, as for Inception's auxiliary classifier
 
 
 def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
     """Find the class logits in a network's output, the prediction's first.
 
     Args:
-        output: A tensor ``(N, C)``; a tuple or list with one or more such tensors (others, features say, are left out);
+        output: A tensor ``(N, C)``; a tuple or list with one or more such tensors (others, such as features, are left out);
             or a dict or object with one under ``logits``.
-        num_classes: C; None takes the number of columns, where there is but one.
+        num_classes: C; None takes the number of columns, if there is only one.
 
     Raises:
-        UnsupportedModelError: No logits in it, several things that could be, or a single column, which leaves no other
-            class to fall back to.
+        UnsupportedModelError: No logits, several tensors that could be the logits, or a single class, which leaves no other
+            class to predict.
     """
+    parts = [part for part in tensors_in(parts_of(output, ("logits",))) if part.ndim == 2]
+    if num_classes is None and len({part.shape[1] for part in parts}) > 1:
+        raise UnsupportedModelError(
+            f"the model returns {describe(output)}, of which more than one could be the class logits; give class_names in the "
+            "order of the logits"
+        )
+    return select_logits(parts, num_classes, output, "(N, C)", "'logits'")
+
+
+def parts_of(output: Any, keys: Sequence[str] = OUTPUT_KEYS) -> list[Any]:
+    """List the parts of a network's output that may be class logits, in order."""
+    if isinstance(output, Tensor):
+        return [output]
     if isinstance(output, Mapping):
-        parts = [output.get("logits")]
-    elif isinstance(output, Tensor):
-        parts = [output]
-    elif isinstance(output, (tuple, list)):
-        parts = list(output)
-    else:
-        parts = [getattr(output, "logits", None)]
-    rows = [part for part in parts if isinstance(part, Tensor) and part.ndim == 2 and part.is_floating_point()]
-    if num_classes is None and rows:
-        if len({part.shape[1] for part in rows}) > 1:
-            raise UnsupportedModelError(
-                f"the model returns {describe(output)}, of which more than one could be the class logits; give class_names, "
-                "whose number tells"
-            )
-        num_classes = rows[0].shape[1]
-    rows = [part for part in rows if part.shape[1] == num_classes]
-    if not rows:
-        wanted = "(N, C)" if num_classes is None else f"(N, {num_classes})"
+        return [output.get(key) for key in keys]
+    return list(output) if isinstance(output, (tuple, list)) else [getattr(output, key, None) for key in keys]
+
+
+def tensors_in(parts: Sequence[Any]) -> list[Tensor]:
+    """Select the floating-point tensors."""
+    return [part for part in parts if isinstance(part, Tensor) and part.is_floating_point()]
+
+
+def select_logits(parts: Sequence[Tensor], num_classes: int | None, output: Any, shape: str, keys: str) -> list[Tensor]:
+    """Select the tensors with ``num_classes`` channels, or as many as the first has; the other arguments are for messages.
+
+    Raises:
+        UnsupportedModelError: No such tensor, or a single class.
+    """
+    classes = parts[0].shape[1] if num_classes is None and parts else num_classes
+    logits = [part for part in parts if part.shape[1] == classes]
+    if not logits:
+        wanted = shape if classes is None else shape.replace("C", str(classes))
         raise UnsupportedModelError(
             f"the model returns {describe(output)}, in which there are no class logits {wanted}; expected a floating-point "
-            "tensor of that shape, a tuple that holds one, or a dict with it under 'logits'. Wrap the model in a module "
-            "that returns it"
+            f"tensor of that shape, a tuple with one, or a dict with one under {keys}. Wrap the model in a module that returns it"
         )
-    if num_classes == 1:
+    if classes == 1:
         raise UnsupportedModelError(
             f"the model returns {describe(output)}: with its single output (C=1) forgotten, nothing is left to predict. "
-            "Give it two outputs (the logits 0 and x say the same as a single logit x)"
+            "Give it two outputs (the logits 0 and x are equivalent to a single logit x)"
         )
-    return rows
+    return logits
 
 
 def describe(output: Any) -> str:
-    """Describe a value's type, and its tensors' shapes."""
+    """Describe a value's type and its tensors' shapes."""
     if isinstance(output, Tensor):
         return f"a {output.dtype} tensor of shape {tuple(output.shape)}"
     if isinstance(output, Mapping):
@@ -74,19 +88,19 @@ def describe(output: Any) -> str:
 
 @MODELS.register_module()
 class ImageClassifier(BaseModel):
-    """A network under mmengine's interface.
+    """Network with mmengine's model interface.
 
-    Its state dict is the network's own, without a prefix: ``weights.safetensors`` of a model folder and anybody's file of
-    the bare network load strictly, and what is saved loads into the bare network.
+    Its state dict is the network's, without a prefix, so that files of the bare network load strictly, and saved files load into
+    the bare network.
 
     Args:
-        network: Any module that maps a batch to logits, see :func:`class_outputs`. Or:
-        spec: Description from which it is built, see :func:`delete_images.models.model_file.as_spec`.
+        network: A module that maps a batch to logits, see :func:`class_outputs`; or give ``spec``.
+        spec: Description from which the network is built, see :func:`delete_images.models.model_file.as_spec`.
         allow_import: As :func:`delete_images.models.model_file.load_model`.
-        num_classes: C; taken from ``spec`` where there is one.
+        num_classes: C; the number of classes of ``spec`` if that is given.
     """
 
-    task = "images"  # which task plugin handles it; a subclass of another plugin says its own
+    task = "images"  # name of the task plugin that handles the model
 
     def __init__(
         self,
@@ -98,7 +112,7 @@ class ImageClassifier(BaseModel):
     ) -> None:
         super().__init__(**kwargs)
         if (network is None) == (spec is None):
-            raise RequestError("ImageClassifier takes a network or the spec of one; give exactly one of them")
+            raise RequestError("ImageClassifier takes either a network or a spec; give one of them")
         self.spec = None if spec is None else as_spec(spec)
         if network is None:
             network = build_model(self.spec, allow_import).float()  # type: ignore[arg-type]
@@ -112,8 +126,8 @@ class ImageClassifier(BaseModel):
 
         Args:
             inputs: A batch; floating-point values are cast to the dtype of the network's parameters.
-            labels: int64 ``(N,)``; -1 where there is no label.
-            retain: Booleans ``(N,)``, True for samples that are not of the forget set.
+            labels: int64 ``(N,)``; -1 for no label.
+            retain: Boolean ``(N,)``, True for samples of the retain set.
             mode: 'loss', 'tensor' or 'predict'; the latter two give float logits ``(N, C)``.
         """
         logits = class_outputs(self.network(cast_for(self.network, inputs)), self.num_classes)
@@ -122,9 +136,9 @@ class ImageClassifier(BaseModel):
     def loss_by_logits(
         self, logits: list[Tensor], labels: Tensor | None = None, retain: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Cross entropy of each output; an unlearning method puts its own loss in this method's place."""
+        """Compute the cross entropy of each output; an unlearning method replaces this method."""
         if labels is None:
-            raise RequestError("training needs a label for each image, and the data have none")
+            raise RequestError("training needs a label for each image, but the data have none")
         losses = {}
         for number, (part, weight) in enumerate(zip(logits, output_weights(len(logits)), strict=True)):
             suffix = f"_{number}" if number else ""
@@ -132,14 +146,14 @@ class ImageClassifier(BaseModel):
         return losses
 
     def init_weights(self) -> None:
-        """Nothing: a Runner calls this before it trains, and networks of other libraries would draw their weights anew."""
+        """Do nothing: a Runner calls this before training, and networks of other libraries would reset their weights."""
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the network's state dict."""
         return self.network.state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Into the network."""
+        """Load into the network."""
         return self.network.load_state_dict(state_dict, strict, assign)
 
 
@@ -151,12 +165,12 @@ def cast_for(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def output_weights(outputs: int) -> list[float]:
-    """Weight of each class output in the loss."""
+    """Return the weight of each class output in the loss."""
     return [1.0] + [AUX_WEIGHT] * (outputs - 1)
 
 
 def predict_batch(model: ImageClassifier, inputs: Tensor) -> Tensor:
-    """Float32 logits ``(N, C)`` of one batch, on the model's device, in the mode the model is in."""
+    """Compute the float32 logits ``(N, C)`` of one batch, on the model's device and in its current mode."""
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     with torch.no_grad():
         return model(inputs.to(device)).float()

@@ -1,4 +1,4 @@
-"""Description of a model on a command line: architecture, classes and preprocessing."""
+"""Options that describe a model on a command line: architecture, classes and preprocessing."""
 
 import json
 from types import SimpleNamespace
@@ -61,12 +61,12 @@ def description(required: bool) -> list[click.Option]:
 
 
 def read_arguments(pairs: list[str]) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` words; a value is JSON if it parses as such, else a string."""
+    """Parse ``KEY=VALUE`` words; a value that is not JSON is a string."""
     arguments: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not key or not equals:
-            raise RequestError(f"--arguments takes KEY=VALUE, got '{pair}'")
+            raise RequestError(f"--arguments takes KEY=VALUE; got '{pair}'")
         try:
             arguments[key] = json.loads(value)
         except json.JSONDecodeError:
@@ -75,16 +75,18 @@ def read_arguments(pairs: list[str]) -> dict[str, Any]:
 
 
 def described_spec(args: SimpleNamespace) -> Any:
+    """Make the ModelSpec that the options describe."""
     from .class_names import CLASSES
     from .spec import ModelSpec, Preprocessing
 
     if not args.architecture or not args.classes:
         raise RequestError("the model is not described: give --architecture and --classes, or --like MODEL")
-    lone = args.classes[0] if len(args.classes) == 1 else None
-    classes = CLASSES.get(lone, tuple(args.classes)) if lone else tuple(args.classes)
+    classes = tuple(args.classes)
+    if len(classes) == 1:
+        classes = CLASSES.get(classes[0], classes)
     if len(args.size) > 2:
         raise RequestError(f"--size takes one side, or height and width; got {len(args.size)} numbers")
-    size = args.size[0] if len(args.size) == 1 else (args.size[0], args.size[1])
+    size = (args.size[0], args.size[-1])
     others = {"channels": args.channels, "resize": args.resize, "crop_fraction": args.crop_fraction}
     preprocessing = Preprocessing.named(args.normalization, size, **others)
-    return ModelSpec(args.architecture, tuple(classes), preprocessing, read_arguments(args.arguments))
+    return ModelSpec(args.architecture, classes, preprocessing, read_arguments(args.arguments))

@@ -1,4 +1,4 @@
-"""A classifier's last layer after training: the forgotten classes' weights are removed, the logits' scale is restored."""
+"""Finishing a classifier after training: remove the forgotten classes' weights, restore the logits' scale."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -18,20 +18,19 @@ from delete_tasks.task import Run
 from .classifier import ImageClassifier, cast_for, class_outputs, predict_batch
 
 VIEWS, BATCH = 512, 128
-LOOKED_AT = 8  # views on which the last layer is found
-# Where the stream of samples is read for the scale: far from what any run trains on, and the same after a resumed run.
-FIRST_VIEW = 2**32
+LAYER_VIEWS = 8  # on which the last layer is found
+FIRST_VIEW = 2**32  # index in the stream of samples: far beyond those of training, and the same after a resumed run
 
 
 def finish(runner: Run) -> dict[str, Any]:
     """Replace the forgotten classes' weights, then match the logits' scale to the original's; see :mod:`delete_tasks.model.head`.
 
-    The scale is fitted on views of the forget set (and the retain samples beside it), each weighted by the probability that the
-    original gives the classes that remain: no label and no other image is read.
+    The scale is fitted on views of the forget set (and its retain samples), weighted by the probability that the original gives
+    the remaining classes; no labels and no other images are read.
 
     Returns:
-        ``{"rows_replaced": names of layers, "scale": factor or None}``, with ``scale_not_matched``, the reason, where it is None,
-        and ``rows_not_replaced``, the reason, where the last layer was not found.
+        ``{"rows_replaced": names of layers, "scale": factor or None}``; the reason ``scale_not_matched`` if the factor is None;
+        and the reason ``rows_not_replaced`` if the last layer was not found.
     """
     model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
     matched = runner.recipe.match_scale and runner.method.needs_teacher
@@ -40,31 +39,33 @@ def finish(runner: Run) -> dict[str, Any]:
     with class_outputs_on(runner.task, model):
         try:
             layers = class_layers_of(model, batches[0])
-            for name, layer in () if keep_row else layers:
+            replaced = [] if keep_row else layers
+            for name, layer in replaced:
                 check_linear(layer, name)
         except UnsupportedModelError as error:
             rows = {} if keep_row else {"rows_not_replaced": str(error)}
             return {**done, **rows, "scale_not_matched": str(error)}
-        for name, layer in () if keep_row else layers:
+        for name, layer in replaced:
             _replace_rows(layer, model, ids, batches[0])
             done["rows_replaced"].append(name)
-    if not runner.recipe.match_scale:
-        return {**done, "scale_not_matched": "match_scale is off"}
-    if not runner.method.needs_teacher:
-        return {**done, "scale_not_matched": f"{type(runner.method).__name__} has no teacher"}
+    if not matched:
+        method = type(runner.method).__name__
+        reason = f"{method} has no teacher" if runner.recipe.match_scale else "match_scale is off"
+        return {**done, "scale_not_matched": reason}
     model.eval()
     logits = [(predict_batch(model, inputs).cpu(), predict_batch(runner.teacher, inputs).cpu()) for inputs in batches]
     student, teacher = (torch.cat(part) for part in zip(*logits, strict=True))
-    kept = [i for i in range(student.shape[1]) if i not in ids]
-    factor = match_scale(student[:, kept], teacher[:, kept], teacher.softmax(1)[:, kept].sum(1))
+    remaining = [i for i in range(student.shape[1]) if i not in ids]
+    factor = match_scale(student[:, remaining], teacher[:, remaining], teacher.softmax(1)[:, remaining].sum(1))
     if factor is None:
-        return {**done, "scale_not_matched": "no view for which original and erased model predict the same class"}
-    layer = layers[0][1]
+        return {**done, "scale_not_matched": "the original and the erased model predict the same class on no view"}
+    name, layer = layers[0]
     before = copy.deepcopy(layer.state_dict())
     scale_rows(layer, factor, but=() if keep_row else ids)
-    if not _same(_kept_logits(model, ids, batches[0])[0], factor * _centred(student[: len(batches[0]), kept])):
+    expected = factor * _centred(student[: len(batches[0]), remaining])
+    if not _same(_remaining_logits(model, ids, batches[0])[0], expected):
         layer.load_state_dict(before)
-        return {**done, "scale_not_matched": f"the logits are no linear function of '{layers[0][0]}'"}
+        return {**done, "scale_not_matched": f"the logits are not a linear function of '{name}'"}
     return {**done, "scale": factor}
 
 
@@ -77,7 +78,7 @@ def _views(runner: Run, count: int) -> Iterator[Tensor]:
 
 @contextmanager
 def class_outputs_on(task: Any, model: ImageClassifier) -> Iterator[None]:
-    """Eval mode, but with the flags on that make a network give its auxiliary outputs."""
+    """Set eval mode, but with training flags on the modules that need it for auxiliary outputs."""
     model.eval()
     flags = task.training_flags(model)
     for module in flags:
@@ -90,26 +91,23 @@ def class_outputs_on(task: Any, model: ImageClassifier) -> Iterator[None]:
 
 
 def class_layers_of(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, nn.Module]]:
-    """Find the layers whose outputs are the network's class outputs, as it runs now; the prediction's first.
-
-    Raises:
-        UnsupportedModelError: There is none for the prediction.
-    """
+    """Find the layers whose outputs are the network's class logits in its current mode, the prediction's first; raises
+    UnsupportedModelError if there is none for the prediction."""
     network, classes = model.network, model.num_classes
-    outputs_of = partial(_all_outputs, model, inputs[:LOOKED_AT])
+    outputs_of = partial(_all_outputs, model, inputs[:LAYER_VIEWS])
     prediction, *auxiliary = find_class_layers(network, outputs_of, classes, nonlinear=True)  # type: ignore[arg-type]
     if not prediction:
         raise UnsupportedModelError(
-            f"{type(network).__name__} has no linear layer whose {classes} outputs go with the prediction"
+            f"{type(network).__name__} has no linear layer whose {classes} outputs determine the prediction"
         )
     return [(name, network.get_submodule(name)) for name in dict.fromkeys([*prediction, *chain(*auxiliary)])]
 
 
 def _replace_rows(layer: nn.Module, model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> None:
-    """Replace rows; where the remaining probabilities follow from more than differences of logits, without centring."""
-    state, before = copy.deepcopy(layer.state_dict()), _kept_logits(model, ids, inputs)
+    """Replace the forgotten classes' weights, without centring if that changes the remaining classes' probabilities."""
+    state, before = copy.deepcopy(layer.state_dict()), _remaining_logits(model, ids, inputs)
     neutralise_rows(layer, ids)
-    if not all(map(_same, before, _kept_logits(model, ids, inputs))):
+    if not all(map(_same, before, _remaining_logits(model, ids, inputs))):
         layer.load_state_dict(state)
         neutralise_rows(layer, ids, centre=False)
 
@@ -120,16 +118,16 @@ def _all_outputs(model: ImageClassifier, inputs: Tensor) -> list[Tensor]:
     return class_outputs(model.network(cast_for(model.network, inputs.to(parameter.device))), model.num_classes)
 
 
-def _kept_logits(model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> list[Tensor]:
-    """Centre the remaining classes' logits of each class output, on the CPU: their softmax depends on nothing else."""
+def _remaining_logits(model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> list[Tensor]:
+    """Compute the remaining classes' logits of each class output, centred, which does not change their softmax."""
     outputs = _all_outputs(model, inputs)
-    kept = [i for i in range(outputs[0].shape[1]) if i not in ids]
-    return [_centred(output[:, kept].float().cpu()) for output in outputs]
+    remaining = [i for i in range(outputs[0].shape[1]) if i not in ids]
+    return [_centred(output[:, remaining].float().cpu()) for output in outputs]
 
 
 def _centred(logits: Tensor) -> Tensor:
     return logits - logits.mean(1, keepdim=True)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+def _same(first: Tensor, second: Tensor) -> bool:
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The model file: a folder with weights.safetensors and model.json, which can be loaded without running code from it.
+"""Model folders: weights.safetensors and model.json, loaded without running code from them.
 
 model.json::
 
@@ -9,9 +9,9 @@ model.json::
                        "resize": "stretch", "crop_fraction": 1.0},
      "weights_sha256": "...", "extra": {}}
 
-``architecture`` is a name that :func:`delete_images.models.architectures.build` knows, which is then called with ``arguments``
-and the number of classes, or an import path ``package.module:Class``, called with ``arguments`` alone. Import paths run
-code and are refused unless the user allows them.
+``architecture`` is a name for :func:`delete_images.models.architectures.build`, which is called with ``arguments`` and the number
+of classes, or an import path ``package.module:Class``, called with ``arguments`` alone. Import paths run code and are refused
+unless the user allows them.
 """
 
 import json
@@ -40,39 +40,32 @@ MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
 
 
 def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
-    """Build the network that ``spec`` describes, with random weights.
-
-    Args:
-        spec: The description.
-        allow_import: Import and call an import path, i.e. run its code.
+    """Build the network that ``spec`` describes, with random weights; ``allow_import`` runs the code of an import path.
 
     Raises:
-        RequestError: An import path without ``allow_import``; an unknown name or wrong arguments; a head whose size is not
-            the number of class names.
+        RequestError: An import path without ``allow_import``; an unknown name or wrong arguments; a head of another size than the
+            number of class names.
     """
     if not is_import_path(spec.architecture):
         return build(spec.architecture, num_classes=len(spec.classes), **spec.arguments)
     if not allow_import:
         raise RequestError(
-            f"the model's architecture '{spec.architecture}' is an import path, i.e. its code would run; if you trust it, "
-            "pass --allow-import (allow_import=True)"
+            f"the model's architecture '{spec.architecture}' is an import path, whose code would run; if you trust it, pass "
+            "--allow-import (allow_import=True)"
         )
     model = import_and_call(spec.architecture, spec.arguments)
-    outputs = classifier_of(model).num_classes
-    if outputs != len(spec.classes):
-        # The last matrix need not be the head in somebody else's module; any layer of the right size will do.
-        try:
-            classifier_of(model, len(spec.classes))
-        except TypeError as error:
-            raise RequestError(
-                f"'{spec.architecture}' ends in {outputs} outputs, but there are {len(spec.classes)} class names; give the "
-                "names of all outputs in their order, or the argument that sets the number of classes"
-            ) from error
+    try:
+        classifier_of(model, len(spec.classes))  # any layer of that size, since the last one need not be the head
+    except TypeError as error:
+        raise RequestError(
+            f"'{spec.architecture}' ends in {classifier_of(model).num_classes} outputs, but there are {len(spec.classes)} "
+            "class names; give the names of all outputs in their order, or the argument that sets the number of classes"
+        ) from error
     return model
 
 
 def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
-    """Load ``state`` strictly, saying so in words where it is the number of classes that differs."""
+    """Load ``state`` strictly, with a separate message for another number of classes."""
     head = classifier_of(model, len(spec.classes))
     weight = state.get(f"{head.name}.weight")
     if weight is not None and weight.dim() >= 2 and weight.shape[0] != len(spec.classes):
@@ -84,13 +77,13 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source:
 
 
 def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
-    """Refuse weights that do not fit before memory is taken: the arguments of a model.json may ask for any amount of it.
+    """Refuse weights that do not fit before memory is allocated, of which a model.json can request any amount.
 
-    The network is built without storage (PyTorch's meta device), of no more modules than so many weights can have.
+    The network is built without storage (PyTorch's meta device), with a limit on its modules by the number of weights.
     """
     count, most = 0, max(10_000, 20 * len(state))
 
-    def counted(*_: Any) -> None:
+    def count_module(*_: Any) -> None:
         nonlocal count
         count += 1
         if count > most:
@@ -99,13 +92,13 @@ def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> 
                 f"{len(state)} tensors; correct the arguments"
             )
 
-    hook = register_module_module_registration_hook(counted)
+    hook = register_module_module_registration_hook(count_module)
     try:
         with torch.device("meta"):
             model = build_model(spec)
     except RequestError as error:
         if isinstance(error.__cause__, NotImplementedError) or "meta" in str(error.__cause__):
-            return  # the builder reads its own tensors (RegNet does), which have no values here
+            return  # the builder reads its own tensors (as RegNet does), which have no values on this device
         raise
     finally:
         hook.remove()
@@ -113,21 +106,21 @@ def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> 
 
 
 def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec) -> Path:
-    """Write a model folder; over an older one in the same place, too.
+    """Write a model folder, or replace the model in one.
 
-    model.json goes last and is taken away first, so a folder that has one is whole. Other files in it stay.
+    model.json is deleted first and written last, so that a folder with one is complete. Other files in it stay.
 
     Args:
-        folder: Made if need be.
+        folder: Created if missing.
         model: The unwrapped network. Weights keep their dtype in the file.
-        spec: Its description; the number of classes must be that of the model's head.
+        spec: Its description, with as many classes as the model's head.
 
     Returns:
         The folder.
 
     Raises:
         RequestError: ``folder`` is a file, or the spec cannot be written as JSON.
-        UnsupportedModelError: No layer of the model gives ``len(spec.classes)`` outputs.
+        UnsupportedModelError: No layer of the model has ``len(spec.classes)`` outputs.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -141,7 +134,7 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
             f"the model's arguments or extra cannot be written as JSON: {error}; use plain values"
         ) from error
     spec_from_json(content, "the model's description")
-    # Cloned, because safetensors refuses tensors that share memory (tied weights).
+    # Clones, because safetensors refuses tensors that share memory (tied weights).
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     (folder / SPEC_NAME).unlink(missing_ok=True)
     checkpoint.save_file(state, folder / WEIGHTS_NAME)
@@ -150,23 +143,20 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     return folder
 
 
-def as_spec(given: Any) -> ModelSpec:
-    """Read a description as configs give it: a model folder, the content of a model.json (format and version may be left
-    out), or a ModelSpec already.
-
-    Raises:
-        FileNotFoundError, RequestError: As :func:`load_spec`.
+def as_spec(description: Any) -> ModelSpec:
+    """Read a description as in configs: a model folder, the content of a model.json (without format and version if you like), or
+    a ModelSpec. Raises as :func:`load_spec`.
     """
-    if isinstance(given, ModelSpec):
-        return given
-    if isinstance(given, Mapping):
-        plain = given.to_dict() if hasattr(given, "to_dict") else dict(given)
-        return spec_from_json({"format": FORMAT, "version": VERSION, **plain}, "the model's description")
-    return load_spec(given)
+    if isinstance(description, ModelSpec):
+        return description
+    if isinstance(description, Mapping):
+        content = description.to_dict() if hasattr(description, "to_dict") else description
+        return spec_from_json({"format": FORMAT, "version": VERSION, **content}, "the model's description")
+    return load_spec(description)
 
 
 def load_spec(folder: str | os.PathLike[str]) -> ModelSpec:
-    """Read and check model.json alone.
+    """Read and check model.json.
 
     Raises:
         FileNotFoundError: No such folder, or no model.json in it.
@@ -176,42 +166,41 @@ def load_spec(folder: str | os.PathLike[str]) -> ModelSpec:
 
 
 def _read_json(folder: str | os.PathLike[str]) -> tuple[Any, str]:
-    path = Path(folder) / SPEC_NAME
+    folder = Path(folder)
+    path = folder / SPEC_NAME
     if not path.is_file():
-        found = (
-            "a file" if Path(folder).is_file() else "no model folder" if not Path(folder).exists() else "no model.json"
-        )
+        problem = "a file" if folder.is_file() else f"no {SPEC_NAME} in it" if folder.exists() else "nothing there"
         raise FileNotFoundError(
-            f"'{folder}' is not a model: expected a folder with {SPEC_NAME} and {WEIGHTS_NAME}, found {found}. Make one from a "
+            f"'{folder}' is not a model ({problem}); expected a folder with {SPEC_NAME} and {WEIGHTS_NAME}. Make one from a "
             "weights file with: delete-tasks images import"
         )
     size = path.stat().st_size
     if size > MOST_SPEC:
-        raise RequestError(f"'{path}' has {size:,} bytes; a description of a model has {MOST_SPEC:,} at most")
+        raise RequestError(f"'{path}' has {size:,} bytes; expected {MOST_SPEC:,} at most")
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number), f"'{path}'"
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant), f"'{path}'"
     except (ValueError, RecursionError, OSError) as error:
         raise RequestError(f"'{path}' is not JSON: {error}; write the model again with images import") from error
 
 
-def _no_number(text: str) -> float:
-    raise ValueError(f"it holds {text}, which is no number of JSON")
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"it holds {text}, which is not a JSON number")
 
 
 def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tuple[nn.Module, ModelSpec]:
     """Load a model folder without running code from it.
 
     Args:
-        folder: As :func:`save_model` writes it.
-        allow_import: Let model.json name an import path, whose code then runs.
+        folder: Written by :func:`save_model`.
+        allow_import: Allow an import path in model.json, whose code then runs.
 
     Returns:
-        The network on the CPU in eval mode, floating-point weights as float32 whatever the file holds; and its description.
+        The network on the CPU in eval mode, with floating-point weights as float32; and its description.
 
     Raises:
-        FileNotFoundError: No model.json or no weights there.
+        FileNotFoundError: No model.json or no weights.
         RequestError: As :func:`load_spec` and :func:`build_model`.
-        CheckpointMismatchError: The weights are not those that model.json was written with, or do not fit.
+        CheckpointMismatchError: The weights are not those of model.json's digest, or do not fit.
     """
     raw, source = _read_json(folder)
     spec = spec_from_json(raw, source)
@@ -220,8 +209,8 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
     digest = raw.get("weights_sha256")
     if digest is not None and digest != checkpoint.file_sha256(path):
         raise CheckpointMismatchError(
-            f"'{path}' is not the file that {SPEC_NAME} was written with (its SHA-256 differs); copy both files of the model "
-            "again, or import the weights anew"
+            f"'{path}' does not have the SHA-256 in {SPEC_NAME}; copy both files of the model again, or import the weights "
+            "again"
         )
     if not is_import_path(spec.architecture):
         _fit_on_paper(state, spec, f"'{path}'")
@@ -240,15 +229,15 @@ def import_checkpoint(
     allow_import: bool = False,
     allow_pickle: bool | None = None,
 ) -> Path:
-    """Turn somebody's weights file into a model folder; the function behind ``delete-tasks images import``.
+    """Make a model folder from a weights file, as ``delete-tasks images import``.
 
     Args:
-        path: A state dict, alone or under ``state_dict``, ``model`` or ``net``; ``module.`` prefixes are taken off.
-        folder: Where the model goes.
+        path: A state dict, alone or under ``state_dict``, ``model`` or ``net``; ``module.`` prefixes are removed.
+        folder: The model folder to write.
         architecture: A registered name or import path.
         classes: Class names in order of the logits.
-        preprocessing: What the network was trained with.
-        arguments: For the architecture.
+        preprocessing: Preprocessing that the network was trained with.
+        arguments: Arguments of the architecture.
         allow_import: As :func:`load_model`.
         allow_pickle: As :func:`delete_tasks.fileio.checkpoint.load_file`.
 
@@ -260,18 +249,18 @@ def import_checkpoint(
             written then.
     """
     spec = ModelSpec(architecture, tuple(classes), preprocessing, dict(arguments or {}))
-    spec_from_json(spec_to_json(spec), "the description given")
+    spec_from_json(spec_to_json(spec), "the model's description")
     source = f"'{path}'"
     state = checkpoint.state_dict_of(checkpoint.load_file(path, allow_pickle=allow_pickle), source)
     model = build_model(spec, allow_import).float()
-    # Files older than PyTorch 0.4.1 lack this counter, which eval mode never reads; PyTorch's own strict loading adds it, too.
-    counters = {name: own for name, own in model.state_dict().items() if name.endswith(".num_batches_tracked")}
+    # Files older than PyTorch 0.4.1 lack this counter, which eval mode never reads; PyTorch's strict loading also adds it.
+    counters = {name: count for name, count in model.state_dict().items() if name.endswith(".num_batches_tracked")}
     _fit(model, {**counters, **state}, spec, source)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise CheckpointMismatchError(
             f"{source} holds NaN or infinity in {broken[0]}; the file is damaged, get it again"
         )
-    with atomic.replacing_folder(folder) as made:
-        save_model(made, model, spec)
+    with atomic.replacing_folder(folder) as temporary:
+        save_model(temporary, model, spec)
     return Path(folder)

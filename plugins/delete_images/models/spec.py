@@ -1,20 +1,20 @@
-"""Description of a model, the content of model.json, and its checks."""
+"""Description of a model: the content of model.json and its checks."""
 
 from __future__ import annotations
 
 import reprlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from delete_tasks.errors import RequestError, list_names
 from delete_tasks.fileio.validate import as_type
 
 FORMAT = "delete-tasks model"
 VERSION = 1
-CHANNEL_ORDERS = ("RGB", "BGR")
-RESIZES = ("stretch", "crop")
 MOST = 1e9  # of the numbers of the preprocessing
 LEAST = 1e-9  # of those above 0; msgspec's gt=0 compares with a subnormal number, which a run flushes to zero
 MOST_SIDE = 8192  # of an input, in pixels
@@ -34,14 +34,14 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 
 
 class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
-    """From an RGB uint8 image to the network's input: resize, scale to the input range, subtract mean, divide by std.
+    """Preprocessing of an RGB uint8 image: resize, scale to the input range, subtract mean, divide by std.
 
     Attributes:
         size: (height, width) of the input in pixels.
-        mean: Per channel, in units of the input range, in the network's channel order.
+        mean: Mean per channel, in units of the input range, in the network's channel order.
         std: As ``mean``; above zero.
-        channels: 'RGB' or 'BGR', what the network expects.
-        input_range: What pixel values 0 and 255 become before mean and std: (0, 1), (0, 255) or (-1, 1), usually.
+        channels: Channel order of the network, 'RGB' or 'BGR'.
+        input_range: Values of pixels 0 and 255 before mean and std: usually (0, 1), (0, 255) or (-1, 1).
         resize: 'stretch' to ``size``, or 'crop': the shorter side to ``size / crop_fraction``, then the centre.
         crop_fraction: In (0, 1]; torchvision's ImageNet networks use 0.875 (256 to 224).
     """
@@ -49,18 +49,14 @@ class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
     size: tuple[Side, Side]
     mean: tuple[Number, Number, Number] = (0.0, 0.0, 0.0)
     std: tuple[Deviation, Deviation, Deviation] = (1.0, 1.0, 1.0)
-    channels: Annotated[str, Meta(pattern=f"^({'|'.join(CHANNEL_ORDERS)})$")] = "RGB"
+    channels: Annotated[str, Meta(pattern="^(RGB|BGR)$")] = "RGB"
     input_range: tuple[Number, Number] = (0.0, 1.0)
-    resize: Annotated[str, Meta(pattern=f"^({'|'.join(RESIZES)})$")] = "stretch"
+    resize: Annotated[str, Meta(pattern="^(stretch|crop)$")] = "stretch"
     crop_fraction: Annotated[float, Meta(ge=LEAST, le=1)] = 1.0
 
     @classmethod
     def named(cls, normalization: str, size: int | tuple[int, int], **others: Any) -> Preprocessing:
-        """Make the preprocessing of a usual mean and std, see :data:`NORMALIZATIONS`; one number for ``size`` means a square.
-
-        Raises:
-            RequestError: Unknown name.
-        """
+        """Make the preprocessing with a mean and std of :data:`NORMALIZATIONS`; one number for ``size`` means a square."""
         if normalization not in NORMALIZATIONS:
             raise RequestError(f"unknown normalization '{normalization}'; choose one of: {', '.join(NORMALIZATIONS)}")
         mean, std = NORMALIZATIONS[normalization]
@@ -68,14 +64,14 @@ class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything about a model but its weights.
+    """Description of a model without its weights.
 
     Attributes:
         architecture: Registered name or import path.
-        classes: Names in order of the logits.
+        classes: Class names in order of the logits.
         preprocessing: See :class:`Preprocessing`.
         arguments: Keyword arguments of the architecture, JSON values only.
-        extra: What a plugin wants to keep beside them (thresholds, say), JSON values only.
+        extra: Data of plugins, such as thresholds, JSON values only.
     """
 
     architecture: Annotated[str, Meta(min_length=1)]
@@ -87,52 +83,42 @@ class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     """Make the content of model.json without the digest of the weights."""
-    pre = spec.preprocessing
+    preprocessing = asdict(spec.preprocessing).items()
     return {
         "format": FORMAT,
         "version": VERSION,
         "architecture": spec.architecture,
         "arguments": dict(spec.arguments),
         "classes": list(spec.classes),
-        "preprocessing": {
-            "size": list(pre.size),
-            "mean": list(pre.mean),
-            "std": list(pre.std),
-            "channels": pre.channels,
-            "input_range": list(pre.input_range),
-            "resize": pre.resize,
-            "crop_fraction": pre.crop_fraction,
-        },
+        "preprocessing": {name: list(value) if isinstance(value, tuple) else value for name, value in preprocessing},
         "extra": dict(spec.extra),
     }
 
 
 def spec_from_json(raw: Any, source: str) -> ModelSpec:
-    """Check the content of a model.json and turn it into a ModelSpec. ``source`` is named in messages.
+    """Convert the content of a model.json, named ``source`` in messages, to a ModelSpec.
 
     Raises:
         RequestError: Another format or version; a key missing, unknown or of the wrong kind; fewer than two classes or
-            a name twice; preprocessing that cannot be.
+            a repeated name; impossible preprocessing.
     """
     content = as_type(raw, dict, source)
     content.pop("weights_sha256", None)
-    # Another version may have other keys, so it is named before they are.
+    # Before the keys, which may differ in another version.
     form, version = content.pop("format", None), content.pop("version", None)
     if form != FORMAT:
-        raise RequestError(
-            f"{source}: format is {reprlib.repr(form)}; expected {FORMAT!r}, i.e. a model of delete-tasks"
-        )
+        raise RequestError(f"{source}: format is {reprlib.repr(form)}; expected {FORMAT!r}")
     if version != VERSION:
         raise RequestError(
-            f"{source}: format version {reprlib.repr(version)} is not known here, which reads version {VERSION}; "
-            "install a newer delete-tasks, or import the weights again"
+            f"{source}: format version {reprlib.repr(version)}, but this delete-tasks reads version {VERSION}; install a "
+            "newer one, or import the weights again"
         )
     spec: ModelSpec = as_type(content, ModelSpec, source)
     missing = [field for field in Preprocessing.__struct_fields__[:5] if field not in content["preprocessing"]]
-    if missing:  # the defaults are for code alone
+    if missing:  # their defaults are only for code
         raise RequestError(f"{source}: preprocessing: missing {', '.join(missing)}")
     if "num_classes" in spec.arguments and ":" not in spec.architecture:
-        raise RequestError(f"{source}: arguments holds num_classes; leave it out, the list of classes says it")
+        raise RequestError(f"{source}: arguments holds num_classes; leave it out, since it follows from classes")
     if len(check_class_names(spec.classes, source)) < 2:
         raise RequestError(f"{source}: {len(spec.classes)} class name(s); a classifier has 2 or more")
     low, high = spec.preprocessing.input_range
@@ -141,23 +127,17 @@ def spec_from_json(raw: Any, source: str) -> ModelSpec:
     return spec
 
 
-def check_class_names(raw: Any, source: str) -> tuple[str, ...]:
-    """Class names as they can be used: text that can be written, each once.
-
-    Raises:
-        RequestError: They are not; the message begins with ``source``.
-    """
-    if not isinstance(raw, list | tuple) or not all(isinstance(name, str) and name for name in raw):
-        raise RequestError(f"{source}: classes must be a list of names, got {reprlib.repr(raw)}")
-    broken = [name for name in raw if name.encode(errors="ignore").decode() != name]
+def check_class_names(names: Sequence[str], source: str) -> tuple[str, ...]:
+    """Raise RequestError, with ``source``, unless class names are Unicode text, not empty, and unique."""
+    if not all(names):
+        raise RequestError(f"{source}: a class has an empty name in {reprlib.repr(names)}; name it")
+    broken = [name for name in names if name.encode(errors="ignore").decode() != name]
     if broken:
         raise RequestError(
-            f"{source}: the class name {broken[0]!r} is no Unicode text (it holds half a character, or a byte that is no "
+            f"{source}: the class name {broken[0]!r} is not Unicode text (it holds half a character, or a byte that is not "
             "UTF-8) and cannot be written; rename it"
         )
-    twice = sorted(name for name, count in Counter(raw).items() if count > 1)
-    if twice:
-        raise RequestError(
-            f"{source}: class names appear more than once: {list_names(twice)}; each needs a name of its own"
-        )
-    return tuple(raw)
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise RequestError(f"{source}: repeated class names {list_names(repeated)}; give each class another name")
+    return tuple(names)

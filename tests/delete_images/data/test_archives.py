@@ -1,9 +1,8 @@
-"""Data that are damaged, or made to do harm: each is refused by name, before it fills the memory."""
+"""Damaged and malicious data, which are refused by name before they fill the memory."""
 
 import io
 import os
 import tracemalloc
-from pathlib import Path
 
 import npz
 import numpy as np
@@ -52,7 +51,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     assert peak(refuse) < 8 << 20
 
 
-def test_what_fits_the_bound_is_unpacked_as_far_as_it_is_chosen(tmp_path):
+def test_large_archives_are_unpacked_as_far_as_chosen(tmp_path):
     path = tmp_path / "a.npz"
     path.write_bytes(npz.bomb(60))
     assert len(open_data(f"{path}?limit=100")) == 100
@@ -63,13 +62,13 @@ def test_only_the_chosen_images_are_held_and_once(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "BLOCK", 1 << 16)
     x = RANDOM.integers(0, 256, (1000, 40, 50, 3), dtype=np.uint8)  # 6 MB
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(1000) % 10)
-    kept = []
-    whole = peak(lambda: kept.append(open_data(f"{tmp_path / 'a.npz'}")))
+    opened = []
+    whole = peak(lambda: opened.append(open_data(f"{tmp_path / 'a.npz'}")))
     assert x.nbytes < whole < 1.2 * x.nbytes
-    assert all(np.array_equal(kept[0][i][0], x[i]) for i in (0, 1, 500, 999))
-    tenth = peak(lambda: kept.append(open_data(f"{tmp_path / 'a.npz'}?class=3")))
+    assert all(np.array_equal(opened[0][i][0], x[i]) for i in (0, 1, 500, 999))
+    tenth = peak(lambda: opened.append(open_data(f"{tmp_path / 'a.npz'}?class=3")))
     assert tenth < 0.25 * x.nbytes
-    assert all(np.array_equal(kept[1][i][0], x[10 * i + 3]) for i in range(100))
+    assert all(np.array_equal(opened[1][i][0], x[10 * i + 3]) for i in range(100))
 
 
 @pytest.mark.parametrize("x", [np.asfortranarray(X), X[..., :1], X[..., 0], np.asfortranarray(X[..., 0])])
@@ -83,40 +82,19 @@ def test_other_layouts_hold_the_same_images(tmp_path, x, save):
 
 def test_images_that_do_not_fit_in_memory_are_refused(tmp_path, monkeypatch):
     np.savez(tmp_path / "a.npz", x=np.repeat(X, 10, axis=0), y=np.repeat(Y, 10).astype(np.uint8))
-    said = "MemTotal: 1 kB\nMemAvailable: 1 kB\n"
+    memory = "MemTotal: 1 kB\nMemAvailable: 1 kB\n"
 
     def read(path, *more, **options):
-        return io.StringIO(said) if path == "/proc/meminfo" else open(path, *more, **options)
+        return io.StringIO(memory) if path == "/proc/meminfo" else open(path, *more, **options)
 
     monkeypatch.setattr(archives, "open", read, raising=False)
     with pytest.raises(RequestError, match=r"60 images .*0\.0 GiB.*0\.0 GiB"):
         open_data(str(tmp_path / "a.npz"))
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (npz.npy(np.array([0, 10])), "0 to 9"),
-        (npz.npy(np.array([[0]])), r"shape \(1, 1\)"),
-        (npz.npy(np.array(["a"])), "type <U1"),
-        (npz.npy(np.array([{}], dtype=object)), "Python objects"),
-        (npz.npy(np.zeros(4, np.uint8))[:-1], "4 bytes.* 3 "),
-        (b"", "test_labels.npy"),
-    ],
-)
-def test_labels_of_mosaics(tmp_path, content, message):
-    (tmp_path / "test_labels.npy").write_bytes(content)
-    with pytest.raises(RequestError, match=message):
-        open_data(f"cifar10:{tmp_path}?split=test")
-
-
 @pytest.fixture
-def photos(tmp_path) -> Path:
-    root = tmp_path / "photos"
-    for name in ("ant", "bee"):
-        (root / name).mkdir(parents=True)
-        Image.fromarray(X[0]).save(root / name / "0.png")
-    return root
+def photos(folders):
+    return folders({"ant": 1, "bee": 1})
 
 
 def test_a_folder_that_cannot_be_read_is_refused(photos, monkeypatch):
@@ -135,7 +113,7 @@ def test_a_folder_that_cannot_be_read_is_refused(photos, monkeypatch):
 
 
 @pytest.mark.parametrize("target", ["nowhere", "cat"])
-def test_a_class_that_is_a_link_to_nowhere_is_refused(photos, target):
+def test_a_class_that_is_a_broken_link_is_refused(photos, target):
     (photos / "cat").symlink_to(photos / target)
     with pytest.raises(RequestError, match=r"photos/cat' .*link"):
         open_data(str(photos))
@@ -149,14 +127,14 @@ def test_links_within_a_class_are_followed_once(photos, tmp_path):
     assert open_data(str(photos)).names == ["ant/0.png", "bee/more/1.png"]
 
 
-def test_a_link_to_no_image_is_named(photos, caplog):
+def test_a_broken_link_to_an_image_is_named(photos, caplog):
     (photos / "bee" / "9.png").symlink_to(photos / "gone.png")
     data = open_data(str(photos))
     assert len(data) == 2 and [name for name, _ in data.skipped] == ["bee/9.png"]
     assert "bee/9.png" in caplog.text
 
 
-def test_an_image_that_cannot_be_taken_faithfully_refuses_the_data(photos):
+def test_an_image_that_cannot_be_converted_faithfully_is_refused(photos):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(photos / "bee" / "depth.tif")
     with pytest.raises(RequestError, match=r"bee/depth\.tif'.*float"):
         open_data(str(photos))
@@ -165,19 +143,10 @@ def test_an_image_that_cannot_be_taken_faithfully_refuses_the_data(photos):
     assert np.unique(open_data(str(photos))[2][0]).tolist() == [9]
 
 
-def test_names_that_are_no_utf8(photos):
+def test_names_that_are_not_utf8(photos):
     odd = os.fsencode(photos / "bee") + b"/caf\xe9.png"
     os.rename(photos / "bee" / "0.png", odd)
     assert open_data(str(photos)).names == ["ant/0.png", "bee/caf\\udce9.png"]
     os.rename(photos / "bee", os.fsencode(photos) + b"/b\xe9e")
     with pytest.raises(RequestError, match=r"'b\\udce9e'"):
         open_data(str(photos))
-
-
-@pytest.mark.parametrize(
-    "text", ["a" * 5000, "a\0b", "~nobody-of-that-name/x", "\ud800", "x?limit=" + "9" * 5000, "x?seed=²", "cifar10:a\0"]
-)
-def test_strings_that_cannot_be_paths(text, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(RequestError):
-        open_data(text)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import python
+from images import noise
 from PIL import Image
 
 from delete_images.data.opening import ImageData, open_data
@@ -14,17 +15,9 @@ from delete_images.models.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES
 from delete_tasks.errors import RequestError
 
 
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
 @pytest.fixture
-def photos(tmp_path):
-    root = tmp_path / "photos"
-    for name, count in (("cat", 3), ("Maple-Tree", 2)):
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            Image.fromarray(noise(8, 10, 3, seed=number)).save(root / name / f"{number}.png")
+def photos(folders):
+    root = folders({"cat": 3, "Maple-Tree": 2})
     (root / "cat" / "notes.txt").write_text("not an image")
     return root
 
@@ -93,19 +86,6 @@ def test_torchvision_cifar(monkeypatch, tmp_path):
         open_data("cifar100?split=test")
     with pytest.raises(RequestError, match="train or test"):
         open_data("cifar10?split=val")
-
-
-def test_damaged_mosaics(tmp_path):
-    np.save(tmp_path / "test_labels.npy", np.zeros(4, dtype=np.uint8))
-    with pytest.raises(RequestError, match=r"0 mosaics test_\*\.webp for 4 labels"):
-        open_data(f"cifar10:{tmp_path}?split=test")
-    with pytest.raises(RequestError, match=r"train_labels\.npy"):
-        open_data(f"cifar10:{tmp_path}?split=train")
-    with pytest.raises(RequestError, match="cifar10"):
-        open_data(f"cifar100:{tmp_path}?split=test")
-    Image.fromarray(noise(32, 64, 3)).save(tmp_path / "test_00.webp", lossless=True)
-    with pytest.raises(RequestError, match=r"1 x 2 .* 4"):
-        open_data(f"cifar10:{tmp_path}?split=test")
 
 
 def test_folder(photos):

@@ -1,4 +1,4 @@
-"""One recipe for the command and for erase(): the same views of image tensors, the same options; what is said of the others."""
+"""Views of image tensors, and the common recipe of the command and of erase()."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def small(channels: int = 3, classes: int = 4) -> nn.Module:
 
 
 def test_tensor_views_are_the_commands_views(ships, resnet20, cifar):
-    """The same random state makes the same view, by way of pixels or of normalised tensors."""
+    """The same random state gives the same view of pixels and of normalised tensors."""
     _, spec = load_model(resnet20)
     data, transform = open_data(f"{cifar}?class=ship&limit=64", "train", spec.classes), strong_transform(spec)
     views = TensorViews("strong", ships[0])
@@ -51,7 +51,7 @@ MADE = {
 
 
 @pytest.mark.parametrize("make", MADE)
-def test_views_keep_kind_and_range(make, ships):
+def test_views_keep_dtype_and_range(make, ships):
     images = MADE[make](ships[0][:8])
     views = TensorViews("strong", images)
     seen = torch.stack([views(image) for image in images for _ in range(4)])
@@ -75,7 +75,7 @@ def test_the_recipe_is_the_commands(ships, resnet20, cifar):
         assert figures["views"] == cfg.train_dataloader.dataset.augment
 
 
-def test_views_of_ones_own(ships):
+def test_views_by_a_function(ships):
     seen = []
 
     def mirrored(image: torch.Tensor) -> torch.Tensor:
@@ -105,8 +105,7 @@ def test_views_refused(views, samples, message):
         erase(small(samples.shape[1]), samples, classes=[1], views=views, steps=2, batch_size=4)
 
 
-def test_images_of_other_classes_are_left_out_and_said(ships):
-    """As the command does it; with the others' images away, the run is the same."""
+def test_images_of_other_classes_are_left_out_with_a_warning(ships):
     images, labels = ships[0][:24], torch.tensor([1, 2, 1, 0] * 6)
     options = dict(classes=[1], steps=20, batch_size=8, lr=3e-2)
     with pytest.warns(UserWarning, match=r"12 images .*class_2 6, class_0 6"):
@@ -118,7 +117,7 @@ def test_images_of_other_classes_are_left_out_and_said(ships):
 
 
 @pytest.mark.long
-def test_what_was_kept_is_measured(ships, read, resnet20):
+def test_remaining_classes_are_compared(ships, read, resnet20):
     model, spec = load_model(resnet20)
     retain = TensorDataset(*read("class=cat,dog&limit=40"))
     options = dict(classes=["ship"], class_names=spec.classes, steps=12, batch_size=32, lr=3e-4)
@@ -130,7 +129,7 @@ def test_what_was_kept_is_measured(ships, read, resnet20):
     assert kept["worst_class"]["class"] in ("cat", "dog") and kept["nll"]["before"] < 0.1
 
 
-def test_compare_on_numbers_one_can_count():
+def test_comparison_and_calibration():
     labels = torch.tensor([0] * 30 + [1] * 30 + [2] * 10)
     before = 9.0 * torch.eye(3)[labels]
     after = before.clone()

@@ -1,4 +1,4 @@
-"""Architectures by name: published files load strictly and are as accurate as their authors say."""
+"""Architectures by name: published files load strictly and are as accurate as published; ``images architectures`` lists them."""
 
 import re
 import sys
@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from delete_images.data.opening import ImageData, open_data
-from delete_images.data.transforms import TransformedData, eval_transform
+from delete_images.data.opening import open_data
 from delete_images.models.architectures import ARCHITECTURES, architecture_names, build, classifier_of, register
+from delete_images.models.architectures.registry import torchvision_names
 from delete_images.models.class_names import CIFAR10_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
+from delete_images.opened import predict_images
+from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError, UnsupportedModelError
 
 CIFAR_STEM = {"stem": "cifar"}
@@ -36,12 +38,6 @@ def test_images(shared):
     return data.subset(np.random.default_rng(0).permutation(300))  # its first 60 show all classes, too
 
 
-def predictions(model: nn.Module, data: ImageData, transform) -> np.ndarray:
-    images = torch.stack([image for image, _ in TransformedData(data, transform)])
-    with torch.inference_mode():
-        return model(images).argmax(1).numpy()
-
-
 @pytest.mark.parametrize(("file", "name", "arguments", "normalization", "published"), PUBLISHED)
 def test_published_network_is_as_accurate_as_published(
     shared, tmp_path, test_images, file, name, arguments, normalization, published
@@ -52,20 +48,20 @@ def test_published_network_is_as_accurate_as_published(
     assert not model.training
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     images = test_images.subset(np.arange(60 if name.endswith("resnet18") else 300))
-    accuracy = (predictions(model, images, eval_transform(spec)) == images.labels).mean()
+    accuracy = (predict_images(model, spec, images).logits.argmax(1).numpy() == images.labels).mean()
     standard_error = np.sqrt(published / 100 * (1 - published / 100) / len(images))
     assert accuracy == pytest.approx(published / 100, abs=3 * standard_error)
 
 
-def test_retrained_network_never_says_deer(shared, tmp_path, test_images):
+def test_retrained_network_never_predicts_deer(shared, tmp_path, test_images):
     path = shared / "weights" / "cifar10_resnet18_retrained_without_deer.pt"
     pre = Preprocessing.named("cifar10", 32)
     model, spec = load_model(import_checkpoint(path, tmp_path, "resnet18", CIFAR10_CLASSES, pre, CIFAR_STEM))
     few = test_images.subset(np.arange(60))
-    predicted = predictions(model, few, eval_transform(spec))
-    kept = few.labels != 4
+    predicted = predict_images(model, spec, few).logits.argmax(1).numpy()
+    remaining = few.labels != 4
     assert not (predicted == 4).any()
-    assert (predicted == few.labels)[kept].mean() > 0.88
+    assert (predicted == few.labels)[remaining].mean() > 0.88
 
 
 def test_nad_teacher_loads_strictly(shared, tmp_path):
@@ -95,10 +91,10 @@ def test_forward_shape_and_head(name, arguments, side, head, features):
     with torch.no_grad():
         logits = model(torch.zeros(2, 3, side, side))
     assert logits.shape == (2, 7)
-    found = classifier_of(model, 7)
-    assert (found.name, found.num_features, found.num_classes) == (head, features, 7)
+    layer = classifier_of(model, 7)
+    assert (layer.name, layer.num_features, layer.num_classes) == (head, features, 7)
     assert classifier_of(model).name == head
-    assert model.get_submodule(head) is found.module
+    assert model.get_submodule(head) is layer.module
 
 
 @pytest.mark.parametrize("depth", [20, 32, 44, 56, 110])
@@ -144,16 +140,16 @@ def test_timm_is_named_when_missing(monkeypatch):
 
 
 def test_timm_names_are_checked_and_weights_never_fetched(monkeypatch):
-    asked = {}
+    requested = {}
 
     def create_model(name, **arguments):
-        asked.update(arguments, name=name)
+        requested.update(arguments, name=name)
         return nn.Linear(4, arguments["num_classes"])
 
     fake = types.SimpleNamespace(list_models=lambda: ["vit_tiny"], create_model=create_model)
     monkeypatch.setitem(sys.modules, "timm", fake)
     build("timm:vit_tiny", num_classes=5, img_size=32)
-    assert asked == {"name": "vit_tiny", "num_classes": 5, "pretrained": False, "img_size": 32}
+    assert requested == {"name": "vit_tiny", "num_classes": 5, "pretrained": False, "img_size": 32}
     with pytest.raises(RequestError, match="'timm:hf-hub:somebody/vit_tiny'"):
         build("timm:hf-hub:somebody/vit_tiny", num_classes=5)
     with pytest.raises(RequestError, match="'checkpoint_path'"):
@@ -187,3 +183,34 @@ def test_classifier_of_lists_candidates():
         classifier_of(model, 5)
     with pytest.raises(UnsupportedModelError, match="none"):
         classifier_of(nn.ReLU())
+
+
+def test_every_architecture_has_a_line_of_80_characters(capsys):
+    assert main(["images", "architectures"]) == 0
+    listing, _, footer = capsys.readouterr().out.partition("\n\n")
+    lines = [line for line in listing.splitlines() if not line.startswith(" ")]
+    assert {line.split()[0] for line in lines} == {*ARCHITECTURES, *torchvision_names()}
+    for line in lines:
+        assert re.fullmatch(r"\S+ +\d+\.\d M  \S.{3,}", line), line
+    assert max(map(len, [*listing.splitlines(), *footer.splitlines()])) <= 80
+    assert "timm:NAME" in footer and "package.module:Class" in footer
+
+
+@pytest.mark.parametrize(
+    "name", ["cifar_resnet20", "ibau_vgg", "vit_s_16", "resnet18", "mobilenet_v3_small", "googlenet"]
+)
+def test_a_line_has_the_parameters_and_arguments(name, capsys):
+    assert main(["images", "architectures", name.upper()]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.split()[0] == name)
+    classes = 10 if name in ("cifar_resnet20", "ibau_vgg", "vit_s_16") else 1000
+    parameters = sum(p.numel() for p in build(name, num_classes=classes).parameters())
+    assert lines[at].split()[1] == f"{parameters / 1e6:.1f}"
+    if name == "vit_s_16":
+        assert lines[at + 1].strip() == "--arguments: image_size, patch_size, dropout, attention_dropout"
+
+
+def test_an_unknown_name_is_refused(capsys):
+    assert main(["images", "architectures", "resnet19"]) == 2
+    error = capsys.readouterr().err
+    assert "unknown architecture 'resnet19'; closest: resnet1" in error and "images architectures" in error

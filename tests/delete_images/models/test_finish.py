@@ -1,4 +1,4 @@
-"""The last layer of a classifier after a run: whichever way the network gives its logits."""
+"""Last layer of a classifier after a run, for different forms of output."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ FAST = dict(classes=[1], steps=60, batch_size=16, lr=1e-2)
 
 
 class Network(nn.Module):
-    """A body, a head of four classes, and what comes after the head."""
+    """Network of a body, a head of four classes, and a function after the head."""
 
     def __init__(self, after=lambda logits: logits, bias: bool = True, aux: bool = False, kind=nn.Linear) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Cosine(nn.Linear):
 
 
 class Pooled(nn.Module):
-    """SqueezeNet's way: a 1x1 convolution, a ReLU, the mean over the map."""
+    """Network with a head as SqueezeNet: a 1x1 convolution, a ReLU, the mean over the map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,45 +56,45 @@ def samples() -> torch.Tensor:
 
 @pytest.mark.parametrize("after", ["nothing", "log-softmax", "temperature"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_class_is_never_predicted_and_nothing_else_changes(after, bias, samples):
+def test_only_the_forgotten_class_changes(after, bias, samples):
     kinds = {"nothing": lambda x: x, "log-softmax": lambda x: x.log_softmax(1), "temperature": lambda x: x / 3}
     model = Network(kinds[after], bias)
     options = {**FAST, "match_scale": False}
-    kept, gone = (erase(model, samples, keep_row=keep, **options).model.eval() for keep in (True, False))
-    assert kept.head.weight[1].any() and not gone.head.weight[1].any()
+    kept_row, replaced = (erase(model, samples, keep_row=keep, **options).model.eval() for keep in (True, False))
+    assert kept_row.head.weight[1].any() and not replaced.head.weight[1].any()
     with torch.no_grad():
-        one, other = (net(samples)[:, [0, 2, 3]].softmax(1) for net in (kept, gone))
+        one, other = (net(samples)[:, [0, 2, 3]].softmax(1) for net in (kept_row, replaced))
         assert torch.allclose(one, other, atol=1e-5)
-        probability = gone(samples).softmax(1)[:, 1]
-    assert (gone(samples).argmax(1) != 1).all()
+        probability = replaced(samples).softmax(1)[:, 1]
+    assert (replaced(samples).argmax(1) != 1).all()
     assert probability.max() < (0.02 if bias else 0.34)
 
 
-def test_auxiliary_outputs_lose_theirs_and_other_layers_do_not(samples):
+def test_auxiliary_class_weights_are_removed(samples):
     model = Network(aux=True)
     result = erase(model, samples, **FAST)
     assert result.figures["finished"]["rows_replaced"] == ["head", "aux"]
     assert not result.model.head.weight[1].any() and not result.model.aux.weight[1].any()
     assert torch.allclose(result.model.wide.weight, model.wide.weight, rtol=0.01)
-    kept = erase(model, samples, keep_row=True, **{**FAST, "steps": 120}).model
+    trained = erase(model, samples, keep_row=True, **{**FAST, "steps": 120}).model
     for name in ("head", "aux"):
-        before, after = (getattr(net, name)(net.body(samples)).softmax(1)[:, 1].mean() for net in (model, kept))
+        before, after = (getattr(net, name)(net.body(samples)).softmax(1)[:, 1].mean() for net in (model, trained))
         assert after < before / 2, name
 
 
-def test_a_layer_that_a_relu_follows_is_not_centred(samples):
+def test_a_layer_before_a_relu_is_not_centred(samples):
     model = Pooled()
     images = torch.randn(32, 3, 8, 8)
     options = {**FAST, "match_scale": False, "views": "none"}
-    kept, gone = (erase(model, images, keep_row=keep, **options).model for keep in (True, False))
+    kept_row, replaced = (erase(model, images, keep_row=keep, **options).model for keep in (True, False))
     with torch.no_grad():
-        one, other = (net(images)[:, [0, 2, 3]] for net in (kept, gone))
-    assert torch.allclose(one, other, atol=1e-5) and torch.equal(kept.head.weight[0], gone.head.weight[0])
-    assert (gone(images).argmax(1) != 1).all()
+        one, other = (net(images)[:, [0, 2, 3]] for net in (kept_row, replaced))
+    assert torch.allclose(one, other, atol=1e-5) and torch.equal(kept_row.head.weight[0], replaced.head.weight[0])
+    assert (replaced(images).argmax(1) != 1).all()
 
 
 @pytest.mark.parametrize("parametrized", [False, True])
-def test_a_head_that_is_not_linear_is_refused_before_the_run_unless_its_rows_may_stay(parametrized, samples):
+def test_a_nonlinear_head_needs_keep_row(parametrized, samples):
     model = Network(kind=nn.Linear if parametrized else Cosine, bias=parametrized)
     del model.wide
     model.wide = nn.Identity()
@@ -107,40 +107,41 @@ def test_a_head_that_is_not_linear_is_refused_before_the_run_unless_its_rows_may
 
 @pytest.mark.parametrize("teacher_temperature", [0.25, 1.0])
 def test_the_scale_is_the_originals(teacher_temperature, samples):
-    """Sharpening makes logits grow; after the match the remaining classes are as sure as before."""
+    """Sharpening increases the logits; the match restores the confidence in the remaining classes."""
     model = Network().eval()
     model.head.weight.data *= 4
     raw = erase(model, samples, teacher_temperature=teacher_temperature, match_scale=False, **{**FAST, "steps": 150})
     matched = erase(model, samples, teacher_temperature=teacher_temperature, **{**FAST, "steps": 150})
     assert raw.figures["finished"]["scale_not_matched"]
     factor = matched.figures["finished"]["scale"]
-    kept = [0, 2, 3]
-    assert torch.allclose(matched.model.head.weight[kept], factor * raw.model.head.weight[kept], rtol=1e-4, atol=1e-6)
+    remaining = [0, 2, 3]
+    assert torch.allclose(
+        matched.model.head.weight[remaining], factor * raw.model.head.weight[remaining], rtol=1e-4, atol=1e-6
+    )
     with torch.no_grad():
         networks = {"original": model, "raw": raw.model.eval(), "matched": matched.model.eval()}
-        level = {name: net(samples)[:, kept].softmax(1).amax(1).mean().item() for name, net in networks.items()}
+        level = {name: net(samples)[:, remaining].softmax(1).amax(1).mean().item() for name, net in networks.items()}
     gap = {name: abs(level[name] - level["original"]) for name in ("raw", "matched")}
     assert gap["matched"] < 0.06, level
     if teacher_temperature < 1:
         assert factor < 0.7 and gap["raw"] > 2 * gap["matched"], level
 
 
-def test_methods_without_a_teacher_say_why_the_scale_is_not_matched(samples):
+def test_the_scale_is_not_matched_without_a_teacher(samples):
     figures = erase(Network(), samples, method="NegativeGradient", **FAST).figures
     assert "NegativeGradient" in figures["finished"]["scale_not_matched"]
     assert figures["finished"]["rows_replaced"] == ["head"]
 
 
-def test_a_log_softmax_scales_too_and_a_fixed_transform_does_not(samples):
-    """What is no linear function of the layer keeps its scale, and that is said."""
+def test_the_scale_needs_linear_logits_up_to_a_log_softmax(samples):
     scaled = erase(Network(lambda x: x.log_softmax(1)), samples, **FAST).figures["finished"]
     assert scaled["scale"] is not None
     bent = erase(Network(lambda x: 3 * torch.tanh(x)), samples, **FAST).figures["finished"]
     assert bent["scale"] is None and "'head'" in bent["scale_not_matched"]
 
 
-def test_a_last_layer_that_cannot_be_told_keeps_its_rows_and_that_is_said(samples):
-    """Two layers of the logits' width, and a prediction that goes with neither."""
+def test_without_a_last_layer_the_class_weights_stay(samples):
+    """Two layers have as many outputs as classes, but neither determines the prediction."""
     figures = erase(Network(lambda x: x.flip(1).cumsum(1)), samples, **FAST).figures
     assert figures["finished"]["rows_replaced"] == []
     assert "4 outputs" in figures["finished"]["rows_not_replaced"]

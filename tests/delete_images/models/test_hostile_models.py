@@ -1,4 +1,4 @@
-"""Model folders that are damaged, or made to do harm: refused by name, before they fill the memory."""
+"""Damaged and malicious model folders, which are refused by name before they fill the memory."""
 
 import struct
 import tracemalloc
@@ -11,7 +11,7 @@ from torch import nn
 from delete_images.models import model_file
 from delete_images.models.architectures import ARCHITECTURES, build, register
 from delete_images.models.model_file import ModelSpec, Preprocessing, load_model, load_spec, save_model
-from delete_images.models.spec import spec_from_json
+from delete_images.models.spec import spec_from_json, spec_to_json
 from delete_tasks.errors import CheckpointMismatchError, MissingExtraError, RequestError, UnsafeCheckpointError
 
 USER_ERRORS = (RequestError, CheckpointMismatchError, UnsafeCheckpointError, FileNotFoundError)
@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 
 def change(folder, changes: dict[str, object]) -> None:
-    """Set fields of model.json by their dotted names; ``...`` takes one out."""
+    """Set fields of model.json by path; ``...`` deletes one."""
 
     def apply(content):
         for name, value in changes.items():
@@ -38,7 +38,7 @@ def change(folder, changes: dict[str, object]) -> None:
     edit_json(folder / "model.json", apply)
 
 
-# The text of model.json, or what is changed in a good one -> what is said of it, beside its name.
+# The text of model.json, or changes of a valid one -> part of the message.
 DESCRIPTIONS: dict[str, tuple[str | dict[str, object], str]] = {
     "empty": ("", "JSON"),
     "text": ("hello", "JSON"),
@@ -130,7 +130,7 @@ def test_an_image_of_one_pixel_has_a_size(folder):
     assert load_model(folder)[0](torch.zeros(1, 3, 1, 1)).shape == (1, 3)
 
 
-def test_bytes_that_are_no_text_and_files_that_are_no_description(folder, monkeypatch):
+def test_files_that_are_not_descriptions(folder, monkeypatch):
     (folder / "model.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(RequestError, match="JSON"):
         load_model(folder)
@@ -156,7 +156,7 @@ def test_arguments_that_ask_for_memory_are_refused_before_it_is_taken(folder, ar
     tracemalloc.stop()
 
 
-def test_a_builder_that_reads_its_own_tensors_is_built_all_the_same(tmp_path, monkeypatch):
+def test_builders_that_read_their_tensors(tmp_path, monkeypatch):
     monkeypatch.setattr("delete_images.models.architectures.registry.ARCHITECTURES", dict(ARCHITECTURES))
 
     @register("reads")
@@ -191,7 +191,7 @@ WEIGHTS = {
 
 @pytest.mark.parametrize("digest", [True, False])
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_weights_that_are_damaged(folder, name, digest):
+def test_damaged_weights(folder, name, digest):
     path = folder / "weights.safetensors"
     path.write_bytes(WEIGHTS[name](path.read_bytes()))
     if not digest:
@@ -202,7 +202,7 @@ def test_weights_that_are_damaged(folder, name, digest):
         load_model(folder)
 
 
-def test_weights_that_are_no_file(folder):
+def test_missing_weights(folder):
     path = folder / "weights.safetensors"
     path.unlink()
     for _ in range(2):
@@ -212,8 +212,7 @@ def test_weights_that_are_no_file(folder):
 
 
 def test_100_000_class_names_are_read_once():
-    sizes = {"size": [8, 8], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0, 1]}
-    content = {"format": model_file.FORMAT, "version": 1, "architecture": "x", "preprocessing": sizes}
+    content = spec_to_json(SPEC)
     Counted.compared = 0
     content["classes"] = [Counted(f"class {i}") for i in range(1000)]
     assert len(spec_from_json(content, "it").classes) == 1000 and Counted.compared <= 2000
@@ -234,7 +233,7 @@ def test_a_face_model_loads_by_load_model_alone(tmp_path):
     assert done.stdout.strip() == "FaceNetwork", done.stderr
 
 
-def test_an_entry_point_that_does_not_keep_its_word(monkeypatch):
+def test_entry_points_without_the_architecture(monkeypatch):
     offered = {"lost": "no_such_module_anywhere", "other": "json"}
     monkeypatch.setattr("delete_tasks.plugins.offered", lambda group: offered)
     with pytest.raises(MissingExtraError, match=r"'lost' .*no_such_module_anywhere"):

@@ -1,7 +1,8 @@
-"""The model folder: what comes back is what was saved, and nothing in it can run."""
+"""Model folders: loading returns the saved model, and runs no code."""
 
 import sys
 
+import npz
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -165,23 +166,13 @@ def test_import_is_strict_and_writes_nothing_on_failure(tmp_path):
     assert torch.equal(loaded.fc.weight, state["fc.weight"])
 
 
-class Payload:
-    """Unpickling this would create a file."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
-
-
-def test_pickle_is_refused(tmp_path):
-    torch.save(
-        {"state_dict": build("wrn16_1", num_classes=3).state_dict(), "x": Payload(tmp_path / "ran")}, tmp_path / "w.pth"
-    )
+def test_pickle_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = build("wrn16_1", num_classes=3).state_dict()
+    torch.save({"state_dict": state, "x": npz.Payload()}, tmp_path / "w.pth")
     with pytest.raises(UnsafeCheckpointError, match="pickle"):
         import_checkpoint(tmp_path / "w.pth", tmp_path / "out", "wrn16_1", CLASSES, PRE)
-    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "canary").exists()
 
 
 def test_unknown_normalization():

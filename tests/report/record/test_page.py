@@ -9,7 +9,7 @@ from helpers import read_json
 from delete_tasks.display.terminal import printable
 from delete_tasks.report.record.html import render
 
-PICTURES = ("What each class is taken for", "Figures of attacks", "t-SNE", "Grad-CAM")  # of one run, in this order
+PICTURES = ("Predictions by class", "Figures of attacks", "t-SNE", "Grad-CAM")  # of one run, in this order
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 

@@ -1,6 +1,6 @@
-"""Image classifiers by name: torchvision's, timm's, and the small CIFAR networks that published files are made for."""
+"""Image classifiers by name: torchvision's, timm's, and the small CIFAR networks of published weights."""
 
-from . import ibau_vgg, resnets, transformers, wide_resnet  # noqa: F401 - they register themselves
+from . import ibau_vgg, resnets, transformers, wide_resnet  # noqa: F401 - registers them
 from .head import Classifier, classifier_of
 from .registry import ARCHITECTURES, architecture_names, build, register
 

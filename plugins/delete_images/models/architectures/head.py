@@ -1,14 +1,13 @@
 """The last linear layer of any classifier, found by shape."""
 
-from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
 
 
-@dataclass(frozen=True)
-class Classifier:
+class Classifier(NamedTuple):
     """Layer of a model that turns features into logits.
 
     Attributes:
@@ -20,25 +19,23 @@ class Classifier:
     module: nn.Module
 
     @property
+    def weight(self) -> Tensor:
+        """Weight of the layer."""
+        return cast(Tensor, self.module.weight)
+
+    @property
     def num_classes(self) -> int:
         """C."""
-        return _weight(self.module).shape[0]
+        return self.weight.shape[0]
 
     @property
     def num_features(self) -> int:
         """D."""
-        return _weight(self.module).shape[1]
-
-
-def _weight(module: nn.Module) -> Tensor:
-    weight = module.weight
-    if not isinstance(weight, Tensor):
-        raise UnsupportedModelError(f"{type(module).__name__} has no weight matrix; expected a linear layer")
-    return weight
+        return self.weight.shape[1]
 
 
 def _is_linear_map(module: nn.Module) -> bool:
-    # By shape rather than by class, so that cosine heads and timm's own linear layers count.
+    # By shape rather than by class, to include cosine heads and timm's linear layers.
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return False
@@ -49,27 +46,21 @@ def classifier_of(model: nn.Module, num_classes: int | None = None) -> Classifie
     """Find the layer that gives the logits: the last in order of registration whose output size is ``num_classes``.
 
     Linear layers, 1x1 convolutions (SqueezeNet ends in one) and any other module whose ``weight`` is a (C, D) matrix count.
-
-    Args:
-        model: Any module.
-        num_classes: C. ``None`` takes the last matrix-shaped layer, or the last 1x1 convolution where there is none.
-
-    Returns:
-        Its name and module.
+    Without ``num_classes`` it is the last matrix-shaped layer or, if there is none, the last 1x1 convolution.
 
     Raises:
         UnsupportedModelError: No such layer; the message lists the last few candidates with their sizes.
     """
     candidates = [Classifier(name, module) for name, module in model.named_modules() if _is_linear_map(module)]
     if num_classes is None:
-        fitting = [found for found in candidates if _weight(found.module).dim() == 2] or candidates
+        matches = [layer for layer in candidates if layer.weight.dim() == 2] or candidates
     else:
-        fitting = [found for found in candidates if found.num_classes == num_classes]
-    if fitting:
-        return fitting[-1]
-    listed = ", ".join(f"{found.name} ({found.num_features} -> {found.num_classes})" for found in candidates[-5:])
+        matches = [layer for layer in candidates if layer.num_classes == num_classes]
+    if matches:
+        return matches[-1]
+    listed = ", ".join(f"{layer.name} ({layer.num_features} -> {layer.num_classes})" for layer in candidates[-5:])
     wanted = "" if num_classes is None else f" with {num_classes} outputs"
     raise UnsupportedModelError(
-        f"{type(model).__name__} has no linear layer{wanted} to take for its classifier; candidates: {listed or 'none'}. "
+        f"{type(model).__name__} has no linear layer{wanted} that could be its classifier; candidates: {listed or 'none'}. "
         "Check the number of classes, or give the model a linear last layer"
     )

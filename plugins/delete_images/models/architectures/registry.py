@@ -1,10 +1,11 @@
-"""From a name and JSON arguments to a freshly initialised network: nothing here fetches or reads a file."""
+"""Networks with random weights, built from a name and JSON arguments without fetching or reading a file."""
 
 import difflib
 import importlib
 import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -14,22 +15,19 @@ from delete_tasks.plugins import import_offered, offered
 
 Builder = Callable[..., nn.Module]
 
-GROUP = "architectures"  # of entry points: delete_tasks.architectures
+GROUP = "architectures"  # entry points: delete_tasks.architectures
 ARCHITECTURES: dict[str, Builder] = {}
-"""Registered builders by name; each takes ``num_classes`` and keyword arguments. torchvision and timm names are resolved
-in :func:`build`, so that importing this module stays cheap; so are names of the entry point group
-``delete_tasks.architectures``, each of which says the module that registers it."""
+"""Registered builders by name; each takes ``num_classes`` and keyword arguments. Names of torchvision, timm and the entry point
+group ``delete_tasks.architectures`` are resolved in :func:`build`, so that importing this module stays cheap."""
 
-# Arguments by which torchvision and timm fetch or read files. A model file of unknown origin must not reach them.
+STEMS = ("imagenet", "cifar")  # of torchvision's networks
+# Arguments with which torchvision and timm fetch or read files; a model.json must not set them.
 _FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir")
 
 
 def register(name: str) -> Callable[[Builder], Builder]:
-    """Decorator that adds a builder (a class or a function of ``num_classes`` and keywords) to the registry.
-
-    Raises:
-        RequestError: The name is taken, or holds a colon (those are import paths and timm names).
-    """
+    """Make a decorator that registers a builder (a class or a function of ``num_classes`` and keyword arguments). The name must
+    be new and hold no colon, as import paths and timm's names do."""
 
     def add(builder: Builder) -> Builder:
         if ":" in name or name in ARCHITECTURES:
@@ -48,11 +46,7 @@ def is_import_path(architecture: str) -> bool:
 
 
 def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Make a network by calling ``package.module:Class``. This runs the module's code.
-
-    Raises:
-        RequestError: No such module or class, other arguments, or what it gives is no module of PyTorch.
-    """
+    """Make a network by calling ``package.module:Class``, which runs the module's code; raises RequestError if that fails."""
     module_name, _, attribute = path.partition(":")
     try:
         factory = importlib.import_module(module_name)
@@ -60,8 +54,8 @@ def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
             factory = getattr(factory, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise RequestError(
-            f"cannot import architecture '{path}': {error}. Expected 'package.module:Class'; put the folder that holds the "
-            "package on PYTHONPATH"
+            f"cannot import architecture '{path}': {error}. Expected 'package.module:Class'; add the folder of the package "
+            "to PYTHONPATH"
         ) from error
     if not callable(factory):
         raise RequestError(f"architecture '{path}' is a {type(factory).__name__}; expected a class or function")
@@ -70,69 +64,89 @@ def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     except TypeError as error:
         raise RequestError(f"architecture '{path}' cannot be built with {dict(arguments)}: {error}") from error
     if not isinstance(model, nn.Module):
-        raise RequestError(f"architecture '{path}' gave a {type(model).__name__}; expected a torch.nn.Module")
+        raise RequestError(f"architecture '{path}' returned a {type(model).__name__}; expected a torch.nn.Module")
     return model
 
 
 def torchvision_names() -> list[str]:
-    """List torchvision's classifiers, without prefix."""
+    """List torchvision's classifiers."""
     models = require("torchvision.models", "images")
     return list(models.list_models(module=models))
 
 
 def architecture_names() -> list[str]:
-    """List every name that :func:`build` knows, without timm's (``timm:NAME``), of which there are over a thousand."""
+    """List the names that :func:`build` accepts, without timm's (``timm:NAME``), which are over a thousand."""
     return sorted({*ARCHITECTURES, *offered(GROUP), *torchvision_names()})
 
 
 def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
-    """Make the error for a name that is not among ``known``, with the closest of them."""
+    """Make the error for a name that is not among ``known``, with the closest of those."""
     known = sorted(known)
     name = name if len(name) <= 200 else f"{name[:200]}..."
     plain = name.removeprefix("torchvision.").removeprefix("timm:")
     close = difflib.get_close_matches(plain, known, n=5, cutoff=0.5)
     hint = f"closest: {', '.join(close)}" if close else f"known: {', '.join(known[:12])}, ..."
     return RequestError(
-        f"unknown architecture '{name}'; {hint}. Names are registered ones, torchvision's, 'timm:NAME', or an import path "
+        f"unknown architecture '{name}'; {hint}. Expected a registered name, torchvision's, 'timm:NAME', or an import path "
         "'package.module:Class'; `delete-tasks images architectures` lists them"
     )
 
 
-def _torchvision_builder(name: str) -> Builder:
-    from . import torchvision_models
+def _build_torchvision(name: str, num_classes: int, stem: str = "imagenet", **arguments: Any) -> nn.Module:
+    """Build torchvision's model ``name``, with torchvision's arguments.
 
-    return lambda num_classes, **arguments: torchvision_models.build(name, num_classes, **arguments)
+    The stem ``'imagenet'`` is torchvision's. With ``'cifar'`` a ResNet has a first convolution of 3x3 with stride 1 and no max
+    pool; a VGG has a single linear layer on 1x1 maps after its features.
 
-
-def _timm_builder(name: str) -> Builder:
-    try:
-        timm = require("timm", "images")
-    except MissingExtraError as error:
-        raise MissingExtraError(
-            f"architecture 'timm:{name}' needs timm ({error.__cause__}); run: pip install timm"
-        ) from error
-    if name not in timm.list_models():  # also keeps out 'hf-hub:...' and 'local-dir:...', which read from elsewhere
-        raise unknown_architecture(f"timm:{name}", timm.list_models())
-    return lambda num_classes, **arguments: timm.create_model(
-        name, pretrained=False, num_classes=num_classes, **arguments
-    )
+    Raises:
+        RequestError: Unknown stem, or one that the family does not have.
+    """
+    if stem not in STEMS:
+        raise RequestError(f"unknown stem '{stem}' for {name}; choose one of: {', '.join(STEMS)}")
+    models = require("torchvision.models", "images")
+    if name in ("googlenet", "inception_v3"):
+        arguments.setdefault("aux_logits", False)  # one set of logits, as for other models
+        arguments.setdefault("init_weights", True)  # torchvision's default, which warns unless it is explicit
+    model = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+    if stem == "imagenet":
+        return model
+    if isinstance(model, models.ResNet):
+        model.conv1 = nn.Conv2d(3, model.conv1.out_channels, 3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+        model.maxpool = nn.Identity()
+    elif isinstance(model, models.VGG):
+        model.avgpool = nn.AdaptiveAvgPool2d(1)
+        model.classifier = nn.Linear(512, num_classes)
+    else:
+        raise RequestError(
+            f"{name} has no stem 'cifar' (ResNets and VGGs do); leave stem out, and enlarge the images instead"
+        )
+    return model
 
 
 def builder_of(name: str) -> Builder:
-    """Find the builder of a name.
-
-    Raises:
-        RequestError: The name is unknown; the message lists the closest.
-        MissingExtraError: timm (or torchvision, or what the entry point's module needs) is not installed.
-    """
+    """Find the builder of a name; raises as :func:`build`."""
     if name in ARCHITECTURES or import_offered("architecture", name, GROUP, ARCHITECTURES):
         return ARCHITECTURES[name]
     if name.startswith("timm:"):
-        return _timm_builder(name.removeprefix("timm:"))
+        try:
+            timm = require("timm", "images")
+        except MissingExtraError as error:
+            raise MissingExtraError(
+                f"architecture '{name}' needs timm ({error.__cause__}); run: pip install timm"
+            ) from error
+        if name.removeprefix("timm:") not in timm.list_models():  # also refuses 'hf-hub:...' and 'local-dir:...'
+            raise unknown_architecture(name, timm.list_models())
+        return partial(timm.create_model, name.removeprefix("timm:"), pretrained=False)
     plain = name.removeprefix("torchvision.")
     if plain in torchvision_names():
-        return _torchvision_builder(plain)
+        return partial(_build_torchvision, plain)
     raise unknown_architecture(name, architecture_names())
+
+
+def builder_arguments(builder: Builder) -> tuple[str, ...]:
+    """List the arguments of a builder, without the number of classes."""
+    return tuple(key for key in inspect.signature(builder).parameters if key not in ("num_classes", "arguments"))
 
 
 def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
@@ -140,22 +154,20 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
 
     Args:
         name: A registered name (``'cifar_resnet20'``), a torchvision name with or without the prefix ``torchvision.``
-            (``'resnet18'``), or ``'timm:NAME'``. A registered name wins over torchvision's of the same spelling.
+            (``'resnet18'``), or ``'timm:NAME'``. A registered name takes precedence over torchvision's.
         num_classes: C, the number of logits.
-        **arguments: The builder's own, e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``.
+        **arguments: Arguments of the builder, e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``.
 
     Returns:
         A module that maps float images (N, 3, H, W) to logits (N, C), in training mode. (GoogLeNet and Inception with
         ``aux_logits=True`` return more than that while training, as in torchvision.)
 
     Raises:
-        RequestError: Unknown name, unknown or file-reading argument, or fewer than two classes.
+        RequestError: Unknown name (the message lists the closest), unknown or file-reading argument, or fewer than two classes.
         MissingExtraError: The library behind the name is not installed.
     """
     if not isinstance(num_classes, int) or num_classes < 2:
-        raise RequestError(
-            f"architecture '{name}' was asked for {num_classes!r} classes; expected an integer of 2 or more"
-        )
+        raise RequestError(f"architecture '{name}' was given {num_classes!r} classes; expected an integer of 2 or more")
     reading = [key for key in arguments if key.startswith(_FILE_ARGUMENTS)]
     if reading:
         raise RequestError(
@@ -163,22 +175,18 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
             "import the weights file instead"
         )
     builder = builder_of(name)
-    _check_arguments(name, builder, num_classes, arguments)
-    try:
-        return builder(num_classes=num_classes, **arguments)
-    except (RequestError, MissingExtraError):
-        raise
-    except Exception as error:  # any kind, since a model.json may give a builder any arguments
-        raise RequestError(
-            f"architecture '{name}' cannot be built with {reprlib.repr(arguments)}: {first_line(error)[:500]}; correct the "
-            "arguments"
-        ) from error
-
-
-def _check_arguments(name: str, builder: Builder, num_classes: int, arguments: dict[str, Any]) -> None:
     signature = inspect.signature(builder)
     try:
         signature.bind(num_classes=num_classes, **arguments)
     except TypeError as error:
-        takes = ", ".join(key for key in signature.parameters if key not in ("num_classes", "arguments"))
-        raise RequestError(f"architecture '{name}': {error}; it takes: {takes or 'no arguments'}") from error
+        takes = ", ".join(builder_arguments(builder)) or "no arguments"
+        raise RequestError(f"architecture '{name}': {error}; it takes: {takes}") from error
+    try:
+        return builder(num_classes=num_classes, **arguments)
+    except (RequestError, MissingExtraError):
+        raise
+    except Exception as error:  # any kind, since a model.json may hold any arguments
+        raise RequestError(
+            f"architecture '{name}' cannot be built with {reprlib.repr(arguments)}: {first_line(error)[:500]}; correct the "
+            "arguments"
+        ) from error

@@ -1,6 +1,4 @@
-"""Small ResNets for CIFAR: those of He et al. (arXiv 1512.03385, section 4.2), three stages of 16, 32 and 64 channels; and those
-for CIFAR-100 that were published with karanchahal's "distiller".
-"""
+"""Small ResNets for CIFAR: of He et al. (arXiv 1512.03385, section 4.2), and of karanchahal's "distiller" for CIFAR-100."""
 
 from functools import partial
 
@@ -11,12 +9,8 @@ from torch import Tensor, nn
 from .registry import register
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a parameter-free shortcut.
-
-    Option A of the paper's section 4.1: where the shape changes, the shortcut takes every second pixel and pads the new
-    channels with zeros. The published files pad both ends, half of the new channels each.
-    """
+class Block(nn.Module):
+    """Two 3x3 convolutions with batch norm."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -24,36 +18,67 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+
+
+class BasicBlock(Block):
+    """Block with a parameter-free shortcut, and a ReLU after the sum.
+
+    Option A of the paper's section 4.1: if the shape changes, the shortcut takes every second pixel and pads the new channels
+    with zeros. The published files need half of the new channels at each end.
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__(channels_in, channels, stride)
         self.stride = stride
         self.new_channels = channels - channels_in
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        out = self.residual(x)
         if self.new_channels or self.stride != 1:
             before = self.new_channels // 2
             x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
         return F.relu(out + x)
 
 
-class CifarResNet(nn.Module):
+class StageBlock(Block):
+    """Block without a ReLU after the sum; if the channels change, the shortcut is a 1x1 convolution with batch norm."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__(channels_in, channels, stride)
+        projection = [nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)]
+        self.shortcut = nn.Sequential(*projection if channels_in != channels else [])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.residual(x) + self.shortcut(x)
+
+
+class Stages(nn.Module):
+    """Stem convolution and three stages of 16, 32 and 64 channels."""
+
+    def __init__(self, block: type[Block], blocks: int, stem: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+
+        def stage(channels_in: int, channels: int, stride: int) -> nn.Sequential:
+            first = block(channels_in, channels, stride)
+            return nn.Sequential(first, *(block(channels, channels, 1) for _ in range(blocks - 1)))
+
+        self.layer1, self.layer2, self.layer3 = stage(stem, 16, 1), stage(16, 32, 2), stage(32, 64, 2)
+
+
+class CifarResNet(Stages):
     """ResNet-(6n+2) for 32x32 images: n blocks in each of three stages, global average, one linear layer."""
 
     def __init__(self, blocks: int, num_classes: int = 10) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = self._stage(16, 16, blocks, stride=1)
-        self.layer2 = self._stage(16, 32, blocks, stride=2)
-        self.layer3 = self._stage(32, 64, blocks, stride=2)
+        super().__init__(BasicBlock, blocks, stem=16)
         self.linear = nn.Linear(64, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
-
-    @staticmethod
-    def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-        first = BasicBlock(channels_in, channels, stride)
-        return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) to logits (N, C)."""
@@ -62,44 +87,13 @@ class CifarResNet(nn.Module):
         return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
 
 
-for _depth in (20, 32, 44, 56, 110):
-    register(f"cifar_resnet{_depth}")(partial(CifarResNet, (_depth - 2) // 6))
-
-
-class StageBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, without a ReLU after the sum. A stage's first block has a 1x1 convolution with batch
-    norm as its shortcut, whether the shape changes or not."""
-
-    def __init__(self, channels_in: int, channels: int, stride: int, first: bool) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        projection = [nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)]
-        self.shortcut = nn.Sequential(*projection if first else [])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.shortcut(x)
-
-
-class StageReluResNet(nn.Module):
+class StageReluResNet(Stages):
     """A stem of 64 channels, three stages of 16, 32 and 64 with a ReLU at each one's end, 4x4 average pools of the 8x8 map, and
     one linear layer on 256 features."""
 
     def __init__(self, blocks: int, num_classes: int = 100) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = self._stage(64, 16, blocks, stride=1)
-        self.layer2 = self._stage(16, 32, blocks, stride=2)
-        self.layer3 = self._stage(32, 64, blocks, stride=2)
+        super().__init__(StageBlock, blocks, stem=64)
         self.linear = nn.Linear(256, num_classes)
-
-    @staticmethod
-    def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-        first = StageBlock(channels_in, channels, stride, first=True)
-        return nn.Sequential(first, *(StageBlock(channels, channels, 1, first=False) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, 32, 32) to logits (N, C)."""
@@ -109,5 +103,7 @@ class StageReluResNet(nn.Module):
         return self.linear(torch.flatten(F.avg_pool2d(x, 4), 1))
 
 
+for _depth in (20, 32, 44, 56, 110):
+    register(f"cifar_resnet{_depth}")(partial(CifarResNet, (_depth - 2) // 6))
 for _depth, _blocks in ((20, 3), (32, 5)):
     register(f"stage_relu_resnet{_depth}")(partial(StageReluResNet, _blocks))

@@ -1,4 +1,4 @@
-"""ViT-S/16 (not among torchvision's names) and Swin-T for images of any size, on torchvision's modules."""
+"""ViT-S/16 (not in torchvision) and Swin-T for images of any size, on torchvision's modules."""
 
 from torch import nn
 
@@ -17,19 +17,14 @@ def vit_s_16(
 ) -> nn.Module:
     """ViT-S (DeiT's small: 12 layers, 6 heads, width 384; arXiv 2012.12877, table 1) with torchvision's key names.
 
-    Args:
-        num_classes: C.
-        image_size: Height and width in pixels.
-        patch_size: In pixels; 4 suits 32x32 images.
-        dropout: Probability in the blocks.
-        attention_dropout: Probability on attention weights.
+    ``image_size`` and ``patch_size`` are in pixels; patches of 4 suit 32x32 images.
 
     Raises:
-        RequestError: The image size is no multiple of the patch size.
+        RequestError: The image size is not a multiple of the patch size.
     """
     if image_size % patch_size:
         raise RequestError(
-            f"vit_s_16: image_size {image_size} is no multiple of patch_size {patch_size}; change one of them"
+            f"vit_s_16: image_size {image_size} is not a multiple of patch_size {patch_size}; change one of them"
         )
     models = require("torchvision.models", "images")
     return models.VisionTransformer(
@@ -55,16 +50,11 @@ def swin_t(
 ) -> nn.Module:
     """Swin-T (arXiv 2103.14030), torchvision's at 224 pixels; small images get smaller patches and windows.
 
-    Args:
-        num_classes: C.
-        image_size: Height and width in pixels; it only chooses the two defaults below.
-        patch_size: In pixels; by default 4, and 2 below 112 pixels.
-        window_size: In patches; by default 7, and 4 below 112 pixels.
-        stochastic_depth_prob: Probability of dropping the last block.
+    By default patches have 4 pixels and windows 7 patches, or 2 and 4 for an ``image_size`` below 112 pixels, which has no other
+    effect.
     """
-    small = image_size < 112
-    patch = patch_size or (2 if small else 4)
-    window = window_size or (4 if small else 7)
+    patch, window = (2, 4) if image_size < 112 else (4, 7)
+    patch, window = patch_size or patch, window_size or window
     models = require("torchvision.models", "images")
     return models.SwinTransformer(
         patch_size=[patch, patch],

@@ -10,11 +10,8 @@ from .registry import register
 
 
 class WideBlock(nn.Module):
-    """Norm-ReLU-conv twice, with a 1x1 shortcut where the channels change.
-
-    Where they change, the shortcut starts from the normed and rectified input, as in the paper's figure 1; elsewhere it is
-    the input itself.
-    """
+    """Norm-ReLU-conv twice, with a shortcut: the input, or, if the channels change, a 1x1 convolution of the input after norm and
+    ReLU, as in the paper's figure 1."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -22,7 +19,7 @@ class WideBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        # The files have no such key where the channels stay, hence None and not Identity; the name is theirs, too.
+        # None and not Identity, since the published files have no such key if the channels stay; the name is from them.
         same = channels_in == channels
         self.convShortcut = None if same else nn.Conv2d(channels_in, channels, 1, stride, bias=False)
 
@@ -33,7 +30,7 @@ class WideBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """A run of blocks under the key ``layer``, the first of which strides."""
+    """Sequence of blocks under the key ``layer``, of which the first has the stride."""
 
     def __init__(self, channels_in: int, channels: int, blocks: int, stride: int) -> None:
         super().__init__()
@@ -45,18 +42,13 @@ class Stage(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width for 32x32 images.
-
-    Args:
-        depth: 6n + 4, e.g. 16.
-        width: Factor on the channels 16, 32, 64.
-        num_classes: C.
+    """WRN-depth-width for 32x32 images: ``width`` is a factor on the channels 16, 32, 64.
 
     Raises:
         RequestError: The depth is not 6n + 4.
     """
 
-    def __init__(self, depth: int = 16, width: int = 1, num_classes: int = 10) -> None:
+    def __init__(self, depth: int, width: int, num_classes: int) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise RequestError(f"a wide ResNet has depth 6n + 4 (10, 16, 22, 28, 40, ...), got {depth}")
