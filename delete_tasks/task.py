@@ -172,9 +172,6 @@ class Task(ABC):
         """Return a dataset of the task as :class:`ForgetData`; a dataset of another library has to be wrapped."""
         return dataset
 
-    def check_run(self, runner: Run) -> None:
-        """Refuse a run that cannot be carried out, when its forget set is chosen and nothing is trained or published yet."""
-
     # The result ---------------------------------------------------------------------------------------------------
 
     def save_erased(self, model: nn.Module, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:

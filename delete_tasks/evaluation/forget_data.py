@@ -1,5 +1,7 @@
 """Training data of a run, and the forget set selected from them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +49,9 @@ class ForgetData:
     def add_public(self, data: str) -> None:
         """Add a sample of the public data ``data``, without a label, to each sample."""
         raise RequestError("these training data cannot be combined with public data; leave public out")
+
+    def check_run(self, runner: Any, selection: Selection) -> None:
+        """Refuse a run that cannot use these data, before its first step."""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selectio
         f"Forget set: {len(indices)} of {len(dataset)} samples show {', '.join(class_names[i] for i in ids)} "
         f"(by {request.select}); only they are read."
     )
+    data.check_run(runner, selection)
     if by_teacher:
         data.without_labels()
     return selection

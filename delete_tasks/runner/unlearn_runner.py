@@ -175,7 +175,6 @@ class UnlearnRunner(RunStates):
         if isinstance(loader, dict) and not isinstance(loader["dataset"], ForgetSet):
             begin = time.monotonic()
             self.selection = select_forget_set(self, loader["dataset"], self._dataset_config)
-            self.task.check_run(self)
             self._train_dataloader = loader_config(dict(loader), self.selection, self.seed)
             self.outcome.seconds["selecting"] = round(time.monotonic() - begin, 1)
         loop = super().build_train_loop(loop)

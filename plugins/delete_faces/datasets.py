@@ -10,9 +10,14 @@ from delete_images.data.opening import ImageData
 from delete_images.data.transforms import eval_transform, train_transform
 from delete_images.models.model_file import as_spec
 from delete_images.models.spec import ModelSpec, spec_to_json
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.forget_data import Selection
+from delete_tasks.task import Run
 
 from .backbones import backbone_defaults
 from .photos import Framing, open_photos
+from .projection import projected_directions
+from .retain import NO_PROJECTION, refuse_few, refuse_removed
 
 
 def framing_of(spec: ModelSpec, **options: Any) -> Framing:
@@ -70,3 +75,11 @@ class FaceDataset(ImageDataset):
 
     def retain_samples(self) -> list[str] | None:
         return super().retain_samples() if self.kept is None else list(self.kept.names)
+
+    def check_run(self, runner: Run, selection: Selection) -> None:
+        if self.kept is None:
+            return
+        if not projected_directions(runner):
+            raise RequestError(NO_PROJECTION)
+        refuse_removed(self.kept, [selection.class_names[i] for i in selection.forget_ids], "the retain set")
+        refuse_few(self.kept, runner.unwrapped_model.network.head.weight.shape[1])

@@ -25,6 +25,7 @@ from delete_tasks.evaluation.predictions import together
 from delete_tasks.losses.masks import forgotten_mass
 from delete_tasks.model.projection import project_out, project_outputs
 from delete_tasks.request.ranges import whole
+from delete_tasks.task import Run
 
 if TYPE_CHECKING:
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
@@ -219,3 +220,8 @@ class PersonProjection(Hook):
         share = float((teacher * left).sum() / (teacher * teacher).sum().clamp_min(1e-30))
         if method.stop_ratio is not None and share <= method.stop_ratio:
             method.stopped = runner.train_loop.stop_training = True
+
+
+def projected_directions(runner: Run) -> int:
+    """Return the number of directions per person that a run projects out."""
+    return next((hook.directions for hook in runner.hooks if isinstance(hook, PersonProjection)), 0)

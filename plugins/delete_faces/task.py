@@ -19,9 +19,8 @@ from . import opened
 from .heads import CosineHead
 from .metrics import METRICS
 from .network import check_face_network, remove_people
-from .projection import PersonProjection, embedding_layers
+from .projection import embedding_layers, projected_directions
 from .recipes import RECIPES
-from .retain import NO_PROJECTION, refuse_few, refuse_removed
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -80,18 +79,8 @@ class FacesTask(ImagesTask):
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # save_erased removes the people's class weights altogether
 
-    def check_run(self, runner: Run) -> None:
-        selection = runner.selection
-        kept = getattr(selection.dataset, "kept", None)
-        if kept is None:
-            return
-        if not _directions(runner):
-            raise RequestError(NO_PROJECTION)
-        refuse_removed(kept, [selection.class_names[i] for i in selection.forget_ids], "the retain set")
-        refuse_few(kept, runner.unwrapped_model.network.head.weight.shape[1])
-
     def finish(self, runner: Run) -> dict[str, Any]:
-        return {"rows_replaced": [], "directions": _directions(runner)}
+        return {"rows_replaced": [], "directions": projected_directions(runner)}
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write a model folder at ``path``, without class weights and names of the forgotten people unless it keeps them."""
@@ -101,8 +90,3 @@ class FacesTask(ImagesTask):
         return str(save_model(path, network, spec))
 
     open = staticmethod(opened.open_faces)
-
-
-def _directions(runner: Run) -> int:
-    """Return the number of directions per person that the run projects out."""
-    return next((hook.directions for hook in runner.hooks if isinstance(hook, PersonProjection)), 0)
