@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from delete_backdoor.opened import open_backdoored
-from delete_tasks.attention.panels import draw
 from delete_tasks.attention.measure import compare_samples
+from delete_tasks.attention.panels import draw
 
 from .conftest import TRIGGER
 
