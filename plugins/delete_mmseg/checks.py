@@ -25,7 +25,7 @@ from delete_tasks.task import task_for
 from .files import ignored_labels
 from .labels import by_label, check_apart
 from .opened import build_segmentor, make_opened
-from .picture import choose_images, draw, image_and_prediction
+from .picture import choose_images, draw, image_and_predictions
 from .splits import Splits
 
 # NumPy's message when mmengine puts an empty list into one array.
@@ -128,7 +128,7 @@ def _rehearse(opened: Opened, test: Any) -> None:
     trial = one.evaluate(task_for(original.module).metrics)
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured on the test split: {reason}")
-    image, predicted = image_and_prediction(original.forward.samples[0])  # type: ignore[attr-defined]
+    image, predicted = image_and_predictions(original.forward.samples[0])  # type: ignore[attr-defined]
     figure = draw([(image, predicted, predicted)], opened.names, test.metainfo["palette"], opened.ids)
     figure.savefig(io.BytesIO())
 

@@ -26,14 +26,14 @@ def choose_images(dataset: Any, forget_ids: Sequence[int], count: int = 4, candi
     return [max((shares[i] for i in stretch), key=lambda pair: pair[0])[1] for stretch in stretches]
 
 
-def image_and_prediction(sample: Any) -> tuple[Image, Image]:
-    """Read the RGB image ``(H, W, 3)`` and the prediction ``(H, W)`` of a predicted sample, uint8."""
-    prediction = sample.pred_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8)
-    return mmcv.imread(sample.metainfo["img_path"], channel_order="rgb"), prediction
+def image_and_predictions(*samples: Any) -> tuple[Image, ...]:
+    """Read the RGB image ``(H, W, 3)`` of predicted samples, and the prediction ``(H, W)`` of each, uint8."""
+    predictions = [sample.pred_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8) for sample in samples]
+    return mmcv.imread(samples[0].metainfo["img_path"], channel_order="rgb"), *predictions
 
 
 def draw(
-    images: Sequence[tuple[Image, Image, Image]],
+    images: Sequence[tuple[Image, ...]],
     names: Sequence[str],
     palette: Sequence[Sequence[int]],
     forgotten: Sequence[int],

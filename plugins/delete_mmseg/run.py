@@ -25,8 +25,9 @@ from delete_tasks.task import task_for
 
 from .checks import check_data, check_request
 from .opened import attacked_rows, by_pixel, reopening
-from .picture import choose_images, draw, image_and_prediction
+from .picture import choose_images, draw, image_and_predictions
 from .recipes import PRESETS
+from .second_head import SECOND, HeadIsNotLastError, second_head
 
 CAPTION = "Test images, and what the original and the erased model predict for each pixel."
 RECIPE = ("steps", "schedule", "optimizer", "readout")
@@ -157,13 +158,19 @@ def _measure(runner: UnlearnRunner, opened: Opened) -> tuple[dict[str, LocationC
     """Read the test data with both models: counts of each row, and a few images with both predictions."""
     model, original = runner.unwrapped_model.eval(), opened.models["original"]
     opened.to(next(model.parameters()).device)
-    under_original_head = copy.deepcopy(model)
-    head = runner.task.classifier(under_original_head)[1]
-    head.load_state_dict(original.last_layer.state_dict())
-    opened.models["erased"] = replace(original, module=model, last_layer=runner.task.classifier(model)[1])
-    third = replace(original, module=under_original_head, last_layer=head)
-    counts, images = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
-    (before, cut), (after, _), (restored, _) = counts.values()
+    erased = opened.models["erased"] = replace(original, module=model, last_layer=runner.task.classifier(model)[1])
+    try:
+        with second_head(model, erased.last_layer, original.last_layer):
+            counts, images = _read(opened)
+        restored = counts["erased"][2]
+    except HeadIsNotLastError:
+        other = copy.deepcopy(model)
+        head = runner.task.classifier(other)[1]
+        head.load_state_dict(original.last_layer.state_dict())
+        third = replace(original, module=other, last_layer=head)
+        counts, images = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
+        restored = counts["erased_with_original_head"][0]
+    (before, cut), after = counts["original"][:2], counts["erased"][0]
     return {"original": before, "logit_cut": cut, "erased": after, "erased_with_original_head": restored}, images
 
 
@@ -171,23 +178,24 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
     """Read this process's part of the test data, and add up the counts of all processes.
 
     Returns:
-        By row, counts of the model's predictions and of those without the forgotten logits; and, on the first process, images
-        with the predictions of both models.
+        By row, counts of the model's predictions, of those without the forgotten logits, and of a second head's; and, on the
+        first process, images with the predictions of both models.
     """
     samples, step = opened.samples["test"], opened.models["original"].forward
     rank, processes = get_dist_info()
     chosen = choose_images(samples.dataset, opened.ids)
     others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
     part = samples.subset([*others, *([] if rank else chosen)])
-    states = {row: ConfusionState(len(opened.names), opened.ids, opened.ignored) for row in opened.models}
+    states = {row: ConfusionState(len(opened.names), opened.ids, opened.ignored, more=1) for row in opened.models}
     predicted: dict[str, list[Any]] = {row: [] for row in opened.models}
     for row, batch in replace(opened, samples={"test": part}).read("test"):
         (sample,) = step.samples  # type: ignore[attr-defined]
-        states[row].update(batch.logits[0], batch.labels[0], sample.pred_sem_seg.data.squeeze())
+        second = [sample.get(SECOND).data.squeeze()] if SECOND in sample else []
+        states[row].update(batch.logits[0], batch.labels[0], sample.pred_sem_seg.data.squeeze(), second)
         # The chosen images come last; the others' samples are not kept.
         predicted[row].append(sample if len(predicted[row]) >= len(others) else None)
     for state in states.values():
         all_reduce(state.sums)
     pairs = zip(*(predicted[row][len(others) :] for row in ("original", "erased")), strict=True)
-    images = [(*image_and_prediction(before), image_and_prediction(after)[1]) for before, after in pairs]
+    images = [image_and_predictions(*pair) for pair in pairs]
     return {row: state.compute() for row, state in states.items()}, images

@@ -1,0 +1,45 @@
+"""The original's last layer on the erased model's features, in the same pass: as with its weights loaded, or refused."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.dataset import pseudo_collate
+
+from delete_mmseg.checks import check_request
+from delete_mmseg.second_head import SECOND, HeadIsNotLastError, second_head
+from delete_mmseg.task import SegmentationTask
+
+
+def predict(model, dataset, index):
+    with torch.no_grad():
+        return model.test_step(pseudo_collate([dataset[index]]))[0]
+
+
+@pytest.mark.parametrize("name", ["cgnet", "fcn"])
+def test_one_pass_is_as_good_as_two(name, make_config, tmp_path):
+    checked = check_request(make_config(name, tmp_path / "run"))
+    model, dataset = checked.model.eval(), checked.test
+    layer = SegmentationTask().classifier(model)[1]
+    other = copy.deepcopy(layer)
+    with torch.no_grad():
+        other.weight.add_(0.3 * torch.randn_like(other.weight))
+        with second_head(model, layer, other):
+            both = predict(model, dataset, 0)
+        alone = predict(model, dataset, 0)
+        layer.load_state_dict(other.state_dict())
+        changed = predict(model, dataset, 0)
+    assert torch.equal(both.pred_sem_seg.data, alone.pred_sem_seg.data) and SECOND not in alone
+    assert torch.equal(both.get(SECOND).data, changed.pred_sem_seg.data)
+    assert not torch.equal(alone.pred_sem_seg.data, changed.pred_sem_seg.data)
+
+
+def test_several_windows_are_refused(make_config, tmp_path):
+    checked = check_request(make_config("cgnet", tmp_path / "run"))
+    model = checked.model.eval()
+    model.test_cfg = ConfigDict(mode="slide", crop_size=(32, 48), stride=(20, 30))
+    layer = SegmentationTask().classifier(model)[1]
+    with pytest.raises(HeadIsNotLastError), second_head(model, layer, copy.deepcopy(layer)):
+        predict(model, checked.test, 0)
+    assert "postprocess_result" not in vars(model)
