@@ -172,7 +172,7 @@ class Task(ABC):
         """Answer for a data set of the task; one that is no :class:`ForgetData` itself has to be wrapped."""
         return dataset
 
-    def check_run(self, runner: Run) -> None:
+    def check_run(self, runner: Run) -> None:  # noqa: B027 - most tasks have nothing to refuse
         """Refuse a run that cannot be carried out, when its forget set is chosen and nothing is trained or published yet."""
 
     # The result ---------------------------------------------------------------------------------------------------
