@@ -1,12 +1,13 @@
-"""Records with changed fields: verify reports FAILED with the field, and never raises."""
+"""Records with changed fields: verify reports FAILED with the field, never raises, and never runs code that a record names."""
 
 import itertools
+import json
 
 import pytest
-from harness import long
+from harness import long, no_traceback, some
 from helpers import read_json
 from kit import TASKS
-from mutate import VALUES, changed, get, paths
+from mutate import VALUES, changed, get, paths, write
 
 BATCH = "import mutate; mutate.verify_all(case['folder'], case['changes'], case['found'], case['words'])"
 
@@ -98,3 +99,83 @@ def test_malformed_with_digests_that_agree(server, here, copy_of, task):
     answers = verify(server, here, folder, [[path, value, True] for path, _, value in rows])
     wrong = [judge(path, kind, answer) for (path, kind, _), answer in zip(rows, answers, strict=True)]
     assert not any(wrong), "\n".join(filter(None, wrong))
+
+
+# What a record must not make verify do
+
+RUNS = {
+    "subprocess.check_call": {"args": ["touch", "{canary}"]},
+    "os.system": {"command": "touch {canary}"},
+    "mmengine.Config.fromfile": {"filename": "{script}"},
+    "canary.Class": {},
+    "pathlib.Path.touch": {"self": "{canary}"},
+}
+PLACES = {
+    "segmentation": [
+        ("options", "config", "test_dataloader", "dataset"),
+        ("options", "config", "test_dataloader", "dataset", "pipeline", 0),
+        ("options", "config", "test_dataloader", "dataset", "pipeline", -1),
+        ("options", "config", "model"),
+        ("options", "config", "model", "backbone"),
+        ("options", "config", "model", "decode_head"),
+        ("options", "config", "model", "data_preprocessor"),
+        ("options", "config", "model", "decode_head", "loss_decode"),
+    ],
+    "images": [("options", "spec"), ("data", "test")],
+    "faces": [("options", "spec"), ("data", "test"), ("options", "model")],
+    "backdoor": [("options", "spec"), ("options", "trigger"), ("data", "test")],
+}
+SCRIPT = "import pathlib\npathlib.Path({canary!r}).touch()\nclass Class:\n    def __init__(self, **_): pass\n"
+
+
+def hostile(record, place, kind, arguments):
+    """The record with something at ``place`` of its measurement that names what would run."""
+    measurement = record["measurement"] if isinstance(record["measurement"], dict) else {}
+    parent = measurement
+    for key in place[:-1]:
+        parent = parent.setdefault(key, {}) if isinstance(parent, dict) else parent[key]
+    architecture = f"{kind.rpartition('.')[0]}:{kind.rpartition('.')[2]}"
+    by_spec = {"architecture": architecture, "arguments": arguments, "classes": ["a", "b"],
+               "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0,
+               1]}}  # fmt: skip
+    of_config = place[:2] == ("options", "config")
+    parent[place[-1]] = {"type": kind, **arguments} if of_config else by_spec if place[-1] == "spec" else kind
+    return {**record, "measurement": measurement}
+
+
+def rerun_rows():
+    modes = itertools.cycle(("digests agree", "digests differ", "key"))
+    rows = [(t, p, k, next(modes)) for t in TASKS for p in PLACES[t] for k in RUNS]
+    return rows + [
+        (t, ("options", "config", "custom_imports"), "canary.Class", mode)
+        for t in TASKS
+        for mode in ("digests agree", "key")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "place", "kind", "mode"),
+    some(rerun_rows(), fast=10, only=lambda row: row[0] in ("segmentation", "images")),
+)
+def test_rerun_runs_nothing_that_a_record_names(server, here, kit, copy_of, task, place, kind, mode):
+    folder = copy_of(task)
+    canary, script = here.root / "canary", here.cwd / "canary.py"
+    script.write_text(SCRIPT.format(canary=str(canary)))
+    arguments = json.loads(json.dumps(RUNS[kind]).replace("{canary}", str(canary)).replace("{script}", str(script)))
+    record = hostile(read_json(folder, "record.json"), place, kind, arguments)
+    if place[-1] == "custom_imports":
+        record["measurement"]["options"]["config"]["custom_imports"] = {
+            "imports": ["canary"],
+            "allow_failed_imports": False,
+        }
+    write(folder, record, mode != "digests differ")
+    words = ["--key", kit.path("key.pub")] if mode == "key" else []
+    path = {"PYTHONPATH": str(here.cwd)}
+    before = "import sys; sys.path.insert(0, case['cwd'])"
+    done = server.run(
+        ["record", "verify", str(folder), "--rerun", "--name", "Bo", *words], here, before=before, env=path
+    )
+    assert not canary.exists(), f"it ran: {done}"
+    no_traceback(done)
+    if mode != "digests agree":
+        assert done.code != 0 and "FAILED" in done.out, f"it passes: {done.out[-500:]} {done}"

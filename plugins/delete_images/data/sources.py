@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from delete_tasks.errors import RequestError, list_names
-from delete_tasks.evaluation.reader import TRIED
 from delete_tasks.fileio.images import SUFFIXES, DamagedImageError, read_image, readable_name
 
 from ..models.spec import check_class_names
@@ -19,6 +18,7 @@ from .archives import Archive, Header, check_memory, texts
 __all__ = ["SPLITS", "SUFFIXES", "ArraySource", "FolderSource", "read_image"]
 
 SPLITS = ("train", "val", "test")
+MEMORY = 2**27  # bytes of decoded images that each folder keeps
 
 logger = logging.getLogger("delete_images")
 
@@ -118,7 +118,8 @@ class FolderSource:
         self.labels = np.asarray([label for _, label in paths], dtype=np.int64)
         self.names = [readable_name(path.relative_to(root).as_posix()) for path in self.paths]
         self.digests: dict[int, str] = {}
-        self._first: dict[int, np.ndarray] = {}
+        self._decoded: dict[int, np.ndarray] = {}
+        self._room = MEMORY
 
     @staticmethod
     def _folders(root: Path) -> list[Path]:
@@ -128,8 +129,8 @@ class FolderSource:
 
     def read_one(self, index: int) -> np.ndarray:
         """Read image ``index`` as uint8 (H, W, 3) RGB."""
-        if index in self._first:
-            return self._first[index]
+        if index in self._decoded:
+            return self._decoded[index]
         try:
             return read_image(self.paths[index])
         except DamagedImageError as error:
@@ -143,12 +144,13 @@ class FolderSource:
         except DamagedImageError as error:
             return error.reason
         self.digests[index] = pixels_sha256(image)
-        if index in self._first:
-            self._first[index] = image
+        if image.nbytes <= self._room:
+            self._room -= image.nbytes
+            self._decoded[index] = image
         return None
 
     def check(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
-        """Decode every chosen image once, to find damaged ones before a run begins.
+        """Decode every chosen image once, to find damaged ones before a run begins; keep those that fit into :data:`MEMORY`.
 
         Returns:
             Boolean (n,), True for images that can be read; and (name, reason) of the others.
@@ -156,8 +158,6 @@ class FolderSource:
         Raises:
             RequestError: No image can be read; or one is undamaged but not supported (see :func:`read_image`).
         """
-        # Kept, since each model reads the first few again before a run begins.
-        self._first = dict.fromkeys(indices[:TRIED].tolist(), np.empty(0))
         with ThreadPoolExecutor(max_workers=4) as pool:
             problems = list(pool.map(self._problem, indices.tolist()))
         skipped = [(self.names[i], text) for i, text in zip(indices, problems, strict=True) if text is not None]
