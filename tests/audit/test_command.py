@@ -131,7 +131,7 @@ def test_work_dirs(words, models, tmp_path, fails):
     assert (tmp_path / "w" / "mine.txt").read_text() == "mine"
     run(command)
     with FileLock(tmp_path / "w" / LOCK):
-        fails("another run is at work", command)
+        fails("another run is using", command)
 
 
 def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, fails):
