@@ -129,7 +129,7 @@ def scale_in_place(gradient: Tensor, scale: Tensor) -> None:
     """Multiply ``gradient`` by ``scale`` (0-d, or ``(N, 1, *locations)``) in the scale's precision, which half precision would
     round or flush to 0."""
     if gradient.dtype in (torch.float32, torch.float64):
-        if scale.numel() > 1 or scale.device.type != "cpu" or float(scale) != 1.0:
+        if scale.numel() != 1 or scale.device.type != "cpu" or float(scale) != 1.0:
             gradient.mul_(scale.to(gradient.dtype))  # another dtype would promote a copy of the whole gradient
         return
     flat = _flatten(gradient)

@@ -33,7 +33,7 @@ def run(case: str, folder: Path, processes: int = 2) -> subprocess.CompletedProc
     [
         ("nan_loss", "nan"),  # on one of them
         pytest.param("broken_sample", "error: sample 3 is broken", marks=pytest.mark.long),  # read by one of them
-        pytest.param("unknown_class", "e", marks=pytest.mark.long),  # on both
+        pytest.param("unknown_class", "no class 'e'", marks=pytest.mark.long),  # on both
         pytest.param("no_forget_set", "forget set is empty", marks=pytest.mark.long),  # on the first, which selects it
         ("cannot_save", "run': No space left on device ("),  # on the first
         pytest.param("cannot_publish", "run': No space left on device (", marks=pytest.mark.long),

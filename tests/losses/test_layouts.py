@@ -118,3 +118,13 @@ def test_masked_mass(shape):
     assert torch.allclose(masked_mass(logits, mask), logits.softmax(1)[:, 1], atol=1e-6)
     logits[:, 0] = -math.inf
     assert masked_mass(logits, mask).isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 3, 0, 4)])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_no_location_gives_zero_with_a_gradient(shape, reduction):
+    student = torch.zeros(shape, requires_grad=True)
+    mask = torch.tensor([True, False, False]).reshape(1, 3, *[1] * (len(shape) - 2))
+    loss = masked_kl_div(student, torch.zeros(shape), mask, reduction=reduction).sum()
+    loss.backward()
+    assert loss == 0 and student.grad.shape == shape
