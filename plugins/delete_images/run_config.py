@@ -69,6 +69,8 @@ def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequenc
         cfg.model = {"type": f"{kind}Classifier", "spec": options["model"], "allow_import": options["allow_import"]}
         cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
         cfg.train_dataloader.dataset.spec = options["model"]
+    elif not cfg.get("load_from"):
+        raise RequestError(f"'{config}' has no load_from; set it to the model's weights file, or give --model")
     return cfg
 
 
