@@ -75,7 +75,7 @@ def word(original: Measured, erased: Measured, retrained: Sequence[Measured] = (
 
 
 def _not_above(first: Measured, second: Measured) -> bool:
-    """Whether the first figure is not significantly above the second."""
+    """Return True if the first figure is not significantly above the second."""
     if first.value is None or second.value is None:
         return False
     values, others = _samples(first), _samples(second)

@@ -56,7 +56,7 @@ def face_network(
 
 
 def imported_face_network(num_classes: int, backbone: str, **arguments: Any) -> FaceNetwork:
-    """As :func:`face_network`, for a backbone given by import path. A model.json names this function by import path as well, so
+    """Build as :func:`face_network`, for a backbone given by import path. A model.json names this function by import path as well, so
     that loading such a model asks for ``--allow-import`` before any of the backbone's code runs."""
     embedding_size = arguments.pop("embedding_size")
     embedder = build_backbone(backbone, None, arguments.pop("backbone_arguments", None), allow_import=True)
