@@ -56,8 +56,11 @@ def face_network(
 
 
 def imported_face_network(num_classes: int, backbone: str, **arguments: Any) -> FaceNetwork:
-    """Build as :func:`face_network`, for a backbone given by import path. A model.json names this function by import path as well, so
-    that loading such a model asks for ``--allow-import`` before any of the backbone's code runs."""
+    """Build as :func:`face_network`, for a backbone given by import path.
+
+    A model.json names this function by import path as well, so that loading such a model asks for ``--allow-import`` before any
+    of the backbone's code runs.
+    """
     embedding_size = arguments.pop("embedding_size")
     embedder = build_backbone(backbone, None, arguments.pop("backbone_arguments", None), allow_import=True)
     return FaceNetwork(embedder, build_head(arguments["head"], embedding_size, num_classes, arguments.get("scale")))
