@@ -103,5 +103,5 @@ def test_the_input_is_not_overwritten(files, tmp_path, monkeypatch, fails, name,
     fails(re.escape(name), "backdoor poison --trigger grid --target red --data", given, "--out", name)
     assert (tmp_path / "data.npz").read_bytes() == Path(files["train"]).read_bytes()
     data = open_data(given)
-    with pytest.raises(RequestError, match="overwritten"):
+    with pytest.raises(RequestError, match="overwrite"):
         PoisonedDataset(data, parse_trigger("grid"), 0).save(name, [given])

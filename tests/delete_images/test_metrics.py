@@ -122,10 +122,10 @@ def test_prototypes_and_probes():
     labels = np.repeat(np.arange(3), 40)
     centres = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
     features = (centres[labels] + 0.05 * generator.normal(size=(120, 4))).astype(np.float32)
-    assert (prototype_hits(features, labels, features, labels) == 1).all()
+    assert (prototype_hits(features, labels, features, labels, 5) == 1).all()
     blurred = features.copy()
     blurred[labels == 2] = features[labels == 1]
-    assert prototype_hits(blurred, labels, blurred, labels)[labels == 2].mean() < 0.8
+    assert prototype_hits(blurred, labels, blurred, labels, 5)[labels == 2].mean() < 0.8
     given = Predictions(torch.zeros(120, 3), torch.from_numpy(features), torch.from_numpy(labels))
     names = ("ant", "bee", "cat")
     for train, expected in ((given, 100.0), (Predictions(given.logits, None, given.labels), None)):

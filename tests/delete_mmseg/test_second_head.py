@@ -1,4 +1,4 @@
-"""The original's last layer on the erased model's features, in the same pass: as with its weights loaded, or refused."""
+"""Predictions of a second last layer in the same forward pass."""
 
 import copy
 
@@ -19,8 +19,8 @@ def predict(model, dataset, index):
 
 @pytest.mark.parametrize("name", ["cgnet", "fcn"])
 def test_one_pass_is_as_good_as_two(name, make_config, tmp_path):
-    checked = check_request(make_config(name, tmp_path / "run"))
-    model, dataset = checked.model.eval(), checked.test
+    opened = check_request(make_config(name, tmp_path / "run")).opened
+    model, dataset = opened.models["original"].module, opened.samples["test"].dataset
     layer = SegmentationTask().classifier(model)[1]
     other = copy.deepcopy(layer)
     with torch.no_grad():
@@ -36,10 +36,10 @@ def test_one_pass_is_as_good_as_two(name, make_config, tmp_path):
 
 
 def test_several_windows_are_refused(make_config, tmp_path):
-    checked = check_request(make_config("cgnet", tmp_path / "run"))
-    model = checked.model.eval()
+    opened = check_request(make_config("cgnet", tmp_path / "run")).opened
+    model = opened.models["original"].module
     model.test_cfg = ConfigDict(mode="slide", crop_size=(32, 48), stride=(20, 30))
     layer = SegmentationTask().classifier(model)[1]
     with pytest.raises(HeadIsNotLastError), second_head(model, layer, copy.deepcopy(layer)):
-        predict(model, checked.test, 0)
+        predict(model, opened.samples["test"].dataset, 0)
     assert "postprocess_result" not in vars(model)
