@@ -1,6 +1,5 @@
 """Faces in photos of people, one folder each, framed for a network; and the photos that cannot be used, by name."""
 
-import contextlib
 import itertools
 import multiprocessing
 import os
@@ -221,12 +220,20 @@ class _Calls(Dataset[Any]):
 
 
 def _begin(_: int) -> None:
-    """Prepare a worker: Ctrl-C is left to the main process, which ends the workers; OpenCV's threads do not survive a fork."""
+    """Prepare a worker: Ctrl-C is left to the main process, which ends the workers; OpenCV computes in one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(ImportError):  # boxes are framed without it
-        import cv2
+    _set_opencv_threads(1)
 
-        cv2.setNumThreads(1)
+
+def _set_opencv_threads(count: int) -> int:
+    """Set the number of OpenCV's threads, and return the former; without OpenCV, whose boxes are framed without it, return 1."""
+    try:
+        import cv2
+    except ImportError:
+        return 1
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(count)
+    return before
 
 
 def do_each(do: Callable[[int], T], count: int, processes: int | None = None) -> Iterator[T]:
@@ -243,8 +250,13 @@ def do_each(do: Callable[[int], T], count: int, processes: int | None = None) ->
     loader: DataLoader[Any] = DataLoader(
         _Calls(do), BATCH, sampler=range(count), num_workers=wanted, collate_fn=list, worker_init_fn=_begin
     )
+    threads = _set_opencv_threads(
+        1
+    )  # ends them: a fork copies their pool without the threads, and would wait for these
     # Started here, not when the first result is needed: by then a progress bar's thread may hold a lock, which a fork copies.
-    return _results(iter(loader))
+    results = iter(loader)
+    _set_opencv_threads(threads)
+    return _results(results)
 
 
 def _results(batches: Iterator[list[tuple[Any, BaseException | None]]]) -> Iterator[Any]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -39,6 +40,16 @@ def find(photos, processes):
     return open_photos(photos, "train", framing)
 
 
+@pytest.fixture
+def opencv_threads():
+    """OpenCV in two threads, which a Runner turns off: its first use leaves a pool, which a fork copies."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.usefixtures("opencv_threads")
 def test_two_processes_find_what_one_finds(photos, tmp_path, monkeypatch):
     results = []
     for processes in (1, 2):
