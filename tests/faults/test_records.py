@@ -58,6 +58,21 @@ def test_an_existing_log(server, here, kit, name):
     assert json.loads(last)["id"] == read_json(here.cwd, "W/record.json")["id"]
 
 
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, lambda path: path.symlink_to(".")], ids=["a folder", "a link to a folder"]
+)
+def test_a_log_that_cannot_be_written(server, here, kit, make):
+    make(here.cwd / "log.jsonl")
+    before = here.look()
+    is_refused(server.run(kit.argv("faces", "W", "--record-log", "log.jsonl"), here), here, before)
+
+
+@pytest.mark.parametrize("task", long("faces"))
+def test_a_bad_key_is_refused_before_the_first_step(server, here, kit, task):
+    before = here.look()
+    is_refused(server.run(kit.argv(task, "W", "--sign", kit.path("key.pub")), here), here, before, "key.pub")
+
+
 BESIDE = {
     "samples.txt gains a line": ("samples.txt", lambda data: data + b"forget set\tmore\n"),
     "samples.txt loses a line": ("samples.txt", lambda data: b"".join(data.splitlines(True)[1:])),
