@@ -63,7 +63,8 @@ def apply_recipe(cfg: Any) -> Any:
     }
     cfg.log_processor = {**(cfg.get("log_processor") or {}), "by_epoch": False}
     randomness = cfg.get("randomness") or {}
-    cfg.randomness = {**randomness, "seed": randomness.get("seed") or 0}
+    seed = randomness.get("seed")  # an empty text is refused by the runner
+    cfg.randomness = {**randomness, "seed": 0 if seed is None else seed}
     return cfg
 
 

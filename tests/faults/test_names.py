@@ -75,7 +75,8 @@ def test_digits(server, here, kit, word, command):
 
 RUNS = {
     "images forget": lambda kit, model, data, word: kit.argv("images", "W", "--steps", "2", "--no-record", "--classes", word,
-                                                             "--forget", f"{data}?split=train", original=model),
+                                                             "--forget", f"{data}?split=train", "--test", f"{data}?split=test",
+                                                             original=model),
     "images train": lambda kit, model, data, word: ["images", "train", "--like", model, "--data", f"{data}?split=test",
                                                     f"--without={word}", "--epochs", "1", "--work-dir", "W", "--device", "cpu"],
     "attention": lambda kit, model, data, word: ["attention", "--original", model, "--erased", model, f"--class={word}",
