@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,16 +12,16 @@ from torch import nn
 from ..errors import RequestError
 
 
-class ForgetData:
+class ForgetData(ABC):
     """Base class of a task's training data, from which a run selects its forget set.
 
     A task wraps datasets of other libraries, see :meth:`delete_tasks.task.Task.forget_data`.
     """
 
+    @abstractmethod
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
         """Find the indices of samples that contain one of the classes ``ids``: by label, or by the prediction of ``teacher``, the
         original, if it is not None. ``config`` is the run's."""
-        raise NotImplementedError
 
     def sample_names(self, indices: Sequence[int]) -> list[str]:
         """Return stable names of samples, for the digest of the samples that were read; by default their indices."""
@@ -50,7 +51,7 @@ class ForgetData:
         """Add a sample of the public data ``data``, without a label, to each sample."""
         raise RequestError("these training data cannot be combined with public data; leave public out")
 
-    def check_run(self, runner: Any, selection: Selection) -> None:
+    def check_run(self, runner: Any, selection: Selection) -> None:  # noqa: B027 - most data have nothing to refuse
         """Refuse a run that cannot use these data, before its first step."""
 
 

@@ -58,8 +58,10 @@ class Fisher(GradientHook):
     def before_step(self, runner: Run, step: int) -> None:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in self.parameters]
         # The loss is a mean over n samples: n times its square is the information of one.
-        squares = [(float(self._samples) * grad.float() ** 2 / runner.recipe.steps).cpu() for grad in grads]
-        self.squares = squares if self.squares is None else [a + b for a, b in zip(self.squares, squares, strict=True)]
+        squares = [float(self._samples) * grad.float() ** 2 / runner.recipe.steps for grad in grads]
+        if self.squares is not None:  # of a resumed run, on the CPU
+            squares = [old.to(new.device) + new for old, new in zip(self.squares, squares, strict=True)]
+        self.squares = squares
         self.keep_weights()
         if step == runner.recipe.steps - 1:
             self._add_noise(runner)

@@ -140,7 +140,7 @@ def divide(
     if by_enrolment and untrained.any() and not untrained.all():
         measure[others[~untrained]] = False
         notes.append(
-            f"Of the other people's {len(others)} photos, the {untrained.sum()} that enrolment held out are measured on"
+            f"Measured on {untrained.sum()} of the other people's {len(others)} photos: those that enrolment held out"
         )
     return photos.subset(forget), tested.subset(measure), notes
 

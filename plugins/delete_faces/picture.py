@@ -45,7 +45,7 @@ def draw_people(
     figure = new_figure((2 * SHOWN, 6), "faces")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.2, 1])
     score = "cosine of the photo's embedding and the person's template" if isinstance(head, CosineHead) else "logit"
-    limit = "" if threshold is None else f"; nobody is named below {threshold:.2f}"
+    limit = "" if threshold is None else f"; unknown below {threshold:.2f}"
     top.suptitle(f"Removed people, and who each model takes them for ({score}{limit})", fontsize=10)
     axes: Any = top.subplots(1, SHOWN)
     for axis in axes:
@@ -62,13 +62,13 @@ def draw_people(
 
 
 def caption(before: tuple[str, float], after: tuple[str, float], threshold: float | None) -> str:
-    """Write the caption of a photo from the names that original and erased model rank first, and their scores; below the
-    threshold, if any, nobody is named."""
+    """Write the caption of a photo from the names that original and erased model rank first, and their scores; a name
+    below the threshold, if any, is given as the nearest one."""
     lines = []
     for when, (name, score) in (("before", before), ("after", after)):
         text = f"{name.replace('_', ' ')}, {score:.2f}"
         named = threshold is None or score >= threshold
-        lines.append(f"{when}: {text}" if named else f"{when}: nobody\n(nearest {text})")
+        lines.append(f"{when}: {text}" if named else f"{when}: unknown\n(nearest {text})")
     return "\n".join(lines)
 
 

@@ -128,7 +128,7 @@ def test_table_fits_80_columns_without_empty_columns():
     ("after", "threshold", "expected"),
     [
         (("Ann_Lee", 0.6), 0.3, "before: Ann Lee, 0.75\nafter: Ann Lee, 0.60"),
-        (("Bob", 0.2), 0.3, "before: Ann Lee, 0.75\nafter: nobody\n(nearest Bob, 0.20)"),
+        (("Bob", 0.2), 0.3, "before: Ann Lee, 0.75\nafter: unknown\n(nearest Bob, 0.20)"),
         (("Bob", 0.2), None, "before: Ann Lee, 0.75\nafter: Bob, 0.20"),
     ],
 )

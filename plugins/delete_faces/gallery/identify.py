@@ -69,7 +69,7 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
         place = "" if box is None else f" at {box}"
         people = ", ".join(f"{person} {score:.3f}" for person, score in listed.items())
         limit = "" if threshold is None else f" (threshold {threshold:.3f})"
-        console.print(f"{path}{place}: {name or 'nobody'}: {people}{limit}", soft_wrap=True)
+        console.print(f"{path}{place}: {name or 'unknown'}: {people}{limit}", soft_wrap=True)
     if not identified:
         raise RequestError(f"no face found on any of {len(paths)} photos; give photos turned to the camera")
     return identified

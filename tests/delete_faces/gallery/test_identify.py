@@ -19,29 +19,29 @@ def identify(tells):
 
 @pytest.mark.parametrize("kind", ["cosine", pytest.param("linear", marks=pytest.mark.long)])
 def test_known_and_removed_people(kind, models, faces, lfw, tmp_path, identify):
-    """A kept person is named before and after; a removed one is nobody after, by the threshold kept at enrolment."""
+    """A kept person is named before and after; a removed one is unknown after, by the threshold kept at enrolment."""
     photos = [lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg", lfw / GONE / f"{GONE}_0008.jpg"]
     model, work = models[kind], tmp_path / kind
     run("faces remove --model", model, "--person", GONE, "--photos", faces, "--aligned --work-dir", work)
-    for folder, second in ((model, GONE), (work / "erased", "nobody")):
+    for folder, second in ((model, GONE), (work / "erased", "unknown")):
         printed = identify(folder, "--largest-face --top 1", photos)
         assert ": Kofi_Annan: " in printed and f": {second}: " in printed, printed
 
 
-def test_strangers_are_nobody(models, lfw, identify):
+def test_strangers_are_unknown(models, lfw, identify):
     """A photo of each of fifty-four people that the models of eight do not know."""
     people = read_json(models["cosine"], "model.json")["classes"]
     others = sorted(path for path in lfw.iterdir() if path.is_dir() and path.name not in people)
     photos = [sorted(folder.glob("*.jpg"))[0] for folder in others]
     for model in models.values():
         printed = identify(model, "--largest-face", photos)
-        assert len(photos) == 54 and printed.count(": nobody: ") >= 50, printed
+        assert len(photos) == 54 and printed.count(": unknown: ") >= 50, printed
 
 
 def test_a_threshold_of_a_linear_head_is_a_logit(models, lfw, identify):
     """It may be larger than 1, unlike a cosine."""
     photo = lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg"
-    for threshold, name in (("1.5", "Kofi_Annan"), ("50", "nobody")):
+    for threshold, name in (("1.5", "Kofi_Annan"), ("50", "unknown")):
         assert f": {name}: " in identify(models["linear"], "--largest-face --threshold", threshold, photo)
 
 
@@ -72,4 +72,4 @@ def test_a_model_without_a_threshold_takes_one_from_the_photos(models, lfw, tmp_
     edit_json(tmp_path / "model" / "model.json", lambda content: content["extra"].update(threshold=None))
     photos = [lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg", lfw / "Tony_Blair" / "Tony_Blair_0001.jpg"]
     printed = identify(tmp_path / "model", "--largest-face", photos)
-    assert all(text in printed for text in ("threshold", "14 scores", ": Kofi_Annan: ", ": nobody: "))
+    assert all(text in printed for text in ("threshold", "14 scores", ": Kofi_Annan: ", ": unknown: "))
