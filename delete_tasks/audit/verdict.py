@@ -64,7 +64,7 @@ class Judged:
     Attributes:
         word: One of ``WORDS``, but never *not forgotten*.
         reason: Why the attack cannot tell; else None.
-        fell: It reads significantly less than before.
+        fell: It reads significantly less than before, and by more than a hidden class may.
         counts: It reads the original beyond chance and beyond the retrained models.
     """
 
@@ -104,8 +104,8 @@ def judge(reading: Reading) -> Judged:
 
     It does not count if it reads the original no better than chance, or no better than a retrained model. *forgotten*: the
     interval of the erased model's figure less the reference's ends at most ``MARGIN`` above 0. *hidden*: the interval of the fall
-    ends at most at ``MARGIN``, or ``LEAST_FALL`` of the way to the reference. *weakened*: it fell significantly and is
-    significantly above the reference, or there is no retrained model. Else it cannot tell.
+    ends at most at ``MARGIN``, or ``LEAST_FALL`` of the way to the reference. *weakened*: it fell significantly and by more than
+    that, and is significantly above the reference, or there is no retrained model. Else it cannot tell.
     """
     original, erased = reading.original, reading.erased
     if original.value is None or erased.value is None:
@@ -126,10 +126,12 @@ def judge(reading: Reading) -> Judged:
     rest = None if reference is None else difference(erased, reference, reading.unit)
     if fall is None:
         return Judged(CANNOT_TELL, "its figures have no intervals")
-    margin, fell = MARGIN if reading.unit == "percent" else MARGIN / 100 * gap, fall[0] > 0
+    margin = MARGIN if reading.unit == "percent" else MARGIN / 100 * gap
+    least = max(margin, LEAST_FALL * gap)
+    fell = fall[0] > 0 and original.value - erased.value > least
     if rest is not None and rest[1] <= margin:
         return Judged(FORGOTTEN, fell=fell)
-    if fall[1] <= max(margin, LEAST_FALL * gap):
+    if fall[1] <= least:
         return Judged(HIDDEN)
     if fell and (top is None or (rest is not None and rest[0] > 0)):
         return Judged(WEAKENED, fell=True)
@@ -152,8 +154,8 @@ def decide(
     """Combine the words of all attacks.
 
     *not forgotten*: the model itself predicts significantly more than ``MOST_PREDICTED`` percent of the forgotten classes'
-    samples as these. *forgotten* or *hidden*: the word of every attack that counts; hidden, too, if the features are the original's.
-    *cannot tell*: no attack can, or some cannot and the others call it forgotten. Else *weakened*.
+    samples as these. *forgotten* or *hidden*: the word of every attack that counts; also *hidden* if the features are the
+    original's. *cannot tell*: no attack can, or some cannot and the others call it forgotten. Else *weakened*.
 
     Args:
         predicted: Percentages that the erased model itself predicts as a forgotten class, by their description.
