@@ -8,6 +8,7 @@ from typing import Any
 
 from ...audit.depth import HIDDEN, UNKNOWN
 from ...errors import require
+from ...runner.done import sentences
 from .figures import FEW, few, number
 from .parts import FAIL, NOT_MEASURED, STATUSES
 
@@ -19,6 +20,7 @@ _NAMES = {
     "schedule": "Learning rate",
     "batch_size": "Samples per step and process",
     "accumulation": "Batches per step",
+    "directions": "Directions projected out, for each person",
     "resumed": "Resumed from a saved state",
     "teacher": "Original, if not the loaded model",
     "checkpoint_interval": "Steps between saved states",
@@ -89,6 +91,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         hidden=audit["verdict"] == HIDDEN,
         readable=audit["verdict"] not in (None, UNKNOWN),
         unread=unread,
+        done=[] if record["done"] is None else sentences(record["done"]),
         settings=dict(setting(name, value) for name, value in settings if value is not None and name != "classes"),
     )
 
