@@ -140,6 +140,7 @@ def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bo
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """Write the notes on the table of a results.json, one sentence per line."""
+    from ..runner.done import sentences
     from ..runner.forget_check import not_forgotten
 
     lines = []
@@ -163,13 +164,10 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if finished.get("rows_not_replaced") is not None:
         lines.append(f"The class weights are still in the model: {finished['rows_not_replaced']}.")
     lines += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]
-    samples = results["forget_set"]
-    unread = samples["available"] - samples["read"]
+    if results.get("done"):
+        lines.append(f"Done: {' '.join(sentences(results['done']))}")
     times = ", ".join(f"{name} {spent:.0f} s" for name, spent in results["seconds"].items())
-    lines.append(
-        f"Read {samples['read']} samples{f' ({unread} not read)' if unread else ''}, {results['steps']} steps; {times}."
-    )
-    return lines
+    return [*lines, f"Time: {times}."]
 
 
 def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
