@@ -9,9 +9,10 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from ...errors import RequestError
@@ -60,6 +61,18 @@ def stand_in(name: str, salt: bytes) -> str:
     return f"person-{hashed(name, salt)[:12]}"
 
 
+def find_forgotten(classes: Sequence[Mapping[str, Any]], salt: bytes | None, names: Sequence[str]) -> list[int]:
+    """Find the indices in ``names``, all class names, of a record's forgotten ``classes``; raise :class:`RequestError` if a
+    hidden one is not there."""
+    hashes = [] if salt is None else [hashed(name, salt) for name in names]
+    try:
+        return [hashes.index(one["salted_sha256"]) if one["id"] is None else one["id"] for one in classes]
+    except ValueError as error:
+        raise RequestError(
+            "the record is about none of the original's classes: a hidden name has no hash among them"
+        ) from error
+
+
 def fold(text: str) -> tuple[str, list[int]]:
     """Return a text's letters and digits without case and accents, and the index in ``text`` of each."""
     characters: list[str] = []
@@ -89,6 +102,11 @@ class Hider:
     def path(self, path: str | os.PathLike[str]) -> str:
         """Hide names in a path, relative inside the work dir and else absolute."""
         return self._hidden(relative(path, self.base))
+
+    def place(self, text: str) -> str:
+        """Hide names in a path, with or without the options of a data string; in other text as :meth:`text`."""
+        path, mark, query = text.partition("?")
+        return self.path(path) + str(self.text(mark + query)) if Path(path).is_absolute() else str(self.text(text))
 
     def absolute(self, path: str | os.PathLike[str]) -> str:
         """Hide names in a path, always absolute."""

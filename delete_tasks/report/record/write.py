@@ -121,7 +121,7 @@ def _write(
             "kind": task.forgets,
             "names_hidden": hide,
             "classes": [
-                {"id": i, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
+                {"id": None, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
                 if salt is not None
                 else {"id": i, "name": runner.selection.class_names[i], "salted_sha256": None}
                 for i in runner.selection.forget_ids
@@ -154,7 +154,7 @@ def _write(
             {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in drawn
         ],
         "picture_note": picture_note,
-        "residue": residue(folder, runner.teacher_path, runner.outcome.published, hider),
+        "residue": residue(results["residue"], hider),
         "limits": [*LIMITS, *opened.limits],
     }
     (folder / SIGNATURE).unlink(missing_ok=True)  # an earlier record's
