@@ -91,6 +91,7 @@ def report(
     from mmengine.dist import get_rank
 
     from ..audit.in_run import audit_run
+    from .before_after import before_after
     from .record import judged, write_record
     from .record.sections import audit_pictures
     from .residue import find_residue
@@ -110,6 +111,7 @@ def report(
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
     results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked)
     results |= judged(runner, results, verdict, options.get("accept") or {})
+    results["before_after"] = before_after(evaluation, results)
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]

@@ -95,7 +95,7 @@ class FacesTask(ImagesTask):
         if path.name == NAME:
             count = sum(name in names for name in read_gallery(path).names)
             return (
-                f"{count} templates of the forgotten people (biometric data)"
+                f"{count} templates of the forgotten people, in the original's gallery (biometric data)"
                 if count
                 else None
             )

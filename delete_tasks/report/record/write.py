@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...audit.pictures import BARS
 from ...audit.verdict import conclude, headline
 from ...display.terminal import printable, short
 from ...errors import RequestError
@@ -105,7 +106,12 @@ def _write(
     samples = _samples(runner, opened, folder, salt)
     (folder / ATTENTION).unlink(missing_ok=True)
     drawn, picture_note = (
-        ([], "Omitted, since names are hidden.") if hide else _pictures(runner, results, opened, pictures, folder)
+        (
+            [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS],
+            "Pictures with people's names or faces are left out, since names are hidden.",
+        )
+        if hide
+        else _pictures(runner, results, opened, pictures, folder)
     )
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
@@ -115,7 +121,11 @@ def _write(
         "schema_version": SCHEMA_VERSION,
         "id": str(uuid.uuid4()),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "request": {"reference": hider.text(options.get("reference")), "date": options.get("requested")},
+        "request": {
+            "reference": hider.text(options.get("reference")),
+            "date": options.get("requested"),
+            "signature": bool(options.get("sign")),
+        },
         "task": task.name,
         "forgotten": {
             "kind": task.forgets,
@@ -128,6 +138,7 @@ def _write(
             ],
         },
         "verdict": _verdict(results["verdict"], hider),
+        "before_after": plain(results["before_after"]),
         "withheld": hider.text(runner.outcome.withheld),
         "forget_check": _forget_check(runner),
         "figures": [{**row, "note": hider.text(row["note"])} for row in results["limits"]],
