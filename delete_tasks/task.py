@@ -113,6 +113,7 @@ class Task(ABC):
         forgets: Noun for a class in records.
         samples: Noun for several samples.
         classes_are_people: Class names are names of people, which a record hides by default.
+        names_are_forgotten: Files that name the forgotten classes are residue.
         recipes: Default options of its runs, by method.
         open: ``(paths, data, options) -> Opened``: open models and samples for ``delete-tasks audit``, ``attention`` and ``record
             verify --rerun``; None if the models are of another task. ``paths`` are those of the models by row: 'original',
@@ -129,6 +130,7 @@ class Task(ABC):
     forgets: str = "class"
     samples: str = "samples"
     classes_are_people: bool = False
+    names_are_forgotten: bool = True
     recipes: Recipes = Recipes()
     open: Open | None = None
 

@@ -46,7 +46,8 @@ def find_residue(
     Returns:
         ``what`` each holds, and ``where`` it is: an absolute path, a data string, or :data:`UNKNOWN`.
     """
-    task, folder, names = runner.task, Path(runner.work_dir), results["forgotten"]
+    task, folder = runner.task, Path(runner.work_dir)
+    names = results["forgotten"] if task.names_are_forgotten else []
     published = None if runner.outcome.published is None else Path(runner.outcome.published).resolve()
     items = [(what, str(path.absolute())) for what, path in task.residue(Path(runner.teacher_path), names)]
     data = {key: _located(str(text)) for key, text in results["data"].items() if text is not None}
