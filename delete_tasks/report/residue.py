@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from ..audit.pictures import BARS
 from ..fileio.digests import SUMS, WEIGHTS, is_temporary
 from ..fileio.workdir import MANIFEST, passing
-from .record.parts import ATTENTION, PAGE, RECORD
-from .record.people import RUN_TOGETHER, SALT
+from .record.parts import ATTENTION, PAGE, RECORD, UNKNOWN
+from .record.people import SALT, whole_word
 from .record.samples import SAMPLES
 from .record.sign import SIGNATURE
 
@@ -26,8 +26,8 @@ NO_RESIDUE = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION, BARS, MAN
 PICTURES = (".png", ".jpg")
 OPAQUE = (*WEIGHTS, *PICTURES, ".npz", ".npy")  # listed whatever names they hold
 MOST_BYTES = 2**28  # of a file that is searched; a larger one is listed
+_ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U(00[01][0-9a-fA-F]{5}))")
 FORGET_DATA, TESTED = ("forget", "photos", "poisoned"), ("test", "eval", "train")  # keys of ``data`` in results.json
-UNKNOWN = "not known to this program"
 
 
 def find_residue(
@@ -44,7 +44,7 @@ def find_residue(
         pictures: Captions of pictures by their paths.
 
     Returns:
-        ``what`` each holds, and ``where`` it is: an absolute path, a data string, or :data:`UNKNOWN`.
+        ``what`` each holds, and ``where`` it is: an absolute path, a data string, or ``UNKNOWN`` of the record.
     """
     task, folder = runner.task, Path(runner.work_dir)
     names = results["forgotten"] if task.names_are_forgotten else []
@@ -83,24 +83,20 @@ def named_in(path: Path, names: Sequence[str]) -> bool:
 
 def decoded(content: bytes) -> str:
     """Decode UTF-8 and the escapes of JSON, HTML and addresses."""
-    text = re.sub(
-        r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})",
-        lambda code: chr(int(code[1] or code[2], 16)),
-        content.decode("utf-8", "ignore"),
-    )
+    text = _ESCAPE.sub(lambda code: chr(int(code[1] or code[2] or code[3], 16)), content.decode("utf-8", "ignore"))
     return unquote(
         html.unescape(text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore"))
     )  # joins pairs of \u
 
 
 def names_any(text: str, names: Sequence[str]) -> bool:
-    """Return True if a text holds one of ``names``, in any case, with or without accents and separators. Names of fewer than four
-    letters and digits match whole words only, names without any only as they are."""
+    """Return True if a text holds one of ``names``, in any case, with or without accents and separators. Short names
+    match whole words only, names without letters and digits only as they are."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     joined = _joined(plain)
     for name in names:
         key = _joined(unicodedata.normalize("NFKD", name.casefold()))
-        if len(key) >= RUN_TOGETHER:
+        if key and not whole_word(key):
             if key in joined:
                 return True
         elif name in text if not key else re.search(rf"(?<![^\W_]){re.escape(key)}(?![^\W_])", plain):

@@ -11,9 +11,8 @@ from ...audit.pictures import BARS, TSNE
 from ...audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, NOT_FORGOTTEN, WEAKENED
 from ...errors import require
 from ...runner.done import sentences
-from ..residue import UNKNOWN
 from .figures import few, number
-from .parts import ATTENTION
+from .parts import ATTENTION, UNKNOWN
 
 PLAIN = {  # answers to "Can it still be recognised?" by the verdict's word
     FORGOTTEN: "Not in any test that was made.",

@@ -21,6 +21,9 @@ from ...fileio.workdir import TEMPORARY
 
 SALT = "record.salt"
 RUN_TOGETHER = 4  # letters and digits; a shorter name matches only a whole word
+_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)  # scripts: Thai, Lao, Japanese, Chinese
 _STAND_IN = re.compile("person-[0-9a-f]{12}")
 
 
@@ -84,6 +87,11 @@ def fold(text: str) -> tuple[str, list[int]]:
     return "".join(characters), indices
 
 
+def whole_word(key: str) -> bool:
+    """Return True if a folded name matches whole words only, since it is short and of a script that separates words."""
+    return len(key) < RUN_TOGETHER and not _WITHOUT_SPACES.search(key)
+
+
 class Hider:
     """Replacement of people's names (none without a salt). Paths inside ``base``, the work dir, become relative to it."""
 
@@ -139,7 +147,7 @@ class Hider:
             at = folded.find(key)
             while at >= 0:
                 start, end = indices[at], indices[at + len(key) - 1] + 1
-                if len(key) >= RUN_TOGETHER or (_edge(text, start) and _edge(text, end)):
+                if not whole_word(key) or (_edge(text, start) and _edge(text, end)):
                     hits.append((start, end, name))
                 at = folded.find(key, at + 1)
         matches: list[tuple[int, int, str]] = []

@@ -35,7 +35,7 @@ def test_a_record_of_people_holds_no_spelling_of_a_name(faced):
         assert "aliceng" not in fold(text)[0] and "boblee" not in fold(text)[0]
     salt = read_salt(faced)
     assert record["forgotten"]["classes"] == [{"id": None, "name": None, "salted_sha256": hashed("Alice_Ng", salt)}]
-    assert record["schema_version"] == 2 and record["created"].startswith("202") and record["seeds"] == {"run": 0}
+    assert record["schema_version"] == 3 and record["created"].startswith("202") and record["seeds"] == {"run": 0}
     assert {figure["unit"] for figure in record["figures"]} == {"percent", "points"}
     her = stand_in("Alice_Ng", salt)
     assert record["request"]["reference"] == f"GDPR 17: erase {her} ({her}@example.org), room 2"
@@ -96,7 +96,7 @@ def test_hidden_names_are_found_again_in_the_folders(faced, tmp_path):
     assert checks["figure identified"].status == NOT_CHECKED and "no record.salt" in checks["figure identified"].why
 
 
-NAMES = ["Alice_Ng", "José Peña", "Li", "points", "2", "Γιώργος Παπάς"]
+NAMES = ["Alice_Ng", "José Peña", "Li", "points", "2", "Γιώργος Παπάς", "李小龍"]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,7 @@ def test_parts_of_paths(part, hidden, tmp_path):
         ("ALICE.NG@x.org, alice-ng; AliceNg!", "{Alice_Ng}@x.org, {Alice_Ng}; {Alice_Ng}!"),
         ("https://x.org/?who=Alice%20Ng&room=2", "{https://x.org/?who=Alice%20Ng&room=2}"),
         ("Li and 2 of the limits on 2026-11-02", "{Li} and 2 of the limits on 2026-11-02"),
+        ("消去:李小龍先生。", "消去:{李小龍}先生。"),
         ("JOSÉ PEÑA, jose pena", "{José Peña}, {José Peña}"),
         ("", ""),
         (None, None),
