@@ -25,6 +25,9 @@ _WITHOUT_SPACES = re.compile(
     "[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
 )  # scripts: Thai, Lao, Japanese, Chinese
 _STAND_IN = re.compile("person-[0-9a-f]{12}")
+_LIST = re.compile(
+    f"{_STAND_IN.pattern}(, {_STAND_IN.pattern}){{2,}}"
+)  # in alphabetical order, which tells whose they are
 
 
 def new_salt() -> bytes:
@@ -129,7 +132,7 @@ class Hider:
                 text = text.replace(word, stand_in(word, self.salt))
         for start, end, name in reversed(self._matches(text)):
             text = text[:start] + stand_in(name, self.salt) + text[end:]
-        return text
+        return _LIST.sub(lambda names: f"{names.group().count(',') + 1} people", text)
 
     def _hidden(self, path: str) -> str:
         return path if self.salt is None else str(Path(*map(self._component, Path(path).parts)))
