@@ -169,7 +169,9 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if results.get("done"):
         lines.append(f"Done: {' '.join(sentences(results['done']))}")
     times = ", ".join(f"{name} {spent:.0f} s" for name, spent in results["seconds"].items())
-    return [*lines, f"Time: {times}."]
+    unread = results["forget_set"]["available"] - results["forget_set"]["read"]
+    lines.append(f"Time: {times}.{f' {unread:,} samples of the data were not read.' if unread else ''}")
+    return lines
 
 
 def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:

@@ -104,10 +104,11 @@ def sentences(done: Mapping[str, Any]) -> list[str]:
     ]
     early = done["steps"] + done["steps_without_training"] < done["most_steps"]
     ended = f" The run ended early: {done['why_it_ended']}." if early else ""
-    if not done["steps"]:
-        lines.append(f"No training step was taken.{ended}")
-    elif ended:
-        lines.append(ended.strip())
+    idle = done["steps_without_training"]
+    if idle:
+        lines.append(f"{_count(idle, 'step')} only read {'their batches' if idle > 1 else 'its batch'}.")
+    if not done["steps"] or ended:
+        lines.append(f"{'' if done['steps'] else 'No training step was taken.'}{ended}".strip())
     if done["resumed"]:
         lines.append("The run was resumed from a saved state.")
     if not done["changes"]:
@@ -137,16 +138,16 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
         return f"{shrunk}; embeddings were scaled by {change['factor']:.3g}."
     if by == REPLACED:
         others = " Those of the others were centred, which changes no probability." if change["others_centred"] else ""
-        return f"{owner} class weights were replaced in {layers}.{others}"
+        return f"Class weights of {owner} were replaced in {layers}.{others}"
     if by == REMOVED:
-        return f"{owner} class weights were removed from {layers}."
+        return f"Class weights of {owner} were removed from {layers}."
     if by == "biases replaced":
-        return f"{owner} biases in {layers} became the mean of the others'."
+        return f"Biases of {owner} in {layers} became the mean of the others'."
     if by == "scale restored":
         fitted = f"Class weights in {layers} were multiplied by {change['factor']:.3g}, fitted on {data}"
         return f"{fitted}, to restore the original's scale of the logits."
     if by == "noise":
-        return f"Noise (alpha {change['alpha']:g}){computed} was added to {layers}."
+        return f"Noise (alpha {change['alpha']:g}) was added to {layers}, by the Fisher information of {data}."
     if by == "Newton steps":
         return f"{_count(change['moves'], 'Newton step')}{computed} changed {layers}."
     if by == "running statistics":
@@ -156,7 +157,7 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
 
 def _owner(forgets: Mapping[str, Any]) -> str:
     noun, count = forgets["noun"], forgets["count"]
-    return f"The {noun}'s" if count == 1 else f"The {count} {PLURAL.get(noun, noun)}'{'s' if noun == 'person' else ''}"
+    return f"the forgotten {noun}" if count == 1 else f"the {count:,} forgotten {PLURAL.get(noun, noun)}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -205,7 +205,7 @@ class RisingRate(Hook):
 
     def __init__(self, share: float = 0.01) -> None:
         number("the share of the learning rate that RisingRate begins with", share, 0, 1, above=True)
-        self.share = share
+        self.share, self.schedule = share, f"rising to it from {share:g} of it"
 
     def before_train_iter(self, runner: UnlearnRunner, batch_idx: int, data_batch: Any = None) -> None:
         done = batch_idx // runner.accumulation / runner.recipe.steps
