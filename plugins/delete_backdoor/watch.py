@@ -142,7 +142,8 @@ class BackdoorWatch(Hook):
         for name, held in ((dataset.forget_name, dataset.held_poisoned), (dataset.retain_name, dataset.held_retain)):
             facts.read(f"{name}, set aside", "read to judge the model while it trained", len(held))
         if dataset.trigger_patches:
-            facts.read("pieces of poisoned samples", "pasted on retain samples", len(dataset.trigger_patches))
+            use = f"cut into {len(dataset.trigger_patches):,} pieces, which were pasted on retain samples"
+            facts.read(dataset.forget_name, use, len(dataset.poisoned))
         self.verdict, self.reason = judge(self.readings[-1], self.limits)
         if self.verdict != "cleaned" and not self.force:
             runner.outcome.withheld = f"the watch calls the model {self.verdict}: {self.reason}"
