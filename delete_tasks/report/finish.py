@@ -106,7 +106,8 @@ def report(
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
-    results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked)
+    original = opened.models.get("original")
+    results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
     results |= judged(runner, results, verdict, options.get("accept") or {})
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
@@ -140,6 +141,7 @@ def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bo
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """Write the notes on the table of a results.json, one sentence per line."""
+    from ..runner.done import sentences
     from ..runner.forget_check import not_forgotten
 
     lines = []
@@ -163,12 +165,11 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if finished.get("rows_not_replaced") is not None:
         lines.append(f"The class weights are still in the model: {finished['rows_not_replaced']}.")
     lines += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]
-    samples = results["forget_set"]
-    unread = samples["available"] - samples["read"]
+    if results.get("done"):
+        lines.append(f"Done: {' '.join(sentences(results['done']))}")
     times = ", ".join(f"{name} {spent:.0f} s" for name, spent in results["seconds"].items())
-    lines.append(
-        f"Read {samples['read']} samples{f' ({unread} not read)' if unread else ''}, {results['steps']} steps; {times}."
-    )
+    unread = results["forget_set"]["available"] - results["forget_set"]["read"]
+    lines.append(f"Time: {times}.{f' {unread:,} samples of the data were not read.' if unread else ''}")
     return lines
 
 

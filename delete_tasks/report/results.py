@@ -36,6 +36,7 @@ def recipe_as_run(runner: UnlearnRunner) -> dict[str, Any]:
             "accumulation": runner.accumulation,
             "steps_done": runner.iter // runner.accumulation,
             "seed": runner.seed,
+            **{name: value for hook in runner.hooks for name, value in getattr(hook, "begins_with", {}).items()},
         }
     )
 
@@ -82,6 +83,7 @@ def collect(
         "data": plain(data),
         "measured_on": measured_on,
         "recipe": recipe_as_run(runner),
+        "done": outcome.done,
         "steps": runner.iter // runner.accumulation,
         "seconds": {**outcome.seconds, "evaluating": round(evaluation.seconds, 1)},
         "forget_set": selection.forget_set,

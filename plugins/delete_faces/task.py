@@ -16,9 +16,9 @@ from delete_tasks.model.modes import fast_layout
 from delete_tasks.task import Run
 
 from . import opened
-from .heads import CosineHead
+from .heads import CosineHead, without_classes
 from .metrics import METRICS
-from .network import check_face_network, remove_people
+from .network import FaceNetwork, check_face_network, remove_people
 from .projection import embedding_layers, projected_directions
 from .recipes import RECIPES
 
@@ -61,7 +61,7 @@ class FacesTask(ImagesTask):
     name = "faces"
     recipes = RECIPES
     metrics: Sequence[Metric] = METRICS
-    forgets = "person"
+    forgets, samples = "person", "photos"
     classes_are_people = True
 
     def handles(self, model: Any) -> bool:
@@ -81,6 +81,12 @@ class FacesTask(ImagesTask):
 
     def finish(self, runner: Run) -> dict[str, Any]:
         return {"rows_replaced": [], "directions": projected_directions(runner)}
+
+    def published(self, model: Any, ids: Sequence[int] = ()) -> Any:
+        network = model.network
+        return (
+            FaceNetwork(network.embedder, without_classes(network.head, ids)) if ids and not model.keep_row else network
+        )
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write a model folder at ``path``, without class weights and names of the forgotten people unless it keeps them."""

@@ -36,7 +36,7 @@ def erased_spec(names: Sequence[str], ids: Sequence[int], dataset: Any) -> Model
 class ImagesTask(Task):
     """Task of :class:`ImageClassifier` models, with the datasets of :mod:`delete_images.data.datasets`."""
 
-    name = "images"
+    name, samples = "images", "images"
     metrics: Sequence[Metric] = METRICS
     recipes = RECIPES
 
@@ -71,6 +71,9 @@ class ImagesTask(Task):
 
     def finish(self, runner: Run) -> dict[str, Any]:
         return finish(runner)
+
+    def published(self, model: Any, ids: Sequence[int] = ()) -> nn.Module:
+        return model.network
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write a model folder at ``path`` if the model has a description, else ``path.pth``."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...audit.verdict import STATUSES
 from ...errors import require
+from ...runner.done import sentences
 from .figures import few, number
 
 TEMPLATE = Path(__file__).with_name("template.html")
@@ -18,6 +19,7 @@ _NAMES = {
     "schedule": "Learning rate",
     "batch_size": "Samples per step and process",
     "accumulation": "Batches per step",
+    "directions": "Directions projected out, for each person",
     "resumed": "Resumed from a saved state",
     "teacher": "Original, if not the loaded model",
     "checkpoint_interval": "Steps between saved states",
@@ -83,6 +85,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         pictures=pictures,
         titles=titles,
         unread=unread,
+        done=[] if record["done"] is None else sentences(record["done"]),
         settings=dict(setting(name, value) for name, value in settings if value is not None and name != "classes"),
     )
 

@@ -45,6 +45,7 @@ LIMITS = (
     "The residue existed when the record was written; this program deletes none of it and does not search for copies elsewhere.",
 )
 ATTENTION_SAMPLES = 3
+OF_STEPS = ("optimizer", "schedule", "stop")  # settings without effect in a run that took no training step
 
 
 def write_record(
@@ -131,6 +132,7 @@ def _write(
         "forget_check": _forget_check(runner),
         "figures": [{**row, "note": hider.text(row["note"])} for row in results["limits"]],
         "method": {"name": type(runner.method).__name__, "settings": _settings(runner, hider)},
+        "done": runner.outcome.done,
         "code": code_version(),
         "environment": environment(next(runner.unwrapped_model.parameters()).device),
         "seeds": {"run": runner.seed},
@@ -206,7 +208,9 @@ def _sign(folder: Path, key: str) -> None:
 
 
 def _settings(runner: UnlearnRunner, hider: Hider) -> dict[str, Any]:
-    settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed")}
+    done = runner.outcome.done
+    idle = () if done is None or done["steps"] else OF_STEPS
+    settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed", *idle)}
     teacher = settings.get("teacher")
     return {
         **settings,

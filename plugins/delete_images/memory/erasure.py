@@ -155,6 +155,7 @@ class Erasure:
             "not_forgotten": left,
             **self._comparison(original, final),
             "finished": runner.outcome.finished,
+            "done": runner.outcome.done,
             "unlearn": {**unlearn, "classes": class_names, "seed": self.seed},
         }
 
