@@ -237,7 +237,8 @@ class UnlearnHook(Hook):
         recipe = runner.recipe
         rule = {} if self.stop_ratio is None else {"stop": {"ratio": self.stop_ratio, "window": self.history.maxlen}}
         steps = runner.iter // runner.accumulation - self.idle
-        return {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": recipe.schedule, **rule}
+        schedule = next((hook.schedule for hook in runner.hooks if hasattr(hook, "schedule")), recipe.schedule)
+        return {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule, **rule}
 
     def after_train(self, runner: Run) -> None:
         for undo in reversed(self._restore):

@@ -109,7 +109,8 @@ def report(
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
-    results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked)
+    original = opened.models.get("original")
+    results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
     results |= judged(runner, results, verdict, options.get("accept") or {})
     results["before_after"] = before_after(evaluation, results)
     if results["audit"] is not None:
@@ -172,7 +173,9 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if results.get("done"):
         lines.append(f"Done: {' '.join(sentences(results['done']))}")
     times = ", ".join(f"{name} {spent:.0f} s" for name, spent in results["seconds"].items())
-    return [*lines, f"Time: {times}."]
+    unread = results["forget_set"]["available"] - results["forget_set"]["read"]
+    lines.append(f"Time: {times}.{f' {unread:,} samples of the data were not read.' if unread else ''}")
+    return lines
 
 
 def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:

@@ -31,15 +31,13 @@ def statement(runner: Any) -> dict[str, Any]:
     A layer is named if its tensors differ between the original and the published model, with the causes that were noted when
     they changed; without one it is listed as 'not attributed'.
     """
-    task, method, facts, ids = runner.task, runner.method, runner.outcome.facts, runner.selection.forget_ids
-    original, final, published = (
-        digests(network)
-        for network in (
-            task.published(runner.teacher),
-            task.published(runner.unwrapped_model),
-            task.published(runner.unwrapped_model, ids),
-        )
-    )
+    task, method, facts, selection = runner.task, runner.method, runner.outcome.facts, runner.selection
+    withheld = runner.outcome.withheld is not None
+    ids = () if withheld else selection.forget_ids  # class weights are removed from a file
+    network = task.published(runner.unwrapped_model)
+    smaller = task.published(runner.unwrapped_model, ids)
+    original, final = digests(task.published(runner.teacher)), digests(network)
+    published = final if smaller is network else digests(smaller)
     changes, attributed = [*facts.changes], {name for change in facts.changes for name in change["tensors"]}
     removed = [name for name, digest in published.items() if digest != final[name]]
     if removed:
@@ -55,12 +53,14 @@ def statement(runner: Any) -> dict[str, Any]:
     return plain(
         {
             "method": type(method).__name__,
-            "forgets": {"noun": task.forgets, "count": len(ids), "samples": task.samples},
+            "forgets": {"noun": task.forgets, "count": len(selection.forget_ids), "samples": task.samples},
+            "selected_by": method.request.select,
             "steps": steps - method.idle,
             "steps_without_training": method.idle,
             "most_steps": runner.recipe.steps,
             "why_it_ended": facts.ended or f"all {runner.recipe.steps} steps were taken",
             "resumed": runner.resumed_from is not None,
+            "withheld": withheld,
             "data": [*facts.uses, *_read_in_steps(runner)],
             "changes": [
                 {key: value for key, value in change.items() if key != "tensors"}
@@ -104,10 +104,13 @@ def sentences(done: Mapping[str, Any]) -> list[str]:
     ]
     early = done["steps"] + done["steps_without_training"] < done["most_steps"]
     ended = f" The run ended early: {done['why_it_ended']}." if early else ""
-    if not done["steps"]:
-        lines.append(f"No training step was taken.{ended}")
-    elif ended:
-        lines.append(ended.strip())
+    idle = done["steps_without_training"]
+    if idle:
+        lines.append(f"{_count(idle, 'step')} only read {'their batches' if idle > 1 else 'its batch'}.")
+    if not done["steps"] or ended:
+        lines.append(f"{'' if done['steps'] else 'No training step was taken.'}{ended}".strip())
+    if done["withheld"]:
+        lines.append("The changed model was not written.")
     if done["resumed"]:
         lines.append("The run was resumed from a saved state.")
     if not done["changes"]:
@@ -137,16 +140,16 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
         return f"{shrunk}; embeddings were scaled by {change['factor']:.3g}."
     if by == REPLACED:
         others = " Those of the others were centred, which changes no probability." if change["others_centred"] else ""
-        return f"{owner} class weights were replaced in {layers}.{others}"
+        return f"Class weights of {owner} were replaced in {layers}.{others}"
     if by == REMOVED:
-        return f"{owner} class weights were removed from {layers}."
+        return f"Class weights of {owner} were removed from {layers}."
     if by == "biases replaced":
-        return f"{owner} biases in {layers} became the mean of the others'."
+        return f"Biases of {owner} in {layers} became the mean of the others'."
     if by == "scale restored":
         fitted = f"Class weights in {layers} were multiplied by {change['factor']:.3g}, fitted on {data}"
         return f"{fitted}, to restore the original's scale of the logits."
     if by == "noise":
-        return f"Noise (alpha {change['alpha']:g}){computed} was added to {layers}."
+        return f"Noise (alpha {change['alpha']:g}) was added to {layers}, by the Fisher information of {data}."
     if by == "Newton steps":
         return f"{_count(change['moves'], 'Newton step')}{computed} changed {layers}."
     if by == "running statistics":
@@ -156,7 +159,7 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
 
 def _owner(forgets: Mapping[str, Any]) -> str:
     noun, count = forgets["noun"], forgets["count"]
-    return f"The {noun}'s" if count == 1 else f"The {count} {PLURAL.get(noun, noun)}'{'s' if noun == 'person' else ''}"
+    return f"the forgotten {noun}" if count == 1 else f"the {count:,} forgotten {PLURAL.get(noun, noun)}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -142,7 +142,8 @@ class BackdoorWatch(Hook):
         for name, held in ((dataset.forget_name, dataset.held_poisoned), (dataset.retain_name, dataset.held_retain)):
             facts.read(f"{name}, set aside", "read to judge the model while it trained", len(held))
         if dataset.trigger_patches:
-            facts.read("pieces of poisoned samples", "pasted on retain samples", len(dataset.trigger_patches))
+            use = f"cut into {len(dataset.trigger_patches):,} pieces, which were pasted on retain samples"
+            facts.read(dataset.forget_name, use, len(dataset.poisoned))
         self.verdict, self.reason = judge(self.readings[-1], self.limits)
         if self.verdict != "cleaned" and not self.force:
             runner.outcome.withheld = f"the watch calls the model {self.verdict}: {self.reason}"
@@ -205,7 +206,7 @@ class RisingRate(Hook):
 
     def __init__(self, share: float = 0.01) -> None:
         number("the share of the learning rate that RisingRate begins with", share, 0, 1, above=True)
-        self.share = share
+        self.share, self.schedule = share, f"rising to it from {share:g} of it"
 
     def before_train_iter(self, runner: UnlearnRunner, batch_idx: int, data_batch: Any = None) -> None:
         done = batch_idx // runner.accumulation / runner.recipe.steps

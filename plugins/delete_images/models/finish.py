@@ -70,7 +70,14 @@ def finish(runner: Run) -> dict[str, Any]:
     if not _same(_remaining_logits(model, ids, batches[0])[0], expected):
         layer.load_state_dict(before)
         return {**done, "scale_not_matched": f"the logits are not a linear function of '{name}'"}
-    facts.read(FORGET_SET, "scale fitted on", runner.selection.forget_set["read"], len(student))
+    chosen = runner.selection
+    for of, samples in (
+        (FORGET_SET, chosen.forget_set),
+        ("retain set", chosen.retain_set),
+        ("public data", chosen.public_data),
+    ):
+        if samples is not None:
+            facts.read(of, "scale fitted on", samples["read"], VIEWS)
     facts.change("scale restored", [layer], factor=factor)
     return {**done, "scale": factor}
 
