@@ -91,7 +91,10 @@ def report(
     from mmengine.dist import get_rank
 
     from ..audit.in_run import audit_run
+    from .before_after import before_after
     from .record import judged, write_record
+    from .record.sections import audit_pictures
+    from .residue import find_residue
     from .results import RESULTS
 
     if get_rank() != 0:
@@ -109,11 +112,13 @@ def report(
     original = opened.models.get("original")
     results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
     results |= judged(runner, results, verdict, options.get("accept") or {})
+    results["before_after"] = before_after(evaluation, results)
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
     save_json(results, folder / RESULTS)
     task_notes = lines(results)
+    results["residue"] = find_residue(runner, results, {**dict(pictures), **dict(audit_pictures(results, folder))})
     save_json(results, folder / RESULTS)
     show_rows(console, title, results, wide)
     for line in [*task_notes, *notes(results)]:
@@ -180,8 +185,8 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
         raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")
 
 
-def tell_next(console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None) -> None:
-    """Print the next step after a run. ``results`` are None on processes without results."""
+def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None) -> None:
+    """Print the next step after a run, and its residue. ``results`` are None on processes without results."""
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))
@@ -190,6 +195,12 @@ def tell_next(console: Console, args: SimpleNamespace, original: Any, results: M
         return
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)
+    places: dict[str, list[str]] = {}
+    for item in results["residue"]:
+        where = item["where"]
+        places.setdefault(item["what"], []).append(short(where) if Path(where).is_absolute() else where)
     console.print(
-        f"Not deleted: the original {original}, and logs in {args.work_dir} that name the class.", soft_wrap=True
+        Text(f"Not deleted: {len(results['residue'])} places that may still hold {' or '.join(results['forgotten'])}.")
     )
+    for what, where in places.items():
+        console.print(Text(f"  {what}: {', '.join(where)}"), soft_wrap=True)

@@ -36,7 +36,7 @@ from .photos import Framing, frame_photos, of_people
 from .picture import draw_people
 from .projection import PersonProjection, changes_of, directions_for, fold_changes
 from .recipes import BASE, RECIPES
-from .report import answer, lines_of, measure, rehearse, residue, unlearned_head
+from .report import answer, lines_of, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
 from .task import FaceClassifier
 
@@ -150,11 +150,6 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         if measured is not None and gallery is not None and measured["held_out"]["of_removed_people"]:
             draw_people(path, gallery, evaluation.data, original.head, spec, ids, measured["verification"])
 
-    def lines(results: dict[str, Any]) -> list[str]:
-        folder = Path(runner.work_dir)
-        results["details"]["still_holding"] = residue(folder, people, options["model"], options["photos"])
-        return lines_of(results)
-
     title = f"Removing {', '.join(people)}: percent of held-out photos"
     if measured is not None:
         photos, removed = measured["held_out"].values()
@@ -170,7 +165,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         title=title,
         wide=bool(options.get("wide")),
         picture=("before_after.png", draw, CAPTION),
-        lines=lines,
+        lines=lines_of,
         record=options.get("record"),
     )
     refuse_unmeasured(runner, evaluation)

@@ -7,7 +7,6 @@ embedding and no step of training; erased; and row_removed, the erased model wit
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,10 @@ from torch import Tensor, nn
 
 from delete_images.data.opening import ImageData
 from delete_images.rows import head_only
-from delete_tasks.display.terminal import short
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import by_name
-from delete_tasks.fileio.workdir import passing
 from delete_tasks.model.projection import project_out
 
 from .heads import without_classes
@@ -122,21 +119,6 @@ def measure(
     }
 
 
-def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> list[str]:
-    """List the files that still hold the removed people: the original, the photos, and files of the run with a name or face."""
-    spellings = {spelling.encode() for name in names for spelling in (name, name.replace("_", " "))}
-    files = [f"{model} (the original model)", f"{photos} (the photos)"]
-    temporary = passing(work_dir)
-    for path in sorted(work_dir.rglob("*")):
-        inside = path.relative_to(work_dir)
-        if not path.is_file() or inside.parts[0] == "erased" or path.resolve() in temporary:
-            continue
-        content = str(inside).encode() + b"\n" + path.read_bytes()
-        if path.suffix in (".png", ".pth", ".safetensors") or any(spelling in content for spelling in spellings):
-            files.append(str(path))
-    return files
-
-
 def lines_of(results: Mapping[str, Any]) -> list[str]:
     """Write the lines for the terminal from the content of results.json."""
     details, lines = results["details"], []
@@ -166,8 +148,7 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         else:
             text += ", unchanged."
         lines.append(text)
-    holding = ", ".join(map(short, details["still_holding"]))
-    return [*lines, details["verdict"], f"Still holding these people, to be destroyed by you: {holding}"]
+    return [*lines, details["verdict"]]
 
 
 def _strictest(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:

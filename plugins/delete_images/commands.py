@@ -142,7 +142,7 @@ def forget(args: SimpleNamespace) -> int:
         sources = data if public is None else f"{data} and {public} (public)"
         tell_before(console, args, cfg.unlearn.classes, original, sources, cfg.unlearn)
         results = forget.run(cfg, args, console)
-    tell_next(console, args, original, results)
+    tell_next(console, args, results)
     return 0 if results is None else results["exit_status"]
 
 

@@ -78,7 +78,7 @@ def forget(args: SimpleNamespace) -> int:
     with shared.claim_work_dir(vars(args), [cfg.load_from], config=os.path.abspath(args.config), classes=classes):
         tell_before(console, args, classes or (), args.checkpoint, f"the training images of {args.config}", cfg.unlearn)
         results = unlearn(cfg, console)
-    tell_next(console, args, args.checkpoint, results)
+    tell_next(console, args, results)
     return results["exit_status"]
 
 

@@ -14,7 +14,12 @@ from ...fileio.compute import flush_subnormals
     argument("folder", type=FILE, metavar="DIR", help="Work dir with record.json."),
     data("--key", type=FILE, help="Public key (PEM) to check the signature with."),
     evaluation("--rerun", is_flag=True, help="Measure the figures again if all other checks pass."),
-    evaluation("--name", many=True, metavar="NAME...", help="Names of people, if --rerun requires them."),
+    evaluation(
+        "--name",
+        many=True,
+        metavar="NAME...",
+        help="Names of people, to see whether the record is about them; --rerun may need them.",
+    ),
     DEVICE,
 )
 def verify(args: SimpleNamespace) -> int:

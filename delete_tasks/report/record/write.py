@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...audit.pictures import BARS
 from ...audit.verdict import conclude, headline
 from ...display.terminal import printable, short
 from ...errors import RequestError
@@ -105,7 +106,12 @@ def _write(
     samples = _samples(runner, opened, folder, salt)
     (folder / ATTENTION).unlink(missing_ok=True)
     drawn, picture_note = (
-        ([], "Omitted, since names are hidden.") if hide else _pictures(runner, results, opened, pictures, folder)
+        (
+            [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS],
+            "Pictures with people's names or faces are left out, since names are hidden.",
+        )
+        if hide
+        else _pictures(runner, results, opened, pictures, folder)
     )
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
@@ -115,19 +121,24 @@ def _write(
         "schema_version": SCHEMA_VERSION,
         "id": str(uuid.uuid4()),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "request": {"reference": hider.text(options.get("reference")), "date": options.get("requested")},
+        "request": {
+            "reference": hider.text(options.get("reference")),
+            "date": options.get("requested"),
+            "signature": bool(options.get("sign")),
+        },
         "task": task.name,
         "forgotten": {
             "kind": task.forgets,
             "names_hidden": hide,
             "classes": [
-                {"id": i, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
+                {"id": None, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
                 if salt is not None
                 else {"id": i, "name": runner.selection.class_names[i], "salted_sha256": None}
                 for i in runner.selection.forget_ids
             ],
         },
         "verdict": _verdict(results["verdict"], hider),
+        "before_after": plain(results["before_after"]),
         "withheld": hider.text(runner.outcome.withheld),
         "forget_check": _forget_check(runner),
         "figures": [{**row, "note": hider.text(row["note"])} for row in results["limits"]],
@@ -154,7 +165,7 @@ def _write(
             {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in drawn
         ],
         "picture_note": picture_note,
-        "residue": residue(folder, runner.teacher_path, runner.outcome.published, hider),
+        "residue": residue(results["residue"], hider),
         "limits": [*LIMITS, *opened.limits],
     }
     (folder / SIGNATURE).unlink(missing_ok=True)  # an earlier record's
