@@ -10,8 +10,17 @@ from typing import Any
 import torch
 
 from delete_tasks.errors import require
+from delete_tasks.plugins import offered
 
-from .registry import ARCHITECTURES, architecture_names, builder_arguments, torchvision_names, unknown_architecture
+from .registry import (
+    ARCHITECTURES,
+    GROUP,
+    architecture_names,
+    builder_arguments,
+    builder_of,
+    torchvision_names,
+    unknown_architecture,
+)
 
 CLASSES = 10  # with which the parameters of registered architectures are counted
 WIDTH = 80  # of a line
@@ -20,7 +29,8 @@ WIDTH = 80  # of a line
 def list_architectures(pattern: str | None = None) -> list[str]:
     """List registered architectures, then torchvision's, then, for a pattern, timm's if it is installed. Raises RequestError if
     no name contains the pattern."""
-    names = [*sorted(ARCHITECTURES), *(name for name in torchvision_names() if name not in ARCHITECTURES)]
+    registered = {*ARCHITECTURES, *offered(GROUP)}
+    names = [*sorted(registered), *(name for name in torchvision_names() if name not in registered)]
     timm = [f"timm:{name}" for name in _timm_names()]
     if pattern is None:
         return [*(line for name in names for line in _lines(name)), "", *_footer(len(timm))]
@@ -43,8 +53,8 @@ def _footer(timm: int) -> list[str]:
 
 def _lines(name: str) -> list[str]:
     """Describe an architecture: name, number of parameters, text; and a second line for its arguments."""
-    if name in ARCHITECTURES:
-        builder: Any = ARCHITECTURES[name]
+    if name in ARCHITECTURES or name in offered(GROUP):
+        builder: Any = builder_of(name)
         with torch.device("meta"):
             model = builder(num_classes=CLASSES)
         parameters = sum(parameter.numel() for parameter in model.parameters())
