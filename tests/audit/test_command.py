@@ -66,7 +66,7 @@ def test_a_changed_head_is_hidden(words, models, tmp_path, capsys, monkeypatch):
             assert said["depth"][attack["name"]]["value"] is None
         assert all(found["value"] is not None or found["note"] for found in one)
     assert said["rows"]["erased"]["logit_rank"]["value"] > 4 > said["rows"]["original"]["logit_rank"]["value"]
-    assert "HIDDEN, NOT FORGOTTEN" in told.out and "no retrained model is given" in told.out and told.err == ""
+    assert "Verdict: HIDDEN" in told.out and "no retrained model is given" in told.out and told.err == ""
     assert max(map(len, told.out.split("Written")[0].splitlines())) <= 80
     assert all((tmp_path / "w" / name).stat().st_size > 5000 for name in ("audit.png", "tsne.png"))
     names = {"audit.json", "audit.md", "audit.png", "tsne.png", ".delete-tasks.json"}
@@ -84,20 +84,20 @@ def test_two_retrained_models(words, models, tmp_path, tells):
     assert said["rows"]["head_only"]["logit_level"]["value"] is not None  # its classes are the original's
     linear = next(line for line in lines if line.startswith("| linear probe |")).split(" | ")
     assert linear[1] == linear[2] == linear[3] != linear[4] and linear[-2:] == ["1.00", "1.00 to 1.00 |"]
-    assert said["verdict"]["word"] == "as a retrained model"
+    assert said["verdict"]["word"] == "cannot tell"  # 15 samples do not show that it is as the retrained models
     assert said["depth"]["linear_probe"]["value"] == pytest.approx(1)
     assert said["rows"]["erased"]["js_retrained"]["value"] < 0.01
     same = f"{said['rows']['retrained_1']['linear_probe']['value']:.1f}"
-    assert "AS A RETRAINED MODEL" in told and f"{same} to {same}" in told  # the range of both
+    assert "too few samples (15)" in told and f"{same} to {same}" in told  # the range of both
 
 
 def test_without_held_out_samples_nothing_is_measured(words, models, tmp_path, tells):
     """Nothing is read, no picture is drawn, and each reason is printed once."""
     told = tells(words[:5], "--erased", models / "head", "--work-dir", tmp_path / "w")
     said = read_json(tmp_path, "w", "audit.json")
-    assert said["verdict"]["word"] == "not measured" and said["pictures"] == []
+    assert said["verdict"]["word"] == "cannot tell" and said["pictures"] == []
     assert set(said["not_measured"]) == {"audit.png", "tsne.png"} and not (tmp_path / "w" / "tsne.png").exists()
-    assert "no held-out samples were given" in told and "NOT MEASURED: no attack could read the features" in told
+    assert "no held-out samples were given" in told and "CANNOT TELL" in told
     assert told.startswith("NOT MEASURED")  # no table of chance levels alone
 
 

@@ -57,7 +57,7 @@ def test_the_audit_reads_whether_an_image_has_the_trigger(done):
     probe = {name: row["linear_probe"] for name, row in audit["rows"].items()}
     assert probe["original"]["count"] == 200 and probe["original"]["value"] > 90
     assert probe["original"]["details"]["trained_on"] == 3 * 33 + 100  # three classes, and those with the trigger
-    assert audit["verdict"]["word"] in ("weakened", "hidden") and (done[0] / "tsne.png").is_file()
+    assert done[1]["verdict"]["word"] in ("weakened", "hidden") and (done[0] / "tsne.png").is_file()
 
 
 def test_the_cleaned_model_is_whole_and_keeps_its_classes(done, toy):

@@ -23,7 +23,7 @@ def test_a_record_of_people_holds_no_spelling_of_a_name(faced):
         assert "aliceng" not in fold(text)[0] and "boblee" not in fold(text)[0]
     salt = read_salt(faced)
     assert record["forgotten"]["classes"] == [{"id": 0, "name": None, "salted_sha256": hashed("Alice_Ng", salt)}]
-    assert record["schema_version"] == 2 and record["created"].startswith("202") and record["seeds"] == {"run": 0}
+    assert record["schema_version"] == 3 and record["created"].startswith("202") and record["seeds"] == {"run": 0}
     assert {figure["unit"] for figure in record["figures"]} == {"percent", "points"}
     her = stand_in("Alice_Ng", salt)
     assert record["request"]["reference"] == f"GDPR 17: erase {her} ({her}@example.org), room 2"
