@@ -143,7 +143,9 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         evaluation.add("erased", {})
         if predictions.features is not None:
             after: Any = predict_images(student.network, spec, forget, "Embedding photos").features
-            details["drift"] = describe_drift(predictions.features, after, "photos to forget, the only ones given")
+            details["drift"] = describe_drift(
+                predictions.features, after, "photos to forget (others were not measured)"
+            )
     details |= measured or {}
     details["threshold"] = {
         "model": spec.extra.get("threshold"),

@@ -277,17 +277,19 @@ def _templates(details: Mapping[str, Any], erased: str) -> list[str]:
 
 def _thresholds(details: Mapping[str, Any]) -> list[str]:
     """Describe the threshold of the erased model, and the change of that at a false accept rate."""
-    matches, threshold = details.get("matches"), details["threshold"]
-    text = []
+    matches, threshold, own = (
+        details.get("matches"),
+        details["threshold"],
+        "The erased model's threshold (faces identify) is",
+    )
+    original = None if threshold["model"] is None else f"{threshold['model']:.3f}"
     if threshold["set"] is not None:
-        text.append(
-            f"The erased model's threshold (faces identify) is {threshold['set']:.3f}, at FAR {float(threshold['far']):g}."
-        )
-    elif threshold["model"] is not None:
-        text.append(f"The erased model's threshold (faces identify) is the original's, {threshold['model']:.3f}.")
+        was = "" if original is None else f"; the original's is {original}"
+        return [f"{own} {threshold['set']:.3f}, that of two photos at FAR {float(threshold['far']):g}{was}."]
+    text = [] if original is None else [f"{own} the original's, {original}."]
     if matches is not None and None not in matches["thresholds"]:
         before, after = matches["thresholds"]
         text.append(f"For two photos, that at FAR {float(matches['far']):g} was {before:.3f} and is {after:.3f}.")
-        if threshold["set"] is None and threshold["cosine"]:
+        if threshold["cosine"]:
             text.append(f"--threshold far={float(matches['far']):g} sets it.")
     return [" ".join(text)] if text else []
