@@ -204,7 +204,7 @@ def answer(matches: Mapping[str, Any]) -> list[str]:
             low, high = entry["interval"]
             text = (
                 f"{entry['before']:.1f} -> {entry['after']:.1f}% of pairs of held-out photos match at FAR "
-                f"{float(matches['far']):g} ({entry['pairs']:,} pairs of {entry['photos']} photos, 95% interval {low:.1f} to "
+                f"{_rate(matches['far'])} ({entry['pairs']:,} pairs of {entry['photos']} photos, 95% interval {low:.1f} to "
                 f"{high:.1f}%)"
             )
         lines.append(f"{entry['name'].replace('_', ' ')}: {text}")
@@ -219,7 +219,12 @@ def change_of(low: float, high: float) -> str:
     points = f"{low:.1f} to {high:.1f} points"
     if max(-low, high) <= MARGIN:
         return f"unchanged within {MARGIN:g} points (95% interval {points})"
-    return f"changed by {points}" if low > 0 or high < 0 else f"cannot tell whether that is a change ({points})"
+    return f"changed by {points}" if low > 0 or high < 0 else f"cannot tell, for too few pairs (95% interval {points})"
+
+
+def _rate(far: str) -> str:
+    """Write the key of a false accept rate, '1e-03', as in the table, '1e-3'."""
+    return far.replace("e-0", "e-")
 
 
 def lines_of(results: Mapping[str, Any], erased: str | None = None) -> list[str]:
@@ -285,11 +290,11 @@ def _thresholds(details: Mapping[str, Any]) -> list[str]:
     original = None if threshold["model"] is None else f"{threshold['model']:.3f}"
     if threshold["set"] is not None:
         was = "" if original is None else f"; the original's is {original}"
-        return [f"{own} {threshold['set']:.3f}, that of two photos at FAR {float(threshold['far']):g}{was}."]
+        return [f"{own} {threshold['set']:.3f}, that of two photos at FAR {_rate(threshold['far'])}{was}."]
     text = [] if original is None else [f"{own} the original's, {original}."]
     if matches is not None and None not in matches["thresholds"]:
         before, after = matches["thresholds"]
-        text.append(f"For two photos, that at FAR {float(matches['far']):g} was {before:.3f} and is {after:.3f}.")
+        text.append(f"For two photos, that at FAR {_rate(matches['far'])} was {before:.3f} and is {after:.3f}.")
         if threshold["cosine"]:
-            text.append(f"--threshold far={float(matches['far']):g} sets it.")
+            text.append(f"--threshold far={_rate(matches['far'])} sets it.")
     return [" ".join(text)] if text else []

@@ -15,7 +15,7 @@ from delete_tasks.fileio.atomic import save_json
 
 from .heads import CosineHead, Head
 
-CHOICES = {f"far={far:g}": f"{far:.0e}" for far in FARS}  # keys of a verification
+CHOICES = ", ".join(f"far={far:.0e}".replace("e-0", "e-") for far in FARS)
 
 
 def read_far(text: str | None, head: Head) -> str | None:
@@ -23,17 +23,17 @@ def read_far(text: str | None, head: Head) -> str | None:
     if text is None:
         return None
     try:
-        far = CHOICES[f"far={float(text.removeprefix('far=')):g}"] if text.startswith("far=") else None
-    except (ValueError, KeyError):
+        far = float(text.removeprefix("far=")) if text.startswith("far=") else None
+    except ValueError:
         far = None
-    if far is None:
-        raise RequestError(f"--threshold is '{text}'; expected one of {', '.join(CHOICES)}")
+    if far not in FARS:
+        raise RequestError(f"--threshold is '{text}'; expected one of {CHOICES}")
     if not isinstance(head, CosineHead):
         raise RequestError(
             f"--threshold {text} is the cosine of two photos, but this model has a linear head, whose scores are logits; leave "
             "--threshold out"
         )
-    return far
+    return f"{far:.0e}"
 
 
 def check_far(far: str, tested: ImageData | None, ids: Sequence[int]) -> None:
@@ -44,7 +44,7 @@ def check_far(far: str, tested: ImageData | None, ids: Sequence[int]) -> None:
     if pairs < needed or photos.max() < 2:
         raise RequestError(
             f"--threshold far={float(far):g} takes {needed:,} pairs of held-out photos of two people who stay, and two photos of "
-            f"one person; --test gives {pairs:,} pairs. Give more photos, or another rate ({', '.join(CHOICES)})"
+            f"one person; the photos to measure on (--test) give {pairs:,} pairs. Give more photos, or another rate ({CHOICES})"
         )
 
 
