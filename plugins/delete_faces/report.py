@@ -263,14 +263,10 @@ def _templates(details: Mapping[str, Any], erased: str) -> list[str]:
     drift = gallery or drift
     moved = "" if drift is None else f"cosine mean {drift['mean_cosine']:.3f}, least {drift['least_cosine']:.3f}"
     if gallery is not None:
+        made = f"as its embedder makes them ({moved} with the former ones)" if gallery["projected"] else "unchanged"
+        further = "" if gallery["exact"] else f" Training changed the embedder further: make it anew with {again}"
         lines.append(
-            f"The gallery without these people, {gallery['templates']:,} templates, is beside the erased model"
-            + (
-                f", as its embedder makes them ({moved} with the former ones)"
-                if gallery["projected"]
-                else ", unchanged"
-            )
-            + ("." if gallery["exact"] else f". Training changed the embedder further: make it anew with {again}")
+            f"The gallery without these people, {gallery['templates']:,} templates, is beside the erased model, {made}.{further}"
         )
     elif drift is not None and drift["least_cosine"] < 1:
         lines.append(
@@ -282,19 +278,14 @@ def _templates(details: Mapping[str, Any], erased: str) -> list[str]:
 
 def _thresholds(details: Mapping[str, Any]) -> list[str]:
     """Describe the threshold of the erased model, and the change of that at a false accept rate."""
-    matches, threshold, own = (
-        details.get("matches"),
-        details["threshold"],
-        "The erased model's threshold (faces identify) is",
-    )
-    original = None if threshold["model"] is None else f"{threshold['model']:.3f}"
+    matches, threshold = details.get("matches"), details["threshold"]
+    text, original = "The erased model's threshold (faces identify) is", threshold["model"]
+    was = "none" if original is None else f"{original:.3f}"
     if threshold["set"] is not None:
-        was = "" if original is None else f"; the original's is {original}"
-        return [f"{own} {threshold['set']:.3f}, that of two photos at FAR {_rate(threshold['far'])}{was}."]
-    text = [] if original is None else [f"{own} the original's, {original}."]
+        return [f"{text} {threshold['set']:.3f} (before: {was}), that of two photos at FAR {_rate(threshold['far'])}."]
+    text += f" the original's, {was}."
     if matches is not None and None not in matches["thresholds"]:
         before, after = matches["thresholds"]
-        text.append(f"For two photos, that at FAR {_rate(matches['far'])} was {before:.3f} and is {after:.3f}.")
-        if threshold["cosine"]:
-            text.append(f"--threshold far={_rate(matches['far'])} sets it.")
-    return [" ".join(text)] if text else []
+        text += f" For two photos, that at FAR {_rate(matches['far'])} was {before:.3f} and is {after:.3f}."
+        text += f" --threshold far={_rate(matches['far'])} sets it." if threshold["cosine"] else ""
+    return [text]

@@ -221,9 +221,9 @@ THRESHOLD = {"model": 0.366, "far": None, "set": None, "cosine": True}
     [
         ({}, ("mean 0.965, least 0.915", "434 held-out", "faces embed --model 'W 1/erased'", "original's, 0.366",
               "was 0.334 and is 0.357", "--threshold far=1e-3"), "The gallery"),
-        ({"threshold": {**THRESHOLD, "far": "1e-03", "set": 0.357}}, ("is 0.357, that of two photos at FAR 1e-3",), "--thresh"),
+        ({"threshold": {**THRESHOLD, "far": "1e-03", "set": 0.357}}, ("is 0.357 (before: 0.366), that of two photos",), "--thr"),
         ({"threshold": {**THRESHOLD, "model": 10.2, "cosine": False}}, ("original's, 10.200", "0.357"), "--threshold"),
-        ({"matches": None, "threshold": {**THRESHOLD, "model": None}}, ("Verification was not measured",), "threshold (faces"),
+        ({"matches": None, "threshold": {**THRESHOLD, "model": None}}, ("Verification was not measured", "original's, none"), "FAR"),
         ({"drift": {**DRIFT, "least_cosine": 1.0}}, (), "stored elsewhere"),
         ({"gallery": {**DRIFT, "templates": 20, "projected": True, "exact": False}}, ("20 templates", "embed"), "elsewhere"),
     ],

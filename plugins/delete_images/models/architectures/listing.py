@@ -12,15 +12,8 @@ import torch
 from delete_tasks.errors import require
 from delete_tasks.plugins import offered
 
-from .registry import (
-    ARCHITECTURES,
-    GROUP,
-    architecture_names,
-    builder_arguments,
-    builder_of,
-    torchvision_names,
-    unknown_architecture,
-)
+from . import registry
+from .registry import ARCHITECTURES, architecture_names, builder_arguments, torchvision_names, unknown_architecture
 
 CLASSES = 10  # with which the parameters of registered architectures are counted
 WIDTH = 80  # of a line
@@ -29,8 +22,9 @@ WIDTH = 80  # of a line
 def list_architectures(pattern: str | None = None) -> list[str]:
     """List registered architectures, then torchvision's, then, for a pattern, timm's if it is installed. Raises RequestError if
     no name contains the pattern."""
-    registered = {*ARCHITECTURES, *offered(GROUP)}
-    names = [*sorted(registered), *(name for name in torchvision_names() if name not in registered)]
+    for name in offered(registry.GROUP):
+        registry.builder_of(name)  # registers it
+    names = [*sorted(ARCHITECTURES), *(name for name in torchvision_names() if name not in ARCHITECTURES)]
     timm = [f"timm:{name}" for name in _timm_names()]
     if pattern is None:
         return [*(line for name in names for line in _lines(name)), "", *_footer(len(timm))]
@@ -53,8 +47,8 @@ def _footer(timm: int) -> list[str]:
 
 def _lines(name: str) -> list[str]:
     """Describe an architecture: name, number of parameters, text; and a second line for its arguments."""
-    if name in ARCHITECTURES or name in offered(GROUP):
-        builder: Any = builder_of(name)
+    if name in ARCHITECTURES:
+        builder: Any = ARCHITECTURES[name]
         with torch.device("meta"):
             model = builder(num_classes=CLASSES)
         parameters = sum(parameter.numel() for parameter in model.parameters())
