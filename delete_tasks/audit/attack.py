@@ -86,15 +86,11 @@ class Attack(Metric):
     Attributes:
         source: The paper, if any.
         level: Lowest level that runs it, 'quick' or 'full'.
-        reads: Whether it reads the class, so that it has a depth and counts for the verdict; else it measures outputs or damage.
-        chance: Its figure for a model without information about the class; None if unknown.
         needs: Split without which the attack does not apply and is left out.
     """
 
     source: str = ""
     level: str = "quick"
-    reads: bool = False
-    chance: Callable[[Row], float | None] | None = None
     needs: str | None = None
 
     def why(self, reason: NotMeasured) -> str:

@@ -1,7 +1,6 @@
 """Table and sentences of an audit."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -10,27 +9,10 @@ from rich.text import Text
 from ..display.table import Table, row_title
 from ..evaluation.metric import Measured
 from .attack import Attack
-from .depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, retrained_names
+from .depth import retrained_names
 from .results import MODELS, Audit
 
 SHORT = {"logit_cut": "cut", "head_only": "head"}  # for a terminal's width
-
-HEADLINES = {
-    HIDDEN: "HIDDEN, NOT FORGOTTEN: no attack on the features reads significantly less than before",
-    WEAKENED: "WEAKENED: attacks on the features read less than before",
-    RETRAINED: "AS A RETRAINED MODEL: no attack on the features reads more than from a model that never saw the classes",
-    UNKNOWN: "NOT MEASURED: no attack could read the features",
-}
-
-
-def headline(verdict: Mapping[str, Any]) -> str:
-    """State the verdict in one sentence."""
-    word, sentence = verdict["word"], verdict["sentence"]
-    if word == UNKNOWN and verdict["of"] is not None:
-        return f"NOT MEASURED: no attack distinguishes the original from a retrained model ({sentence})."
-    if word == UNKNOWN and sentence is not None:
-        return f"NOT MEASURED: {sentence}."
-    return HEADLINES[word] + ("." if sentence is None else f" ({sentence}).")
 
 
 def markdown(audit: Audit) -> str:
@@ -57,7 +39,7 @@ def markdown(audit: Audit) -> str:
 
 
 def show(audit: Audit, console: Console, wide: bool = False) -> None:
-    """Print the table, the verdict and the reasons for missing figures."""
+    """Print the table and the reasons for missing figures."""
     models = [name for name in MODELS if name in audit.rows]
     columns = [*(SHORT.get(name, name) for name in models), "retrained", "depth", "chance", "range"]
     table = Table(
@@ -76,7 +58,6 @@ def show(audit: Audit, console: Console, wide: bool = False) -> None:
     if len(notes) == 1 and all(depth.value is None and depth.note for depth in audit.depth.values()):
         reasons.setdefault(str(notes.pop()), []).append("depth")
     table.show(console, wide, hint="--wide shows them; audit.json holds all")
-    console.print(Text(headline(audit.verdict)))
     for reason, columns in reasons.items():
         console.print(Text(f"NOT MEASURED: {', '.join(columns)}, because {reason.rstrip('.')}."))
 

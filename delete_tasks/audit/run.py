@@ -19,6 +19,7 @@ from .pictures import draw_pictures
 from .report import markdown, show
 from .results import FORMAT, VERSION, measure, with_cut_logit
 from .samples import read_all
+from .verdict import headline
 
 RESULTS, TABLE = "audit.json", "audit.md"
 
@@ -69,6 +70,7 @@ def run(
         "samples_are": opened.of,
         "stages": stages,
         **audit.json(),
+        "verdict": dict(audit.verdict),
         "code": code_version(),
         "environment": environment(opened.models["original"].device),
     }
@@ -84,4 +86,5 @@ def run(
         console.print(Text(f"NOT MEASURED: {name}, because {reason.rstrip('.')}."))
     written = ", ".join(short(folder / name) for name in (RESULTS, TABLE, *content["pictures"]))
     console.print(Text(f"Written: {written}"), soft_wrap=True)
+    console.print(Text(f"Verdict: {headline(audit.verdict)}"))
     return content

@@ -34,6 +34,19 @@ def paired(lost: int | None, gained: int | None, count: int | None) -> Interval 
     return _rounded(down - up - half, down - up + half)
 
 
+def newcombe(first: float, interval: Interval | None, second: float, other: Interval | None) -> Interval | None:
+    """Compute the interval of the difference of two independent figures from the interval of each; None if one is missing.
+
+    R. G. Newcombe, Stat. Med. 17 (1998) 873, method 10: each end adds the squares of the distances to the ends that are nearest
+    to each other, or farthest.
+    """
+    if interval is None or other is None:
+        return None
+    (low, high), (least, most) = interval, other
+    down, up = math.hypot(first - low, most - second), math.hypot(high - first, second - least)
+    return first - second - down, first - second + up
+
+
 def independent_pairs(photos: list[int]) -> float:
     """Compute a lower bound on the number of independent pairs to which all pairs of photos of one person are equivalent.
 

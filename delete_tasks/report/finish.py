@@ -91,7 +91,7 @@ def report(
     from mmengine.dist import get_rank
 
     from ..audit.in_run import audit_run
-    from .record import write_record
+    from .record import judged, write_record
     from .results import RESULTS
 
     if get_rank() != 0:
@@ -106,7 +106,8 @@ def report(
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
-    results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder, attacked)
+    results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked)
+    results |= judged(runner, results, verdict, options.get("accept") or {})
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
@@ -139,7 +140,6 @@ def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bo
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """Write the notes on the table of a results.json, one sentence per line."""
-    from ..audit.report import headline
     from ..runner.forget_check import not_forgotten
 
     lines = []
@@ -164,8 +164,6 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             f"Forget set: {check['still']:.1f}% of the original's predictions of {forgotten} remained after training"
             f"{' (before the class weights were removed)' if finished.get('rows_replaced') else ''}."
         )
-    if results.get("audit") is not None:
-        lines.append(f"Readability: {headline(results['audit']['verdict'])}")
     if finished.get("rows_not_replaced") is not None:
         lines.append(f"The class weights are still in the model: {finished['rows_not_replaced']}.")
     lines += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...audit.depth import HIDDEN, UNKNOWN
+from ...audit.verdict import STATUSES
 from ...errors import require
-from .figures import FEW, few, number
-from .parts import FAIL, NOT_MEASURED, STATUSES
+from .figures import few, number
 
 TEMPLATE = Path(__file__).with_name("template.html")
 _NAMES = {
@@ -73,7 +72,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
             content = base64.b64encode(path.read_bytes()).decode()
             pictures.append({**picture, "data": f"data:{mimetypes.guess_type(path)[0]};base64,{content}"})
     titles = {status: [row["title"] for row in record["figures"] if row["status"] == status] for status in STATUSES}
-    audit = record["audit"] or {"verdict": None, "attacks": ()}
+    audit = record["audit"] or {"attacks": ()}
     unread: dict[str, list[str]] = {}
     for attack in audit["attacks"]:
         if attack["erased"] is None:
@@ -82,12 +81,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         r=record,
         pictures=pictures,
-        failed=titles[FAIL],
-        unmeasured=titles[NOT_MEASURED],
-        weak=sum(few(row) for row in record["figures"]),
-        least=FEW,
-        hidden=audit["verdict"] == HIDDEN,
-        readable=audit["verdict"] not in (None, UNKNOWN),
+        titles=titles,
         unread=unread,
         settings=dict(setting(name, value) for name, value in settings if value is not None and name != "classes"),
     )

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...audit.depth import retrained_names
-from ...audit.in_run import THIRD
 from ...audit.pictures import BARS, TSNE
-from ...audit.report import headline
 from ...fileio.digests import SUMS, WEIGHTS, is_temporary
 from ...fileio.workdir import passing
 from .parts import ATTENTION, PAGE, RECORD
@@ -48,15 +46,7 @@ def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | No
                 "note": hider.text(erased["note"]),
             }
         )
-    sentence = headline(audit["verdict"])
-    if audit.get("trained_on") == THIRD:
-        sentence += " Attacks were trained on a third of the held-out samples and tested on the rest."
-    return {
-        "level": audit["level"],
-        "verdict": audit["verdict"]["word"],
-        "said": hider.text(sentence),
-        "attacks": attacks,
-    }
+    return {"level": audit["level"], "trained_on": audit.get("trained_on"), "attacks": attacks}
 
 
 def audit_pictures(results: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:

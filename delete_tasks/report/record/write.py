@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...audit.verdict import conclude, headline
 from ...display.terminal import printable, short
 from ...errors import RequestError
 from ...evaluation.intervals import wilson
@@ -22,7 +23,7 @@ from ...fileio.digests import describe_model, relative, section_digests, write_s
 from ...fileio.environment import code_version, environment, plain
 from ...fileio.processes import raise_lost
 from ..results import recipe_as_run
-from .figures import Verdict, lines_of, rows_of
+from .figures import exit_status, lines_of, rows_of
 from .html import render
 from .log import append
 from .measurement import pack
@@ -53,8 +54,8 @@ def write_record(
     options: Mapping[str, Any],
     pictures: Sequence[tuple[str, str]],
 ) -> int:
-    """Compare the figures of a finished run with their limits, print the verdict, write DIR/record.json, record.html, samples.txt
-    and record.sha256, and add a line to the log of ``--record-log``; return the command's exit status.
+    """Print the limits of a finished run, write DIR/record.json, record.html, samples.txt and record.sha256, add a line to the
+    log of ``--record-log``, print the verdict, and return the command's exit status.
 
     Args:
         runner: Runner of the first process, after training.
@@ -66,21 +67,27 @@ def write_record(
     Raises:
         RequestError: The record is written, but could not be signed.
     """
+    rows, withheld = results["limits"], runner.outcome.withheld
+    print(printable("\n".join(lines_of(rows))))
+    if not options.get("skip"):
+        path = _write(runner, results, options, opened, pictures)
+        print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
+        if options.get("sign"):
+            _sign(path.parent, options["sign"])
+    print(printable(f"Verdict: {headline(results['verdict'])}"))
+    return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
+
+
+def judged(
+    runner: UnlearnRunner, results: Mapping[str, Any], verdict: Mapping[str, Any], accept: Mapping[str, float]
+) -> dict[str, Any]:
+    """Compare the figures of a finished run with their limits: ``limits`` and ``verdict`` of results.json."""
     original, erased = (
         {name: Measured.read(figure) for name, figure in (results["rows"].get(row) or {}).items()}
         for row in ("original", "erased")
     )
-    rows = rows_of(runner.task.metrics, original, erased, options.get("accept") or {})
-    word = None if results.get("audit") is None else results["audit"]["verdict"]["word"]
-    verdict = Verdict(rows, runner.outcome.withheld, bool(options.get("fail_on_limit")), word)
-    print(printable("\n".join(lines_of(verdict))))
-    if options.get("skip"):
-        return verdict.exit_status
-    path = _write(runner, results, options, opened, pictures, verdict)
-    print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
-    if options.get("sign"):
-        _sign(path.parent, options["sign"])
-    return verdict.exit_status
+    rows = rows_of(runner.task.metrics, original, erased, accept)
+    return {"limits": rows, "verdict": conclude(verdict, rows, runner.outcome.withheld)}
 
 
 def _write(
@@ -89,7 +96,6 @@ def _write(
     options: Mapping[str, Any],
     opened: Opened,
     pictures: Sequence[tuple[str, str]],
-    verdict: Verdict,
 ) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
     hide = task.classes_are_people and not options.get("show_names")
@@ -120,10 +126,10 @@ def _write(
                 for i in runner.selection.forget_ids
             ],
         },
-        "verdict": verdict.status,
-        "withheld": hider.text(verdict.withheld),
+        "verdict": _verdict(results["verdict"], hider),
+        "withheld": hider.text(runner.outcome.withheld),
         "forget_check": _forget_check(runner),
-        "figures": [{**row, "note": hider.text(row["note"])} for row in verdict.rows],
+        "figures": [{**row, "note": hider.text(row["note"])} for row in results["limits"]],
         "method": {"name": type(runner.method).__name__, "settings": _settings(runner, hider)},
         "code": code_version(),
         "environment": environment(next(runner.unwrapped_model.parameters()).device),
@@ -160,6 +166,12 @@ def _write(
     if options.get("log"):
         _log(Path(options["log"]), record, folder, hider)
     return folder / RECORD
+
+
+def _verdict(verdict: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
+    """Hide names in the verdict's texts."""
+    reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
+    return {**verdict, "sentence": hider.text(verdict["sentence"]), "reasons": reasons}
 
 
 def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> None:
