@@ -6,7 +6,6 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 Text = Annotated[str, Meta(min_length=1)]
-Side = Annotated[int, Meta(ge=1)]
 
 
 class Data(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +42,7 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     arguments: dict[str, Any] | None = None
     classes: Text | list[str] | None = None
     normalization: str = "imagenet"
-    size: Side | tuple[Side, Side] = 32
+    size: int | tuple[int, int] = 32  # no range here: msgspec crashes on a number with a range or a tuple
     original: Text | Annotated[list[Text], Meta(min_length=1)] | None = None
     retrained: Text | None = None
     train: dict[str, Any] | None = None
