@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
+from ..display.terminal import printable
 from ..errors import RequestError
 from ..fileio.validate import as_type
 from ..methods.options import split_options
@@ -136,6 +137,8 @@ def _check_values(value: Any, place: str) -> None:
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             _check_values(item, f"{place}[{number}]")
+    elif isinstance(value, str) and printable(value) != value:
+        raise RequestError(f"{place} is {reprlib.repr(value)}; expected text without control characters")
     elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
         raise RequestError(
             f"{place} is {reprlib.repr(value)}; expected text, a finite number, True, False, None, a list or a dict"
