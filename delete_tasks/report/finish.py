@@ -153,7 +153,11 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     forgotten = " or ".join(results["forgotten"])
     worst = results["rows"]["erased"].get("worst_drop")
     if worst is not None and worst["value"] is not None and worst["value"] > 0:
-        lines.append(f"Largest loss of a retained class: {worst['of_class']}, {worst['value']:.2f} points.")
+        whose = f"{worst['of_class']}, {worst['value']:.2f} points"
+        if worst["of_class"] in results["forgotten"]:  # a backdoor's target, whose own samples are to stay recognised
+            lines.append(f"Largest loss of a class: {whose}; it is the run's target.")
+        else:
+            lines.append(f"Largest loss of a retained class: {whose}.")
     if results["prediction_shares"]:
         shares = [f"{name} {share:.1f}%" for name, share in list(results["prediction_shares"].items())[:5]]
         lines.append(f"Predicted in place of {forgotten}: {', '.join(shares)}.")

@@ -69,7 +69,6 @@ def _held_out(use: str) -> click.Option:
     LARGEST_FACE,
     PROCESSES,
     shared.DEVICE,
-    shared.ALLOW_IMPORT,
 )
 def align(args: SimpleNamespace) -> None:
     from .gallery.prepare import align
@@ -197,6 +196,12 @@ def embed(args: SimpleNamespace) -> None:
         "--stop",
         type=shared.STOP,
         help="Stop ratio: training ends once the people keep at most this share of their probability.",
+    ),
+    recipe(
+        "--threshold",
+        metavar="far=RATE",
+        help="Threshold of the erased model for faces identify: the cosine that this share of pairs of photos of two people in "
+        "--test reaches, e.g. far=1e-3. [default: the original's]",
     ),
     recipe("--keep-row", is_flag=True, help="Keep the people's class weights in the identity head."),
     evaluation(

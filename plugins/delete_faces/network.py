@@ -45,8 +45,10 @@ def face_network(
     scale: float | None = None,
     backbone_arguments: Mapping[str, Any] | None = None,
 ) -> FaceNetwork:
-    """Build a network with random weights from the ``arguments`` of a model.json. Backbones are those of
-    :func:`delete_faces.backbones.build_backbone` but for import paths; ``scale`` is a cosine head's.
+    """Build an embedder of faces with an identity head.
+
+    The arguments are those of a model.json. Backbones are those of :func:`delete_faces.backbones.build_backbone` but for import
+    paths; ``scale`` is a cosine head's.
 
     Raises:
         RequestError: Unknown backbone or head, or arguments that they do not take.

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from delete_tasks.report.finish import tell_before, tell_next
+from delete_tasks.report.finish import notes, tell_before, tell_next
 
 
 @pytest.fixture
@@ -58,3 +58,14 @@ def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
     monkeypatch.setenv("RANK", "1")
     tell_next(console, args, results)
     assert console.file.getvalue() == told, "only the first process speaks"
+
+
+@pytest.mark.parametrize(
+    ("lost", "text"),
+    [("bird", "a class: bird, 4.00 points; it is the run's target."), ("cat", "a retained class: cat")],
+)
+def test_the_class_that_lost_most_may_be_a_backdoors_target(lost, text):
+    results = {"forgotten": ["bird"], "rows": {"erased": {"worst_drop": {"value": 4.0, "of_class": lost}}}, "steps": 2,
+               "recipe": {"steps": 2, "optimizer": {}}, "forget_set": {"read": 1, "available": 1}, "seconds": {},
+               **dict.fromkeys(("prediction_shares", "forget_check", "finished", "audit")), "not_measured": {}}  # fmt: skip
+    assert notes(results)[0].startswith(f"Largest loss of {text}")

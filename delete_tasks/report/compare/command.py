@@ -40,6 +40,6 @@ def COMMAND(args: SimpleNamespace) -> int:
             console.print()
         table.show(console, args.wide, wrap=True, hint="--wide shows them")
         for line in lines:
-            console.print(line)
+            console.print(line, soft_wrap=True)
     console.print(f"Written: {out}", soft_wrap=True)
     return 0
