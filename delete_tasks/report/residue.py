@@ -31,7 +31,7 @@ FORGET_DATA, TESTED = ("forget", "photos", "poisoned"), ("test", "eval", "train"
 
 
 def find_residue(
-    runner: UnlearnRunner, results: Mapping[str, Any], pictures: Mapping[str, str]
+    runner: UnlearnRunner, results: Mapping[str, Any], pictures: Mapping[str, str], salted: bool = False
 ) -> list[dict[str, str]]:
     """List the places that hold the forgotten classes after a run: ``residue`` of results.json.
 
@@ -42,6 +42,7 @@ def find_residue(
         runner: Runner after training.
         results: Content of results.json.
         pictures: Captions of pictures by their paths.
+        salted: The run writes a record with hidden names.
 
     Returns:
         ``what`` each holds, and ``where`` it is: an absolute path, a data string, or ``UNKNOWN`` of the record.
@@ -66,6 +67,8 @@ def find_residue(
         if listed or (path.suffix not in OPAQUE and (names_any(path.name, names) or named_in(path, names))):
             caption = pictures.get(str(path))
             items.append((f"picture: {caption.rstrip('.')}" if caption else _kind(path), str(path.absolute())))
+    if salted:
+        items.append(("salt, with which a name can be compared with the record", str(folder.absolute() / SALT)))
     items.append(("copies elsewhere: backups, other machines, models made from the original", UNKNOWN))
     return [{"what": what, "where": where} for what, where in items]
 
