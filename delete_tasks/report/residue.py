@@ -69,7 +69,8 @@ def find_residue(
             items.append((f"picture: {caption.rstrip('.')}" if caption else _kind(path), str(path.absolute())))
     if salted:
         items.append(("salt, with which a name can be compared with the record", str(folder.absolute() / SALT)))
-    items.append(("copies elsewhere: backups, other machines, models made from the original", UNKNOWN))
+    galleries = ", templates in other galleries" if task.classes_are_people else ""
+    items.append((f"copies elsewhere: backups, other machines, models made from the original{galleries}", UNKNOWN))
     return [{"what": what, "where": where} for what, where in items]
 
 
