@@ -13,6 +13,8 @@ from rich.console import Console
 
 from ..errors import RequestError, first_line
 from ..fileio.atomic import save_json
+from ..fileio.inputs import read_text
+from ..fileio.manifest import refuse_links
 from ..fileio.processes import raise_lost
 from ..fileio.workdir import holds_files
 from ..request.classes import resolve_classes
@@ -26,7 +28,7 @@ DONE, FAILED, LOCK = "cell.json", "failed.json", ".lock"
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON file; None if it is missing or incomplete."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
@@ -134,8 +136,10 @@ def claim_root(root: Path, request: Mapping[str, Any]) -> None:
     added, but none may be changed under its name.
 
     Raises:
-        RequestError: It holds other files, or another grid's cells.
+        RequestError: It holds links, other files, or another grid's cells.
     """
+    for folder in (root, *(item for item in root.rglob("*") if item.is_dir())):
+        refuse_links(folder)
     marker = root / "grid.json"
     saved, plain = read_json(marker), json.loads(json.dumps(request))
     if saved is None and holds_files(root):

@@ -25,6 +25,7 @@ from ..fileio.processes import SharedErrors, together, told_once
 from ..methods.options import split_options
 from ..model.head import check_linear
 from ..model.teacher import make_teacher
+from ..request.classes import as_compared
 from ..request.ranges import SEED_MOST, whole
 from ..task import Outcome, Task, task_for
 from .forget_check import ForgetCheckHook
@@ -79,7 +80,7 @@ class UnlearnRunner(RunStates):
     def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
         original = config.get("load_from")
         return {
-            "request": {"original": original, "classes": self.method.request.classes},
+            "request": {"original": original, "classes": as_compared(self.method.request.classes)},
             "originals": [original, self.recipe.teacher],
             "overwrite": self.recipe.overwrite,
             "resume": bool(config.get("resume")),
@@ -115,7 +116,9 @@ class UnlearnRunner(RunStates):
     @cached_property
     def teacher(self) -> nn.Module:
         """Frozen original, made at first use."""
-        return make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
+        teacher = make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
+        self.work.check_inputs()  # the bytes that were just loaded are those of the request
+        return teacher
 
     @cached_property
     def teacher_sha256(self) -> str:
@@ -210,7 +213,8 @@ class UnlearnRunner(RunStates):
 
     def publish(self) -> None:
         """Write the erased model, weights and neutral meta data, as ``work_dir/erased.pth`` or in the task's own format, and
-        delete an earlier run's. Write nothing if a hook has set the outcome's ``withheld``."""
+        delete an earlier run's. Write nothing if a hook has set the outcome's ``withheld``. Raise
+        :class:`CheckpointMismatchError` if the original was changed during the run."""
         self.work.retire()
         if self.outcome.withheld is not None:
             self.logger.warning(f"The model is not written: {self.outcome.withheld}.", extra={"printed": True})

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...audit.depth import HIDDEN, UNKNOWN
 from ...errors import require
+from ...fileio.inputs import read_bytes
 from .figures import FEW, few, number
 from .parts import FAIL, NOT_MEASURED, STATUSES
 
@@ -70,7 +71,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     for picture in record["pictures"]:
         path = folder / picture["path"]
         if path.is_file():
-            content = base64.b64encode(path.read_bytes()).decode()
+            content = base64.b64encode(read_bytes(path)).decode()
             pictures.append({**picture, "data": f"data:{mimetypes.guess_type(path)[0]};base64,{content}"})
     titles = {status: [row["title"] for row in record["figures"] if row["status"] == status] for status in STATUSES}
     audit = record["audit"] or {"verdict": None, "attacks": ()}

@@ -16,7 +16,7 @@ from ...evaluation.intervals import wilson
 from ...evaluation.metric import Measured
 from ...evaluation.opened import Opened
 from ...evaluation.text import Place, Text
-from ...fileio.atomic import save_json, save_text
+from ...fileio.atomic import discard, save_json, save_text
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import describe_model, relative, section_digests, write_sums
 from ...fileio.environment import code_version, environment, plain
@@ -65,7 +65,9 @@ def write_record(
 
     Raises:
         RequestError: The record is written, but could not be signed.
+        CheckpointMismatchError: The original was changed during the run, so that nothing is written.
     """
+    runner.work.check_inputs()
     original, erased = (
         {name: Measured.read(figure) for name, figure in (results["rows"].get(row) or {}).items()}
         for row in ("original", "erased")
@@ -96,7 +98,7 @@ def _write(
     salt = new_salt() if hide else None
     hider = Hider(runner.selection.class_names, salt, folder)
     samples = _samples(runner, opened, folder, salt)
-    (folder / ATTENTION).unlink(missing_ok=True)
+    discard(folder / ATTENTION)
     drawn, picture_note = (
         ([], "Omitted, since names are hidden.") if hide else _pictures(runner, results, opened, pictures, folder)
     )
@@ -149,8 +151,8 @@ def _write(
         "residue": residue(folder, runner.teacher_path, runner.outcome.published, hider),
         "limits": [*LIMITS, *opened.limits],
     }
-    (folder / SIGNATURE).unlink(missing_ok=True)  # an earlier record's
-    (folder / SALT).unlink(missing_ok=True)
+    discard(folder / SIGNATURE)  # an earlier record's
+    discard(folder / SALT)
     if salt is not None:
         save_salt(folder, salt)
     record["section_sha256"] = section_digests(record)
