@@ -98,8 +98,8 @@ def refuse_changed(marks: dict[Path, Any]) -> None:
     for path, mark in marks.items():
         if marks_of([path]).get(path) != mark:
             raise CheckpointMismatchError(
-                f"'{path}' was changed during the run, so a record would name another file than the one that was read; put the "
-                "file back and run the command with --resume, or start anew with --overwrite"
+                f"'{path}' was changed during the run, so a record would name another file than the run's; put the file back and "
+                "run the command with --resume, or start anew with --overwrite"
             )
 
 

@@ -21,6 +21,8 @@ from ..errors import CheckpointMismatchError, RequestError
 from ..evaluation.forget_data import Selection
 from ..fileio.checkpoint import file_sha256, refuse_non_finite
 from ..fileio.compute import flush_subnormals
+from ..fileio.digests import WEIGHTS
+from ..fileio.inputs import marks_of
 from ..fileio.processes import SharedErrors, together, told_once
 from ..methods.options import split_options
 from ..model.head import check_linear
@@ -229,6 +231,9 @@ class UnlearnRunner(RunStates):
             self.selection.dataset,
             str(Path(self.work_dir) / "erased"),
         )
+        published = Path(self.outcome.published)
+        files = published.iterdir() if published.is_dir() else [published]
+        self.work.marks |= marks_of(file for file in files if file.suffix in WEIGHTS)
         self.logger.info(
             f"The erased model is {self.outcome.published}. Delete the original, and logs and configs that name the forgotten "
             f"classes (some in {self.work_dir}), yourself."
