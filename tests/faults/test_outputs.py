@@ -147,7 +147,8 @@ OVER = [
 @pytest.mark.parametrize("words", some(OVER, fast=8))
 def test_an_input_as_output(server, here, kit, words, more):
     for source, target in (("images/model", "M"), ("images/model", "E"), ("faces/model", "F"), ("faces/photos", "P"),
-                           ("key", "key"),                           ("images/data.npz", "D.npz"), ("key", "W/run.log"), ("key", "W/key"), ("key", "W/results.json"),
+                           ("key", "key"),
+                           ("images/data.npz", "D.npz"), ("key", "W/run.log"), ("key", "W/key"), ("key", "W/results.json"),
                            ("key", "W/record.sha256.sig"), ("key", "W/record.sha256")):  # fmt: skip
         (here.cwd / target).parent.mkdir(exist_ok=True)
         (shutil.copytree if Path(kit.path(source)).is_dir() else shutil.copy)(kit.path(source), here.cwd / target)
