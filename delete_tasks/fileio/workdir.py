@@ -78,8 +78,7 @@ class WorkDir:
             obsolete = self.written - self._before
         with contextlib.suppress(OutputError):  # a full disk, or a replaced folder
             if complete and self._retired:
-                self.finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-                self._save()
+                self.finish()
         for name in sorted(obsolete):
             with contextlib.suppress(OutputError):  # of the manifest on a full disk; the files are deleted
                 self.remove(self.path / name)
@@ -137,6 +136,11 @@ class WorkDir:
         if self.finished is not None:
             self.finished = None
             self._save()
+
+    def finish(self) -> None:
+        """Note that the folder holds a finished run, which is not done again without ``overwrite``."""
+        self.finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._save()
 
     def check_inputs(self) -> None:
         """Raise :class:`CheckpointMismatchError` if a file that the run reads was changed since the claim."""

@@ -81,6 +81,7 @@ def write_record(
     path = _write(runner, results, options, opened, pictures, verdict)
     print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
     if options.get("sign"):
+        runner.work.finish()  # also if signing fails, since the record exists
         _sign(path.parent, options["sign"])
     return verdict.exit_status
 
