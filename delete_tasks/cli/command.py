@@ -46,6 +46,7 @@ class Output(File):
 
 
 FILE, DIR, MODEL_FOLDER, DATA_SET = map(File, ("FILE", "DIR", "MODEL", "DATA"))
+OUT = Output("FILE")
 
 
 def _place(text: str) -> str | None:

@@ -215,8 +215,7 @@ class UnlearnRunner(RunStates):
 
     def publish(self) -> None:
         """Write the erased model, weights and neutral meta data, as ``work_dir/erased.pth`` or in the task's own format, and
-        delete an earlier run's. Write nothing if a hook has set the outcome's ``withheld``. Raise
-        :class:`CheckpointMismatchError` if the original was changed during the run."""
+        delete an earlier run's. Write nothing if a hook has set the outcome's ``withheld``."""
         self.work.retire()
         if self.outcome.withheld is not None:
             self.logger.warning(f"The model is not written: {self.outcome.withheld}.", extra={"printed": True})

@@ -9,6 +9,7 @@ from delete_tasks.cli.command import (
     DIR,
     FILE,
     MODEL_FOLDER,
+    OUT,
     Group,
     Output,
     argument,
@@ -149,7 +150,7 @@ def import_model(args: SimpleNamespace) -> None:
     "Make a gallery of templates from photos of people.",
     MODEL,
     PHOTOS,
-    data("--out", type=Output("FILE"), required=True, help=".npz file to write: embeddings of length 1, and names."),
+    data("--out", type=OUT, required=True, help=".npz file to write: embeddings of length 1, and names."),
     shared.overwrite("an existing file"),
     *READING,
 )

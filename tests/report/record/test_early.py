@@ -94,7 +94,7 @@ BAD_KEYS = ["torn", "text", "empty", "binary", "rsa", "encrypted", "folder", "no
 
 @pytest.mark.parametrize("name", [*BAD_KEYS, "good.pub", ""])
 def test_a_key_that_cannot_sign_is_refused_before_the_run(name, refused, keys):
-    refused(name or "key", "--sign", [keys.get(name, "")])
+    refused(name or "--sign: expected a path", "--sign", [keys.get(name, "")])
 
 
 @pytest.mark.parametrize("action", ["sign", "verify"])
