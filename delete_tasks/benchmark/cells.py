@@ -15,6 +15,8 @@ from ..display.terminal import printable
 from ..errors import RequestError, first_line
 from ..fileio.atomic import save_json
 from ..fileio.environment import code_version
+from ..fileio.inputs import read_text
+from ..fileio.manifest import refuse_links
 from ..fileio.processes import raise_lost
 from ..fileio.workdir import holds_files
 from ..request.classes import resolve_classes
@@ -29,7 +31,7 @@ FAILED, BEGUN, LOCK = "failed.json", "begun.json", ".lock"
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON file; None if it is missing or holds no object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
@@ -153,8 +155,10 @@ def claim_root(root: Path, request: Mapping[str, Any], check: Callable[[], objec
     added, but none may be changed under its name. ``check`` is called before anything is written.
 
     Raises:
-        RequestError: It holds other files, or another grid's cells.
+        RequestError: It holds links, other files, or another grid's cells.
     """
+    for folder in (root, *(item for item in root.rglob("*") if item.is_dir())):
+        refuse_links(folder)
     marker = root / "grid.json"
     saved, plain = read_json(marker), json.loads(json.dumps(request))
     if saved is None and holds_files(root):

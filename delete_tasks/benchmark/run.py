@@ -15,6 +15,7 @@ from ..display.terminal import make_console
 from ..errors import RequestError
 from ..fileio.atomic import save_text
 from ..fileio.compute import flush_subnormals
+from ..fileio.inputs import refuse_inputs
 from ..plugins import plugin_modules
 from ..task import load_task
 from .cells import claim_root, failures, results, run_cells
@@ -47,6 +48,7 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     source.check()
     cells = list(grid.cells(source.has_retrained))
     request = {**grid.json(), "originals": dict(source.originals())}
+    refuse_inputs(root, [], source.inputs(), "--work-dir")
     claim_root(root, request, lambda: check_cells(root, cells, source.made_of, console))
     try:
         if args.processes > 1 and not args.tables_only:

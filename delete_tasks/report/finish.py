@@ -17,6 +17,7 @@ from ..display.table import Column, Table, row_title
 from ..display.terminal import announce, short
 from ..errors import RequestError
 from ..fileio.atomic import save_json
+from ..fileio.inputs import read_text
 from ..fileio.processes import process_rank
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _announce(console: Console, args: SimpleNamespace, plan: str) -> None:
     lines = [f"{plan}; writes to {args.work_dir} (log: run.log)."]
     if getattr(args, "resume", False):
         pointer = Path(args.work_dir, "last_checkpoint")
-        state = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).name if pointer.is_file() else None
+        state = Path(read_text(pointer, "replace").strip()).name if pointer.is_file() else None
         lines.append(f"Continues from {state}." if state else "Nothing to resume: starts from the beginning.")
     if process_rank() == 0:
         announce(console, lines)

@@ -21,10 +21,13 @@ from ..errors import CheckpointMismatchError, RequestError
 from ..evaluation.forget_data import Selection
 from ..fileio.checkpoint import file_sha256, refuse_non_finite
 from ..fileio.compute import flush_subnormals
+from ..fileio.digests import WEIGHTS
+from ..fileio.inputs import marks_of
 from ..fileio.processes import SharedErrors, together, told_once
 from ..methods.options import split_options
 from ..model.head import check_linear
 from ..model.teacher import make_teacher
+from ..request.classes import as_compared
 from ..request.ranges import SEED_MOST, whole
 from ..task import Outcome, Task, task_for
 from .done import sentences, statement
@@ -80,7 +83,7 @@ class UnlearnRunner(RunStates):
     def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
         original = config.get("load_from")
         return {
-            "request": {"original": original, "classes": self.method.request.classes},
+            "request": {"original": original, "classes": as_compared(self.method.request.classes)},
             "originals": [original, self.recipe.teacher],
             "overwrite": self.recipe.overwrite,
             "resume": bool(config.get("resume")),
@@ -116,7 +119,9 @@ class UnlearnRunner(RunStates):
     @cached_property
     def teacher(self) -> nn.Module:
         """Frozen original, made at first use."""
-        return make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
+        teacher = make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
+        self.work.check_inputs()  # the bytes that were just loaded are those of the request
+        return teacher
 
     @cached_property
     def teacher_sha256(self) -> str:
@@ -236,6 +241,9 @@ class UnlearnRunner(RunStates):
             self.selection.dataset,
             str(Path(self.work_dir) / "erased"),
         )
+        published = Path(self.outcome.published)
+        files = published.iterdir() if published.is_dir() else [published]
+        self.work.marks |= marks_of(file for file in files if file.suffix in WEIGHTS)
         self.logger.info(
             f"The erased model is {self.outcome.published}. Delete the original, and logs and configs that name the forgotten "
             f"classes (some in {self.work_dir}), yourself."

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from ...cli.command import FILE, Group, argument, command, data, evaluation
+from ...cli.command import FILE, Group, Output, argument, command, data, evaluation
 from ...cli.options import DEVICE
 from ...fileio.compute import flush_subnormals
 
@@ -58,7 +58,7 @@ def sign(args: SimpleNamespace) -> None:
 @command(
     "keygen",
     "Make an Ed25519 key pair: KEY and KEY.pub.",
-    argument("key", type=FILE, metavar="KEY", help="File of the private key."),
+    argument("key", type=Output("KEY"), metavar="KEY", help="File of the private key."),
 )
 def keygen(args: SimpleNamespace) -> None:
     from .sign import make_keys

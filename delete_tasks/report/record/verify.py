@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import RequestError, require
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import SUMS, describe_model, read_sums, section_digests
+from ...fileio.inputs import read_bytes, read_text
 from .parts import FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
 from .people import find_place, hashed, read_salt
 from .samples import SAMPLES
@@ -74,8 +75,7 @@ def _parse(path: Path) -> Any:
             raise ValueError(f"a key occurs twice among {', '.join(content)[:80]}")
         return content
 
-    text = path.read_text(encoding="utf-8")
-    return json.loads(text, parse_constant=finite, parse_float=finite, object_pairs_hook=unique)
+    return json.loads(read_text(path), parse_constant=finite, parse_float=finite, object_pairs_hook=unique)
 
 
 def _guarded(what: str, check: Callable[..., list[Check]], *args: Any) -> list[Check]:
@@ -154,7 +154,7 @@ def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
     check = _file(what, path, samples["list_sha256"])
     if check.status != OK:
         return [check]
-    lines, count = path.read_bytes().count(b"\n"), sum(samples["read"].values())
+    lines, count = read_bytes(path).count(b"\n"), sum(samples["read"].values())
     if lines != count:
         return [Check(what, FAILED, f"it has {lines} lines, the record counts {count}")]
     return [Check(what, OK, f"{lines} samples")]
