@@ -191,6 +191,4 @@ def tell_next(console: Console, args: SimpleNamespace, original: Any, results: M
         return
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)
-    console.print(
-        f"Not deleted: the original {original}, and logs in {args.work_dir} that name the class.", soft_wrap=True
-    )
+    console.print(f"Not deleted: the original {original}, and logs in {args.work_dir} that name the class.")

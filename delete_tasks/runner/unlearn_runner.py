@@ -72,6 +72,7 @@ class UnlearnRunner(RunStates):
             if path is not None and not Path(path).is_file():
                 raise FileNotFoundError(f"no checkpoint at '{path}'; give the path of the original model's weights")
         self.selection, self.outcome = Selection(), Outcome()
+        self._began, self._earlier = time.monotonic(), dict[str, float]()
         self._dataset_config: Any = None  # of a dataset that was built before the run
         super().__init__(*args, **kwargs)
         self.work.keep_states |= self.recipe.keep_states
@@ -156,13 +157,18 @@ class UnlearnRunner(RunStates):
         self.register_hook(ForgetCheckHook())
 
     def train(self) -> nn.Module:
-        begin = time.monotonic()
+        self._began = time.monotonic()
         with told_once(self.distributed):
             model = super().train()
         self.finish()
-        seconds = self.outcome.seconds
-        seconds["unlearning"] = round(time.monotonic() - begin - seconds["selecting"], 1)
+        self.outcome.seconds = self._seconds()
         return model
+
+    def _seconds(self) -> dict[str, float]:
+        """Return the seconds so far by part, summed over the attempts of a resumed run."""
+        seconds = dict(self.outcome.seconds)
+        seconds["unlearning"] = time.monotonic() - self._began - seconds["selecting"]
+        return {name: round(spent + self._earlier.get(name, 0.0), 1) for name, spent in seconds.items()}
 
     def finish(self) -> None:
         """Remove the forgotten classes from the last layer, once, on every process: after the last state is saved, before the
@@ -186,8 +192,9 @@ class UnlearnRunner(RunStates):
         self.load_checkpoint(self._load_from)
 
     def own_state(self) -> dict[str, Any]:
-        """Return the request, the method's state, and the teacher's digest, but no weights of the teacher."""
-        return {**super().own_state(), "teacher_sha256": self.teacher_sha256, "method": self.method.state_dict()}
+        """Return the request, the method's state, the seconds so far and the teacher's digest, but no weights of the teacher."""
+        state = {"teacher_sha256": self.teacher_sha256, "method": self.method.state_dict(), "seconds": self._seconds()}
+        return {**super().own_state(), **state}
 
     def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:
         """Check the state of a run, and restore the method's part of it.
@@ -207,6 +214,7 @@ class UnlearnRunner(RunStates):
                 f"'{filename}' is at step {meta['iter'] // self.accumulation}, past steps={self.recipe.steps}; raise steps"
             )
         self.method.load_state_dict(state["method"])
+        self._earlier = state.get("seconds", {})
 
     def publish(self) -> None:
         """Write the erased model, weights and neutral meta data, as ``work_dir/erased.pth`` or in the task's own format, and

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...display.terminal import printable, short
+from ...display.terminal import printable, say, short
 from ...errors import RequestError
 from ...evaluation.intervals import wilson
 from ...evaluation.metric import Measured
@@ -73,11 +73,11 @@ def write_record(
     rows = rows_of(runner.task.metrics, original, erased, options.get("accept") or {})
     word = None if results.get("audit") is None else results["audit"]["verdict"]["word"]
     verdict = Verdict(rows, runner.outcome.withheld, bool(options.get("fail_on_limit")), word)
-    print(printable("\n".join(lines_of(verdict))))
+    say("\n".join(lines_of(verdict)))
     if options.get("skip"):
         return verdict.exit_status
     path = _write(runner, results, options, opened, pictures, verdict)
-    print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
+    say(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}")
     if options.get("sign"):
         _sign(path.parent, options["sign"])
     return verdict.exit_status
@@ -176,11 +176,7 @@ def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> N
         append(path, entry)
     except OSError as error:
         reason = hider.text(error.strerror or str(error))
-        print(
-            printable(
-                f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}"
-            )
-        )
+        say(f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}")
 
 
 def _sign(folder: Path, key: str) -> None:
