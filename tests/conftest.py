@@ -139,8 +139,8 @@ def pull_the_plug(monkeypatch) -> Callable[[int], contextlib.AbstractContextMana
 
 @pytest.fixture
 def fails(capsys, monkeypatch):
-    """``fails(fact, *words)``: the command ends with status 2 and one message whose words match; returns the message. A terminal of
-    80 columns breaks no word of it."""
+    """``fails(fact, *words)``: the command ends with status 2 and one message whose words match; returns the message. No word of
+    it is broken at 80 columns."""
     from helpers import run
 
     def fails(fact: str, *words: object) -> str:

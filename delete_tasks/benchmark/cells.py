@@ -14,6 +14,7 @@ from rich.console import Console
 from ..errors import RequestError, first_line
 from ..fileio.atomic import save_json
 from ..fileio.processes import raise_lost
+from ..fileio.validate import read_json
 from ..fileio.workdir import holds_files
 from ..request.classes import resolve_classes
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
@@ -23,10 +24,10 @@ from .source import GridSource
 DONE, FAILED, LOCK = "cell.json", "failed.json", ".lock"
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_cell(path: Path) -> dict[str, Any] | None:
     """Read a JSON file; None if it is missing or incomplete."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
@@ -35,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def results(root: Path, cells: Sequence[Cell], name: str = DONE) -> list[tuple[Cell, dict[str, Any]]]:
     """Return the cells that are done, with the content of their file; with the ``name`` FAILED, those whose last attempt
     failed."""
-    contents = [(cell, read_json(root / cell.folder / name)) for cell in cells]
+    contents = [(cell, read_cell(root / cell.folder / name)) for cell in cells]
     return [(cell, content) for cell, content in contents if content is not None]
 
 
@@ -88,13 +89,13 @@ def run_cells(
 ) -> None:
     """Run every cell that is not done or claimed by another process; record a failure and continue with the next cell."""
     spent: dict[str, list[float]] = {}
-    waiting = [cell for cell in cells if read_json(root / cell.folder / DONE) is None]
+    waiting = [cell for cell in cells if read_cell(root / cell.folder / DONE) is None]
     if len(waiting) < len(cells):
         console.print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already.")
     for number, cell in enumerate(waiting):
         folder = root / cell.folder
         with claimed(folder) as mine:
-            if not mine or read_json(folder / DONE) is not None:
+            if not mine or read_cell(folder / DONE) is not None:
                 continue
             start = time.monotonic()
             try:
@@ -137,7 +138,7 @@ def claim_root(root: Path, request: Mapping[str, Any]) -> None:
         RequestError: It holds other files, or another grid's cells.
     """
     marker = root / "grid.json"
-    saved, plain = read_json(marker), json.loads(json.dumps(request))
+    saved, plain = read_cell(marker), json.loads(json.dumps(request))
     if saved is None and holds_files(root):
         raise RequestError(f"--work-dir '{root}' holds other files; give a new or empty folder")
     for key in () if saved is None else ("task", "data", "networks", "originals", "groups", "methods"):

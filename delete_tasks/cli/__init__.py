@@ -87,6 +87,7 @@ def _run(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) ->
     with no_lost_interrupt():
         try:
             with quiet(getattr(args, "verbose", False)):
+                _refuse_umask()
                 use_device(getattr(args, "device", None))
                 return run(args) or 0
         except (KeyboardInterrupt, Exception) as error:
@@ -98,6 +99,15 @@ def _run(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) ->
                 raise interrupt from error
             message = "The same command with --resume continues from the last state."
             raise Interrupted(message, signal_of(interrupt)) from error
+
+
+def _refuse_umask() -> None:
+    umask = os.umask(0o077)  # which can only be read by setting it
+    os.umask(umask)
+    if umask & 0o700:
+        raise RequestError(
+            f"with umask {umask:03o} you could not read the files that you write; run: umask 077, or 022"
+        )
 
 
 def _message(error: BaseException) -> str:

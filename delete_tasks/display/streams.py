@@ -10,6 +10,7 @@ from typing import Any
 
 from .terminal import printable
 
+
 class Lasting:
     """Stream that drops all text after the first that cannot be written.
 
@@ -78,7 +79,7 @@ def guarded() -> Iterator[Lasting]:
     before = sys.stdout, sys.stderr
     for stream in before:
         with contextlib.suppress(AttributeError, OSError):  # None, not a text file, or already without a reader
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     guards = [Escaped(stream or open(os.devnull, "w")) for stream in before]  # noqa: SIM115
     sys.stdout, sys.stderr = guards  # type: ignore[assignment]
     yield guards[0].raw

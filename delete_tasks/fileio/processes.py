@@ -1,5 +1,5 @@
-"""Processes of one run, which stop together with one message, and signals, of which libraries hide Ctrl-C: mmengine's Config raises
-a SyntaxError instead, safetensors a ValueError without a cause, and a callback of the garbage collector drops it."""
+"""Processes of one run, which stop together with one message, and signals, of which libraries hide Ctrl-C: mmengine's Config
+raises a SyntaxError instead, safetensors a ValueError without a cause, and a callback of the garbage collector drops it."""
 
 import contextlib
 import functools
@@ -174,8 +174,8 @@ def raise_lost(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def no_lost_interrupt() -> Iterator[None]:
-    """Raise :class:`Interrupted` at each of :data:`SIGNALS` inside the block, and record it. After one in a callback of the garbage
-    collector, Python would print an exception and continue, so the signal is sent again a moment later."""
+    """Raise :class:`Interrupted` at each of :data:`SIGNALS` inside the block, and record it. After one in a callback of the
+    garbage collector, Python would print an exception and continue, so the signal is sent again a moment later."""
     before, process = sys.unraisablehook, os.getpid()
 
     def receive(number: int, _: Any) -> None:

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import OutputError, RequestError, not_written
 from .processes import process_rank
+from .validate import parse_json
 
 MANIFEST, LOCK = ".delete-tasks.json", ".delete-tasks.lock"
 TEMPORARY = ".delete-tasks.tmp"  # suffix of unfinished files
@@ -246,7 +247,7 @@ def _refuse_foreign(folder: Path, path: Any, manifest: Mapping[str, Any], digest
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest; return an empty dict if there is none, or none that is valid."""
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8", errors="surrogateescape"))
+        content = parse_json((folder / MANIFEST).read_text(encoding="utf-8", errors="surrogateescape"))
         valid = (content["format"], content["version"]) == (FORMAT, VERSION) and isinstance(content["files"], list)
     except (OSError, ValueError, TypeError, KeyError):
         valid = False

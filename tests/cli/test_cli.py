@@ -1,5 +1,4 @@
 import contextlib
-import io
 import os
 import signal
 import subprocess

@@ -61,7 +61,12 @@ CODE = "import sys; from delete_tasks.cli import main; sys.exit(main(sys.argv[1:
         ("2>&-", "nonsense", 2, ""),
         (">&-", "nonsense", 2, "delete-tasks: error: No such command"),
         ("| true", "faces remove --help", 0, ""),
-        (">/dev/full", "methods", 2, "delete-tasks: error: standard output cannot be written: No space left on device\n"),
+        (
+            ">/dev/full",
+            "methods",
+            2,
+            "delete-tasks: error: standard output cannot be written: No space left on device\n",
+        ),
     ],
 )
 def test_an_output_that_cannot_be_written(redirection, words, status, error):
@@ -77,4 +82,8 @@ def test_lines_break_at_spaces_only(width):
     assert " ".join(lines).split() == text.split()
     assert all(len(line) <= width or len(line.split()) == 1 for line in lines)
     assert wrapped(text, None) == text
-    assert wrapped("delete-tasks images forget --model M", 20, " \\").split("\n") == ["delete-tasks \\", "images forget \\", "--model M"]
+    assert wrapped("delete-tasks images forget --model M", 20, " \\").split("\n") == [
+        "delete-tasks \\",
+        "images forget \\",
+        "--model M",
+    ]

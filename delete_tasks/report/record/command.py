@@ -32,7 +32,9 @@ def verify(args: SimpleNamespace) -> int:
         say(f"FAILED: {len(failed)} of {len(checks)} checks; the record or its files were changed")
         return 1
     say(f"Passed: {len(checks) - unchecked} checks, {unchecked} not checked.")
-    say("Digests detect accidental change; deliberate change is detected only by a detached signature, checked with --key.")
+    say(
+        "Digests detect accidental change; deliberate change is detected only by a detached signature, checked with --key."
+    )
     return 0
 
 
