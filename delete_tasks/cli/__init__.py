@@ -73,6 +73,9 @@ def parse(words: Sequence[str]) -> SimpleNamespace:
 
 def _parse(words: Sequence[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
     """Parse a command line and call ``then`` with the command's function and options."""
+    for word in words:
+        if "\0" in word:
+            raise RequestError(f"'{word}' holds a NUL character, which no path, name or number has; leave it out")
     try:
         with make_root().make_context("delete-tasks", list(words), obj=then) as ctx:
             return ctx.command.invoke(ctx)

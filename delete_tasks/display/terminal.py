@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 WIDTH = 120  # columns, if the output is no terminal and COLUMNS is not set
 # Libraries with warnings that a user cannot act on: the log has them, and the terminal with --verbose.
-LIBRARIES = ("albumentations", "mmcv", "mmengine", "mmseg", "torch", "torchvision")
+LIBRARIES = ("albumentations", "cv2", "facenet_pytorch", "joblib", "matplotlib", "mmcv", "mmengine", "mmseg", "numpy", "PIL",
+             "pytorch_grad_cam", "safetensors", "scipy", "sklearn", "threadpoolctl", "timm", "torch", "torchvision")  # fmt: skip
 CHATTER = ("Could not import OneDL",)  # printed by libraries while they are imported
 CHATTER_WARNING = "Fail to import ``MultiScaleDeformableAttention``"  # of mmcv-lite, which has no compiled operations
 # Line separators (of str.splitlines, browsers, editors) that JSON does not escape, and lone surrogates.
@@ -38,7 +39,11 @@ _LEFT = re.compile("[\u007f-\u009f\u2028\u2029\ud800-\udfff]")
 # For a terminal or a page: also characters that reverse the text after them.
 _UNFIT = re.compile("[\\x00-\\x08\\x0b-\\x1f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+LINE = "%(levelname)s: %(message)s"  # of the log in a terminal
+PACKAGE = Path(__file__).resolve().parents[1]
+
 _quiet = False
+_log: logging.Logger | None = None  # with the run's log file
 _announced: list[tuple[Console, str]] = []  # not printed yet
 
 
@@ -173,23 +178,28 @@ def is_quiet() -> bool:
 @contextlib.contextmanager
 def quiet(verbose: bool = False) -> Iterator[None]:
     """Hide the log and libraries' warnings from the terminal while a command runs, unless ``verbose``."""
-    global _quiet
+    global _quiet, _log
     if verbose:
         yield
         return
     before, _quiet = _quiet, True
-    show = warnings.showwarning
+    show, last_resort = warnings.showwarning, logging.lastResort
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read by torch when it is imported
 
     def show_others(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
-        if not from_library(filename) or sys.warnoptions:  # the user may request them by python -W or PYTHONWARNINGS
+        # The user may request them by python -W or PYTHONWARNINGS. matplotlib gives its callers' file.
+        if sys.warnoptions or not (from_library(filename) or Path(filename).is_relative_to(PACKAGE)):
             show(message, category, filename, *rest, **more)
+        elif _log is not None:
+            _log.warning("%s: %s: %s", filename, category.__name__, message, extra={"printed": True})
 
     warnings.showwarning = show_others
+    logging.lastResort = _Unhandled()
     try:
         yield
     finally:
-        _quiet = before
+        _quiet, _log = before, None
+        logging.lastResort = last_resort
         _announced.clear()
         if warnings.showwarning is show_others:
             warnings.showwarning = show
@@ -202,19 +212,38 @@ def from_library(path: str) -> bool:
 
 
 def hush(logger: logging.Logger) -> None:
-    """Limit a logger's output in the terminal to errors, and to warnings of this package and users' code, but not its files.
+    """Limit a logger's output in the terminal to errors, and to warnings of this package and users' code, but not its files, which
+    also take the warnings that are hidden, and the messages of other loggers.
 
     Messages that commands print themselves are logged with ``extra={"printed": True}``.
     """
-
-    def is_visible(record: logging.LogRecord) -> bool:
-        by_others = from_library(record.pathname) or getattr(record, "printed", False)
-        return record.levelno >= (logging.ERROR if by_others else logging.WARNING)
-
+    global _log
+    if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
+        _log = logger
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.addFilter(is_visible)
-            handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+            handler.addFilter(_is_visible)
+            handler.setFormatter(logging.Formatter(LINE))
+
+
+def _is_visible(record: logging.LogRecord) -> bool:
+    by_others = from_library(record.pathname) or getattr(record, "printed", False)
+    return record.levelno >= (logging.ERROR if by_others else logging.WARNING)
+
+
+class _Unhandled(logging.Handler):
+    """Handler of loggers without one, like Python's last resort, but libraries' warnings go to the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(logging.Formatter(LINE))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _is_visible(record):
+            print(self.format(record), file=sys.stderr)
+        if _log is not None:
+            record.printed = True
+            _log.handle(record)
 
 
 @contextlib.contextmanager

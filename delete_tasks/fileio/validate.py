@@ -67,6 +67,8 @@ def as_type(content: Any, kind: Any, source: str) -> Any:
     """
     try:
         return msgspec.convert(content, kind)
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{source}: it holds {error.object!r:.99}, which is no text (a lone surrogate)") from error
     except msgspec.ValidationError as error:
         text = str(error)
     parts: Any = re.fullmatch(r"(.*?)(?: - at (?:`key` in )?`\$\.?(.*)`)?", text, re.DOTALL)

@@ -175,6 +175,16 @@ def test_an_error_after_ctrl_c_is_raised(monkeypatch):
         cli._run(run, SimpleNamespace(resume=False))
 
 
+@pytest.mark.parametrize("mask", [0o777, 0o700, 0o277, 0o400])
+def test_a_umask_under_which_files_cannot_be_read_is_refused(fails, tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        fails("umask", "record keygen", tmp_path / "key")
+    finally:
+        os.umask(before)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:²", "cuda:99", "cuda:-1", "CPU"])
 def test_a_missing_device_is_refused(monkeypatch, device):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
