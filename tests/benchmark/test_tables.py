@@ -50,7 +50,9 @@ def test_csv_holds_every_cell(found):
     assert rows[3]["acc_ft"] == "2.0" and rows[4]["linear_probe"] == ""
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x","a, b")', "plain, -1", 'a"b', "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x","a, b")', "plain, -1", 'a"b', "a\nb"]
+)
 def test_no_text_of_the_csv_is_a_formula(name):
     rows = list(csv.DictReader(io.StringIO(to_csv([cell(name, 0, acc_ft=-2.0)]), newline="")))
     assert rows[0]["method"] == (name if name[0] in "pa" else f"'{name}") and rows[0]["acc_ft"] == "-2.0"

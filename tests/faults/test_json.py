@@ -38,7 +38,11 @@ READERS = {
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    some(itertools.product(READERS, [*CONTENTS, *FIELDS]), fast=4, only=lambda row: "nested" in row[1] and row[0][0] != "X"),
+    some(
+        itertools.product(READERS, [*CONTENTS, *FIELDS]),
+        fast=4,
+        only=lambda row: "nested" in row[1] and row[0][0] != "X",
+    ),
 )
 def test_json(server, here, kit, copy_of, name, kind):
     words, path = READERS[name](kit), here.cwd / name
