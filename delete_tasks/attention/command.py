@@ -74,8 +74,9 @@ def COMMAND(args: SimpleNamespace) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     save_json(content, out.with_suffix(".json"))
     draw(out, spread_samples(comparisons, args.show), opened.names)
-    print_summary(content, make_console())
-    print(f"Written: {out}, {out.with_suffix('.json')}")
+    console = make_console()
+    print_summary(content, console)
+    console.print(f"Written: {out}, {out.with_suffix('.json')}")
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..display.figure import new_figure, save_figure
+from ..display.figure import drawable, new_figure, save_figure
 from ..errors import require
 from .gradcam import Map
 from .measure import ComparedSample
@@ -32,7 +32,7 @@ def overlay(picture: Any, positive: Map, scale: float) -> Any:
 def draw(path: str | os.PathLike[str], comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> None:
     """Write PNG or JPEG panels: one line per comparison (all of the same models), scaled to the original's maximum in it. The
     suffix of ``path`` is one of :data:`SUFFIXES`."""
-    names = list(comparisons[0].maps)
+    names, class_names = list(comparisons[0].maps), drawable(class_names)
     columns = 1 + len(names) + any(compared.own_map is not None for compared in comparisons)
     height, width = comparisons[0].sample.picture.shape[:2]
     panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2

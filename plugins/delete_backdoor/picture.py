@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from delete_tasks.display.figure import new_figure, save_figure
+from delete_tasks.display.figure import drawable, new_figure, save_figure
 
 from .checks import predictions
 
@@ -27,7 +27,7 @@ def draw(
     of results.json."""
     held = dataset.held_poisoned.subset(range(min(SHOWN, len(dataset.held_poisoned))))
     before, after = (predictions(net, dataset.spec, held, "Picture") for net in (original, cleaned))
-    names, target = dataset.class_names, dataset.target
+    names, target = drawable(dataset.class_names), dataset.target
     figure = new_figure((13, 5.8), "backdoor")
     grid = figure.add_gridspec(2, SHOWN, height_ratios=(1, 1.3))
     for index in range(len(held)):

@@ -120,10 +120,10 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             name=name,
             hooks=[PersonProjection(count)],
         )
+        runner.outcome.seconds = {"reading": reading, **runner.outcome.seconds}
         runner.train()
     finally:
         release_runner(name)
-    runner.outcome.seconds = {"reading": reading, **runner.outcome.seconds}
     gallery_note = save_without(options["model"], runner, people, changes if count else None)
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None:

@@ -7,7 +7,7 @@ import mmcv
 import numpy as np
 from numpy.typing import NDArray
 
-from delete_tasks.display.figure import new_figure
+from delete_tasks.display.figure import drawable, new_figure
 
 from .labels import data_info, leaf, loader_of
 
@@ -46,7 +46,7 @@ def draw(
         palette: RGB per class, 0 to 255.
         forgotten: Ids of the forgotten classes, marked in the legend.
     """
-    colours = np.asarray(palette, np.uint8)
+    names, colours = drawable(names), np.asarray(palette, np.uint8)
     height, width = images[0][0].shape[:2]
     panel = 4.2
     figure = new_figure((3 * panel, len(images) * panel * height / width + 1.1), "segmentation")

@@ -151,7 +151,9 @@ def run(
     show_ranking(content, len(data), console)
     console.print(f"Written: {', '.join(map(str, written))}")
     if content["flagged"]:
-        console.print(f"Next: delete-tasks backdoor clean --model {model} --poisoned {out} --work-dir DIR")
+        console.print(
+            f"Next: delete-tasks backdoor clean --model {model} --poisoned {out} --work-dir DIR", soft_wrap=True
+        )
     return content
 
 
