@@ -67,6 +67,7 @@ def run(
         "data": dict(data),
         "samples": {split: len(each.labels) for split, each in predictions["original"].items() if split != "context"},
         "samples_are": opened.of,
+        "duplicates": [copies.json() for copies in opened.copies],
         "stages": stages,
         **audit.json(),
         "code": code_version(),

@@ -22,7 +22,7 @@ from delete_tasks.report.record.samples import FORGET_SET
 from delete_tasks.request.classes import resolve_classes
 
 from .data.layouts import CLASSES, default_root, is_mosaic_folder
-from .data.opening import ImageData, check_overlap, open_data
+from .data.opening import ImageData, find_copies, open_data
 from .data.strings import parse_spec
 from .data.transforms import TransformedData, eval_transform
 from .look import look_at_images
@@ -164,16 +164,18 @@ def open_attacked(
         of: Plural noun for the samples.
 
     Raises:
-        RequestError: Models of other classes, a network that fails, or test images among the others.
+        RequestError: Models of other classes, a network that fails, or too many test images that are copies of the others.
     """
     names = networks["original"][1].classes
     for row, (_, spec) in networks.items():
         if row not in ERASED or len(spec.classes) != len(names):
             check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'")
+    samples, copies = dict(images), []
     if "test" in images:
-        others = [data for split, data in images.items() if split != "test"]
-        check_overlap([images["test"]], others, "in --forget or --data")
-    opened = make_opened(networks, names, samples=dict(images), ids=ids, of=of)
+        used = {OPTIONS[split]: data for split, data in images.items() if split != "test"}
+        kept, copies = find_copies(images["test"], "--test", used, like=OPTIONS["forget"])
+        samples["test"] = images["test"].subset(kept)
+    opened = make_opened(networks, names, samples=samples, ids=ids, of=of, copies=copies)
     opened.rehearse(OPTIONS)
     return opened
 
@@ -264,7 +266,9 @@ def _open_recorded(
             continue
         try:
             if data[split] is not None:
-                samples[split] = open_recorded(data[split], split, names)
+                images = open_recorded(data[split], split, names)
+                left_out = options.get("left_out", ()) if split == "test" else ()
+                samples[split] = images.subset(np.setdiff1d(np.arange(len(images)), left_out))
             else:
                 forget_set = open_recorded(data["forget"], options["split"], names)
                 samples[split] = some_of(forget_set, options["samples"].places(FORGET_SET, forget_set.names))

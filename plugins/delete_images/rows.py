@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from delete_tasks.errors import require
 from delete_tasks.evaluation import Evaluation, Predictions, head_is_last, head_rows
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import Data
 from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.compute import choose_device
 from delete_tasks.losses import masked_kl_div
 from delete_tasks.losses.masks import class_mask, own_label_mask
 from delete_tasks.methods.head_only import HeadOnly
@@ -25,7 +27,7 @@ from delete_tasks.model.head import match_scale, scale_rows
 from delete_tasks.request.classes import resolve_expected
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from .data.opening import ImageData, open_data
+from .data.opening import FORGET_SET, ImageData, find_copies, open_data
 from .metrics import SHOTS
 from .models.model_file import ModelSpec, load_model
 from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, predict_images, some_of
@@ -44,13 +46,14 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
     accuracies on training images and for probes), and ``retrained``, the folder of a model trained without the forgotten classes.
 
     Raises:
-        RequestError: Data or a model that cannot be opened or run, or classes that do not fit.
+        RequestError: Data or a model that cannot be opened or run, classes that do not fit, or too many copies.
         MissingExtraError: A library for probes or pictures is not installed.
     """
     texts = {"test": args.test, "train": args.train_data}
     samples = {split: open_data(text, split, spec.classes) for split, text in texts.items() if text is not None}
     model: Any = MODELS.build(cfg.model)
     load_weights(model, cfg.unlearn.get("teacher") or cfg.load_from)
+    copies, left_out = keep_apart(dataset, ids, model.eval() if cfg.unlearn.get("select") == "teacher" else None, samples)
     networks: Networks = {"original": (model.network, spec)}
     if args.retrained is not None:
         networks["retrained"] = load_model(args.retrained, args.allow_import)
@@ -66,6 +69,7 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
         reason = missing_for_probes(samples["train"], samples.get("test"), ids, spec.classes)
         if reason is not None:
             opened.not_measured = dict.fromkeys(("linear_probe", "few_shot"), reason)
+    opened.copies, opened.left_out = copies, left_out
     options = cfg.train_dataloader.dataset
     texts["forget"] = options.data
     opened.reopen = {
@@ -75,12 +79,43 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
             "expected": expected,
             "spec": dataset.spec_json,
             "split": options.get("split", "train"),
+            "left_out": left_out,
         },
     }
     if dataset.retain is not None:
         opened.other_samples = {"public data" if dataset.public else "retain set": list(dataset.retain.names)}
     opened.look_at = [samples.get("test", dataset.data)]
     return opened
+
+
+def keep_apart(
+    dataset: Any, ids: Sequence[int], teacher: nn.Module | None, samples: dict[str, ImageData]
+) -> tuple[list[Copies], list[int]]:
+    """Leave copies of the forget set out of the retain set (or public data), and copies of what a run reads out of its test
+    images, in place.
+
+    Args:
+        dataset: Dataset of the run.
+        ids: The forgotten classes.
+        teacher: The original, if its predictions select the forget set.
+        samples: Images to measure on, by split.
+
+    Returns:
+        The copies, and the indices of the test images that are left out.
+    """
+    selected = dataset.find_forget_set(ids, None if teacher is None else teacher.to(choose_device()), None)
+    used, copies = {FORGET_SET: dataset.data.subset(selected)}, list[Copies]()
+    if dataset.retain is not None:
+        among = "--public" if dataset.public else "--retain"
+        kept, copies = find_copies(dataset.retain, among, used, f"give {among} other images, or leave it out")
+        used[among] = dataset.retain = dataset.retain.subset(kept)
+    if "train" in samples:
+        used["--train-data"] = samples["train"]
+    if "test" not in samples:
+        return copies, []
+    kept, more = find_copies(samples["test"], "--test", used)
+    samples["test"] = samples["test"].subset(kept)
+    return [*copies, *more], np.flatnonzero(~kept).tolist()
 
 
 def missing_for_probes(

@@ -147,7 +147,7 @@ def _write(
         ],
         "picture_note": picture_note,
         "residue": residue(folder, runner.teacher_path, runner.outcome.published, hider),
-        "limits": [*LIMITS, *opened.limits],
+        "limits": [*LIMITS, *opened.limits, *(hider.text(str(copies)) for copies in opened.copies)],
     }
     (folder / SIGNATURE).unlink(missing_ok=True)  # an earlier record's
     (folder / SALT).unlink(missing_ok=True)
