@@ -233,8 +233,8 @@ def located(text: str) -> Text:
     return Text([before, *([] if path is None else [Place(path)]), rest])
 
 
-def open_recorded(text: str, split: str, names: Sequence[str]) -> ImageData:
-    """Open the images that a record names, without downloading any.
+def open_recorded(text: str, split: str, names: Sequence[str], left_out: Sequence[int] = ()) -> ImageData:
+    """Open the images that a record names, without downloading any, and without those at the indices ``left_out``.
 
     Raises:
         RequestError: They are missing, or cannot be read.
@@ -248,7 +248,8 @@ def open_recorded(text: str, split: str, names: Sequence[str]) -> ImageData:
                 {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.kind](str(root), download=False)
         except (RuntimeError, OSError) as error:
             raise RequestError(f"the images of {request.kind} are missing in '{root}' ({error})") from error
-    return open_data(text, split, names)
+    images = open_data(text, split, names)
+    return images.subset(np.setdiff1d(np.arange(len(images)), left_out))
 
 
 def _recorded_names(networks: Networks, options: Mapping[str, Any]) -> Sequence[str]:
@@ -266,9 +267,8 @@ def _open_recorded(
             continue
         try:
             if data[split] is not None:
-                images = open_recorded(data[split], split, names)
                 left_out = options.get("left_out", ()) if split == "test" else ()
-                samples[split] = images.subset(np.setdiff1d(np.arange(len(images)), left_out))
+                samples[split] = open_recorded(data[split], split, names, left_out)
             else:
                 forget_set = open_recorded(data["forget"], options["split"], names)
                 samples[split] = some_of(forget_set, options["samples"].places(FORGET_SET, forget_set.names))
