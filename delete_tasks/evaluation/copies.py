@@ -1,8 +1,8 @@
 """Copies of one data set's samples in another: the same content, or a picture that looks the same.
 
-Copies with the same content are left out, up to a share. Pictures that look the same (re-encoded, mirrored, with a few changed bits)
-are reported: thumbnails without their mean, at length 1, are compared by their product, as "80 Million Tiny Images" does (Torralba,
-Fergus and Freeman, PAMI 2008, section 3). On small pictures this confuses fewer than hashes of 64 bits, see docs/notes/copies.md.
+Copies with the same content are left out, up to a share. Pictures that look the same (re-encoded, mirrored, a bit changed) are
+reported: thumbnails without their mean, at length 1, are compared by their product, as in "80 Million Tiny Images" (Torralba,
+Fergus and Freeman, PAMI 2008, section 3). On small pictures this confuses fewer than 64-bit hashes, see docs/notes/copies.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,8 +49,8 @@ class Copies:
         if self.left_out:
             return f"Left out: {share}, exact copies of {self.of} ({names})."
         return (
-            f"Warning: {share} look like samples of {self.of}, perhaps re-encoded, mirrored or slightly changed copies ({names}). "
-            "They are not left out: remove them if they are copies."
+            f"Warning: {share} look like samples of {self.of}, perhaps re-encoded, mirrored or slightly changed copies "
+            f"({names}). They are not left out: remove them if they are copies."
         )
 
     def json(self) -> dict[str, object]:
@@ -79,7 +79,7 @@ def leave_out(
     Raises:
         RequestError: A larger share, or all.
     """
-    source = {digest: of for of, digests in reversed(used.items()) for digest in digests}
+    source = {digest: of for of in reversed(list(used)) for digest in used[of]}
     found = [source.get(digest) for digest in contents]
     kept = np.array([of is None for of in found], bool)
     copies = []
@@ -90,8 +90,8 @@ def leave_out(
     if copies and (kept.sum() < (1 - most) * len(kept) or not kept.any()):
         counts = "; ".join(f"{each.count:,} of {each.of} ({list_names(each.names, 3)})" for each in copies)
         raise RequestError(
-            f"{(~kept).sum():,} of {len(kept):,} samples of {among} ({100 * (~kept).mean():.2g}%) are exact copies: {counts}. Up to "
-            f"{100 * MOST:g}% are left out; {fix}"
+            f"{(~kept).sum():,} of {len(kept):,} samples of {among} ({100 * (~kept).mean():.2g}%) are exact copies: {counts}. "
+            f"Up to {100 * MOST:g}% are left out; {fix}"
         )
     tell(copies)
     return kept, copies
@@ -106,7 +106,7 @@ def find_alike(
     known = np.concatenate([_unit(others), _unit(others[:, :, ::-1])])
     rows = [_unit(pictures[first : first + ROWS]) for first in range(0, len(pictures), ROWS)]
     found = np.concatenate([(row @ known.T).max(1) >= ALIKE for row in rows])
-    matches = [names[index] for index in np.flatnonzero(found)]
+    matches = [names[index] for index in np.flatnonzero(found).tolist()]
     copies = [Copies(among, of, len(matches), len(names), tuple(matches[:LISTED]), False)] if matches else []
     tell(copies)
     return copies

@@ -23,6 +23,7 @@ from delete_images.opened import (
 )
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened, Sample
 from delete_tasks.evaluation.predictions import choose, together
 from delete_tasks.evaluation.text import Place, Text
@@ -128,7 +129,7 @@ def keep_apart(opened: Opened, target: int, used: Mapping[str, ImageData]) -> No
     """Leave out test images that are, with or without the trigger, among those ``used`` to clean."""
     if "test" not in opened.samples:
         return
-    labels, copies = opened.samples["test"].labels, []
+    labels, copies = opened.samples["test"].labels, list[Copies]()
     kept, others = np.ones(len(labels), bool), np.flatnonzero(labels != target)
     for split, indices in (("test", np.arange(len(labels))), ("triggered", others)):
         if split in opened.samples:
@@ -144,7 +145,7 @@ def reopening(
     test: str, trigger: str | None, target: int, spec: Mapping[str, Any] | None, left_out: Sequence[int]
 ) -> dict[str, Any]:
     """Make the ``data`` and ``options`` with which :func:`open_backdoored` opens a run's models and test images again."""
-    options = {"classes": [target], "spec": spec, "left_out": list(left_out)}
+    options: dict[str, Any] = {"classes": [target], "spec": spec, "left_out": list(left_out)}
     options["trigger"] = None if trigger is None else located_trigger(trigger)
     return {"data": {"test": located(test)}, "options": options}
 

@@ -47,8 +47,8 @@ def refuse_removed(kept: ImageData, removed: Sequence[str], text: str) -> None:
 def choose_kept(
     kept: ImageData, forget: ImageData, tested: ImageData | None, ids: Sequence[int], size: int
 ) -> tuple[ImageData, int, list[Copies]]:
-    """Select the photos of people who stay that are not measured on, count the rest, and report copies of photos to forget. Photos
-    are the same if their pixels are.
+    """Select the photos of people who stay that are not measured on, count the rest, and report copies of photos to forget.
+    Photos are the same if their pixels are.
 
     Args:
         kept, forget, tested: Faces of people who stay, of the people ``ids`` to forget, and of everyone, to measure on.

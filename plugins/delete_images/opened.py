@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Predictions
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import OpenedModel, call, predictions
 from delete_tasks.evaluation.text import Place, Text
@@ -170,7 +171,7 @@ def open_attacked(
     for row, (_, spec) in networks.items():
         if row not in ERASED or len(spec.classes) != len(names):
             check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'")
-    samples, copies = dict(images), []
+    samples, copies = dict(images), list[Copies]()
     if "test" in images:
         used = {OPTIONS[split]: data for split, data in images.items() if split != "test"}
         kept, copies = find_copies(images["test"], "--test", used, like=OPTIONS["forget"])

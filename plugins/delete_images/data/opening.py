@@ -214,7 +214,7 @@ def find_copies(
     like: str = FORGET_SET,
     most: float = MOST,
 ) -> tuple[np.ndarray, list[Copies]]:
-    """Find the images to keep, bool ``(N,)``: those that are not, pixel for pixel, in the data ``used``; and report the others, and
+    """Find the images to keep, bool ``(N,)``: those that are not, pixel for pixel, in the data ``used``. Report the others, and
     the images that look like one of the data ``like``. See :func:`delete_tasks.evaluation.copies.leave_out`."""
     digests = {of: other.digests() for of, other in used.items()}
     kept, copies = leave_out(among, data.names, data.digests(), digests, fix, most)
