@@ -21,7 +21,7 @@ ALIKE = 0.975  # product of two thumbnails from which pictures look the same
 SIDE = 16  # of a thumbnail, in pixels
 LISTED = 5
 ROWS = 1024  # thumbnails compared at once
-GREY = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if gallery is not None:
         alone, weights = None, original.head.weight.numel()
         if weights <= MOST_HEAD:
-            head = partial(unlearned_head, original, ids, predictions, unlearn, options["seed"])
-            alone = evaluation.attempt("head_only", head)
+            alone = evaluation.attempt("head_only", partial(unlearned_head, original, ids, predictions))
         else:
             evaluation.not_measured["head_only"] = (
                 f"training a head of {weights:,} numbers would take longer than the rest"

@@ -36,7 +36,7 @@ from .models.spec import ModelSpec, Preprocessing
 BATCH = 250
 OPTIONS = {"forget": "--forget", "train": "--data", "test": "--test"}  # of an audit, by split
 ERASED = ("erased", "head_only")  # models that may have neutral names for the forgotten classes
-MOST_FORGOTTEN = 2000  # images of the forget set to measure as training images, and to train the row head_only on
+MOST_FORGOTTEN = 2000  # images of the forget set to measure as training images
 Networks = dict[str, tuple[nn.Module, ModelSpec]]
 
 
