@@ -20,7 +20,7 @@ from delete_tasks.evaluation.text import Place, Text
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.report.record.samples import FORGET_SET
-from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.classes import NameIndex, resolve_classes
 
 from .data.layouts import CLASSES, default_root, is_mosaic_folder
 from .data.opening import ImageData, find_copies, open_data
@@ -53,17 +53,16 @@ class ImageBatches:
         return iter(DataLoader(data, batch_size=self.size, generator=generator))
 
 
-def opened_model(network: nn.Module, spec: ModelSpec, names: Sequence[str] | None = None) -> OpenedModel:
+def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | None = None) -> OpenedModel:
     """Prepare a network, or an ImageClassifier, for reading.
 
     Args:
         network: Network on its device; is put into eval mode.
         spec: Its description.
-        names: Classes in the order of the returned logits; a class that the network lacks gets minus infinity. None keeps the
-            network's order.
+        columns: The network's class for each returned logit; a negative one gets minus infinity. None keeps the network's order.
     """
     classes = list(spec.classes)
-    columns = [classes.index(name) if name in classes else -1 for name in (classes if names is None else names)]
+    columns = list(range(len(classes)) if columns is None else columns)
     model = network if isinstance(network, ImageClassifier) else ImageClassifier(network, num_classes=len(classes))
     low, high = spec.preprocessing.input_range
     return OpenedModel(
@@ -108,7 +107,7 @@ def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Netwo
     """Open networks, on a GPU if there is one, with their descriptions, by row; None if the original is no model folder.
 
     Raises:
-        RequestError: Another model is no model folder.
+        RequestError: Another model is no model folder, or of another task.
     """
     networks: Networks = {}
     for row, path in paths.items():
@@ -118,6 +117,13 @@ def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Netwo
         if opened is None:
             raise RequestError(f"the {row} model '{path}' is no model folder (model.json and weights.safetensors)")
         networks[row] = opened[0].to(choose_device()), opened[1]
+    tasks = {row: getattr(network, "task", "images") for row, (network, _) in networks.items()}
+    for row, task in tasks.items():
+        if task != tasks.get("original", task):
+            raise RequestError(
+                f"the {row} model '{paths[row]}' is one of {task}, and the original '{paths['original']}' one of "
+                f"{tasks['original']}; give models of one task"
+            )
     return networks
 
 
@@ -145,8 +151,9 @@ def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Ope
     """Combine networks, with logits in the order of ``names``; ``options`` are further fields of :class:`Opened`."""
     models = {}
     for row, (network, spec) in networks.items():
-        keeps_order = row in ERASED and len(spec.classes) == len(names)
-        models[row] = opened_model(network, spec, None if keeps_order else names)
+        models[row] = opened_model(
+            network, spec, columns_of(spec.classes, names, options.get("ids", ()), row in ERASED)
+        )
     opened = Opened(models, names, **{"of": "images", **options})
     opened.look = partial(look_at_images, next(iter(networks.values()))[1])
     return opened
@@ -169,8 +176,7 @@ def open_attacked(
     """
     names = networks["original"][1].classes
     for row, (_, spec) in networks.items():
-        if row not in ERASED or len(spec.classes) != len(names):
-            check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'")
+        check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'", row in ERASED)
     samples, copies = dict(images), list[Copies]()
     if "test" in images:
         used = {OPTIONS[split]: data for split, data in images.items() if split != "test"}
@@ -181,17 +187,39 @@ def open_attacked(
     return opened
 
 
-def check_classes(classes: Sequence[str], names: Sequence[str], ids: Sequence[int], what: str) -> None:
-    """Refuse a model that lacks a retained class of the original.
+def columns_of(
+    classes: Sequence[str], names: Sequence[str], ids: Sequence[int] = (), erased: bool = False
+) -> list[int]:
+    """Find the index of each of the original's ``names`` among a model's ``classes``, by name; negative if there is none.
+
+    In an ``erased`` model of as many classes, a class whose name was replaced keeps its place: one named ``class_<id>``, and a
+    forgotten one (``ids``) whose place no other class takes.
+    """
+    columns = NameIndex(classes).match(names)
+    for i in range(len(names) if erased and len(classes) == len(names) else 0):
+        renamed = i in ids or classes[i].rstrip("_") == f"class_{i}"
+        if columns[i] < 0 and renamed and i not in columns:
+            columns[i] = i
+    return columns
+
+
+def check_classes(
+    classes: Sequence[str], names: Sequence[str], ids: Sequence[int], what: str, erased: bool = False
+) -> None:
+    """Refuse a model that lacks a class of the original; only an ``erased`` model of fewer classes, or another, may lack ``ids``.
 
     Raises:
         RequestError: Such a class.
     """
-    lacking = [name for i, name in enumerate(names) if i not in ids and name not in classes]
+    columns = columns_of(classes, names, ids, erased)
+    required = erased and len(classes) == len(names)
+    lacking = [i for i, column in enumerate(columns) if column < 0 and (required or i not in ids)]
     if lacking:
+        there = f"'{classes[lacking[0]]}'" if lacking[0] < len(classes) else "none"
         raise RequestError(
-            f"the {what} has no class {', '.join(lacking[:5])}, which the original keeps; its classes are "
-            f"{', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}. Give a model of the same classes"
+            f"the {what} has no class {', '.join(names[i] for i in lacking[:5])}, which the original has. The first difference: "
+            f"class {lacking[0]} is '{names[lacking[0]]}' in the original and {there} in the other. Give a model of the same "
+            "classes"
         )
 
 
@@ -199,7 +227,7 @@ def check_shapes(networks: Networks, paths: Mapping[str, str]) -> None:
     """Refuse models whose attention cannot be compared.
 
     Raises:
-        RequestError: Another number of classes or another input size than that of the original.
+        RequestError: Other classes or another input size than those of the original.
     """
     first = networks["original"][1]
     for row, (_, spec) in networks.items():
@@ -208,6 +236,7 @@ def check_shapes(networks: Networks, paths: Mapping[str, str]) -> None:
                 f"the {row} model '{paths[row]}' has {len(spec.classes)} classes and input {spec.preprocessing.size}, the "
                 f"original {len(first.classes)} and {first.preprocessing.size}; compare models of one shape"
             )
+        check_classes(spec.classes, first.classes, (), f"{row} model '{paths[row]}'", row in ERASED)
 
 
 def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str], text: str) -> list[int]:

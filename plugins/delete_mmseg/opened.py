@@ -21,7 +21,7 @@ from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import NO_LABEL, DataSamples, OpenedModel
-from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.checkpoint import load_once, load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.request.classes import resolve_classes
@@ -139,6 +139,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     cfg = config.copy() if isinstance(config, Config) else load_config(config)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     models = {row: build_segmentor(cfg, path) for row, path in paths.items()}
+    _check_order(paths)
     splits = Splits(cfg, DATASETS.build(loader_of_split(cfg, "test").dataset))
     names = list((splits.test.metainfo or {}).get("classes") or ())
     if recorded:
@@ -168,6 +169,23 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
         copies += more
     samples = {split: _spread(datasets[word], MOST_IMAGES, kept[word]) for split, word in data.items()}
     return replace(opened, ids=ids, samples=samples, copies=copies)
+
+
+def _check_order(paths: Mapping[str, str]) -> None:
+    """Refuse a model whose checkpoint names a class of the original's at another place; most checkpoints name their classes."""
+    names = {}
+    for row, path in paths.items():
+        meta = load_once(path).get("meta")
+        data = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+        names[row] = list(data.get("classes") or ()) if isinstance(data, Mapping) else []
+    original = names.get("original") or []
+    for row, classes in names.items():
+        moved = [i for i, name in enumerate(classes) if name in original and original.index(name) != i]
+        if moved:
+            raise RequestError(
+                f"class {moved[0]} of the {row} model '{paths[row]}' is '{classes[moved[0]]}', which is class "
+                f"{original.index(classes[moved[0]])} of the original; give models whose classes have one order"
+            )
 
 
 def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
