@@ -44,7 +44,7 @@ class Copies:
     left_out: bool
 
     def __str__(self) -> str:
-        share = f"{self.count:,} of {self.total:,} samples of {self.among} ({100 * self.count / self.total:.2g}%)"
+        share = f"{self.count:,} of {self.total:,} samples of {self.among} ({100 * self.count / self.total:.3g}%)"
         names = list_names([*self.names, *[""] * (self.count - len(self.names))], LISTED)
         if self.left_out:
             return f"Left out: {share}, exact copies of {self.of} ({names})."
@@ -90,7 +90,7 @@ def leave_out(
     if copies and (kept.sum() < (1 - most) * len(kept) or not kept.any()):
         counts = "; ".join(f"{each.count:,} of {each.of} ({list_names(each.names, 3)})" for each in copies)
         raise RequestError(
-            f"{(~kept).sum():,} of {len(kept):,} samples of {among} ({100 * (~kept).mean():.2g}%) are exact copies: {counts}. "
+            f"{(~kept).sum():,} of {len(kept):,} samples of {among} ({100 * (~kept).mean():.3g}%) are exact copies: {counts}. "
             f"Up to {100 * MOST:g}% are left out; {fix}"
         )
     tell(copies)
