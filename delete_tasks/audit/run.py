@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def run(
         "data": dict(data),
         "samples": {split: len(each.labels) for split, each in predictions["original"].items() if split != "context"},
         "samples_are": opened.of,
-        "duplicates": [copies.json() for copies in opened.copies],
+        "duplicates": list(map(asdict, opened.copies)),
         "stages": stages,
         **audit.json(),
         "code": code_version(),

@@ -6,7 +6,7 @@ Fergus and Freeman, PAMI 2008, section 3). On small pictures this confuses fewer
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -26,15 +26,8 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Copies:
-    """Samples of one data set that are copies of another's.
-
-    Attributes:
-        among: Name of their data set, e.g. '--test'.
-        of: Name of the other one.
-        count, total: Number of the copies, and of all samples of their data set.
-        names: Names of the first few.
-        left_out: True for samples with the same content, which are left out; False for pictures that look the same.
-    """
+    """Samples of the data ``among`` that are copies of the data ``of``: ``count`` of ``total``, with the first few ``names``.
+    Those with the same content are ``left_out``, pictures that look the same are not."""
 
     among: str
     of: str
@@ -45,7 +38,7 @@ class Copies:
 
     def __str__(self) -> str:
         share = f"{self.count:,} of {self.total:,} samples of {self.among} ({100 * self.count / self.total:.3g}%)"
-        names = list_names([*self.names, *[""] * (self.count - len(self.names))], LISTED)
+        names = ", ".join([*self.names, *["..."] * (self.count > len(self.names))])
         if self.left_out:
             return f"Left out: {share}, exact copies of {self.of} ({names})."
         return (
@@ -53,9 +46,15 @@ class Copies:
             f"({names}). They are not left out: remove them if they are copies."
         )
 
-    def json(self) -> dict[str, object]:
-        """Return the entry of results.json."""
-        return asdict(self)
+
+def _report(among: str, of: str, names: Sequence[str], total: int, left_out: bool) -> list[Copies]:
+    """Make the :class:`Copies` of the samples ``names``, if there are any, and print them before the next output."""
+    if not names:
+        return []
+    copies = Copies(among, of, len(names), total, tuple(names[:LISTED]), left_out)
+    if process_rank() == 0:
+        announce(make_console(), [str(copies)])
+    return [copies]
 
 
 def leave_out(
@@ -66,56 +65,36 @@ def leave_out(
     fix: str,
     most: float = MOST,
 ) -> tuple[NDArray[np.bool_], list[Copies]]:
-    """Find the samples to keep, bool ``(N,)``: those without a copy in the data ``used``, and report the others.
-
-    Args:
-        among: Name of the data set of the samples.
-        names: Names of the samples.
-        contents: Digests of the samples.
-        used: Digests by name of other data.
-        fix: What to do about too many copies, for the error.
-        most: Share of the samples that may be left out.
+    """Find the samples of the data ``among`` to keep, bool ``(N,)``: those whose digest in ``contents`` is not in the data
+    ``used`` (digests by name). Report the others, up to the share ``most``.
 
     Raises:
-        RequestError: A larger share, or all.
+        RequestError: A larger share, or all; the message ends with ``fix``.
     """
     source = {digest: of for of in reversed(list(used)) for digest in used[of]}
     found = [source.get(digest) for digest in contents]
+    matches = {of: [name for name, other in zip(names, found, strict=True) if other == of] for of in used}
     kept = np.array([of is None for of in found], bool)
-    copies = []
-    for of in used:
-        matches = [name for name, other in zip(names, found, strict=True) if other == of]
-        if matches:
-            copies.append(Copies(among, of, len(matches), len(names), tuple(matches[:LISTED]), True))
-    if copies and (kept.sum() < (1 - most) * len(kept) or not kept.any()):
-        counts = "; ".join(f"{each.count:,} of {each.of} ({list_names(each.names, 3)})" for each in copies)
+    if not kept.all() and (kept.sum() < (1 - most) * len(kept) or not kept.any()):
+        counts = "; ".join(f"{len(same):,} of {of} ({list_names(same, 3)})" for of, same in matches.items() if same)
         raise RequestError(
             f"{(~kept).sum():,} of {len(kept):,} samples of {among} ({100 * (~kept).mean():.3g}%) are exact copies: {counts}. "
             f"Up to {100 * MOST:g}% are left out; {fix}"
         )
-    tell(copies)
-    return kept, copies
+    return kept, [each for of, same in matches.items() for each in _report(among, of, same, len(names), True)]
 
 
 def find_alike(
     among: str, names: Sequence[str], pictures: NDArray[np.uint8], of: str, others: NDArray[np.uint8]
 ) -> list[Copies]:
     """Report the samples whose thumbnails, uint8 ``(N, SIDE, SIDE)``, look like one of ``others`` or its mirror image."""
-    if not len(pictures) or not len(others):
+    if not len(others):
         return []
     known = np.concatenate([_unit(others), _unit(others[:, :, ::-1])])
-    rows = [_unit(pictures[first : first + ROWS]) for first in range(0, len(pictures), ROWS)]
-    found = np.concatenate([(row @ known.T).max(1) >= ALIKE for row in rows])
-    matches = [names[index] for index in np.flatnonzero(found).tolist()]
-    copies = [Copies(among, of, len(matches), len(names), tuple(matches[:LISTED]), False)] if matches else []
-    tell(copies)
-    return copies
-
-
-def tell(copies: Sequence[Copies]) -> None:
-    """Print what was found before the next output of the command."""
-    if process_rank() == 0:
-        announce(make_console(), list(map(str, copies)))
+    parts = [pictures[first : first + ROWS] for first in range(0, len(pictures), ROWS)]
+    found = [number for part in parts for number in (_unit(part) @ known.T).max(1).tolist()]
+    matches = [name for name, product in zip(names, found, strict=True) if product >= ALIKE]
+    return _report(among, of, matches, len(names), False)
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

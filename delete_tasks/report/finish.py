@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,7 +108,7 @@ def report(
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
     results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder, attacked)
-    results["duplicates"] = [copies.json() for copies in opened.copies]
+    results["duplicates"] = list(map(asdict, opened.copies))
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]

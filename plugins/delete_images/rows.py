@@ -94,18 +94,9 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
 def keep_apart(
     dataset: Any, ids: Sequence[int], teacher: nn.Module | None, samples: dict[str, ImageData]
 ) -> tuple[list[Copies], list[int]]:
-    """Leave copies of the forget set out of the retain set (or public data), and copies of what a run reads out of its test
-    images, in place.
-
-    Args:
-        dataset: Dataset of the run.
-        ids: The forgotten classes.
-        teacher: The original, if its predictions select the forget set.
-        samples: Images to measure on, by split.
-
-    Returns:
-        The copies, and the indices of the test images that are left out.
-    """
+    """Leave copies of the forget set out of the retain set (or public data) of a run's ``dataset``, and copies of what it reads
+    out of the test images among ``samples``, in place. ``teacher`` is the original if its predictions select the forget set.
+    Return the copies, and the indices of the test images that are left out."""
     selected = dataset.find_forget_set(ids, None if teacher is None else teacher.to(choose_device()), None)
     used, copies = {FORGET_SET: dataset.data.subset(selected)}, list[Copies]()
     if dataset.retain is not None:

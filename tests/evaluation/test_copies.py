@@ -1,6 +1,7 @@
 """Copies among data sets: exact ones are left out up to 1%, pictures that look the same are reported."""
 
 import io
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -41,10 +42,10 @@ def test_changed_copies_look_alike_and_others_do_not(pictures, change):
     changed = np.stack([thumbnail(change(each)) for each in pictures[10:30]])
     names = [f"{i}" for i in range(10, 30)]
     (copies,) = find_alike("--test", names, changed, "the forget set", others)
-    assert copies.json() == {"among": "--test", "of": "the forget set", "count": 10, "total": 20, "left_out": False,
+    assert asdict(copies) == {"among": "--test", "of": "the forget set", "count": 10, "total": 20, "left_out": False,
                              "names": ("20", "21", "22", "23", "24")}  # fmt: skip
     assert str(copies).startswith("Warning: 10 of 20 samples of --test (50%) look like samples of the forget set")
-    assert "20, 21, 22, 23, 24, ... and 5 more" in str(copies) and "not left out" in str(copies)
+    assert "(20, 21, 22, 23, 24, ...)" in str(copies) and "not left out" in str(copies)
 
 
 def test_pictures_of_one_colour_do_not_look_alike(pictures):
