@@ -80,6 +80,9 @@ def COMMAND(args: SimpleNamespace) -> int:
     return 0
 
 
+HEADS = {"own": "", "original": " (original's last layer)"}
+
+
 def print_summary(content: dict[str, Any], console: Console) -> None:
     """Print medians and the number of samples behind them."""
     for note in content["notes"]:
@@ -87,6 +90,7 @@ def print_summary(content: dict[str, Any], console: Console) -> None:
     console.print(f"Layer: {content['layer']}")
     for name, row in content["summary"].items():
         removed, kept = row["removed"], row["kept"]
+        name += HEADS[removed["last_layer"]]
         console.print(
             f"{name}: forgotten, {removed['samples']} samples: median A / A of the original {_cell(removed['ratio'])}"
             f"{_left_out(removed)}; share of attention in the region {_cell(removed['share_before'], '%')} before, "

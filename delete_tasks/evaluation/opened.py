@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..model.features import Layer
+from .copies import Copies
 from .evaluation import Evaluation
 from .metric import Metric
 from .predictions import ROWS, ConfusionState, Predictions, cut, together
@@ -72,6 +73,8 @@ class Opened:
         other_samples: Names of the samples that were read beside the forget set, by kind ('retain set').
         look_at: Inputs of ``look`` for the record's attention picture; if empty, there is none.
         limits: Limits of the task's figures, as sentences for the record.
+        copies: Copies of samples in other data of the run.
+        left_out: Indices of the test samples that are left out as copies.
     """
 
     models: dict[str, OpenedModel]
@@ -90,6 +93,8 @@ class Opened:
     other_samples: Mapping[str, Sequence[str]] = field(default_factory=dict)
     look_at: Sequence[Any] = ()
     limits: Sequence[str] = ()
+    copies: Sequence[Copies] = ()
+    left_out: Sequence[int] = ()
 
     def to(self, device: torch.device | str) -> None:
         """Move the models."""

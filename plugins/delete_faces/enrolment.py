@@ -148,12 +148,6 @@ def divide(
     return photos.subset(forget), tested.subset(measure), notes
 
 
-def without_duplicates(tested: ImageData, forget: ImageData) -> tuple[ImageData, int]:
-    """Leave out the faces that are pixel for pixel in ``forget``, and count them."""
-    chosen = ~np.isin(tested.digests(), forget.digests())
-    return tested.subset(chosen), int((~chosen).sum())
-
-
 def limit_photos(tested: ImageData, ids: Sequence[int], people: int) -> tuple[ImageData, str | None]:
     """Limit the photos to measure on to :data:`MOST_LOGITS`, each with one for each of ``people``: photos of the removed people
     ``ids`` first, then a random choice. The text, None if there is no limit, says so."""

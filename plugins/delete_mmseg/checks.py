@@ -23,7 +23,7 @@ from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
 from .files import ignored_labels
-from .labels import by_label, check_apart
+from .labels import by_label, find_copies
 from .opened import build_segmentor, make_opened
 from .picture import choose_images, draw, image_and_predictions
 from .splits import Splits
@@ -105,12 +105,13 @@ def check_data(checked: Checked) -> list[str]:
         Sentences on figures that will be missing.
 
     Raises:
-        RequestError: Files that cannot be used, named; test images among the training images; or measuring fails.
+        RequestError: Files that cannot be used, named; too many test images among the training images; or measuring fails.
     """
     opened, splits = checked.opened, checked.splits
     showing: Sequence[int] = range(1)
-    if process_rank() == 0:  # one process reads the files for all
-        check_apart(splits.test, splits.train, "train")
+    first = process_rank() == 0
+    splits.leave_out(opened, *find_copies(splits.test, splits.train, "train", alike=first))
+    if first:  # one process reads the files for all
         showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", every_image=True)
     with _clearly("before and after cannot be measured with this config"):
         _rehearse(opened, splits.test)

@@ -169,7 +169,7 @@ def _write(
         ],
         "picture_note": picture_note,
         "residue": residue(results["residue"], hider),
-        "limits": [*LIMITS, *opened.limits],
+        "limits": [*LIMITS, *opened.limits, *(hider.text(str(copies)) for copies in opened.copies)],
     }
     discard(folder / SIGNATURE)  # an earlier record's
     discard(folder / SALT)
