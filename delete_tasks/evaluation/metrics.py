@@ -13,7 +13,14 @@ from .intervals import paired
 from .metric import Measured, Metric, NotMeasured, Row, share
 from .predictions import LocationCounts
 
-NO_EXPECTED = "no classes were given that may take their place (--expect)"
+REPLACED_BY = {  # field of a row, description, and reason without one
+    "unexpected": (
+        "expected",
+        "none of the expected classes",
+        "no classes were given that may take their place (--expect)",
+    ),
+    "avoided": ("avoid", "one of the classes to avoid", "no classes were given to avoid (--avoid)"),
+}
 NONE_SHOWN = "the data contain none of these classes"
 MOST_STILL = 5.0  # percent still predicted as forgotten, above which a run counts as not having forgotten
 BEFORE_REPLACEMENT = (
@@ -37,7 +44,8 @@ def _read(data: Mapping[str, Any] | None, name: str) -> Any:
     return predictions
 
 
-def _dependent(locations: int) -> str:
+def dependent(locations: int) -> str:
+    """Explain why a share of locations has no interval."""
     return f"{locations:,} locations; those of one sample depend on each other"
 
 
@@ -98,28 +106,30 @@ def fit_of(
     return Measured(round(function(logits[retained], labels[retained]), digits), int(retained.sum()), note=OF_ALL)
 
 
-def unexpected(data: str, of: str, **options: Any) -> Metric:
+def replaced_by(name: str, data: str, of: str, **options: Any) -> Metric:
     """Define the percentage of the forgotten classes' labelled samples or locations that are predicted as none of the expected
-    classes (``--expect``)."""
+    classes ('unexpected', ``--expect``) or as classes to avoid ('avoided', ``--avoid``)."""
+    field, which, missing = REPLACED_BY[name]
 
     def compute(row: Row) -> Measured:
-        if not row.expected:
-            return Measured(note=NO_EXPECTED)
+        named = list(getattr(row, field))
+        if not named:
+            return Measured(note=missing)
         predictions = _read(row.data, data)
         if isinstance(predictions, LocationCounts):
             predicted_as = predictions.confusion[list(row.ids)].sum(0)
         else:
             forgotten = torch.isin(predictions.labels, torch.tensor(list(row.ids)))
             predicted_as = torch.bincount(predictions.predicted[forgotten], minlength=len(row.names))
-        total = int(predicted_as.sum())
-        value = f.percent(total - int(predicted_as[list(row.expected)].sum()), total)
+        total, part = int(predicted_as.sum()), int(predicted_as[named].sum())
+        value = f.percent(part if name == "avoided" else total - part, total)
         note = NONE_SHOWN if value is None else None
         if isinstance(predictions, LocationCounts):
-            return Measured(value, predictions.showing, note=note or _dependent(total))
+            return Measured(value, predictions.showing, note=note or dependent(total))
         return share(value, total, note=note)
 
-    title = "forgotten classes' share that is predicted as none of the expected classes"
-    return Metric("unexpected", title, "percent", compute, of=of, column="unexpected", **options)
+    title = f"forgotten classes' share that is predicted as {which}"
+    return Metric(name, title, "percent", compute, of=of, column=name, **options)
 
 
 def still_predicted(of: str) -> Metric:
@@ -138,7 +148,7 @@ def still_predicted_of(check: Mapping[str, Any] | None) -> Measured:
     count = round(check["before"] * check["locations"] / 100)
     if check["locations"] == check["samples"]:
         return share(check["still"], count)
-    return Measured(check["still"], check["samples"], note=_dependent(count))
+    return Measured(check["still"], check["samples"], note=dependent(count))
 
 
 def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], float | None], row: Row) -> Measured:
@@ -180,7 +190,7 @@ def iou(function: Callable[..., float | None], of: str, data: str, row: Row) -> 
     value = function(confusion) if of == "all" else function(confusion, row.ids)
     count = {"all": locations, "forgotten": forgotten, "other": locations - forgotten}[of]
     samples = predictions.showing if of == "forgotten" else predictions.samples
-    return Measured(value, samples, note=NONE_SHOWN if value is None else _dependent(count))
+    return Measured(value, samples, note=NONE_SHOWN if value is None else dependent(count))
 
 
 def location_ious(data: str, of: str) -> tuple[Metric, ...]:

@@ -150,6 +150,9 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if results["prediction_shares"]:
         shares = [f"{name} {share:.1f}%" for name, share in list(results["prediction_shares"].items())[:5]]
         lines.append(f"Predicted in place of {forgotten}: {', '.join(shares)}.")
+    avoided = results["rows"]["erased"].get("avoided") or {}
+    if avoided.get("value") is not None:
+        lines.append(f"Became a class to avoid, which --avoid lowers and does not rule out: {avoided['value']:.1f}%.")
     check = results["forget_check"]
     finished = results["finished"] or {}
     failure = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])

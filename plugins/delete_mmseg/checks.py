@@ -90,7 +90,8 @@ def check_request(cfg: Config) -> Checked:
         raise RequestError("train_dataloader and test_dataloader name different classes; let both name the model's")
     ignored = ignored_labels(whole, test)
     splits = Splits(whole, test, train)
-    opened = make_opened({"original": model}, splits, names, ids=ids, expected=expected, ignored=ignored, limits=LIMITS)
+    lists = {"expected": expected, "avoid": method.request.resolve_avoid(names), "ignored": ignored}
+    opened = make_opened({"original": model}, splits, names, ids=ids, **lists, limits=LIMITS)
     cfg = copy.deepcopy(cfg)
     # A Runner wants these beside test data; measuring does not use them.
     cfg.setdefault("test_cfg", {"type": "TestLoop"})

@@ -31,10 +31,12 @@ from .heads import class_logits, classifier
 from .labels import check_apart
 from .look import look_at_scenes, pixel_labels
 from .recorded_config import check_config, portable_config
+from .regions import count_misplaced
 from .splits import SPLITS, Splits, loader_of_split, scenes
 
 MOST_IMAGES = 100  # per split of an audit, evenly spaced
 MOST_IN_RUN = 20  # per split of the audit within a run, which is to take a fraction of the run's time
+LISTS = ("expected", "avoid", "ignored")  # of class ids, which a record keeps
 OF = "pixels, each counted as independent of the others"
 
 
@@ -113,7 +115,7 @@ def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str],
         {row: OpenedModel(model, classifier(model)[1], pictures, step) for row, model in models.items()},
         names,
         {"test": scenes(splits.test)},
-        **{"of": "images", **options},
+        **{"of": "images", "compare": count_misplaced, **options},
     )
     opened.look = partial(look_at_scenes, opened, splits)
     return opened
@@ -140,7 +142,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     splits = Splits(cfg, DATASETS.build(loader_of_split(cfg, "test").dataset))
     names = list((splits.test.metainfo or {}).get("classes") or ())
     if recorded:
-        lists = {name: list(options.get(name) or ()) for name in ("expected", "ignored")}
+        lists = {name: list(options.get(name) or ()) for name in LISTS}
         return make_opened(models, splits, names, ids=list(options["classes"]), **lists)
     opened = by_pixel(make_opened(models, splits, names), ignored_labels(cfg, splits.test))
     if not data:
@@ -166,7 +168,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
 
 def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
     """Make the ``data`` and ``options`` with which :func:`open_scenes` opens a run's models and test data again."""
-    lists = {name: list(getattr(opened, name)) for name in ("expected", "ignored")}
+    lists = {name: list(getattr(opened, name)) for name in LISTS}
     options = {"config": portable_config(cfg.to_dict()), "classes": list(opened.ids), **lists}
     return {"data": {}, "options": options}
 
