@@ -184,13 +184,16 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
         raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")
 
 
-def tell_next(console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None) -> None:
-    """Print the next step after a run. ``results`` are None on processes without results."""
+def tell_next(
+    console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None, first: str = ""
+) -> None:
+    """Print the next step after a run. ``results`` are None on processes without results; ``first`` precedes the advice for a
+    model that was not written."""
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))
     if results.get("withheld") or results.get("written") is False:
-        console.print("Next: change the recipe (--steps, --lr) and run the command again with --overwrite.")
+        console.print(f"Next: {first}change the recipe (--steps, --lr) and run the command again with --overwrite.")
         return
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)

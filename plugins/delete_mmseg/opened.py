@@ -30,6 +30,7 @@ from .files import ignored_labels
 from .heads import class_logits, classifier
 from .labels import check_apart
 from .look import look_at_scenes, pixel_labels
+from .memory import LARGE, window
 from .recorded_config import check_config, portable_config
 from .regions import count_misplaced
 from .splits import SPLITS, Splits, loader_of_split, scenes
@@ -72,15 +73,18 @@ class TestStep:
 
     def __call__(self, model: Any, data: Any) -> Tensor:
         self.samples = model.test_step(data)
-        return torch.stack([sample.seg_logits.data for sample in self.samples])
+        logits = [sample.seg_logits.data for sample in self.samples]
+        return logits[0][None] if len(logits) == 1 else torch.stack(logits)  # no copy of a large image's
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Batches of one preprocessed image ``(1, 3, H, W)`` with labels ``(1, H, W)``, -1 for pixels without one."""
+    """Batches of one preprocessed image ``(1, 3, H, W)`` with labels ``(1, H, W)``, -1 for pixels without one; of large images a
+    window at the classes ``ids``."""
 
     preprocessor: nn.Module
     void: tuple[int, ...]
+    ids: tuple[int, ...] = ()
     size: int = 1
 
     def __call__(self, samples: DataSamples) -> Iterator[tuple[Tensor, Tensor]]:
@@ -93,6 +97,9 @@ class Pixels:
                 raise RequestError(
                     "the images have no annotations, which an audit needs; give a split with annotations"
                 )
+            if annotated.size > LARGE:
+                part = window(annotated, self.ids)
+                inputs, annotated = inputs[(..., *part)], annotated[part]
             labels = torch.from_numpy(annotated)
             labels[torch.isin(labels, torch.tensor(self.void))] = NO_LABEL
             yield inputs, labels[None]
@@ -100,7 +107,8 @@ class Pixels:
 
 def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
     """Read the same models at the size of their input, pixel by pixel, for attacks and attention."""
-    pixels = Pixels(opened.models["original"].module.data_preprocessor, tuple(void))  # type: ignore[arg-type]
+    preprocessor: Any = opened.models["original"].module.data_preprocessor
+    pixels = Pixels(preprocessor, tuple(void), tuple(opened.ids))
     models = {row: replace(model, prepare=pixels, forward=class_logits) for row, model in opened.models.items()}
     return replace(opened, models=models, of=OF, ignored=(NO_LABEL,))
 
@@ -144,9 +152,9 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     if recorded:
         lists = {name: list(options.get(name) or ()) for name in LISTS}
         return make_opened(models, splits, names, ids=list(options["classes"]), **lists)
-    opened = by_pixel(make_opened(models, splits, names), ignored_labels(cfg, splits.test))
+    opened, void = make_opened(models, splits, names), ignored_labels(cfg, splits.test)
     if not data:
-        return opened
+        return by_pixel(opened, void)
     wanted = list(options.get("classes") or ())
     if not wanted:
         raise RequestError(
@@ -161,9 +169,8 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
             datasets[word] = splits.open(word)
     for word in sorted({word for split, word in data.items() if split != "test"}) if "test" in data else ():
         check_apart(datasets[data["test"]], datasets[word], word)
-    return replace(
-        opened, ids=ids, samples={split: _spread(datasets[word], MOST_IMAGES) for split, word in data.items()}
-    )
+    samples = {split: _spread(datasets[word], MOST_IMAGES) for split, word in data.items()}
+    return by_pixel(replace(opened, ids=ids, samples=samples), void)
 
 
 def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.dist import all_reduce, get_dist_info
 from rich.console import Console
@@ -203,7 +202,7 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
         if number > len(others) and row == "original":
             images.append(image_and_predictions(sample))
         elif number > len(others) and row == "erased":
-            images[-1] = (*images[-1], predicted.cpu().numpy().astype(np.uint8))
+            images[-1] = (*images[-1], image_and_predictions(sample)[1])
     for state in states.values():
         all_reduce(state.sums)
     return {row: state.compute() for row, state in states.items()}, images
