@@ -211,9 +211,10 @@ def _gb(size: float) -> str:
 # Windows --------------------------------------------------------------------------------------------------------------
 
 
-def window(labels: np.ndarray, ids: Sequence[int], side: int = TILES[0], rng: Any = None) -> tuple[slice, slice]:
-    """Choose a window of ``side`` pixels in a label map ``(H, W)``, around a pixel of ``ids`` if there is one: a random one, or
-    without ``rng`` the middle one in order of rows."""
+def window(labels: np.ndarray, ids: Sequence[int], side: int | None = None, rng: Any = None) -> tuple[slice, slice]:
+    """Choose a window in a label map ``(H, W)``, around a pixel of ``ids`` if there is one: a random one, or without ``rng`` the
+    middle one in order of rows. Without ``side`` it is all of an image that is not large, and the largest tile of others."""
+    side = side or (TILES[0] if labels.size > LARGE else max(labels.shape))
     rows, columns = np.nonzero(np.isin(labels, list(ids)))
     if not len(rows):
         rows, columns = (axis.ravel() for axis in np.indices((1, 1)) + np.reshape(labels.shape, (2, 1, 1)) // 2)

@@ -30,7 +30,7 @@ from .files import ignored_labels
 from .heads import class_logits, classifier
 from .labels import check_apart
 from .look import look_at_scenes, pixel_labels
-from .memory import LARGE, window
+from .memory import window
 from .recorded_config import check_config, portable_config
 from .regions import count_misplaced
 from .splits import SPLITS, Splits, loader_of_split, scenes
@@ -97,9 +97,8 @@ class Pixels:
                 raise RequestError(
                     "the images have no annotations, which an audit needs; give a split with annotations"
                 )
-            if annotated.size > LARGE:
-                part = window(annotated, self.ids)
-                inputs, annotated = inputs[(..., *part)], annotated[part]
+            part = window(annotated, self.ids)
+            inputs, annotated = inputs[(..., *part)], annotated[part]
             labels = torch.from_numpy(annotated)
             labels[torch.isin(labels, torch.tensor(self.void))] = NO_LABEL
             yield inputs, labels[None]

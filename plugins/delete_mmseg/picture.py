@@ -28,8 +28,8 @@ def choose_images(dataset: Any, forget_ids: Sequence[int], count: int = 4, candi
 
 
 def image_and_predictions(*samples: Any) -> tuple[Image, ...]:
-    """Read the RGB image ``(H, W, 3)`` of predicted samples, and the prediction ``(H, W)`` of each, uint8; of images with a side of
-    more than :data:`MOST_SIDE` every second pixel, or fewer."""
+    """Read the RGB image ``(H, W, 3)`` of predicted samples, and the prediction ``(H, W)`` of each, uint8; of images with sides
+    longer than :data:`MOST_SIDE` every second pixel, or fewer."""
     predictions = [sample.pred_sem_seg.data.squeeze().cpu().numpy() for sample in samples]
     step = -(-max(predictions[0].shape) // MOST_SIDE)
     image = mmcv.imread(samples[0].metainfo["img_path"], channel_order="rgb")

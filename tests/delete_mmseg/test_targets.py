@@ -59,6 +59,9 @@ def test_a_run_goes_on_with_the_same_target_alone(train):
 @pytest.mark.long
 def test_what_was_expected_and_avoided_are_figures_with_a_limit(make_config, segmentation, tmp_path, tells):
     cfg = make_config("cgnet", tmp_path / "run", images=2, steps=1)
+    original = torch.load(cfg.load_from, weights_only=True)
+    original["state_dict"]["decode_head.conv_seg.bias"][CAR] += 3  # an untrained network that does see cars
+    torch.save(original, cfg.load_from)
     printed = tells(segmentation(cfg, "--audit none --avoid truck bus --expect road sidewalk"))
     results = read_results(tmp_path / "run")
     assert results["expected"] == ["road", "sidewalk"] and results["recipe"]["avoid"] == ["truck", "bus"]
