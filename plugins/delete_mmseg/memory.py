@@ -1,10 +1,10 @@
-"""Memory of large images: an estimate before the run, and tiles for those that do not fit."""
+"""Memory of large images: an estimate before the run, and windows for images that do not fit."""
 
 import contextlib
 import copy
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,15 @@ import torch
 from mmcv.transforms.base import BaseTransform
 from mmengine.config import ConfigDict
 from mmseg.registry import TRANSFORMS
-from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import ConfusionState
 from delete_tasks.fileio.processes import raise_lost
 from delete_tasks.losses import masked_kl_div
+from delete_tasks.losses.masks import class_mask
 
 from .heads import class_logits
 from .labels import data_info, leaves
@@ -30,6 +29,9 @@ from .labels import data_info, leaves
 LARGE = 2048 * 2048  # pixels; below, nothing is estimated, and an image is read as a whole
 TILES = (1024, 512, 256)  # sides of windows, in pixels
 PROBES = (256, 384)  # sides of the images on which bytes are counted
+COPIES = (
+    4  # of an image's logits: of the windows' sum, a padded window, at the annotation's size, and of the row before
+)
 USABLE = 0.7  # share of the memory that tensors may take: libraries and data need some
 
 
@@ -39,23 +41,18 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.sizes: dict[int, int] = {}
-        self.now = self.most = 0
+        self.most = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return tree_map_only(Tensor, self._count, func(*args, **(kwargs or {})))
 
     def _count(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key not in self.sizes:
-            self.sizes[key] = storage.nbytes()
-            self.now += self.sizes[key]
-            self.most = max(self.most, self.now)
-            weakref.finalize(storage, self._free, key)
+        if storage._cdata not in self.sizes:
+            self.sizes[storage._cdata] = storage.nbytes()
+            self.most = max(self.most, sum(self.sizes.values()))
+            weakref.finalize(storage, self.sizes.pop, storage._cdata, None)
         return tensor
-
-    def _free(self, key: int) -> None:
-        self.now -= self.sizes.pop(key, 0)
 
 
 def bytes_per_pixel(step: Callable[[int], Any]) -> float:
@@ -68,56 +65,19 @@ def bytes_per_pixel(step: Callable[[int], Any]) -> float:
     return (most[1] - most[0]) / (PROBES[1] ** 2 - PROBES[0] ** 2)
 
 
-def training_bytes(model: Any) -> float:
-    """Estimate the bytes of a training step for each pixel of the batch."""
-    student = copy.deepcopy(model).requires_grad_(True)
-    device = next(model.parameters()).device
+def estimate(model: Any, train: bool) -> float:
+    """Estimate the bytes for each pixel of a training step, or of a prediction without the copies of its logits."""
+    student, device = copy.deepcopy(model).requires_grad_(train), next(model.parameters()).device
 
     def step(side: int) -> None:
         inputs = torch.zeros(1, 3, side, side, device=device)
-        with torch.no_grad():
-            teacher = class_logits(model, inputs)
         logits = class_logits(student, inputs)
-        mask = torch.zeros(1, logits.shape[1], 1, 1, dtype=torch.bool, device=device)
-        mask[:, 0] = True
-        masked_kl_div(logits, teacher, mask).backward()
+        if train:
+            with torch.no_grad():
+                teacher = class_logits(model, inputs)
+            masked_kl_div(logits, teacher, class_mask([0], logits.shape[1], 4, device)).backward()
 
     return bytes_per_pixel(step)
-
-
-def prediction_bytes(model: Any, window: int | None = None) -> float:
-    """Estimate the bytes of a prediction for each pixel of the image, without those within windows if it goes in these."""
-    device = next(model.parameters()).device
-
-    def step(side: int) -> None:
-        inputs, previous = torch.zeros(1, 3, side, side, device=device), None
-        meta = dict.fromkeys(("img_shape", "ori_shape", "pad_shape"), (side, side))
-        for _ in range(2):  # the outputs of the row before are still there
-            with torch.no_grad():
-                (sample,) = model.predict(inputs, [SegDataSample(metainfo=meta)])
-            logits = sample.seg_logits.data
-            state = ConfusionState(len(logits), [0])
-            state.update(logits, torch.zeros(side, side, dtype=torch.long), sample.pred_sem_seg.data[0])
-            previous = sample
-        del previous
-
-    with _windows(model, window):
-        return bytes_per_pixel(step)
-
-
-@contextlib.contextmanager
-def _windows(model: Any, side: int | None) -> Iterator[None]:
-    before = model.test_cfg
-    model.test_cfg = before if side is None else windows_of(side)
-    try:
-        yield
-    finally:
-        model.test_cfg = before
-
-
-def windows_of(side: int) -> ConfigDict:
-    """Make the ``test_cfg`` of a prediction in windows that overlap by a third."""
-    return ConfigDict(mode="slide", crop_size=(side, side), stride=(2 * side // 3, 2 * side // 3))
 
 
 def machine_bytes(device: torch.device) -> int:
@@ -131,7 +91,7 @@ def machine_bytes(device: torch.device) -> int:
 
 
 def largest(dataset: Any) -> tuple[int, int]:
-    """Find the height and width of the dataset's largest image, as its pipeline gives it; zeros if it cannot be read, which the
+    """Find the width and height of the dataset's largest image, as its pipeline gives it; zeros if it cannot be read, which the
     checks of files report."""
 
     def pixels(index: int) -> int:
@@ -143,89 +103,69 @@ def largest(dataset: Any) -> tuple[int, int]:
     except Exception as error:  # Pillow, OpenCV, file backends and pipelines raise a dozen kinds
         raise_lost(error)
         return 0, 0
-    return height, width
+    return width, height
 
 
 def fit(model: Any, cfg: Any, train: Any, test: Any, ids: Sequence[int], batch: int) -> list[str]:
-    """Estimate the memory that large images take and, if they do not fit, read them in tiles: training crops the images of
-    ``train`` at the classes ``ids``, and ``cfg`` and ``model`` get a ``test_cfg`` of windows.
+    """Estimate the memory that large images take. If they do not fit, training crops the images of ``train`` at the classes
+    ``ids``, and ``cfg`` and the original, ``model``, get a ``test_cfg`` of windows that overlap by a third.
 
     Args:
-        model: The original.
-        cfg: Config of the run, which is changed.
-        train, test: Opened data sets.
-        ids: The forgotten classes.
+        model, cfg, train, test, ids: As of the request; ``cfg`` and the pipelines of ``train`` are changed.
         batch: Images of a training step and process.
 
     Returns:
-        Sentences on sizes, memory and tiles; none for small images.
+        Sentences on sizes, memory and windows; none for small images.
 
     Raises:
-        RequestError: The images do not fit in tiles either; the size that does is named.
+        RequestError: The images do not fit in windows either; the size that does is named.
     """
-    device = next(model.parameters()).device
-    total, notes = machine_bytes(device), list[str]()
+    notes, total = list[str](), machine_bytes(next(model.parameters()).device)
     usable = USABLE * total
-    height, width = largest(train)
-    if batch * height * width > LARGE:
-        each = training_bytes(model)
-        need, note = each * batch * height * width, f"of {batch} image(s) of up to {width}x{height} pixels takes about"
-        notes.append(f"A training step {note} {_gb(need)} of memory.")
-        if need > usable:
-            side = _tile(each * batch, 0, usable, f"a training step {note} {_gb(need)}", total)
+
+    def side_of(each: float, beside: float, what: str, change: str) -> int | None:
+        """Choose the side of the windows that fit, of ``each`` byte a pixel beside others; None if whole images do."""
+        need = each * width * height * images + beside
+        notes.append(f"{what} of up to {width}x{height} pixels takes about {need / 2**30:.1f} GB of memory.")
+        if need <= usable:
+            return None
+        for side in TILES:
+            if each * side**2 * images + beside <= usable:
+                notes.append(f"This machine has {total / 2**30:.1f} GB: {change} {side}x{side} pixels.")
+                return side
+        share = (usable / (each * TILES[-1] ** 2 * images + beside)) ** 0.5
+        raise RequestError(
+            f"{notes[-1][:-1]}, and does not fit into {total / 2**30:.1f} GB even in windows; give images of at most {share:.2f} "
+            "times their width and height (Resize in the config's pipelines), a smaller --batch-size, or more memory"
+        )
+
+    (width, height), images = largest(train), batch
+    if width * height * images > LARGE:
+        what = f"A training step on {batch} image{'s' * (batch > 1)}"
+        side = side_of(estimate(model, True), 0, what, "training reads windows at the classes, of")
+        if side:
             for part in leaves(train):
                 part.pipeline.transforms.insert(-1, CropAtClasses(side, ids))
-            notes.append(f"This machine has {_gb(total)}: training reads {side}x{side} pixels of each, at the classes.")
-    height, width = largest(test)
-    pixels = height * width
-    if pixels > LARGE:
-        each, note = prediction_bytes(model), f"an image of up to {width}x{height} pixels takes about"
-        need = each * pixels
-        notes.append(f"Predicting {note} {_gb(need)}.")
-        if need > usable:
-            whole = prediction_bytes(model, window=PROBES[0] // 2)
-            side = _tile(
-                each, whole * pixels, usable, f"predicting {note} {_gb(whole * pixels)}, even in windows", total
-            )
-            cfg.model.test_cfg = model.test_cfg = windows_of(side)
-            notes.append(f"This machine has {_gb(total)}: prediction goes in windows of {side}x{side} pixels.")
+    (width, height), images = largest(test), 1
+    if width * height > LARGE:
+        logits = 4 * COPIES * model.out_channels * width * height
+        side = side_of(estimate(model, False), logits, "Predicting an image", "prediction goes in windows of")
+        if side:
+            size = {"crop_size": (side, side), "stride": (2 * side // 3, 2 * side // 3)}
+            cfg.model.test_cfg = model.test_cfg = ConfigDict(mode="slide", **size)
     return notes
-
-
-def _tile(each: float, beside: float, usable: float, what: str, total: int) -> int:
-    """Choose the largest tile of which ``each`` byte a pixel fits in ``usable`` bytes, beside others."""
-    for side in TILES:
-        if each * side**2 + beside <= usable:
-            return side
-    share = (usable / (each * TILES[-1] ** 2 + beside)) ** 0.5
-    raise RequestError(
-        f"{what}, and this machine has {_gb(total)}; give images of at most {share:.2f} times their width and height "
-        "(Resize in the config's pipelines), a smaller batch (--batch-size), or a machine with more memory"
-    )
-
-
-def _gb(size: float) -> str:
-    return f"{size / 2**30:.1f} GB"
-
-
-# Windows --------------------------------------------------------------------------------------------------------------
 
 
 def window(labels: np.ndarray, ids: Sequence[int], side: int | None = None, rng: Any = None) -> tuple[slice, slice]:
     """Choose a window in a label map ``(H, W)``, around a pixel of ``ids`` if there is one: a random one, or without ``rng`` the
     middle one in order of rows. Without ``side`` it is all of an image that is not large, and the largest tile of others."""
     side = side or (TILES[0] if labels.size > LARGE else max(labels.shape))
-    rows, columns = np.nonzero(np.isin(labels, list(ids)))
-    if not len(rows):
-        rows, columns = (axis.ravel() for axis in np.indices((1, 1)) + np.reshape(labels.shape, (2, 1, 1)) // 2)
-        if rng is not None:
-            rows, columns = (rng.integers(0, size, 1) for size in labels.shape)
-    chosen = len(rows) // 2 if rng is None else int(rng.integers(len(rows)))
-    slices = []
-    for place, size in zip((rows[chosen], columns[chosen]), labels.shape, strict=True):
-        begin = int(np.clip(place - side // 2, 0, max(0, size - side)))
-        slices.append(slice(begin, min(begin + side, size)))
-    return slices[0], slices[1]
+    places: Any = np.argwhere(np.isin(labels, list(ids)))
+    if not len(places):
+        places = [np.array(labels.shape) // 2 if rng is None else rng.integers(labels.shape)]
+    place = places[len(places) // 2 if rng is None else rng.integers(len(places))]
+    begin = np.clip(place - side // 2, 0, np.maximum(0, np.array(labels.shape) - side)).tolist()
+    return slice(begin[0], begin[0] + side), slice(begin[1], begin[1] + side)
 
 
 @TRANSFORMS.register_module()
@@ -236,10 +176,9 @@ class CropAtClasses(BaseTransform):
         self.side, self.ids = side, list(ids)
 
     def transform(self, results: dict) -> dict:
-        rng = np.random.default_rng(np.random.randint(2**31))
+        rng = np.random.default_rng(np.random.randint(2**31))  # the run's seeds set NumPy's own
         size, part = results["img"].shape[:2], window(results["gt_seg_map"], self.ids, self.side, rng)
-        for name, value in results.items():
-            if isinstance(value, np.ndarray) and value.shape[:2] == size:
-                results[name] = value[part]
+        maps = {k: v for k, v in results.items() if isinstance(v, np.ndarray) and v.shape[:2] == size}
+        results.update({name: value[part] for name, value in maps.items()})
         results["img_shape"] = results["img"].shape[:2]
         return results

@@ -12,7 +12,6 @@ from helpers import argv, read_json, read_results
 from mmengine.config import Config
 
 from delete_mmseg import memory
-from delete_tasks.errors import RequestError
 
 
 def test_bytes_are_those_that_exist_at_once():
@@ -27,13 +26,18 @@ def test_bytes_are_those_that_exist_at_once():
     assert memory.bytes_per_pixel(step) == 2 * 4
 
 
+class _Network(torch.nn.Sequential):
+    def encode_decode(self, inputs, metas):
+        return self(inputs)
+
+
 def test_training_takes_what_is_kept_for_the_way_back():
-    """Three layers: in a training step their outputs exist at once, in a prediction two of them do."""
+    """In a training step all layers' outputs exist at once, in a prediction two of them do."""
     layers = [torch.nn.Conv2d(3, 8, 1), torch.nn.Sigmoid(), torch.nn.Sigmoid(), torch.nn.Conv2d(8, 4, 1)]
-    network = torch.nn.Sequential(*layers)
-    network.encode_decode = lambda inputs, metas: network(inputs)
+    network = _Network(*layers)
     least = 4 * (3 + 3 * 8 + 4)
-    assert least < memory.training_bytes(network) < 3 * least
+    assert least < memory.estimate(network, True) < 3 * least
+    assert memory.estimate(network, False) == 4 * 2 * 8 + 4 * 3
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
@@ -109,13 +113,5 @@ def test_an_image_of_24_megapixels(shared, repository, tmp_path):
     environment = {**os.environ, "DELETE_TASKS_SHARED": str(shared)}
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment)
     said = " ".join(done.stdout.split())
-    assert "6000x4000 pixels takes about" in said and "training reads 1024x1024 pixels of each" in said, done.stderr[
-        -2000:
-    ]
+    assert "6000x4000 pixels takes about" in said and "at the classes, of 1024x1024 pixels" in said, done.stderr[-2000:]
     assert (tmp_path / "run/erased.pth").is_file() and int(said.rsplit("peak ", 1)[1].split()[0]) < 12 << 10
-
-
-def test_a_tile_is_refused_with_the_size_that_fits():
-    with pytest.raises(RequestError, match=r"0\.50 times"):
-        memory._tile(each=1.0, beside=4e9 - 256**2, usable=1e9, what="it takes 4 GB", total=2 << 30)
-    assert memory._tile(each=1000.0, beside=0, usable=300e6, what="", total=0) == 512
