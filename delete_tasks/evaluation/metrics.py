@@ -13,13 +13,11 @@ from .intervals import paired
 from .metric import Measured, Metric, NotMeasured, Row, share
 from .predictions import LocationCounts
 
-REPLACED_BY = {  # field of a row, description, and reason without one
-    "unexpected": (
-        "expected",
-        "none of the expected classes",
-        "no classes were given that may take their place (--expect)",
-    ),
-    "avoided": ("avoid", "one of the classes to avoid", "no classes were given to avoid (--avoid)"),
+# Field of a row, and description.
+REPLACED_BY = {"unexpected": ("expected", "none of the expected classes"), "avoided": ("avoid", "a class to avoid")}
+NO_REPLACING = {
+    "expected": "no classes were given that may take their place (--expect)",
+    "avoid": "no classes were given to avoid (--avoid)",
 }
 NONE_SHOWN = "the data contain none of these classes"
 MOST_STILL = 5.0  # percent still predicted as forgotten, above which a run counts as not having forgotten
@@ -109,12 +107,12 @@ def fit_of(
 def replaced_by(name: str, data: str, of: str, **options: Any) -> Metric:
     """Define the percentage of the forgotten classes' labelled samples or locations that are predicted as none of the expected
     classes ('unexpected', ``--expect``) or as classes to avoid ('avoided', ``--avoid``)."""
-    field, which, missing = REPLACED_BY[name]
+    field, which = REPLACED_BY[name]
 
     def compute(row: Row) -> Measured:
         named = list(getattr(row, field))
         if not named:
-            return Measured(note=missing)
+            return Measured(note=NO_REPLACING[field])
         predictions = _read(row.data, data)
         if isinstance(predictions, LocationCounts):
             predicted_as = predictions.confusion[list(row.ids)].sum(0)

@@ -142,9 +142,10 @@ class BackdoorWatch(Hook):
         if self.verdict != "cleaned" and not self.force:
             runner.outcome.withheld = f"the watch calls the model {self.verdict}: {self.reason}"
             if self.verdict == "damaged":
-                rate = f"try a tenth of the rate {runner.recipe.optimizer.get('lr')}, which a large network needs"
-                more = "give more samples without a trigger (--retain)"
-                runner.outcome.withheld += f". First {more}; or {rate}"
+                runner.outcome.withheld += (
+                    ". Give samples without a trigger (--retain), or more of them; a large network also needs a lower rate: "
+                    f"try a tenth of {runner.recipe.optimizer.get('lr')}"
+                )
 
     def _is_gone(self, reading: Reading) -> bool:
         return self.stop is not None and reading.to_target <= self.stop

@@ -15,8 +15,8 @@ from .log import check_log
 from .sign import read_key
 
 LARGEST = 1e6  # largest limit, in percent or points
-# Percent of the forgotten locations that may be predicted as other classes than --expect, and as those of --avoid.
-REPLACED_MOST = {"expect": {"unexpected": 10.0}, "avoid": {"avoided": 10.0}}
+# Percent of the forgotten locations that may be predicted as other classes than --expect, or as those of --avoid.
+REPLACED_MOST = {"expect": ("unexpected", 10.0), "avoid": ("avoided", 10.0)}
 
 
 def record_options(args: SimpleNamespace) -> dict[str, Any]:
@@ -30,9 +30,7 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
     """
     values = vars(args)
     reference, expect = values.get("reference"), list(values.get("expect") or ())
-    limits = {
-        name: most for option, limit in REPLACED_MOST.items() if values.get(option) for name, most in limit.items()
-    }
+    limits = dict(limit for option, limit in REPLACED_MOST.items() if values.get(option))
     options = {
         "reference": None if reference is None else printable(reference),
         "requested": values.get("requested"),

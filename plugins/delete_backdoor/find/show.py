@@ -24,12 +24,9 @@ LARGE = 1.25  # times the median size of the other classes
 
 def large_class(sizes: Mapping[str, int]) -> tuple[str, float] | None:
     """Find the largest class if it is :data:`LARGE` times the median of the others or more, and how many times."""
-    name = max(sizes, key=sizes.__getitem__)
-    others = sorted(size for other, size in sizes.items() if other != name)
-    if not others:
-        return None
-    times = sizes[name] / median(others)
-    return (name, times) if times >= LARGE else None
+    *others, size = sorted(sizes.values())
+    times = size / median(others) if others else 0
+    return (max(sizes, key=sizes.__getitem__), times) if times >= LARGE else None
 
 
 def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> None:
