@@ -9,6 +9,7 @@ from torch import nn
 from delete_tasks.display.figure import drawable, new_figure, save_figure
 
 from .checks import predictions
+from .metrics import STILL_MISLEADS
 
 SHOWN = 8
 ROW_TITLES = {
@@ -120,9 +121,16 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{samples['left_out']} poisoned samples that the model does not assign to the target were left out."
         )
-    lines.append(f"Verdict: {details['verdict']} ({details['reason']}).")
+    lines.append(f"Watch: {details['verdict']} ({details['reason']}).")
+    row = results["rows"]["erased"]
+    if row["ra_drop"]["note"] == STILL_MISLEADS:
+        without = row["ra"]["value"] + row["ra_drop"]["value"]
+        lines.append(
+            f"{STILL_MISLEADS.capitalize()}: {row['ra']['value']:.1f}% of the triggered images are predicted as their class, "
+            f"{without:.1f}% without the trigger. For triggers that cover a part of the image, --trigger-patches 0.05 helps."
+        )
     if not results["published"]:
-        lines.append("--force writes the model anyway. A few hundred samples without a trigger (--retain) help most.")
+        lines.append("A few hundred samples without a trigger (--retain) help most; --force writes the model anyway.")
     return lines
 
 

@@ -89,7 +89,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         return None
     opened.models["erased"] = opened_model(runner.unwrapped_model, spec)
     ids, names, dataset = runner.selection.forget_ids, spec.classes, cfg.train_dataloader.dataset
-    evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected)
+    evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected, opened.avoid)
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
     results = collect(

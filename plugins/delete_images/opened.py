@@ -305,8 +305,10 @@ def _open_recorded(
         except (RequestError, FileNotFoundError) as error:
             affected = [metric for metric in METRICS if (metric.of == "training images") == (split == "train")]
             not_measured |= {metric.name: str(error) for metric in affected}
-    ids, expected = list(options["classes"]), list(options.get("expected") or ())
-    return make_opened(networks, names, samples=samples, ids=ids, expected=expected, not_measured=not_measured)
+    lists = {name: list(options.get(name) or ()) for name in ("expected", "avoid")}
+    return make_opened(
+        networks, names, samples=samples, ids=list(options["classes"]), **lists, not_measured=not_measured
+    )
 
 
 def some_of(images: ImageData, indices: Sequence[int]) -> ImageData:

@@ -25,7 +25,7 @@ from delete_tasks.losses import masked_kl_div
 from delete_tasks.losses.masks import class_mask
 from delete_tasks.methods.head_only import HeadOnly
 from delete_tasks.model.head import match_scale, scale_rows
-from delete_tasks.request.classes import resolve_expected
+from delete_tasks.request.classes import ForgetRequest, resolve_expected
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from .data.opening import FORGET_SET, ImageData, find_copies, open_data
@@ -62,7 +62,9 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
         networks["retrained"] = load_model(args.retrained, args.allow_import)
         check_classes(networks["retrained"][1].classes, spec.classes, ids, f"retrained model '{args.retrained}'")
     expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, spec.classes)
-    opened = make_opened(networks, spec.classes, samples=samples, ids=ids, expected=expected, limits=LIMITS)
+    avoid = ForgetRequest(cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ())).resolve_avoid(spec.classes)
+    lists = {"expected": expected, "avoid": avoid}
+    opened = make_opened(networks, spec.classes, samples=samples, ids=ids, **lists, limits=LIMITS)
     opened.rehearse({"test": "--test", "train": "--train-data"})
     if "test" in samples:
         require("matplotlib", "images")
@@ -79,7 +81,7 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
         "data": {split: None if text is None else located(text) for split, text in texts.items()},
         "options": {
             "classes": list(ids),
-            "expected": expected,
+            **lists,
             "spec": dataset.spec_json,
             "split": options.get("split", "train"),
             "left_out": left_out,

@@ -20,7 +20,7 @@ from delete_tasks.model.modes import in_eval_mode
 
 from . import files
 
-BATCH = 4
+BATCH, MOST_PIXELS = 4, 4 * 2048 * 1024  # images and pixels at once
 
 
 @TRANSFORMS.register_module()
@@ -128,8 +128,9 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
     def predictions() -> Iterable[bool]:
         for first in range(0, len(dataset), BATCH):
             batch = [read(i) for i in range(first, min(first + BATCH, len(dataset)))]
-            same_size = len({tuple(item["inputs"].shape) for item in batch}) == 1
-            for part in [batch] if same_size else [[item] for item in batch]:
+            sizes = {tuple(item["inputs"].shape) for item in batch}
+            at_once = len(sizes) == 1 and BATCH * batch[0]["inputs"][0].numel() <= MOST_PIXELS
+            for part in [batch] if at_once else [[item] for item in batch]:
                 with torch.no_grad():
                     for sample in cast(Any, teacher).test_step(pseudo_collate(part)):
                         yield bool(torch.isin(sample.pred_sem_seg.data, classes).any())

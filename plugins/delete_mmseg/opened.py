@@ -32,11 +32,14 @@ from .files import ignored_labels
 from .heads import class_logits, classifier
 from .labels import find_copies
 from .look import look_at_scenes, pixel_labels
+from .memory import window
 from .recorded_config import check_config, portable_config
+from .regions import count_misplaced
 from .splits import SPLITS, Splits, loader_of_split, scenes
 
 MOST_IMAGES = 100  # per split of an audit, evenly spaced
 MOST_IN_RUN = 20  # per split of the audit within a run, which is to take a fraction of the run's time
+LISTS = ("expected", "avoid", "ignored")  # of class ids, which a record keeps
 OF = "pixels, each counted as independent of the others"
 
 
@@ -72,15 +75,18 @@ class TestStep:
 
     def __call__(self, model: Any, data: Any) -> Tensor:
         self.samples = model.test_step(data)
-        return torch.stack([sample.seg_logits.data for sample in self.samples])
+        logits = [sample.seg_logits.data for sample in self.samples]
+        return logits[0][None] if len(logits) == 1 else torch.stack(logits)  # no copy of a large image's
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Batches of one preprocessed image ``(1, 3, H, W)`` with labels ``(1, H, W)``, -1 for pixels without one."""
+    """Batches of one preprocessed image ``(1, 3, H, W)`` with labels ``(1, H, W)``, -1 for pixels without one; of large images a
+    window at the classes ``ids``."""
 
     preprocessor: nn.Module
     void: tuple[int, ...]
+    ids: tuple[int, ...] = ()
     size: int = 1
 
     def __call__(self, samples: DataSamples) -> Iterator[tuple[Tensor, Tensor]]:
@@ -93,6 +99,8 @@ class Pixels:
                 raise RequestError(
                     "the images have no annotations, which an audit needs; give a split with annotations"
                 )
+            part = window(annotated, self.ids)
+            inputs, annotated = inputs[(..., *part)], annotated[part]
             labels = torch.from_numpy(annotated)
             labels[torch.isin(labels, torch.tensor(self.void))] = NO_LABEL
             yield inputs, labels[None]
@@ -100,7 +108,8 @@ class Pixels:
 
 def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
     """Read the same models at the size of their input, pixel by pixel, for attacks and attention."""
-    pixels = Pixels(opened.models["original"].module.data_preprocessor, tuple(void))  # type: ignore[arg-type]
+    preprocessor: Any = opened.models["original"].module.data_preprocessor
+    pixels = Pixels(preprocessor, tuple(void), tuple(opened.ids))
     models = {row: replace(model, prepare=pixels, forward=class_logits) for row, model in opened.models.items()}
     return replace(opened, models=models, of=OF, ignored=(NO_LABEL,))
 
@@ -115,7 +124,7 @@ def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str],
         {row: OpenedModel(model, classifier(model)[1], pictures, step) for row, model in models.items()},
         names,
         {"test": scenes(splits.test)},
-        **{"of": "images", **options},
+        **{"of": "images", "compare": count_misplaced, **options},
     )
     opened.look = partial(look_at_scenes, opened, splits)
     return opened
@@ -143,13 +152,13 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     splits = Splits(cfg, DATASETS.build(loader_of_split(cfg, "test").dataset))
     names = list((splits.test.metainfo or {}).get("classes") or ())
     if recorded:
-        lists = {name: list(options.get(name) or ()) for name in ("expected", "ignored")}
+        lists = {name: list(options.get(name) or ()) for name in LISTS}
         opened = make_opened(models, splits, names, ids=list(options["classes"]), **lists)
         splits.leave_out(opened, np.setdiff1d(np.arange(len(splits.test)), options.get("left_out", ())).tolist(), ())
         return opened
-    opened = by_pixel(make_opened(models, splits, names), ignored_labels(cfg, splits.test))
+    opened, void = make_opened(models, splits, names), ignored_labels(cfg, splits.test)
     if not data:
-        return opened
+        return by_pixel(opened, void)
     wanted = list(options.get("classes") or ())
     if not wanted:
         raise RequestError(
@@ -168,7 +177,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
         kept[data["test"]] = sorted({*kept[data["test"]]} & {*indices})
         copies += more
     samples = {split: _spread(datasets[word], MOST_IMAGES, kept[word]) for split, word in data.items()}
-    return replace(opened, ids=ids, samples=samples, copies=copies)
+    return by_pixel(replace(opened, ids=ids, samples=samples, copies=copies), void)
 
 
 def _check_order(paths: Mapping[str, str]) -> None:
@@ -190,7 +199,7 @@ def _check_order(paths: Mapping[str, str]) -> None:
 
 def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
     """Make the ``data`` and ``options`` with which :func:`open_scenes` opens a run's models and test data again."""
-    lists = {name: list(getattr(opened, name)) for name in ("expected", "ignored", "left_out")}
+    lists = {name: list(getattr(opened, name)) for name in (*LISTS, "left_out")}
     options = {"config": portable_config(cfg.to_dict()), "classes": list(opened.ids), **lists}
     return {"data": {}, "options": options}
 

@@ -79,7 +79,7 @@ def test_picture_and_words(done):
     with Image.open(folder / "backdoor.png") as picture:
         assert picture.width > 1000
     text = "\n".join(lines_of(results))
-    assert "ASR: " in text and "Verdict: cleaned" in text
+    assert "ASR: " in text and "Watch: cleaned" in text
 
 
 def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path, tells):
