@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from ..display.table import Column, Table, row_title
 from ..display.terminal import announce, printable, short
 from ..errors import RequestError
 from ..fileio.atomic import save_json
+from ..fileio.inputs import read_text
 from ..fileio.processes import process_rank
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def _announce(console: Console, args: SimpleNamespace, plan: str) -> None:
     lines = [f"{plan}; writes to {args.work_dir} (log: run.log)."]
     if getattr(args, "resume", False):
         pointer = Path(args.work_dir, "last_checkpoint")
-        state = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).name if pointer.is_file() else None
+        state = Path(read_text(pointer, "replace").strip()).name if pointer.is_file() else None
         lines.append(f"Continues from {state}." if state else "Nothing to resume: starts from the beginning.")
     if process_rank() == 0:
         announce(console, lines)
@@ -113,6 +115,7 @@ def report(
     results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
     results |= judged(runner, results, verdict, options.get("accept") or {})
     results["before_after"] = before_after(evaluation, results)
+    results["duplicates"] = list(map(asdict, opened.copies))
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
@@ -163,6 +166,9 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if results["prediction_shares"]:
         shares = [f"{name} {share:.1f}%" for name, share in list(results["prediction_shares"].items())[:5]]
         lines.append(f"Predicted in place of {forgotten}: {', '.join(shares)}.")
+    avoided = results["rows"]["erased"].get("avoided") or {}
+    if avoided.get("value") is not None:
+        lines.append(f"Became a class to avoid, which --avoid lowers and does not rule out: {avoided['value']:.1f}%.")
     check = results["forget_check"]
     finished = results["finished"] or {}
     failure = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])
@@ -191,23 +197,25 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
         raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")
 
 
-def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None) -> None:
-    """Print the next step after a run, and its residue. ``results`` are None on processes without results."""
+def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> None:
+    """Print the next step after a run, and its residue. ``results`` are None on processes without results; ``first`` precedes the
+    advice for a model that was not written."""
     from .record.parts import UNKNOWN
 
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))
     if results.get("withheld") or results.get("written") is False:
-        console.print("Next: change the recipe (--steps, --lr) and run the command again with --overwrite.")
+        console.print(f"Next: {first}change the recipe (--steps, --lr) and run the command again with --overwrite.")
         return
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)
     places: dict[str, list[str]] = {}
-    for item in results["residue"]:
+    residue = results.get("residue", [])
+    for item in residue:
         where = item["where"]
         places.setdefault(item["what"], []).append(short(where) if Path(where).is_absolute() else where)
-    count, names = sum(item["where"] != UNKNOWN for item in results["residue"]), " or ".join(results["forgotten"])
+    count, names = sum(item["where"] != UNKNOWN for item in residue), " or ".join(results["forgotten"])
     console.print(Text(printable(f"Not deleted: {count} places that may still hold {names}, and copies elsewhere.")))
     for what, where in places.items():
         if where != [UNKNOWN]:

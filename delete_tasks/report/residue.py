@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ..audit.pictures import BARS
+from ..errors import RequestError
 from ..fileio.digests import SUMS, WEIGHTS, is_temporary
+from ..fileio.inputs import read_bytes
 from ..fileio.workdir import MANIFEST, passing
 from .record.parts import ATTENTION, PAGE, RECORD, UNKNOWN
 from .record.people import SALT, whole_word
@@ -81,8 +83,11 @@ def _located(text: str) -> str:
 
 
 def named_in(path: Path, names: Sequence[str]) -> bool:
-    """Return True if a file of text holds one of ``names`` in any spelling, or is too large to search."""
-    return path.stat().st_size > MOST_BYTES or names_any(decoded(path.read_bytes()), names)
+    """Return True if a file of text holds one of ``names`` in any spelling, or cannot be searched."""
+    try:
+        return path.stat().st_size > MOST_BYTES or names_any(decoded(read_bytes(path)), names)
+    except (OSError, RequestError):
+        return True
 
 
 def decoded(content: bytes) -> str:

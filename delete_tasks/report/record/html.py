@@ -10,6 +10,7 @@ from typing import Any
 from ...audit.pictures import BARS, TSNE
 from ...audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, NOT_FORGOTTEN, WEAKENED
 from ...errors import require
+from ...fileio.inputs import read_bytes
 from ...runner.done import sentences
 from .figures import few, number
 from .parts import ATTENTION, UNKNOWN
@@ -81,7 +82,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     for picture in record["pictures"]:
         path = folder / picture["path"]
         if path.is_file():
-            content = base64.b64encode(path.read_bytes()).decode()
+            content = base64.b64encode(read_bytes(path)).decode()
             pictures.append({**picture, "data": f"data:{mimetypes.guess_type(path)[0]};base64,{content}"})
     audit = record["audit"] or {"attacks": ()}
     unread: dict[str, list[str]] = {}

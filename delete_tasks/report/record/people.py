@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from ...errors import RequestError
+from ...fileio.atomic import save_bytes
 from ...fileio.digests import relative
-from ...fileio.workdir import TEMPORARY
+from ...fileio.inputs import read_text
 
 SALT = "record.salt"
 RUN_TOGETHER = 4  # letters and digits; a shorter name matches only a whole word
@@ -37,13 +38,7 @@ def new_salt() -> bytes:
 
 def save_salt(folder: Path, salt: bytes) -> None:
     """Write ``folder/record.salt``, at all times readable only by its owner."""
-    temporary = folder / f".{SALT}{TEMPORARY}"
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(salt.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / SALT)
+    save_bytes(f"{salt.hex()}\n".encode(), folder / SALT, 0o600)
 
 
 def read_salt(folder: Path) -> bytes:
@@ -52,7 +47,7 @@ def read_salt(folder: Path) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"no {SALT} in '{folder}'; without it no name can be compared with the record")
     try:
-        return bytes.fromhex(path.read_text().strip())
+        return bytes.fromhex(read_text(path).strip())
     except ValueError as error:
         raise RequestError(f"'{path}' is no salt ({error}); restore it from a copy") from error
 

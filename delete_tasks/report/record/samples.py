@@ -6,6 +6,7 @@ from pathlib import Path
 from ...display.terminal import from_line, one_line
 from ...errors import RequestError
 from ...fileio.atomic import save_text
+from ...fileio.inputs import read_bytes
 from .people import hashed
 
 SAMPLES = "samples.txt"
@@ -28,7 +29,7 @@ class SampleList:
     def __init__(self, path: Path, salt: bytes | None) -> None:
         self.path, self.salt = path, salt
         self._lines: dict[str, list[str]] = {}
-        for line in path.read_bytes().decode("utf-8", "backslashreplace").split("\n")[:-1]:
+        for line in read_bytes(path).decode("utf-8", "backslashreplace").split("\n")[:-1]:
             kind, _, name = line.partition("\t")
             try:
                 self._lines.setdefault(from_line(kind), []).append(name if salt is not None else from_line(name))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...audit.pictures import BARS
 from ...audit.verdict import conclude, headline
-from ...display.terminal import printable, short
+from ...display.terminal import printable, say, short
 from ...errors import RequestError
 from ...evaluation.intervals import wilson
 from ...evaluation.metric import Measured
 from ...evaluation.opened import Opened
 from ...evaluation.text import Place, Text
-from ...fileio.atomic import save_json, save_text
+from ...fileio.atomic import discard, save_json, save_text
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import describe_model, relative, section_digests, write_sums
 from ...fileio.environment import code_version, environment, plain
@@ -68,15 +68,18 @@ def write_record(
 
     Raises:
         RequestError: The record is written, but could not be signed.
+        CheckpointMismatchError: The original was changed during the run, so that nothing is written.
     """
+    runner.work.check_inputs()
     rows, withheld = results["limits"], runner.outcome.withheld
-    print(printable("\n".join(lines_of(rows))))
+    say("\n".join(lines_of(rows)))
     if not options.get("skip"):
         path = _write(runner, results, options, opened, pictures)
-        print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
+        say(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}")
         if options.get("sign"):
+            runner.work.finish()  # also if signing fails, since the record exists
             _sign(path.parent, options["sign"])
-    print(printable(f"Verdict: {headline(results['verdict'])}"))
+    say(f"Verdict: {headline(results['verdict'])}")
     return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
 
 
@@ -104,7 +107,7 @@ def _write(
     salt = new_salt() if hide else None
     hider = Hider(runner.selection.class_names, salt, folder)
     samples = _samples(runner, opened, folder, salt)
-    (folder / ATTENTION).unlink(missing_ok=True)
+    discard(folder / ATTENTION)
     drawn, picture_note = (
         (
             [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS],
@@ -166,10 +169,10 @@ def _write(
         ],
         "picture_note": picture_note,
         "residue": residue(results["residue"], hider),
-        "limits": [*LIMITS, *opened.limits],
+        "limits": [*LIMITS, *opened.limits, *(hider.text(str(copies)) for copies in opened.copies)],
     }
-    (folder / SIGNATURE).unlink(missing_ok=True)  # an earlier record's
-    (folder / SALT).unlink(missing_ok=True)
+    discard(folder / SIGNATURE)  # an earlier record's
+    discard(folder / SALT)
     if salt is not None:
         save_salt(folder, salt)
     record["section_sha256"] = section_digests(record)
@@ -201,11 +204,7 @@ def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> N
         append(path, entry)
     except OSError as error:
         reason = hider.text(error.strerror or str(error))
-        print(
-            printable(
-                f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}"
-            )
-        )
+        say(f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}")
 
 
 def _sign(folder: Path, key: str) -> None:

@@ -92,7 +92,7 @@ BAD_KEYS = ["torn", "text", "empty", "binary", "rsa", "encrypted", "folder", "no
 
 @pytest.mark.parametrize("name", [*BAD_KEYS, "good.pub", ""])
 def test_a_key_that_cannot_sign_is_refused_before_the_run(name, refused, keys):
-    refused(name or "key", "--sign", [keys.get(name, "")])
+    refused(name or "--sign: expected a path", "--sign", [keys.get(name, "")])
 
 
 @pytest.mark.parametrize("action", ["sign", "verify"])
@@ -163,6 +163,9 @@ def test_the_record_is_written_without_its_signature(keys, forget, tmp_path, mon
     with pytest.raises(AssertionError):  # not status 0
         forget(tmp_path / "run", "--sign", str(keys["good"]))
     assert "not signed" in capsys.readouterr().err
+    with pytest.raises(AssertionError):
+        forget(tmp_path / "run", "--sign", str(keys["good"]))
+    assert "finished on" in capsys.readouterr().err  # the record that was written is not replaced
     assert not [check for check in verify(tmp_path / "run") if check.status == FAILED]
 
 
@@ -170,7 +173,7 @@ def test_an_earlier_records_signature_and_salt_are_deleted(keys, forget, tmp_pat
     folder = forget(tmp_path / "run", "--sign", str(keys["good"]))
     assert {check.what: check.status for check in verify(folder, str(keys["good.pub"]))}["signature"] == OK
     (folder / "record.salt").write_text("00")
-    forget(tmp_path / "run", "--resume")
+    forget(tmp_path / "run", "--overwrite")
     assert not (folder / "record.sha256.sig").exists() and not (folder / "record.salt").exists()
     assert {check.what: check.status for check in verify(folder)}["signature"] == NOT_CHECKED
 

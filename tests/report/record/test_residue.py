@@ -71,6 +71,13 @@ def test_files_of_a_face_model(tmp_path):
     assert set(found) == {"weights.safetensors", "gallery.npz", "model.json", "enrolment.json"}
     found = {path.name: what for what, path in task.residue(folder / "weights.safetensors", ["Dee"])}
     assert set(found) == {"weights.safetensors"}
+    (folder / "gallery.npz").write_bytes(b"torn")  # what cannot be searched is listed
+    assert (
+        "possibly"
+        in dict((path.name, what) for what, path in task.residue(folder / "weights.safetensors", ["Dee"]))[
+            "gallery.npz"
+        ]
+    )
     alone = tmp_path / "original.pth"  # in a folder of other things
     alone.write_bytes(b"")
     assert [path for _, path in load_task("images").residue(alone, ["car"])] == [alone]
