@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..display.table import Column, Table, row_title
-from ..display.terminal import announce, printable, short
+from ..display.terminal import announce, short
 from ..errors import RequestError
 from ..fileio.atomic import save_json
 from ..fileio.inputs import read_text
@@ -216,7 +216,7 @@ def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any
         where = item["where"]
         places.setdefault(item["what"], []).append(short(where) if Path(where).is_absolute() else where)
     count, names = sum(item["where"] != UNKNOWN for item in residue), " or ".join(results["forgotten"])
-    console.print(Text(printable(f"Not deleted: {count} places that may still hold {names}, and copies elsewhere.")))
+    console.print(Text(f"Not deleted: {count} places that may still hold {names}, and copies elsewhere."))
     for what, where in places.items():
         if where != [UNKNOWN]:
-            console.print(Text(printable(f"  {what}: {', '.join(where)}")), soft_wrap=True)
+            console.print(Text(f"  {what}: {', '.join(where)}"))

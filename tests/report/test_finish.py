@@ -56,7 +56,7 @@ def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
     assert told.startswith(expected) and (told.count("\n  ") == 2) == finished
     if finished:
         assert "3 places that may still hold Zoë" in " ".join(told.split())
-        assert "\n  weights [/b]: /m/w.pth\n  log: /m/a.log, /m/b.log\n" in told
+        assert "\n  weights [/b]: /m/w.pth\n  log: /m/a.log, /m/b.log\n" in told and "copies: " not in told
     monkeypatch.setenv("RANK", "1")
     tell_next(console, args, results)
     assert console.file.getvalue() == told, "only the first process speaks"
