@@ -72,12 +72,8 @@ def test_files_of_a_face_model(tmp_path):
     found = {path.name: what for what, path in task.residue(folder / "weights.safetensors", ["Dee"])}
     assert set(found) == {"weights.safetensors"}
     (folder / "gallery.npz").write_bytes(b"torn")  # what cannot be searched is listed
-    assert (
-        "possibly"
-        in dict((path.name, what) for what, path in task.residue(folder / "weights.safetensors", ["Dee"]))[
-            "gallery.npz"
-        ]
-    )
+    found = {path.name: what for what, path in task.residue(folder / "weights.safetensors", ["Dee"])}
+    assert found["gallery.npz"].startswith("possibly templates")
     alone = tmp_path / "original.pth"  # in a folder of other things
     alone.write_bytes(b"")
     assert [path for _, path in load_task("images").residue(alone, ["car"])] == [alone]
