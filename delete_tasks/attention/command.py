@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..cli.command import FILE, MODEL_FOLDER, argument, command, data, evaluation
+from ..cli.command import FILE, MODEL_FOLDER, OUT, argument, command, data, evaluation
 from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, plugin_options, whole
 from ..display.terminal import make_console
 from ..errors import RequestError
@@ -41,7 +41,7 @@ from ..fileio.atomic import refuse_existing
     evaluation("--show", type=whole(1, 1000), default=3, help="Samples of each kind to draw."),
     data(
         "--out",
-        type=FILE,
+        type=OUT,
         default="attention.png",
         help="Picture (.png, .jpg); the figures are written beside it (.json).",
     ),

@@ -13,7 +13,7 @@ import click
 
 from .. import errors
 from ..display.terminal import print_any_name, quiet
-from ..errors import MissingExtraError, RequestError
+from ..errors import FinishedError, MissingExtraError, RequestError
 from ..fileio.compute import keep_freed_memory
 from ..fileio.processes import interrupt_in, no_lost_interrupt, process_rank
 from .command import in_words
@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = complete(make_root())
         return _parse(sys.argv[1:] if argv is None else argv, _run) if status is None else status
+    except FinishedError as error:
+        if process_rank() == 0:
+            print(f"delete-tasks: {error}.")
+        return 0
     except USER_ERRORS as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return PIPE_CLOSED

@@ -16,6 +16,7 @@ from .predictions import LocationCounts
 NO_EXPECTED = "no classes were given that may take their place (--expect)"
 NONE_SHOWN = "the data contain none of these classes"
 MOST_STILL = 5.0  # percent still predicted as forgotten, above which a run counts as not having forgotten
+LEAST_NLL = 0.1  # nats, so that the default limit of a rise, 10%, is at least 0.01 nats
 BEFORE_REPLACEMENT = (
     "only the run measures it, on its training views and before the forgotten classes' weights were replaced"
 )
@@ -144,11 +145,15 @@ def still_predicted_of(check: Mapping[str, Any] | None) -> Measured:
 def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], float | None], row: Row) -> Measured:
     """Measure the ``difference`` of another metric's values for the original and for this row."""
     after, before = compute(row), compute(replace(row, data=row.original or {}))
-    value = difference(before.value, after.value)
-    note = after.note or before.note
-    if value is None and after.value is not None and before.value is not None:
-        note = f"not defined: the original's value is {before.value:g}"
-    return Measured(value, after.count, note=note)
+    return Measured(difference(before.value, after.value), after.count, note=after.note or before.note)
+
+
+def _nll_rise(nll: Callable[[Row], Measured], row: Row) -> Measured:
+    figure = change(nll, partial(f.rise, least=LEAST_NLL), row)
+    before = nll(replace(row, data=row.original or {})).value
+    if before is None or before >= LEAST_NLL:
+        return figure
+    return replace(figure, note=f"in percent of {LEAST_NLL} nats, since the original's is {before:g}; {figure.note}")
 
 
 def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> tuple[Metric, ...]:
@@ -161,7 +166,7 @@ def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> 
     return (
         Metric("nll", titles["nll"], "nats", nll, column="NLL", detail=detail, **options),
         Metric("ece", titles["ece"], "percent", ece, column="ECE", detail=detail, **options),
-        Metric("nll_rise", f"rise of the {titles['nll']}", "percent", partial(change, nll, f.rise), limit=10.0,
+        Metric("nll_rise", f"rise of the {titles['nll']}", "percent", partial(_nll_rise, nll), limit=10.0,
                relative=True, **options),
         Metric("ece_rise", f"rise of the {titles['ece']}", "points",
                partial(change, ece, lambda before, after: f.drop(after, before)), limit=1.0, relative=True, **options),

@@ -15,7 +15,8 @@ from ..evaluation.metrics import still_predicted_of
 from ..fileio.environment import code_version, environment, peak_memory_mb, plain
 
 if TYPE_CHECKING:
-    from ..runner.unlearn_runner import UnlearnRunner
+    from ..fileio.inputs import read_text
+from ..runner.unlearn_runner import UnlearnRunner
 
 FORMAT, VERSION = "delete-tasks results", 1
 RESULTS = "results.json"
@@ -36,6 +37,7 @@ def recipe_as_run(runner: UnlearnRunner) -> dict[str, Any]:
             "accumulation": runner.accumulation,
             "steps_done": runner.iter // runner.accumulation,
             "seed": runner.seed,
+            **{name: value for hook in runner.hooks for name, value in getattr(hook, "begins_with", {}).items()},
         }
     )
 
@@ -82,6 +84,7 @@ def collect(
         "data": plain(data),
         "measured_on": measured_on,
         "recipe": recipe_as_run(runner),
+        "done": outcome.done,
         "steps": runner.iter // runner.accumulation,
         "seconds": {**outcome.seconds, "evaluating": round(evaluation.seconds, 1)},
         "forget_set": selection.forget_set,
@@ -101,7 +104,7 @@ def collect(
 def read_results(path: Path) -> dict[str, Any]:
     """Read a results.json, an untrusted file; raise :class:`RequestError` if it is missing or not made by :func:`collect`."""
     try:
-        results = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        results = json.loads(read_text(path), parse_constant=_no_number)
     except OSError as error:
         raise RequestError(
             f"no results at '{path}' ({error.strerror}); give work dirs of finished runs with a {RESULTS}"

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 from ..errors import RequestError
 from ..evaluation.forget_data import ForgetData, Selection
 from ..fileio.atomic import save_json
+from ..fileio.inputs import read_bytes
 from ..fileio.processes import first_does, together
 from ..fileio.seeds import DATA_STREAM, seed_all
 from ..request.config_checks import build_dataset
@@ -188,7 +189,7 @@ def _cached_selection(path: Path, key: str, length: int, find: Callable[[], list
     """Return the indices of ``find``, cached in a file for runs with the same ``key``, which depends on everything that the
     selection does; ``length`` is the dataset's. Raise :class:`RequestError` if there are none."""
     with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
-        cached = msgspec.json.decode(path.read_bytes(), type=_Cached)
+        cached = msgspec.json.decode(read_bytes(path), type=_Cached)
         if cached.key == key and max(cached.indices) < length:
             return cached.indices
     indices = find()

@@ -152,6 +152,12 @@ class BackdoorDataset(ImageForgetData, Dataset):
         self.transform = train_transform(self.spec) if augment_poisoned else self.plain
         self.retain_transform = train_transform(self.spec) if augment else self.plain
 
+    forget_name = "poisoned samples"
+
+    @property
+    def retain_name(self) -> str:  # type: ignore[override]
+        return "trigger-free views of the poisoned samples" if self.strict else "retain set"
+
     def __len__(self) -> int:
         return len(self.labels)
 

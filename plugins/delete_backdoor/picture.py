@@ -113,8 +113,8 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     ]
     lines.append(
         f"Watch, on {samples['held_poisoned']} poisoned samples and {samples['held_retain']} {kind} held out: "
-        f"{cell(last['to_target'])}% at the target, agreement with the original {cell(last['agreement'])}%, target's probability "
-        f"{cell(last['target_kept'])}% of the original's"
+        f"at the target {percent(last['to_target'])}, agreement with the original {percent(last['agreement'])}, the target's "
+        f"probability in percent of the original's {percent(last['target_kept'])}"
     )
     if samples["left_out"]:
         lines.append(
@@ -124,6 +124,11 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     if not results["published"]:
         lines.append("--force writes the model anyway. A few hundred samples without a trigger (--retain) help most.")
     return lines
+
+
+def percent(value: float | None) -> str:
+    """Format a percentage for a sentence."""
+    return "not measured" if value is None else f"{value:.1f}%"
 
 
 def cell(value: float | None, whole: bool = False) -> str:

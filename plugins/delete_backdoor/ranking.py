@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, field
 from delete_images.data.opening import ImageData, open_data
 from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
+from delete_tasks.fileio.inputs import read_text
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.fileio.validate import as_type
 
@@ -115,7 +116,7 @@ def read_ranking(path: Path) -> Ranking:
     if not path.is_file():
         raise FileNotFoundError(f"no ranking at '{path}'; write one with: delete-tasks backdoor find")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are ValueErrors
         raise RequestError(f"'{path}' is not a ranking ({error}); {EXPECTED}") from error
     if not isinstance(content, dict) or content.get("format") != RANKING_FORMAT:

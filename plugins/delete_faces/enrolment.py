@@ -12,6 +12,7 @@ from delete_images.data.opening import ImageData, open_data
 from delete_images.data.sources import SPLITS
 from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
+from delete_tasks.fileio.inputs import read_bytes
 
 NAME = "enrolment.json"
 SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none
@@ -59,7 +60,7 @@ def is_divided(text: str) -> bool:
 def read_enrolment(model: str | os.PathLike[str]) -> Enrolment | None:
     """Read a model folder's enrolment.json; None if there is none, or it is damaged."""
     try:
-        return msgspec.json.decode(Path(model, NAME).read_bytes(), type=Enrolment)
+        return msgspec.json.decode(read_bytes(Path(model, NAME)), type=Enrolment)
     except (OSError, msgspec.MsgspecError):
         return None
 

@@ -37,7 +37,7 @@ from .photos import Framing, frame_photos, of_people
 from .picture import draw_people
 from .projection import PersonProjection, changes_of, directions_for, fold_changes
 from .recipes import BASE, RECIPES
-from .report import answer, describe_drift, lines_of, measure, rehearse, residue, unlearned_head
+from .report import answer, describe_drift, lines_of, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
 from .task import FaceClassifier
 from .thresholds import check_far, read_far, set_threshold
@@ -166,12 +166,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         if measured is not None and gallery is not None and measured["held_out"]["of_removed_people"]:
             draw_people(path, gallery, evaluation.data, original.head, spec, ids, measured["verification"])
 
-    def lines(results: dict[str, Any]) -> list[str]:
-        folder = Path(runner.work_dir)
-        results["details"]["still_holding"] = residue(folder, people, options["model"], options["photos"])
-        published = runner.outcome.published
-        return lines_of(results, None if published is None else short(published))
-
+    published = runner.outcome.published
     title = f"Removing {', '.join(people)}: percent of held-out photos"
     if measured is not None:
         photos, removed = measured["held_out"].values()
@@ -186,7 +181,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         title=title,
         wide=bool(options.get("wide")),
         picture=("before_after.png", draw, CAPTION),
-        lines=lines,
+        lines=partial(lines_of, erased=None if published is None else short(published)),
         record=options.get("record"),
     )
     refuse_unmeasured(runner, evaluation)

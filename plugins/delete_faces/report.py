@@ -9,7 +9,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,12 @@ from torch import Tensor, nn
 from delete_images.data.opening import ImageData
 from delete_images.rows import head_only
 from delete_tasks.audit.verdict import MARGIN
-from delete_tasks.display.terminal import short
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import by_name
 from delete_tasks.evaluation.verification import matched_pairs
-from delete_tasks.fileio.workdir import passing
 from delete_tasks.model.projection import project_out
 
 from .gallery.gallery import drift_of
@@ -127,21 +124,6 @@ def measure(
         "held_out": {"photos": len(before.labels), "of_removed_people": int(removed.sum())},
         "predicted_as": torch.bincount(last.predicted[removed], minlength=len(names)),
     }
-
-
-def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> list[str]:
-    """List the files that still hold the removed people: the original, the photos, and files of the run with a name or face."""
-    spellings = {spelling.encode() for name in names for spelling in (name, name.replace("_", " "))}
-    files = [f"{model} (the original model)", f"{photos} (the photos)"]
-    temporary = passing(work_dir)
-    for path in sorted(work_dir.rglob("*")):
-        inside = path.relative_to(work_dir)
-        if not path.is_file() or inside.parts[0] == "erased" or path.resolve() in temporary:
-            continue
-        content = str(inside).encode() + b"\n" + path.read_bytes()
-        if path.suffix in (".png", ".pth", ".safetensors") or any(spelling in content for spelling in spellings):
-            files.append(str(path))
-    return files
 
 
 def describe_drift(before: Tensor, after: Tensor, photos: str) -> dict[str, Any]:
@@ -248,8 +230,7 @@ def lines_of(results: Mapping[str, Any], erased: str | None = None) -> list[str]
         )
     if erased is not None:
         lines += [*_templates(details, erased), *_thresholds(details)]
-    holding = ", ".join(map(short, details["still_holding"]))
-    return [*lines, f"Still holding these people, to be destroyed by you: {holding}"]
+    return lines
 
 
 def _templates(details: Mapping[str, Any], erased: str) -> list[str]:

@@ -21,7 +21,7 @@ from .recipes import RECIPES
 class SegmentationTask(Task):
     """Task of MMSegmentation models."""
 
-    name = "segmentation"
+    name, samples = "segmentation", "images"
     metrics = (
         *location_ious("test", "test images"),
         still_predicted("images of the forget set"),

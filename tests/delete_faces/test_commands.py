@@ -96,12 +96,12 @@ def test_residue(done, models, head, faces):
     assert not list(done.glob("step_*.pth")) and not (done / "last_checkpoint").exists()
     kept = [i for i, name in enumerate(spec.classes) if name != GONE]
     assert torch.equal(network.head.weight, original.head.weight[kept])
-    holding = read_results(done)["details"]["still_holding"]
-    assert any(str(models[head]) in entry for entry in holding) and any(str(faces) in entry for entry in holding)
-    assert {str(done / "results.json"), str(done / "before_after.png")} <= set(holding)
+    holding = {item["where"] for item in read_results(done)["residue"]}
+    assert {str(models[head] / name) for name in ("weights.safetensors", "model.json", "enrolment.json")} <= holding
+    assert {str(faces), str(done / "results.json"), str(done / "before_after.png")} <= holding
     for path in done.rglob("*"):
         if path.is_file() and erased not in path.parents and GONE.encode() in path.read_bytes():
-            assert str(path) in holding
+            assert str(path) in holding, path
 
 
 def test_threshold(done, models, head):

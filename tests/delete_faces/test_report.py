@@ -110,8 +110,7 @@ def results_of(loose: float | None, strict: float | None) -> dict:
         "forgotten": ["Gloria_Macapagal_Arroyo", "[/red]"],
         "metrics": [metric.json() for metric in METRICS],
         "rows": {**dict.fromkeys(("original", "logit_cut", "head_only", "erased"), row), "row_removed": none},
-        "details": {"verification": {"erased": check}, "matches": matches((0.0, 0.0)), "taken_for": None,
-                    "still_holding": ["somewhere [/bold]"]},
+        "details": {"verification": {"erased": check}, "matches": matches((0.0, 0.0)), "taken_for": None},
         **dict.fromkeys(("prediction_shares", "forget_check", "finished")),
         "forget_set": {"read": 15, "available": 15},
         "not_measured": {},
@@ -231,7 +230,7 @@ THRESHOLD = {"model": 0.366, "far": None, "set": None, "cosine": True}
 def test_templates_and_thresholds_are_told(details, expected, missing):
     check = {"impostor_pairs": 92_589, "removed_pairs": 28, "kept_pairs": 1372}
     given = {"verification": {"erased": check}, "matches": matches((-1.6, 0.9), ("a", 28)), "drift": DRIFT,
-             "threshold": THRESHOLD, "still_holding": [], **details}  # fmt: skip
+             "threshold": THRESHOLD, **details}  # fmt: skip
     text = " ".join(lines_of({"details": given}, "W 1/erased"))
     assert all(part in text for part in expected) and missing not in text, text
 

@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import RequestError, require
 from ...fileio.atomic import save_text
 from ...fileio.digests import SUMS
+from ...fileio.inputs import read_bytes, refuse_inputs
 
 SIGNATURE = f"{SUMS}.sig"
 
@@ -26,7 +27,7 @@ def make_keys(path: str) -> tuple[Path, Path]:
     serialization, ed25519 = _library()
     private_path, public_path = Path(path), Path(f"{path}.pub")
     for existing in (private_path, public_path):
-        if existing.exists():
+        if os.path.lexists(existing):
             raise RequestError(f"'{existing}' exists and is not overwritten; choose another name")
     key = ed25519.Ed25519PrivateKey.generate()
     pem = serialization.Encoding.PEM
@@ -48,7 +49,7 @@ def read_key(path: str, private: bool) -> Any:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no key at '{path}'; make a pair with: delete-tasks record keygen")
     try:
-        data = Path(path).read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise RequestError(f"the key '{path}' cannot be read ({error.strerror})") from error
     kind = "private" if private else "public"
@@ -70,7 +71,8 @@ def sign(folder: Path, key: str) -> Path:
     private = read_key(key, private=True)
     if not (folder / SUMS).is_file():
         raise FileNotFoundError(f"no {SUMS} in '{folder}', so there is nothing to sign")
-    save_text(_as_text(private.sign((folder / SUMS).read_bytes())), folder / SIGNATURE)
+    refuse_inputs(folder / SIGNATURE, [key], [])
+    save_text(_as_text(private.sign(read_bytes(folder / SUMS))), folder / SIGNATURE)
     return folder / SIGNATURE
 
 
@@ -84,10 +86,10 @@ def signature_holds(folder: Path, key: str) -> bool:
     from cryptography.exceptions import InvalidSignature
 
     public = read_key(key, private=False)
-    written = (folder / SIGNATURE).read_bytes()
+    written = read_bytes(folder / SIGNATURE)
     try:
         signature = base64.b64decode(written.removesuffix(b"\n"), validate=True)
-        public.verify(signature, (folder / SUMS).read_bytes())
+        public.verify(signature, read_bytes(folder / SUMS))
     except (InvalidSignature, ValueError):
         return False
     return written == _as_text(signature).encode()  # base64 has several ways to write some bytes

@@ -10,7 +10,7 @@ from delete_images.data.opening import ImageData
 from delete_tasks.display.figure import new_figure, save_figure
 from delete_tasks.display.table import Column, Table
 
-from ..picture import SHOWN, cell, draw_image
+from ..picture import SHOWN, cell, draw_image, percent
 from .clusters import ClassClusters
 from .evidence import CLUSTERS
 
@@ -31,8 +31,8 @@ def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> No
     if content["rates"] is not None:
         precision, recall = content["rates"]["precision"], content["rates"]["recall"]
         console.print(
-            f"Against the truth in the file: precision {cell(precision)}% (share of flagged samples that are poisoned), recall "
-            f"{cell(recall)}% (share of poisoned samples that are flagged)"
+            f"Against the truth in the file: precision {percent(precision)} (share of flagged samples that are poisoned), recall "
+            f"{percent(recall)} (share of poisoned samples that are flagged)"
         )
 
 
