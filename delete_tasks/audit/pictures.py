@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..display.figure import new_figure, save_figure
+from ..display.figure import drawable, new_figure, save_figure
 from ..display.table import row_title
 from ..errors import RequestError, require
 from ..evaluation.metric import Measured
@@ -163,6 +163,7 @@ def draw_tsne(
         raise RequestError("the held-out samples show too few of the forgotten classes, so there is no t-SNE")
     others = sorted(set(labels[~forgotten].tolist()))
     many = 10 if len(names) <= 10 else 20
+    names = drawable(names)
     figure = new_figure((3.3 * len(features), 4.2), "audit")
     from matplotlib import colormaps
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +115,7 @@ def report(
     results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
     results |= judged(runner, results, verdict, options.get("accept") or {})
     results["before_after"] = before_after(evaluation, results)
+    results["duplicates"] = list(map(asdict, opened.copies))
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
@@ -162,6 +164,9 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if results["prediction_shares"]:
         shares = [f"{name} {share:.1f}%" for name, share in list(results["prediction_shares"].items())[:5]]
         lines.append(f"Predicted in place of {forgotten}: {', '.join(shares)}.")
+    avoided = results["rows"]["erased"].get("avoided") or {}
+    if avoided.get("value") is not None:
+        lines.append(f"Became a class to avoid, which --avoid lowers and does not rule out: {avoided['value']:.1f}%.")
     check = results["forget_check"]
     finished = results["finished"] or {}
     failure = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])
@@ -190,13 +195,14 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
         raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")
 
 
-def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None) -> None:
-    """Print the next step after a run, and its residue. ``results`` are None on processes without results."""
+def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> None:
+    """Print the next step after a run, and its residue. ``results`` are None on processes without results; ``first`` precedes the
+    advice for a model that was not written."""
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))
     if results.get("withheld") or results.get("written") is False:
-        console.print("Next: change the recipe (--steps, --lr) and run the command again with --overwrite.")
+        console.print(f"Next: {first}change the recipe (--steps, --lr) and run the command again with --overwrite.")
         return
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)

@@ -23,6 +23,8 @@ IMPORTED = "delete_faces.network:imported_face_network"
 class FaceNetwork(nn.Module):
     """Faces ``(N, 3, H, W)`` to identity logits ``(N, C)``."""
 
+    task = "faces"  # of model folders
+
     def __init__(self, embedder: nn.Module, head: Head) -> None:
         super().__init__()
         self.embedder = embedder

@@ -12,7 +12,15 @@ from delete_images.data.opening import ImageData
 from delete_images.data.strings import parse_spec
 from delete_images.look import sample_of
 from delete_images.models.spec import ModelSpec
-from delete_images.opened import Networks, forgotten_ids, make_opened, open_attacked, open_networks
+from delete_images.opened import (
+    ERASED,
+    Networks,
+    check_classes,
+    forgotten_ids,
+    make_opened,
+    open_attacked,
+    open_networks,
+)
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Opened, Sample
 from delete_tasks.evaluation.text import Person, Place, Text
@@ -105,6 +113,8 @@ def _give_heads(networks: Networks, always: bool) -> list[str]:
             raise RequestError(
                 f"the {row} model has {len(description.classes)} people, the original {len(spec.classes)}"
             )
+        if not fewer:
+            check_classes(description.classes, spec.classes, (), f"{row} model", row in ERASED)
         if fewer or always:
             networks[row] = FaceNetwork(embedder, head).eval(), spec
         if fewer:

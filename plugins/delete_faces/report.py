@@ -69,14 +69,10 @@ def rehearse(opened: Opened, gallery: ImageData) -> None:
         raise RequestError(f"{part} cannot be measured with these photos: {reason}")
 
 
-def unlearned_head(
-    original: FaceNetwork, ids: Sequence[int], forget: Predictions, unlearn: Mapping[str, Any], seed: int
-) -> nn.Module:
+def unlearned_head(original: FaceNetwork, ids: Sequence[int], forget: Predictions) -> nn.Module:
     """Train the head of the row head_only on the original's predictions for the forget set."""
-    options = {name: unlearn.get(name) for name in ("masking", "teacher_temperature", "temperature")}
-    options["match_scale"] = False  # a cosine head has none
     features: Any = forget.features
-    return head_only(original.head, features, forget.labels, ids, seed, options)
+    return head_only(original.head, features, ids, rescale=False)  # a cosine head has no scale
 
 
 def measure(

@@ -135,6 +135,7 @@ def forget(args: SimpleNamespace) -> int:
 
     console = make_console()
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
+    args.avoid = args.avoid or cfg.unlearn.get("avoid")
     cfg.record = record_options(args)
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
     public = cfg.unlearn.get("public")

@@ -69,6 +69,7 @@ def forget(args: SimpleNamespace) -> int:
 
     options = vars(args) | {"cfg_options": parse_options(args.cfg_options)}
     cfg = make_config(args.config, args.checkpoint, args.classes, args.work_dir, options)
+    args.avoid = args.avoid or cfg.unlearn.get("avoid")
     cfg.record = record_options(args)
     console = make_console()
     if args.dry_run:

@@ -56,7 +56,9 @@ def test_eval_photos_that_are_forgotten_are_left_out(removal, faces, tmp_path, t
     """If --test holds other photos of the person as well, all of --photos are forgotten."""
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
-    assert "5 photos" in tells(removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all"))
+    assert "Left out: 5 of 88 samples of --test" in tells(
+        removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all")
+    )
     assert read_results(tmp_path / "w")["details"]["held_out"] == {"photos": 83, "of_removed_people": 6}
 
 

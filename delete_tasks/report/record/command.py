@@ -23,23 +23,23 @@ from ...fileio.compute import flush_subnormals
     DEVICE,
 )
 def verify(args: SimpleNamespace) -> int:
-    from ...display.terminal import printable
+    from ...display.terminal import say
     from .verify import FAILED, NOT_CHECKED, verify
 
     if args.rerun:  # like a Runner
         flush_subnormals()
     checks = verify(Path(args.folder), args.key, args.rerun, args.name)
     for check in checks:
-        print(printable(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}"))
+        say(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}")
     failed = [check for check in checks if check.status == FAILED]
     unchecked = sum(check.status == NOT_CHECKED for check in checks)
     if failed:
-        print(f"FAILED: {len(failed)} of {len(checks)} checks; the record or its files were changed")
+        say(f"FAILED: {len(failed)} of {len(checks)} checks; the record or its files were changed")
         return 1
-    print(
-        f"Passed: {len(checks) - unchecked} checks, {unchecked} not checked. Digests detect accidental change; deliberate"
+    say(f"Passed: {len(checks) - unchecked} checks, {unchecked} not checked.")
+    say(
+        "Digests detect accidental change; deliberate change is detected only by a detached signature, checked with --key."
     )
-    print("change is detected only by a detached signature, checked with --key.")
     return 0
 
 

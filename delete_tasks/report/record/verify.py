@@ -1,7 +1,6 @@
 """``record verify``: recomputation of a record's digests, and the differences."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 from ...errors import RequestError, require
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import SUMS, describe_model, read_sums, section_digests
-from ...fileio.inputs import read_bytes, read_text
+from ...fileio.inputs import read_bytes
+from ...fileio.validate import read_json
 from .parts import FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
 from .people import find_place, hashed, read_salt
 from .samples import SAMPLES
@@ -36,7 +36,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     if not path.is_file():
         raise FileNotFoundError(f"no record.json in '{folder}'; pass the work dir of an erasing command")
     try:
-        record = _parse(path)
+        record = read_json(path)
     except (ValueError, RecursionError) as error:
         checks = [Check("record.json: schema", FAILED, f"it is not JSON ({error}): it was changed, or is incomplete")]
         return [*checks, *_sums(folder), _signature(folder, key)]
@@ -59,23 +59,6 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     from .rerun import measure_again
 
     return [*checks, *measure_again(record, folder, names)]
-
-
-def _parse(path: Path) -> Any:
-    """Read JSON in which all numbers are finite and all keys of an object differ."""
-
-    def finite(text: str) -> float:
-        if not math.isfinite(float(text)):
-            raise ValueError(f"{text} is no number of JSON")
-        return float(text)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            raise ValueError(f"a key occurs twice among {', '.join(content)[:80]}")
-        return content
-
-    return json.loads(read_text(path), parse_constant=finite, parse_float=finite, object_pairs_hook=unique)
 
 
 def _guarded(what: str, check: Callable[..., list[Check]], *args: Any) -> list[Check]:
@@ -146,6 +129,11 @@ def _sums(folder: Path) -> list[Check]:
     checks = [Check(SUMS, FAILED, f"it does not list {name}") for name in LISTED if name not in sums]
     missing = f"it is missing, but {SUMS} lists it"
     return [*checks, *(_file(name, folder / name, digest, missing) for name, digest in sums.items())]
+
+
+def failed_sums(folder: Path) -> list[str]:
+    """List the differences between record.sha256 and the files that it lists or should list."""
+    return [f"{check.what} ({check.why})" for check in _sums(folder) if check.status == FAILED]
 
 
 def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:

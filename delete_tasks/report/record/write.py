@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...audit.pictures import BARS
 from ...audit.verdict import conclude, headline
-from ...display.terminal import printable, short
+from ...display.terminal import printable, say, short
 from ...errors import RequestError
 from ...evaluation.intervals import wilson
 from ...evaluation.metric import Measured
@@ -72,14 +72,14 @@ def write_record(
     """
     runner.work.check_inputs()
     rows, withheld = results["limits"], runner.outcome.withheld
-    print(printable("\n".join(lines_of(rows))))
+    say("\n".join(lines_of(rows)))
     if not options.get("skip"):
         path = _write(runner, results, options, opened, pictures)
-        print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
+        say(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}")
         if options.get("sign"):
             runner.work.finish()  # also if signing fails, since the record exists
             _sign(path.parent, options["sign"])
-    print(printable(f"Verdict: {headline(results['verdict'])}"))
+    say(f"Verdict: {headline(results['verdict'])}")
     return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
 
 
@@ -169,7 +169,7 @@ def _write(
         ],
         "picture_note": picture_note,
         "residue": residue(results["residue"], hider),
-        "limits": [*LIMITS, *opened.limits],
+        "limits": [*LIMITS, *opened.limits, *(hider.text(str(copies)) for copies in opened.copies)],
     }
     discard(folder / SIGNATURE)  # an earlier record's
     discard(folder / SALT)
@@ -204,11 +204,7 @@ def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> N
         append(path, entry)
     except OSError as error:
         reason = hider.text(error.strerror or str(error))
-        print(
-            printable(
-                f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}"
-            )
-        )
+        say(f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}")
 
 
 def _sign(folder: Path, key: str) -> None:
