@@ -250,12 +250,13 @@ def test_a_record_that_names_a_device(server, here, copy_of, task, path, consist
     record = read_json(folder, "record.json")
     if path[0] == "pictures" and not record["pictures"]:
         record["pictures"] = [{"path": "x", "caption": "", "sha256": "0" * 64}]
-    changes = [[path, value, consistent] for value in KERNEL]
+    there = [value for value in KERNEL if Path(value).exists()]
+    changes = [[path, value, consistent] for value in there]
     write(folder, record, consistent)
     request = {"folder": str(folder), "changes": changes, "found": str(here.root / "found.json"), "words": []}
     done = server.run([], here, code=BATCH, timeout=60, **request)  # fmt: skip
     assert done.code == 0, f"{done}"
-    for value, (code, said) in zip(KERNEL, read_json(here.root, "found.json"), strict=True):
+    for value, (code, said) in zip(there, read_json(here.root, "found.json"), strict=True):
         picture = path[0] == "pictures" and "NOT CHECKED" in said  # a missing picture is no failure
         assert code in (1, 2) or (consistent and picture), f"{value}: {code}, {said[-300:]}"
         assert "Traceback" not in said, said[-500:]
@@ -277,7 +278,7 @@ def test_empty_paths_are_refused(kit, name, text):
     for param in command.params:
         if not isinstance(param.type, File):
             continue
-        at = len(name.split())
+        at = len(set(name.split()) & set(words[:2]))  # 'forget' may be left out
         option = isinstance(param, click.Option)
         argv = [*words, f"{param.opts[0]}={text}"] if option else [*words[:at], text, *words[at + 1 :]]
         with pytest.raises(RequestError, match="expected a path") as caught:
