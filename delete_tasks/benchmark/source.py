@@ -46,6 +46,11 @@ class GridSource(ABC):
         return []
 
     @abstractmethod
+    def made_of(self, cell: Cell) -> Mapping[str, str | None]:
+        """Compute digests of the cell's settings, data and models, by what they are of; None for a model that is not trained
+        yet. Cells that were made of others are not reused."""
+
+    @abstractmethod
     def names(self, network: str) -> Sequence[str]:
         """Return the class names of a network, in the order of its logits."""
 

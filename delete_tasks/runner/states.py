@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -239,6 +239,15 @@ class RunStates(Runner):
 
     def _schedulers(self) -> list[Any]:
         return self.param_schedulers if isinstance(self.param_schedulers, list) else []
+
+
+def log_to_file(logger: logging.Logger, lines: Sequence[str]) -> None:
+    """Write lines to a logger's files, also if its level would leave them out, and where it is verbose to the terminal."""
+    for line in lines:
+        record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, line, (), None)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler) or handler.level <= logging.INFO:
+                handler.handle(record)
 
 
 def train(runner: Runner) -> bool:

@@ -139,7 +139,8 @@ def clean(args: SimpleNamespace) -> int:
     with shared.claim_work_dir(options, [model], target=data.target, data=data.poisoned):
         tell_before(console, args, [f"the backdoor to {data.target}"], model, data.poisoned, cfg.unlearn)
         results = clean.run(cfg, args, console)
-    tell_next(console, args, model, results)
+    more = "more" if data.get("retain") else "a few hundred"
+    tell_next(console, args, results, f"give {more} samples without a trigger (--retain), or ")
     return 0 if results is None else results["exit_status"]
 
 

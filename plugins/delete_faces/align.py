@@ -16,6 +16,7 @@ from delete_images.data.sources import pixels_sha256
 from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.compute import flush_subnormals
 from delete_tasks.fileio.inputs import open_regular
+from delete_tasks.fileio.validate import parse_json
 
 FRAMINGS = ("points", "box")
 LEAST_PROBABILITY = 0.9  # of a detected face; MTCNN itself returns boxes from 0.7
@@ -98,7 +99,7 @@ class FaceCache:
             self._end += sum(map(len, lines))
             for line in lines:
                 with contextlib.suppress(ValueError, KeyError, TypeError):
-                    entry = json.loads(line)
+                    entry = parse_json(line.decode())
                     boxes, points, probabilities = (np.asarray(entry[key], float) for key in Faces.__annotations__)
                     count = len(probabilities)
                     self._faces[entry["digest"]] = Faces(

@@ -71,7 +71,6 @@ def _held_out(use: str) -> click.Option:
     LARGEST_FACE,
     PROCESSES,
     shared.DEVICE,
-    shared.ALLOW_IMPORT,
 )
 def align(args: SimpleNamespace) -> None:
     from .gallery.prepare import align
@@ -200,6 +199,12 @@ def embed(args: SimpleNamespace) -> None:
         type=shared.STOP,
         help="Stop ratio: training ends once the people keep at most this share of their probability.",
     ),
+    recipe(
+        "--threshold",
+        metavar="far=RATE",
+        help="Threshold of the erased model for faces identify: the cosine that this share of pairs of photos of two people in "
+        "--test reaches, e.g. far=1e-3. [default: the original's]",
+    ),
     recipe("--keep-row", is_flag=True, help="Keep the people's class weights in the identity head."),
     evaluation(
         "--test",
@@ -228,7 +233,7 @@ def remove(args: SimpleNamespace) -> int:
         read += f" and, of people who stay, {args.retain}" if args.retain else ""
         tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)
-    tell_next(console, args, args.model, results)
+    tell_next(console, args, results)
     return results["exit_status"]
 
 

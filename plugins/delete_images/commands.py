@@ -135,6 +135,7 @@ def forget(args: SimpleNamespace) -> int:
 
     console = make_console()
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
+    args.avoid = args.avoid or cfg.unlearn.get("avoid")
     cfg.record = record_options(args)
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
     public = cfg.unlearn.get("public")
@@ -142,7 +143,7 @@ def forget(args: SimpleNamespace) -> int:
         sources = data if public is None else f"{data} and {public} (public)"
         tell_before(console, args, cfg.unlearn.classes, original, sources, cfg.unlearn)
         results = forget.run(cfg, args, console)
-    tell_next(console, args, original, results)
+    tell_next(console, args, results)
     return 0 if results is None else results["exit_status"]
 
 

@@ -69,6 +69,7 @@ def forget(args: SimpleNamespace) -> int:
 
     options = vars(args) | {"cfg_options": parse_options(args.cfg_options)}
     cfg = make_config(args.config, args.checkpoint, args.classes, args.work_dir, options)
+    args.avoid = args.avoid or cfg.unlearn.get("avoid")
     cfg.record = record_options(args)
     console = make_console()
     if args.dry_run:
@@ -78,7 +79,7 @@ def forget(args: SimpleNamespace) -> int:
     with shared.claim_work_dir(vars(args), [cfg.load_from], config=os.path.abspath(args.config), classes=classes):
         tell_before(console, args, classes or (), args.checkpoint, f"the training images of {args.config}", cfg.unlearn)
         results = unlearn(cfg, console)
-    tell_next(console, args, args.checkpoint, results)
+    tell_next(console, args, results)
     return results["exit_status"]
 
 

@@ -44,6 +44,14 @@ def numeric_options() -> dict[str, list[str]]:
     }
 
 
+def text_options() -> Iterator[tuple[str, str]]:
+    """Yield command and option, or name of an argument, for each text, e.g. a path or the name of a class."""
+    for name, command in parsers():
+        for param in command.params:
+            if not getattr(param, "is_flag", False) and not _is_number(param):
+                yield name, param.opts[-1]
+
+
 def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
     """Return valid words by command; output goes to the current folder."""
     data, model = kit.path("images/data.npz"), kit.path("images/model")

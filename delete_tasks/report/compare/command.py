@@ -22,8 +22,7 @@ from ...cli.command import FILE, OUT, argument, command, data, evaluation
     evaluation("--wide", is_flag=True, help="Print all columns of the table."),
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    from rich.console import Console
-
+    from ...display.terminal import make_console
     from .compare import notes, read_runs, tabulate
     from .picture import check_out, draw
 
@@ -34,12 +33,12 @@ def COMMAND(args: SimpleNamespace) -> int:
     tables = [(tabulate(group, args.wide), notes(group)) for _, group in groups]
     draw(out, groups)
     width = 200 if args.wide else None if os.isatty(1) else 80
-    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    console = make_console(width=width)
     for number, (table, lines) in enumerate(tables):
         if number:
             console.print()
         table.show(console, args.wide, wrap=True, hint="--wide shows them")
         for line in lines:
             console.print(line)
-    console.print(f"Written: {out}", soft_wrap=True)
+    console.print(f"Written: {out}")
     return 0

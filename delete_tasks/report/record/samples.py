@@ -14,11 +14,11 @@ FORGET_SET = "forget set"
 
 
 def write_samples(path: Path, names: Mapping[str, Sequence[str]], salt: bytes | None) -> None:
-    """Write the list, with a ``salt`` as salted hashes of the names."""
+    """Write the list, with a ``salt`` as salted hashes of the names, sorted, since the names' order tells whose they are."""
     lines = [
-        f"{one_line(kind)}\t{one_line(name) if salt is None else hashed(name, salt)}\n"
+        f"{one_line(kind)}\t{name}\n"
         for kind, listed in names.items()
-        for name in listed
+        for name in (map(one_line, listed) if salt is None else sorted(hashed(name, salt) for name in listed))
     ]
     save_text("".join(lines), path)
 
@@ -37,8 +37,8 @@ class SampleList:
                 raise RequestError(f"'{path}': cannot read the line {line!r}") from error
 
     def places(self, kind: str, names: Sequence[str]) -> list[int]:
-        """Return the indices in ``names`` of the samples of a kind, in the list's order; raise :class:`RequestError` if one is
-        missing or a name occurs twice."""
+        """Return the indices in ``names`` of the samples of a kind, in the list's order, or ascending if it is of hashed names;
+        raise :class:`RequestError` if one is missing or a name occurs twice."""
         indices: dict[str, int] = {}
         for index, name in enumerate(names):
             key = name if self.salt is None else hashed(name, self.salt)
@@ -48,4 +48,5 @@ class SampleList:
         missing = sum(name not in indices for name in listed)
         if missing:
             raise RequestError(f"{missing} of {len(listed)} samples ({kind}) are not in the data any more")
-        return [indices[name] for name in listed]
+        places = [indices[name] for name in listed]
+        return places if self.salt is None else sorted(places)

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,15 @@ def read_key(path: str, private: bool) -> Any:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no key at '{path}'; make a pair with: delete-tasks record keygen")
     try:
-        data = read_bytes(path)
+        state, data = os.stat(path), read_bytes(path)
     except OSError as error:
         raise RequestError(f"the key '{path}' cannot be read ({error.strerror})") from error
+    if private and os.name == "posix" and state.st_uid == os.getuid() and state.st_mode & 0o077:  # as ssh
+        mode = f"{state.st_mode & 0o777:04o}"
+        raise RequestError(
+            f"other users can read or change the private key '{path}' (mode {mode}); run: chmod 600 {shlex.quote(str(path))}, "
+            "and sign with a new key if they may have read it"
+        )
     kind = "private" if private else "public"
     expected = ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey
     try:
@@ -66,12 +73,20 @@ def read_key(path: str, private: bool) -> Any:
 
 
 def sign(folder: Path, key: str) -> Path:
-    """Sign ``folder/record.sha256`` with a private key; raise the errors of :func:`read_key`, and :class:`FileNotFoundError`
-    without a record."""
+    """Sign ``folder/record.sha256`` with a private key; raise the errors of :func:`read_key`, :class:`FileNotFoundError` without
+    a record, and :class:`RequestError` if a file has another digest than the one to sign."""
+    from .verify import failed_sums
+
     private = read_key(key, private=True)
     if not (folder / SUMS).is_file():
         raise FileNotFoundError(f"no {SUMS} in '{folder}', so there is nothing to sign")
     refuse_inputs(folder / SIGNATURE, [key], [])
+    failed = failed_sums(folder)
+    if failed:
+        raise RequestError(
+            f"the record in '{folder}' is not signed, since its files do not fit {SUMS}: {'; '.join(failed)}. Put the files back "
+            f"(this shows all differences): delete-tasks record verify {shlex.quote(str(folder))}"
+        )
     save_text(_as_text(private.sign(read_bytes(folder / SUMS))), folder / SIGNATURE)
     return folder / SIGNATURE
 
