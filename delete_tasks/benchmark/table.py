@@ -89,7 +89,7 @@ def to_csv(results: Results) -> str:
 
 
 def _inert(cell: Any) -> Any:
-    """Escape control characters of a text, and put a ' before it if a spreadsheet would take it for a formula, as OWASP advises."""
+    """Escape control characters of a text, and put a ' before one that a spreadsheet would take for a formula (OWASP)."""
     if not isinstance(cell, str):
         return cell
     text = printable(cell)
