@@ -40,6 +40,25 @@ def _own_face_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _what_runs_say_they_did_is_what_their_tensors_say():
+    """Every run of this process, of any test, is checked at its end."""
+    from helpers import check_done
+
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
+
+    train = UnlearnRunner.train
+
+    def checked(self):
+        model = train(self)
+        check_done(self)
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UnlearnRunner, "train", checked)
+        yield
+
+
 @pytest.fixture(scope="session")
 def server():
     """Runs commands and code in children of a process that has imported everything, see tests/faults/harness.py."""

@@ -80,6 +80,7 @@ def _caption(compared: ComparedSample, name: str, first: str, class_names: Seque
     elif compared.sample.removed:
         ratio = compared.ratio[name]
         figure = "attention left: " + ("not measured" if ratio is None else f"{100 * ratio:.0f}% of the original's")
+        figure += ",\nby the original's last layer" * (name in compared.with_original_head)
     else:
         correlation = compared.correlation[name]
         figure = f"correlation: {'not measured' if correlation is None else f'{correlation:.2f}'}"

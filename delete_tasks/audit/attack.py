@@ -15,6 +15,11 @@ from ..evaluation.predictions import Predictions
 
 DRAWS = 500  # bootstrap repetitions
 LEVELS = ("quick", "full")
+GROUPS = {  # of the table, in order
+    "readers": "Read by attacks: percent of the forgotten classes' samples; lower is better",
+    "outputs": "Outputs for the forgotten classes' samples",
+    "kept": "Other changes",
+}
 SPLITS = {
     "forget": "training samples of the forgotten classes",
     "train": "labelled training samples of all classes",
@@ -86,16 +91,19 @@ class Attack(Metric):
     Attributes:
         source: The paper, if any.
         level: Lowest level that runs it, 'quick' or 'full'.
-        reads: Whether it reads the class, so that it has a depth and counts for the verdict; else it measures outputs or damage.
-        chance: Its figure for a model without information about the class; None if unknown.
         needs: Split without which the attack does not apply and is left out.
+        group: Part of the table, a key of ``GROUPS``.
+        directed: False if neither a lower nor a higher figure is better.
+        ratio: Name of the figure as a share of the way from the retrained models to the original, 1 - depth; None if the figure
+            itself is printed.
     """
 
     source: str = ""
     level: str = "quick"
-    reads: bool = False
-    chance: Callable[[Row], float | None] | None = None
     needs: str | None = None
+    group: str = "outputs"
+    directed: bool = True
+    ratio: str | None = None
 
     def why(self, reason: NotMeasured) -> str:
         """Return the reason as the attack states it."""
@@ -103,11 +111,11 @@ class Attack(Metric):
 
     def json(self) -> dict[str, Any]:
         """Return the declaration in audit.json."""
-        return {**super().json(), "source": self.source, "level": self.level, "reads": self.reads}
+        return {**super().json(), "source": self.source, "level": self.level, "reads": self.reads, "group": self.group}
 
 
 # Attack that reads the class from held-out samples.
-reader = functools.partial(Attack, unit="percent", of="held-out samples", reads=True)
+reader = functools.partial(Attack, unit="percent", of="held-out samples", reads=True, group="readers")
 
 
 def context_of(row: Row) -> Context:

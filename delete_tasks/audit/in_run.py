@@ -9,14 +9,16 @@ import numpy as np
 import torch
 
 from ..evaluation import Evaluation
-from ..evaluation.metric import Measured
+from ..evaluation.metric import Measured, Row
 from ..evaluation.predictions import Predictions, choose
+from ..evaluation.reader import OpenedModel
 from ..fileio.environment import plain
-from .attack import SPLITS
+from .attack import SPLITS, Context
 from .attacks import find_attacks
-from .depth import UNKNOWN
 from .pictures import draw_pictures
-from .results import MODELS, measure, with_cut_logit
+from .results import MODELS, measure, reading_of, with_cut_logit
+from .samples import last_layer
+from .verdict import Reading, decide
 
 NONE = "none"
 MOST = {"quick": 2000, "full": 20_000}  # samples per split, so that the audit takes a small part of a run's time
@@ -28,8 +30,12 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def audit_run(
-    evaluation: Evaluation, level: str, folder: Path, read: Callable[[], Rows] | None = None
-) -> dict[str, Any] | None:
+    evaluation: Evaluation,
+    level: str,
+    folder: Path,
+    read: Callable[[], Rows] | None = None,
+    original: OpenedModel | None = None,
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Attack the models that a command measured, and draw audit.png and tsne.png beside its results.
 
     Args:
@@ -37,13 +43,16 @@ def audit_run(
         level: 'none', 'quick' or 'full'.
         folder: Work dir.
         read: Function that returns predictions by row and split; None takes those behind the rows.
+        original: The original, whose last layer reads the other models' features as well.
 
     Returns:
-        ``audit`` of results.json: None for 'none'; else at least ``level``, ``verdict``, ``pictures`` and ``not_measured``; if
-        attacks read, ``trained_on``: :data:`TRAINING`, or :data:`THIRD` if the run has no training samples.
+        ``audit`` of results.json: None for 'none'; else at least ``level``, ``pictures`` and ``not_measured``; if attacks read,
+        ``trained_on``: :data:`TRAINING`, or :data:`THIRD` if the run has no training samples. And the verdict without limits, see
+        :func:`delete_tasks.audit.verdict.decide`, on the attacks and on the task's own metrics.
     """
+    readings, predicted = _evidence(evaluation)
     if level == NONE:
-        return None
+        return None, decide(readings, predicted=predicted, unread="no audit was requested (--audit none)")
     data = with_cut_logit(evaluation.data if read is None else evaluation.attempt("audit", read) or {}, evaluation.ids)
     rows: dict[str, dict[str, Any]] = {
         name: _splits(data[name], evaluation.ids, MOST[level]) for name in (*MODELS, "retrained") if name in data
@@ -53,13 +62,37 @@ def audit_run(
         rows, trained_on, measured = {name: divided(splits) for name, splits in rows.items()}, THIRD, {}
     reason = evaluation.not_measured.pop("audit", None) or _reason_unread(rows, evaluation.ids)
     if reason is None:
-        audit = evaluation.attempt("audit", partial(measure, rows, evaluation.ids, evaluation.names, level, measured))
+        head = None if original is None else last_layer(original, rows["original"]["test"])
+        for name in rows.keys() - {"retrained"}:  # whose features have another basis
+            rows[name]["context"] = Context(original_head=head)
+        attack = partial(measure, rows, evaluation.ids, evaluation.names, level, measured, readings, predicted)
+        audit = evaluation.attempt("audit", attack)
         if audit is not None:
             pictures = draw_pictures(audit, rows, folder)[0]
-            return {"level": level, "trained_on": trained_on, **plain(audit.json()), "pictures": pictures}
+            content = {"level": level, "trained_on": trained_on, **plain(audit.json()), "pictures": pictures}
+            return content, dict(audit.verdict)
         reason = evaluation.not_measured.pop("audit")
-    verdict: dict[str, Any] = {"word": UNKNOWN, "words": {}, "of": None, "sentence": reason}
-    return {"level": level, "verdict": verdict, "pictures": [], "not_measured": {"audit": reason}}
+    verdict = decide(readings, predicted=predicted, unread=reason)
+    return {"level": level, "pictures": [], "not_measured": {"audit": reason}}, verdict
+
+
+def _evidence(evaluation: Evaluation) -> tuple[list[Reading], dict[str, Measured]]:
+    """Return readings of the task's own metrics that read the classes, and figures of the model's own predictions of these."""
+    rows, metrics = evaluation.rows, evaluation.metrics
+    row = Row(evaluation.data.get("original", {}), None, evaluation.ids, evaluation.names)
+    attacks = {attack.name for attack in find_attacks()}
+    readings = [
+        reading_of(metric, rows, None if metric.chance is None else metric.chance(row))
+        for metric in metrics
+        if metric.reads and metric.name not in attacks
+    ]
+    predicted = {
+        metric.title: rows["erased"][metric.name]
+        for metric in metrics
+        if (metric.role == "forget" and not metric.of_features) or metric.name == "still_predicted"
+        if metric.name in rows.get("erased", {})
+    }
+    return readings, predicted
 
 
 def divided(data: Mapping[str, Any]) -> dict[str, Any]:

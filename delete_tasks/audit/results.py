@@ -8,11 +8,12 @@ import torch
 
 from ..display.terminal import track
 from ..evaluation import Evaluation, cut
-from ..evaluation.metric import Measured, Row
+from ..evaluation.metric import Measured, Metric, Row
 from ..evaluation.predictions import Predictions
-from .attack import Attack
+from .attack import Attack, NotMeasured, members, share_of
 from .attacks import find_attacks
-from .depth import depth, retrained_names, verdict
+from .depth import depth, retrained_names
+from .verdict import Reading, decide
 
 FORMAT, VERSION = "delete-tasks audit", 1
 MODELS = ("original", "logit_cut", "head_only", "erased")  # in order; retrained models follow
@@ -27,7 +28,7 @@ class Audit:
         rows: Figures by model and attack.
         depth: Depth by attack that reads.
         chance: Figure by attack for a model without information about the class; None if unknown.
-        verdict: See :func:`delete_tasks.audit.depth.verdict`.
+        verdict: See :func:`delete_tasks.audit.verdict.decide`.
         not_measured: Reasons by name of what failed.
         names: Names of all classes.
         ids: Indices of the forgotten classes.
@@ -52,7 +53,6 @@ class Audit:
             "rows": {name: {key: figure.json() for key, figure in row.items()} for name, row in self.rows.items()},
             "depth": {name: figure.json() for name, figure in self.depth.items()},
             "chance": dict(self.chance),
-            "verdict": dict(self.verdict),
             "not_measured": dict(self.not_measured),
             "seconds": round(self.seconds, 1),
         }
@@ -89,6 +89,8 @@ def measure(
     names: Sequence[str],
     level: str = "quick",
     known: Mapping[str, Mapping[str, Measured]] | None = None,
+    readings: Sequence[Reading] = (),
+    predicted: Mapping[str, Measured] | None = None,
 ) -> Audit:
     """Run attacks on models.
 
@@ -99,6 +101,7 @@ def measure(
         names: Names of all classes.
         level: 'quick' or 'full'.
         known: Figures by model and attack that are measured already.
+        readings, predicted: Further evidence of the verdict, see :func:`delete_tasks.audit.verdict.decide`.
     """
     attacks = [attack for attack in find_attacks(level) if attack.needs is None or attack.needs in rows["original"]]
     evaluation = Evaluation(attacks, ids, names)
@@ -119,6 +122,33 @@ def measure(
         retrained = [figures[row][name] for row in retrained_names(figures)]
         depths[name] = depth(figures["original"][name], figures["erased"][name], retrained)
     chance = {attack.name: None if attack.chance is None else attack.chance(original) for attack in attacks}
-    overall = verdict(attacks, figures, same_features(rows["original"], rows["erased"]))
+    read = [
+        reading_of(attack, figures, chance[attack.name]) for attack in attacks if attack.reads and attack.of_features
+    ]
+    verdict = decide(
+        [*read, *readings],
+        predicted={**(predicted or {}), **_predicted(rows["erased"], ids, names)},
+        same_features=same_features(rows["original"], rows["erased"]),
+        unread=evaluation.not_measured.get("rows"),
+    )
     reasons = dict(evaluation.not_measured)
-    return Audit(attacks, figures, depths, chance, overall, reasons, names, ids, evaluation.seconds)
+    return Audit(attacks, figures, depths, chance, verdict, reasons, names, ids, evaluation.seconds)
+
+
+def reading_of(metric: Metric, rows: Mapping[str, Mapping[str, Measured]], chance: float | None) -> Reading:
+    """Collect the figures of an attack, or of a task's metric that reads, from the rows of a table."""
+    original, erased, *retrained = (
+        rows.get(row, {}).get(metric.name, Measured()) for row in ("original", "erased", *retrained_names(rows))
+    )
+    return Reading(metric.name, str(metric.column), metric.unit, original, erased, retrained, chance)
+
+
+def _predicted(erased: Mapping[str, Any], ids: Sequence[int], names: Sequence[str]) -> dict[str, Measured]:
+    """Measure the percentage of the forgotten classes' held-out samples that the erased model predicts as these; empty without
+    such samples."""
+    try:
+        own = torch.from_numpy(members(Row(erased, None, ids, names), "test"))
+    except NotMeasured:
+        return {}
+    hits = torch.isin(erased["test"].predicted[own], torch.tensor(list(ids)))
+    return {"held-out samples of the forgotten classes predicted as these": share_of(hits.numpy())}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .pictures import draw_pictures
 from .report import markdown, show
 from .results import FORMAT, VERSION, measure, with_cut_logit
 from .samples import read_all
+from .verdict import headline
 
 RESULTS, TABLE = "audit.json", "audit.md"
 
@@ -67,8 +69,10 @@ def run(
         "data": dict(data),
         "samples": {split: len(each.labels) for split, each in predictions["original"].items() if split != "context"},
         "samples_are": opened.of,
+        "duplicates": list(map(asdict, opened.copies)),
         "stages": stages,
         **audit.json(),
+        "verdict": dict(audit.verdict),
         "code": code_version(),
         "environment": environment(opened.models["original"].device),
     }
@@ -83,5 +87,6 @@ def run(
     for name, reason in content["not_measured"].items():
         console.print(Text(f"NOT MEASURED: {name}, because {reason.rstrip('.')}."))
     written = ", ".join(short(folder / name) for name in (RESULTS, TABLE, *content["pictures"]))
-    console.print(Text(f"Written: {written}"))
+    console.print(Text(f"Written: {written}"), soft_wrap=True)
+    console.print(Text(f"Verdict: {headline(audit.verdict)}"))
     return content

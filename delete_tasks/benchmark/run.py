@@ -15,11 +15,13 @@ from ..display.terminal import make_console
 from ..errors import RequestError
 from ..fileio.atomic import save_text
 from ..fileio.compute import flush_subnormals
+from ..fileio.inputs import refuse_inputs
 from ..fileio.processes import Interrupted, signal_of
 from ..plugins import plugin_modules
 from ..task import load_task
-from .cells import FAILED, claim_root, results, run_cells
+from .cells import claim_root, failures, results, run_cells
 from .figures import draw_all
+from .finished import check_cells
 from .grid import Cell, Grid, read_grid
 from .source import GRIDS, GridSource
 from .table import lines, to_csv, to_latex, to_markdown
@@ -46,7 +48,9 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     source = open_grid(grid, root)
     source.check()
     cells = list(grid.cells(source.has_retrained))
-    claim_root(root, {**grid.json(), "originals": dict(source.originals())})
+    request = {**grid.json(), "originals": dict(source.originals())}
+    refuse_inputs(root, [], source.inputs(), "--work-dir")
+    claim_root(root, request, lambda: check_cells(root, cells, source.made_of, console))
     try:
         if args.processes > 1 and not args.tables_only:
             _run_processes(args)
@@ -57,13 +61,13 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
         message = f"{done} of {len(cells)} cells are done in {root}; the same command continues with the rest."
         raise Interrupted(message, signal_of(error)) from error
     if args.cells_only:
-        return 1 if results(root, cells, FAILED) else 0
+        return 1 if failures(root, cells) else 0
     return finish(cells, root, console)
 
 
 def finish(cells: Sequence[Cell], root: Path, console: Any) -> int:
     """Write tables and figures, and print the cells that failed or are not done; return 1 if a cell failed, else 0."""
-    done, failed = results(root, cells), results(root, cells, FAILED)
+    done, failed = results(root, cells), failures(root, cells)
     if done:
         rows = lines(done)
         texts = {"cells.csv": to_csv(done), "table.md": to_markdown(rows), "table.tex": to_latex(rows)}
@@ -76,8 +80,8 @@ def finish(cells: Sequence[Cell], root: Path, console: Any) -> int:
     rest = len(cells) - len(done) - len(failed)
     if rest:
         console.print(f"{rest} of {len(cells)} cells are not done; the same command continues with them.")
-    for cell, content in failed:
-        console.print(f"FAILED: {cell.title} ({root / cell.folder}): {content.get('error')}")
+    for cell, reason in failed:
+        console.print(f"FAILED: {cell.title} ({root / cell.folder}): {reason}", soft_wrap=True)
     return 1 if failed else 0
 
 

@@ -14,7 +14,7 @@ import click
 from .. import errors
 from ..display.streams import guarded
 from ..display.terminal import make_console, quiet
-from ..errors import MissingExtraError, RequestError
+from ..errors import FinishedError, MissingExtraError, RequestError
 from ..fileio.compute import keep_freed_memory
 from ..fileio.processes import Interrupted, interrupt_in, no_lost_interrupt, process_rank, signal_of
 from .command import in_words
@@ -51,6 +51,10 @@ def _status(argv: Sequence[str] | None) -> int:
     try:
         status = complete(make_root())
         return _parse(sys.argv[1:] if argv is None else argv, _run) if status is None else status
+    except FinishedError as error:
+        if process_rank() == 0:
+            print(f"delete-tasks: {error}.")
+        return 0
     except USER_ERRORS as error:
         if process_rank() > 0:
             time.sleep(GRACE)

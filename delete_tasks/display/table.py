@@ -12,7 +12,7 @@ from rich.text import Text
 from .terminal import printable
 
 GAP, TIGHT = 3, 2  # characters between columns, one of them the box; TIGHT if titles wrap
-LEAST = 10  # minimum width of a column of words in a terminal
+LEAST = 28  # minimum width of a column of words in a terminal, if a word of them is as long
 BAR = "\\|"  # a bar in a cell of Markdown
 HINT = "--wide shows them; results.json holds all"
 

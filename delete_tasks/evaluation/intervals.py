@@ -20,11 +20,12 @@ def wilson(percent: float | None, count: float | None) -> Interval | None:
     return _rounded(max(0.0, middle - half), min(1.0, middle + half))
 
 
-def paired(lost: int | None, gained: int | None, count: int | None) -> Interval | None:
+def paired(lost: float | None, gained: float | None, count: float | None) -> Interval | None:
     """Compute the interval of a loss of accuracy, in points, between two models on the same samples; None without samples.
 
     Agresti and Min, Stat. Med. 24 (2005) 729: Wald's interval, with half a sample added to each of the four cells. Of ``count``
-    samples, only the first model predicts ``lost`` correctly, and only the second ``gained``.
+    samples, only the first model predicts ``lost`` correctly, and only the second ``gained``; fractions count independent
+    samples.
     """
     if lost is None or gained is None or not count:
         return None
@@ -32,6 +33,19 @@ def paired(lost: int | None, gained: int | None, count: int | None) -> Interval 
     down, up = (lost + 0.5) / total, (gained + 0.5) / total
     half = Z * math.sqrt((down + up - (down - up) ** 2) / total)
     return _rounded(down - up - half, down - up + half)
+
+
+def newcombe(first: float, interval: Interval | None, second: float, other: Interval | None) -> Interval | None:
+    """Compute the interval of the difference of two independent figures from the interval of each; None if one is missing.
+
+    R. G. Newcombe, Stat. Med. 17 (1998) 873, method 10: each end adds the squares of the distances to the ends that are nearest
+    to each other, or farthest.
+    """
+    if interval is None or other is None:
+        return None
+    (low, high), (least, most) = interval, other
+    down, up = math.hypot(first - low, most - second), math.hypot(high - first, second - least)
+    return first - second - down, first - second + up
 
 
 def independent_pairs(photos: list[int]) -> float:

@@ -58,6 +58,7 @@ class Row:
         ids: The forgotten classes.
         names: Names of all classes.
         expected: Classes that may take the place of the forgotten ones; empty if none were given.
+        avoid: Classes that must not; empty if none were given.
     """
 
     data: Mapping[str, Any]
@@ -65,6 +66,7 @@ class Row:
     ids: Sequence[int]
     names: Sequence[str]
     expected: Sequence[int] = ()
+    avoid: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Metric:
         relative: It compares a model with the original, and is not defined for the original.
         of_features: It depends on features and labels only, so rows with the same features share the figure.
         lacking: Reason why it is not measured if its data were not given; None for the reason of ``compute``.
+        reads: It reads the forgotten classes from the features, so that it counts for the verdict as an attack does.
+        chance: Its figure for a model without information about these classes; None if unknown.
     """
 
     name: str
@@ -102,6 +106,8 @@ class Metric:
     relative: bool = False
     of_features: bool = False
     lacking: str | None = None
+    reads: bool = False
+    chance: Callable[[Row], float | None] | None = None
 
     def measure(self, row: Row) -> Measured:
         """Measure a row; a figure without a value has the reason as its note."""

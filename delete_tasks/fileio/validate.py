@@ -1,29 +1,25 @@
 """JSON files, read without trust, and validation of their content against a type."""
 
-import errno
 import json
 import math
 import os
 import re
 import reprlib
-import stat
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec.structs import fields
 
 from ..errors import RequestError
+from .inputs import read_text
 
 LONGEST = 200  # characters of the problem, which may contain a key of the file
 DEEPEST = 64  # levels of lists and objects; readers, validators and JSON itself recurse
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file as :func:`parse_json`; raise OSError if it cannot be read or is no regular file, else ValueError."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a fifo or a device may be endless
-        raise OSError(errno.EINVAL, "no regular file", os.fspath(path))
-    return parse_json(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file as :func:`parse_json`; raise as :func:`delete_tasks.fileio.inputs.read_text` and :func:`parse_json`."""
+    return parse_json(read_text(path))
 
 
 def parse_json(text: str) -> Any:

@@ -16,7 +16,8 @@ from ..fileio.environment import code_version, environment, peak_memory_mb, plai
 from ..fileio.validate import read_json
 
 if TYPE_CHECKING:
-    from ..runner.unlearn_runner import UnlearnRunner
+    pass
+from ..runner.unlearn_runner import UnlearnRunner
 
 FORMAT, VERSION = "delete-tasks results", 1
 RESULTS = "results.json"
@@ -37,6 +38,7 @@ def recipe_as_run(runner: UnlearnRunner) -> dict[str, Any]:
             "accumulation": runner.accumulation,
             "steps_done": runner.iter // runner.accumulation,
             "seed": runner.seed,
+            **{name: value for hook in runner.hooks for name, value in getattr(hook, "begins_with", {}).items()},
         }
     )
 
@@ -83,6 +85,7 @@ def collect(
         "data": plain(data),
         "measured_on": measured_on,
         "recipe": recipe_as_run(runner),
+        "done": outcome.done,
         "steps": runner.iter // runner.accumulation,
         "seconds": {**outcome.seconds, "evaluating": round(evaluation.seconds, 1)},
         "forget_set": selection.forget_set,

@@ -155,6 +155,7 @@ class StateHook(Hook):
             return
         name = self.last = f"step_{step}.pth"
         folder = Path(runner.work_dir)
+        runner.work.reopen()
         self._own(runner)
         runner.save_checkpoint(str(folder), name, meta={"iter": step * runner.accumulation, "epoch": 0})
         save_text(str(folder / name), folder / "last_checkpoint")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-from ...cli.command import FILE, argument, command, data, evaluation
+from ...cli.command import FILE, OUT, argument, command, data, evaluation
 
 
 @command(
@@ -18,7 +18,7 @@ from ...cli.command import FILE, argument, command, data, evaluation
         metavar="DIR...",
         help="Work dirs of runs (results.json in each), of any tasks.",
     ),
-    data("--out", type=FILE, default="compare.png", help="Picture to write."),
+    data("--out", type=OUT, default="compare.png", help="Picture to write."),
     evaluation("--wide", is_flag=True, help="Print all columns of the table."),
 )
 def COMMAND(args: SimpleNamespace) -> int:

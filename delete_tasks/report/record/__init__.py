@@ -6,6 +6,6 @@ record.
 """
 
 from .options import check_record_options, record_options
-from .write import write_record
+from .write import judged, write_record
 
-__all__ = ["check_record_options", "record_options", "write_record"]
+__all__ = ["check_record_options", "judged", "record_options", "write_record"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from ...cli.command import FILE, Group, argument, command, data, evaluation
+from ...cli.command import FILE, Group, Output, argument, command, data, evaluation
 from ...cli.options import DEVICE
 from ...fileio.compute import flush_subnormals
 
@@ -14,7 +14,12 @@ from ...fileio.compute import flush_subnormals
     argument("folder", type=FILE, metavar="DIR", help="Work dir with record.json."),
     data("--key", type=FILE, help="Public key (PEM) to check the signature with."),
     evaluation("--rerun", is_flag=True, help="Measure the figures again if all other checks pass."),
-    evaluation("--name", many=True, metavar="NAME...", help="Names of people, if --rerun requires them."),
+    evaluation(
+        "--name",
+        many=True,
+        metavar="NAME...",
+        help="Names of people, to see whether the record is about them; --rerun may need them.",
+    ),
     DEVICE,
 )
 def verify(args: SimpleNamespace) -> int:
@@ -53,7 +58,7 @@ def sign(args: SimpleNamespace) -> None:
 @command(
     "keygen",
     "Make an Ed25519 key pair: KEY and KEY.pub.",
-    argument("key", type=FILE, metavar="KEY", help="File of the private key."),
+    argument("key", type=Output("KEY"), metavar="KEY", help="File of the private key."),
 )
 def keygen(args: SimpleNamespace) -> None:
     from .sign import make_keys

@@ -1,54 +1,26 @@
-"""Figures and their limits: entries of the record, and the verdict in the terminal."""
+"""Figures and their limits: entries of the record, lines in the terminal, and the exit status."""
 
 import difflib
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ...audit.depth import HIDDEN, UNKNOWN
+from ...audit.verdict import FAIL, NOT_MEASURED, PASS, RED, STATUSES, UNCERTAIN
 from ...errors import RequestError
 from ...evaluation.metric import Measured, Metric
-from .parts import FAIL, NOT_MEASURED, PASS
 
 FEW = 20  # samples; a limit that holds on fewer is shown with their number
 LIMIT_EXCEEDED, NOT_PUBLISHED = 3, 4  # exit statuses; the first only with --fail-on-limit
 WIDTH = 80
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Verdict on a run.
-
-    Attributes:
-        rows: ``figures`` of the record.
-        withheld: Reason why no erased model was published; None if one was.
-        fail_on_limit: Option ``--fail-on-limit``.
-        audit: Word of the audit, see :mod:`delete_tasks.audit.depth`; None without an audit.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    withheld: str | None
-    fail_on_limit: bool = False
-    audit: str | None = None
-
-    @property
-    def status(self) -> str:
-        """FAIL if a limit is exceeded, no model was published, or the classes are hidden and not forgotten; else NOT MEASURED if
-        a figure was not measured or there is none; else PASS."""
-        statuses = {row["status"] for row in self.rows}
-        if self.withheld is not None or FAIL in statuses or self.audit == HIDDEN:
-            return FAIL
-        return NOT_MEASURED if not statuses or NOT_MEASURED in statuses else PASS
-
-    @property
-    def exit_status(self) -> int:
-        """Exit status: 4 if no model was published; 3 with ``--fail-on-limit`` if the verdict is FAIL, or a figure with a limit
-        of the user was not measured; else 0."""
-        if self.withheld is not None:
-            return NOT_PUBLISHED
-        unmeasured = any(row["status"] == NOT_MEASURED and row["limit_set_by"] == "user" for row in self.rows)
-        return LIMIT_EXCEEDED if self.fail_on_limit and (self.status == FAIL or unmeasured) else 0
+def exit_status(verdict: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], withheld: str | None, fail: bool) -> int:
+    """Return the exit status of a command: 4 if no model was published; 3 with ``--fail-on-limit`` (``fail``) if the verdict's
+    level is red, or a limit of the user does not hold for certain; else 0."""
+    if withheld is not None:
+        return NOT_PUBLISHED
+    unmet = any(row["status"] != PASS and row["limit_set_by"] == "user" for row in rows)
+    return LIMIT_EXCEEDED if fail and (verdict["level"] == RED or unmet) else 0
 
 
 def rows_of(
@@ -77,7 +49,6 @@ def rows_of(
 
 
 def _row(metric: Metric, original: Measured, erased: Measured, limit: float, by_user: bool) -> dict[str, Any]:
-    passed = erased.value is not None and erased.value <= limit
     return {
         "name": metric.name,
         "title": metric.title,
@@ -91,8 +62,16 @@ def _row(metric: Metric, original: Measured, erased: Measured, limit: float, by_
         "note": erased.note,
         "at_most": limit,
         "limit_set_by": "user" if by_user else "default",
-        "status": NOT_MEASURED if erased.value is None else PASS if passed else FAIL,
+        "status": _status(erased, limit),
     }
+
+
+def _status(figure: Measured, limit: float) -> str:
+    """Compare a figure's interval, or without one its value, with a limit."""
+    if figure.value is None:
+        return NOT_MEASURED
+    low, high = figure.interval or (figure.value, figure.value)
+    return PASS if high <= limit else FAIL if low > limit else UNCERTAIN
 
 
 def check_names(accept: Mapping[str, float], metrics: Sequence[Metric]) -> None:
@@ -117,34 +96,22 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{value:.2f}{'%' if unit == 'percent' else f' {unit}' if unit else ''}"
 
 
-def lines_of(verdict: Verdict) -> list[str]:
-    """Format the verdict and a line for each limit for the terminal, at most 80 columns wide."""
-    failed = sum(row["status"] == FAIL for row in verdict.rows)
-    unmeasured = sum(row["status"] == NOT_MEASURED for row in verdict.rows)
-    if verdict.withheld is not None:
-        head = f"Limits: FAIL, no erased model was written: {verdict.withheld}"
-    elif failed:
-        head = f"Limits: FAIL, {failed} of {len(verdict.rows)} exceeded"
-        head += ", and hidden, not forgotten" if verdict.audit == HIDDEN else ""
-    elif verdict.audit == HIDDEN:
-        head = "Limits: FAIL, hidden, not forgotten: the class can still be read from the features"
-    elif unmeasured or not verdict.rows:
-        head = f"Limits: NOT MEASURED, {unmeasured} of {len(verdict.rows)} figures"
-    else:
-        head = f"Limits: PASS, all {len(verdict.rows)} hold"
-    if verdict.audit in (None, UNKNOWN):
-        head += "; readability not measured"
-    weak = sum(few(row) for row in verdict.rows)
+def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Format the limits for the terminal, at most 80 columns wide: their number by status, and a line for each."""
+    counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
+    words = {PASS: "hold", FAIL: "exceeded", UNCERTAIN: "uncertain", NOT_MEASURED: "not measured"}
+    head = "Limits: " + (", ".join(f"{count} {words[key]}" for key, count in counts.items() if count) or "none")
+    weak = sum(few(row) for row in rows)
     if weak:
         head += f"; {weak} on fewer than {FEW} samples"
-    if any(row["interval"] is not None for row in verdict.rows):
+    if any(row["interval"] is not None for row in rows):
         head += "; in brackets: 95% intervals"
     lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
-    values = [number(row["value"], row["unit"]).replace("points", "pts") for row in verdict.rows]
+    values = [number(row["value"], row["unit"]).replace("points", "pts") for row in rows]
     values = ["" if value == NOT_MEASURED else value for value in values]
-    columns = ([row["status"] for row in verdict.rows], [row["name"] for row in verdict.rows], values)
+    columns = ([row["status"] for row in rows], [row["name"] for row in rows], values)
     widths = [max(map(len, column), default=0) for column in columns]
-    for row, value in zip(verdict.rows, values, strict=True):
+    for row, value in zip(rows, values, strict=True):
         if row["value"] is None:
             evidence = row["note"] or ""
         else:

@@ -1,10 +1,10 @@
-"""Names of a record's files, and statuses of its figures and checks."""
+"""Names of a record's files, and statuses of its checks."""
 
 from dataclasses import dataclass
 
-STATUSES = PASS, FAIL, NOT_MEASURED = "PASS", "FAIL", "NOT MEASURED"
-FORMAT, SCHEMA_VERSION = "delete-tasks erasure record", 2
+FORMAT, SCHEMA_VERSION = "delete-tasks erasure record", 3
 RECORD, PAGE, ATTENTION = "record.json", "record.html", "attention.jpg"
+UNKNOWN = "not known to this program"  # where residue is
 OK, FAILED, NOT_CHECKED = "OK", "FAILED", "NOT CHECKED"
 
 

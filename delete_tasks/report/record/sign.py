@@ -10,6 +10,7 @@ from ...errors import RequestError, require
 from ...fileio.atomic import save_text
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import SUMS, read_sums
+from ...fileio.inputs import read_bytes, refuse_inputs
 from .parts import RECORD
 
 SIGNATURE = f"{SUMS}.sig"
@@ -29,7 +30,7 @@ def make_keys(path: str) -> tuple[Path, Path]:
     serialization, ed25519 = _library()
     private_path, public_path = Path(path), Path(f"{path}.pub")
     for existing in (private_path, public_path):
-        if existing.exists():
+        if os.path.lexists(existing):
             raise RequestError(f"'{existing}' exists and is not overwritten; choose another name")
     key = ed25519.Ed25519PrivateKey.generate()
     pem = serialization.Encoding.PEM
@@ -51,7 +52,7 @@ def read_key(path: str, private: bool) -> Any:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no key at '{path}'; make a pair with: delete-tasks record keygen")
     try:
-        state, data = os.stat(path), Path(path).read_bytes()
+        state, data = os.stat(path), read_bytes(path)
     except OSError as error:
         raise RequestError(f"the key '{path}' cannot be read ({error.strerror})") from error
     if private and os.name == "posix" and state.st_uid == os.getuid() and state.st_mode & 0o077:  # as ssh
@@ -79,6 +80,7 @@ def sign(folder: Path, key: str) -> Path:
     private = read_key(key, private=True)
     if not (folder / SUMS).is_file():
         raise FileNotFoundError(f"no {SUMS} in '{folder}', so there is nothing to sign")
+    refuse_inputs(folder / SIGNATURE, [key], [])
     try:
         sums = read_sums(folder)
         wrong = [name for name, digest in sums.items() if file_sha256(folder / name) != digest]
@@ -90,7 +92,7 @@ def sign(folder: Path, key: str) -> Path:
             f"the record in '{folder}' is not signed, since its files do not fit {SUMS}: {', '.join(wrong)}. Put the files back "
             f"(this shows all differences): delete-tasks record verify {shlex.quote(str(folder))}"
         )
-    save_text(_as_text(private.sign((folder / SUMS).read_bytes())), folder / SIGNATURE)
+    save_text(_as_text(private.sign(read_bytes(folder / SUMS))), folder / SIGNATURE)
     return folder / SIGNATURE
 
 
@@ -104,10 +106,10 @@ def signature_holds(folder: Path, key: str) -> bool:
     from cryptography.exceptions import InvalidSignature
 
     public = read_key(key, private=False)
-    written = (folder / SIGNATURE).read_bytes()
+    written = read_bytes(folder / SIGNATURE)
     try:
         signature = base64.b64decode(written.removesuffix(b"\n"), validate=True)
-        public.verify(signature, (folder / SUMS).read_bytes())
+        public.verify(signature, read_bytes(folder / SUMS))
     except (InvalidSignature, ValueError):
         return False
     return written == _as_text(signature).encode()  # base64 has several ways to write some bytes

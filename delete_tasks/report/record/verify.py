@@ -8,9 +8,10 @@ from typing import Any
 from ...errors import RequestError, require
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import SUMS, describe_model, read_sums, section_digests
+from ...fileio.inputs import read_bytes
 from ...fileio.validate import read_json
 from .parts import FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
-from .people import find_place
+from .people import find_place, hashed, read_salt
 from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
 
@@ -25,7 +26,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
         folder: Folder with record.json.
         key: Signer's public key (PEM); None leaves a signature unchecked.
         rerun: Whether to measure the figures again; only if no check failed, since a changed record is not trusted.
-        names: Names of people that the record hides and that are not names of folders.
+        names: Names of people to compare with those that the record hides.
 
     Raises:
         FileNotFoundError: The record or the key is missing.
@@ -48,6 +49,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     for role in ("original", "erased"):
         checks += _guarded(f"{role} model", _model, role, record["models"][role], folder)
     checks += _guarded("pictures", _pictures, record, folder)
+    checks += _guarded("names", _people, record, folder, names)
     if not rerun:
         return [*checks, Check("figures", NOT_CHECKED, "measure them again with --rerun")]
     failed = sum(check.status == FAILED for check in checks)
@@ -135,7 +137,7 @@ def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
     check = _file(what, path, samples["list_sha256"])
     if check.status != OK:
         return [check]
-    lines, count = path.read_bytes().count(b"\n"), sum(samples["read"].values())
+    lines, count = read_bytes(path).count(b"\n"), sum(samples["read"].values())
     if lines != count:
         return [Check(what, FAILED, f"it has {lines} lines, the record counts {count}")]
     return [Check(what, OK, f"{lines} samples")]
@@ -177,6 +179,21 @@ def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:
         _file(f"picture {picture['path']}", folder / picture["path"], picture["sha256"], missing, NOT_CHECKED)
         for picture in record["pictures"]
     ]
+
+
+def _people(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> list[Check]:
+    """Say of each name whether it is a forgotten person's, whose name the record hides."""
+    if not names or not record["forgotten"]["names_hidden"]:
+        return []
+    salt, hidden = read_salt(folder), [one["salted_sha256"] for one in record["forgotten"]["classes"]]
+    checks = []
+    for name in names:
+        same = {hashed(text, salt) for text in (name, name.replace(" ", "_"), name.replace("_", " "))} & {*hidden}
+        answer = (
+            (OK, "the record is about this person") if same else (NOT_CHECKED, "not a person that was forgotten here")
+        )
+        checks.append(Check(f"name {name}", *answer))
+    return checks
 
 
 def _signature(folder: Path, key: str | None) -> Check:

@@ -10,19 +10,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...audit.pictures import BARS
+from ...audit.verdict import conclude, headline
 from ...display.terminal import printable, say, short
 from ...errors import RequestError
 from ...evaluation.intervals import wilson
 from ...evaluation.metric import Measured
 from ...evaluation.opened import Opened
 from ...evaluation.text import Place, Text
-from ...fileio.atomic import save_json, save_text
+from ...fileio.atomic import discard, save_json, save_text
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import describe_model, relative, section_digests, write_sums
 from ...fileio.environment import code_version, environment, plain
 from ...fileio.processes import raise_lost
 from ..results import recipe_as_run
-from .figures import Verdict, lines_of, rows_of
+from .figures import exit_status, lines_of, rows_of
 from .html import render
 from .log import append
 from .measurement import pack
@@ -44,6 +46,7 @@ LIMITS = (
     "The residue existed when the record was written; this program deletes none of it and does not search for copies elsewhere.",
 )
 ATTENTION_SAMPLES = 3
+OF_STEPS = ("optimizer", "schedule", "stop")  # settings without effect in a run that took no training step
 
 
 def write_record(
@@ -53,8 +56,8 @@ def write_record(
     options: Mapping[str, Any],
     pictures: Sequence[tuple[str, str]],
 ) -> int:
-    """Compare the figures of a finished run with their limits, print the verdict, write DIR/record.json, record.html, samples.txt
-    and record.sha256, and add a line to the log of ``--record-log``; return the command's exit status.
+    """Print the limits of a finished run, write DIR/record.json, record.html, samples.txt and record.sha256, add a line to the
+    log of ``--record-log``, print the verdict, and return the command's exit status.
 
     Args:
         runner: Runner of the first process, after training.
@@ -65,22 +68,31 @@ def write_record(
 
     Raises:
         RequestError: The record is written, but could not be signed.
+        CheckpointMismatchError: The original was changed during the run, so that nothing is written.
     """
+    runner.work.check_inputs()
+    rows, withheld = results["limits"], runner.outcome.withheld
+    say("\n".join(lines_of(rows)))
+    if not options.get("skip"):
+        path = _write(runner, results, options, opened, pictures)
+        say(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}")
+        if options.get("sign"):
+            runner.work.finish()  # also if signing fails, since the record exists
+            _sign(path.parent, options["sign"])
+    say(f"Verdict: {headline(results['verdict'])}")
+    return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
+
+
+def judged(
+    runner: UnlearnRunner, results: Mapping[str, Any], verdict: Mapping[str, Any], accept: Mapping[str, float]
+) -> dict[str, Any]:
+    """Compare the figures of a finished run with their limits: ``limits`` and ``verdict`` of results.json."""
     original, erased = (
         {name: Measured.read(figure) for name, figure in (results["rows"].get(row) or {}).items()}
         for row in ("original", "erased")
     )
-    rows = rows_of(runner.task.metrics, original, erased, options.get("accept") or {})
-    word = None if results.get("audit") is None else results["audit"]["verdict"]["word"]
-    verdict = Verdict(rows, runner.outcome.withheld, bool(options.get("fail_on_limit")), word)
-    say("\n".join(lines_of(verdict)))
-    if options.get("skip"):
-        return verdict.exit_status
-    path = _write(runner, results, options, opened, pictures, verdict)
-    say(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}")
-    if options.get("sign"):
-        _sign(path.parent, options["sign"])
-    return verdict.exit_status
+    rows = rows_of(runner.task.metrics, original, erased, accept)
+    return {"limits": rows, "verdict": conclude(verdict, rows, runner.outcome.withheld)}
 
 
 def _write(
@@ -89,16 +101,20 @@ def _write(
     options: Mapping[str, Any],
     opened: Opened,
     pictures: Sequence[tuple[str, str]],
-    verdict: Verdict,
 ) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
     hide = task.classes_are_people and not options.get("show_names")
     salt = new_salt() if hide else None
     hider = Hider(runner.selection.class_names, salt, folder)
     samples = _samples(runner, opened, folder, salt)
-    (folder / ATTENTION).unlink(missing_ok=True)
+    discard(folder / ATTENTION)
     drawn, picture_note = (
-        ([], "Omitted, since names are hidden.") if hide else _pictures(runner, results, opened, pictures, folder)
+        (
+            [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS],
+            "Pictures with people's names or faces are left out, since names are hidden.",
+        )
+        if hide
+        else _pictures(runner, results, opened, pictures, folder)
     )
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
@@ -108,23 +124,29 @@ def _write(
         "schema_version": SCHEMA_VERSION,
         "id": str(uuid.uuid4()),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "request": {"reference": hider.text(options.get("reference")), "date": options.get("requested")},
+        "request": {
+            "reference": hider.text(options.get("reference")),
+            "date": options.get("requested"),
+            "signature": bool(options.get("sign")),
+        },
         "task": task.name,
         "forgotten": {
             "kind": task.forgets,
             "names_hidden": hide,
             "classes": [
-                {"id": i, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
+                {"id": None, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
                 if salt is not None
                 else {"id": i, "name": runner.selection.class_names[i], "salted_sha256": None}
                 for i in runner.selection.forget_ids
             ],
         },
-        "verdict": verdict.status,
-        "withheld": hider.text(verdict.withheld),
+        "verdict": _verdict(results["verdict"], hider),
+        "before_after": plain(results["before_after"]),
+        "withheld": hider.text(runner.outcome.withheld),
         "forget_check": _forget_check(runner),
-        "figures": [{**row, "note": hider.text(row["note"])} for row in verdict.rows],
+        "figures": [{**row, "note": hider.text(row["note"])} for row in results["limits"]],
         "method": {"name": type(runner.method).__name__, "settings": _settings(runner, hider)},
+        "done": runner.outcome.done,
         "code": code_version(),
         "environment": environment(next(runner.unwrapped_model.parameters()).device),
         "seeds": {"run": runner.seed},
@@ -146,11 +168,11 @@ def _write(
             {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in drawn
         ],
         "picture_note": picture_note,
-        "residue": residue(folder, runner.teacher_path, runner.outcome.published, hider),
-        "limits": [*LIMITS, *opened.limits],
+        "residue": residue(results["residue"], hider),
+        "limits": [*LIMITS, *opened.limits, *(hider.text(str(copies)) for copies in opened.copies)],
     }
-    (folder / SIGNATURE).unlink(missing_ok=True)  # an earlier record's
-    (folder / SALT).unlink(missing_ok=True)
+    discard(folder / SIGNATURE)  # an earlier record's
+    discard(folder / SALT)
     if salt is not None:
         save_salt(folder, salt)
     record["section_sha256"] = section_digests(record)
@@ -160,6 +182,12 @@ def _write(
     if options.get("log"):
         _log(Path(options["log"]), record, folder, hider)
     return folder / RECORD
+
+
+def _verdict(verdict: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
+    """Hide names in the verdict's texts."""
+    reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
+    return {**verdict, "sentence": hider.text(verdict["sentence"]), "reasons": reasons}
 
 
 def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> None:
@@ -190,7 +218,9 @@ def _sign(folder: Path, key: str) -> None:
 
 
 def _settings(runner: UnlearnRunner, hider: Hider) -> dict[str, Any]:
-    settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed")}
+    done = runner.outcome.done
+    idle = () if done is None or done["steps"] else OF_STEPS
+    settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed", *idle)}
     teacher = settings.get("teacher")
     return {
         **settings,

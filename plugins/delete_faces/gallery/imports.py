@@ -1,7 +1,6 @@
 """The commands ``faces import``, which makes a model from an embedder with a head or gallery, and ``faces embed``."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
+from delete_tasks.fileio.inputs import read_text
 from delete_tasks.fileio.validate import as_type, parse_json
 
 from ..backbones import backbone_defaults, batch_counters, build_backbone
@@ -154,7 +154,7 @@ def _read_names(path: str | None, count: int) -> tuple[str, ...]:
     if path is None:
         return tuple(f"person_{number}" for number in range(count))
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
         names = [line.strip() for line in text.splitlines() if line.strip()]
         if path.endswith(".json"):
             names = as_type(parse_json(text), list[str], f"'{path}'")

@@ -137,7 +137,7 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     spec_from_json(content, "the model's description")
     # Clones, because safetensors refuses tensors that share memory (tied weights).
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    (folder / SPEC_NAME).unlink(missing_ok=True)
+    atomic.discard(folder / SPEC_NAME)
     checkpoint.save_file(state, folder / WEIGHTS_NAME)
     content["weights_sha256"] = checkpoint.file_sha256(folder / WEIGHTS_NAME)
     atomic.save_json(content, folder / SPEC_NAME)

@@ -1,6 +1,7 @@
 """Demonstration: unlearn "car" from a small network on drawn street scenes, and print the result."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -27,14 +28,14 @@ or, with MMSegmentation's own train.py, these lines at the end of its config:
 """
 
 
-def show(out: str, train: int, test: int, steps: int | None, console: Console) -> None:
+def show(out: str, train: int, test: int, steps: int | None, overwrite: bool, console: Console) -> None:
     """Draw scenes into a folder, unlearn, and evaluate before and after. ``train`` and ``test`` are numbers of scenes."""
     root, work_dir = Path(out, "scenes"), Path(out, "erased")
     console.print(f"Draws {train} + {test} street scenes in Cityscapes' layout into {root}.")
     console.print(f"Unlearns car from a small network on them; writes into {work_dir}.")
     write_scenes(root, train=train, val=test, seed=SEED)
-    changes = {f"{split}_dataloader.dataset.data_root": str(root) for split in ("train", "test")}
-    options = {"steps": steps, "cfg_options": changes}
+    changes: dict[str, Any] = {f"{split}_dataloader.dataset.data_root": str(root) for split in ("train", "test")}
+    options = {"steps": steps, "cfg_options": {**changes, "unlearn.overwrite": overwrite}}
     checkpoint = Path(__file__).with_name("street_scenes.pth")
     run(make_config(str(config_path(CONFIG)), str(checkpoint), [], str(work_dir), options), console)
     console.print(NEXT)
