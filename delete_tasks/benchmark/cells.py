@@ -80,7 +80,7 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     made_now = source.made_of(cell)
     changed = [name for name, before in made_of.items() if before not in (None, made_now[name])]
     if changed:
-        raise RequestError(f"the {changed[0]} was replaced during the run; run the command again")
+        raise RequestError(f"{changed[0]}: replaced during the run; run the command again")
     content: dict[str, Any] = {
         "network": cell.network,
         "group": cell.group,
@@ -96,7 +96,8 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
         "features_sha256": features_sha256(folder),
     }
     save_json({**content, "sha256": digest(content)}, folder / DONE)
-    (folder / FAILED).unlink(missing_ok=True)
+    for name in (FAILED, BEGUN):
+        (folder / name).unlink(missing_ok=True)
     if not keep_models:
         shutil.rmtree(folder / "run", ignore_errors=True)
     return content

@@ -99,8 +99,8 @@ def check_cells(
         for name, now in made_of(cell).items():
             if now is not None and before.get(name) not in (None, now):
                 raise RequestError(
-                    f"the cell '{cell.title}' in '{root / cell.folder}' was made of another {name} (SHA-256 {before[name]}) than "
-                    f"there is now ({now}), and one table would hold both; restore it, give another --work-dir, or delete the "
+                    f"the cell '{cell.title}' in '{root / cell.folder}' was made of other {name} (SHA-256 {before[name]}) than "
+                    f"now ({now}), and one table would hold both; restore the former, give another --work-dir, or delete the "
                     "folders of all such cells to run them again"
                 )
         if content.get("sha256") is None:

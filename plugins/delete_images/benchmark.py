@@ -68,6 +68,8 @@ class ImagesGrid(GridSource):
         return {name: as_type(content, Network, f"networks['{name}']") for name, content in self.grid.networks.items()}
 
     def check(self) -> None:
+        _open.cache_clear()
+        data_sha256.cache_clear()
         if self.data.retain is None and any(
             method_of(options).needs_retain_set for options in self.grid.methods.values()
         ):
@@ -120,13 +122,15 @@ class ImagesGrid(GridSource):
 
     def made_of(self, cell: Cell) -> Mapping[str, str | None]:
         names, content = tuple(self.names(cell.network)), {**asdict(cell), "network": self.grid.networks[cell.network]}
-        digests = {"setting of the grid": hashlib.sha256(canonical(content)).hexdigest()}
+        digests = {"settings": hashlib.sha256(canonical(content)).hexdigest()}
         for key, text in structs.asdict(self.data).items():
             if text is not None and (key != "retain" or cell.retain):
                 digests[f"{key} data"] = data_sha256(text, split(key), names)
-        models = {"original": self._original_path(cell.network) or self._trained_folder(cell.network)}
+        models = {"weights of the original": self._original_path(cell.network) or self._trained_folder(cell.network)}
         if cell.method == RETRAINED:
-            models["retrained model"] = self._retrained_folder(*_without(cell)) or self._trained_folder(*_without(cell))
+            models["weights of the retrained model"] = self._retrained_folder(*_without(cell)) or self._trained_folder(
+                *_without(cell)
+            )
         return digests | {name: weights_sha256(path) for name, path in models.items()}
 
     def _spec(self, network: str) -> ModelSpec:
