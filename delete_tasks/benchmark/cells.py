@@ -18,7 +18,7 @@ from ..fileio.environment import code_version
 from ..fileio.processes import raise_lost
 from ..fileio.workdir import holds_files
 from ..request.classes import resolve_classes
-from .finished import DONE, digest, features_sha256, read_cell
+from .finished import DONE, digest, read_cell
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import measure
 from .source import GridSource
@@ -93,7 +93,6 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
         "not_measured": reasons,
         "made_of": made_now,
         "code": code_version(),
-        "features_sha256": features_sha256(folder),
     }
     save_json({**content, "sha256": digest(content)}, folder / DONE)
     for name in (FAILED, BEGUN):
