@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/delete-tasks segmentation demo
+	$(BIN)/delete-tasks segmentation demo --overwrite
 
 # The generated parts of docs/reference first; then into site/. A link or an anchor that is not there is an error.
 docs: $(VENV)/.docs

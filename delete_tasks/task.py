@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from .errors import MissingExtraError, RequestError, UnsupportedModelError, first_line
 from .evaluation.forget_data import ForgetData, Selection
 from .fileio.checkpoint import save_file
+from .model.facts import REPLACED, Facts
 from .model.head import ClassLayer, neutralise_rows
 from .model.loss_point import LossInputs as LossInputs  # plugins import the types of their results from here
 from .model.loss_point import LossPoint as LossPoint
@@ -38,6 +40,8 @@ class Outcome:
         withheld: Reason of a hook not to publish the model; None if it may be published.
         published: Path of the published model; None if there is none.
         seconds: Time of the run by part; a command adds its own parts.
+        facts: What changed which tensors, and which data were read, noted while it happens.
+        done: The same at the end, see :func:`delete_tasks.runner.done.statement`; None on processes but the first.
     """
 
     forget_check: dict[str, Any] | None = None
@@ -45,6 +49,8 @@ class Outcome:
     withheld: str | None = None
     published: str | None = None
     seconds: dict[str, float] = field(default_factory=lambda: {"selecting": 0.0, "unlearning": 0.0})
+    facts: Facts = field(default_factory=Facts)
+    done: dict[str, Any] | None = None
 
 
 class Run(Protocol):
@@ -105,21 +111,26 @@ class Task(ABC):
         name: Command of the plugin.
         metrics: Metrics of a model, for tables, results.json, records, limits and comparisons.
         forgets: Noun for a class in records.
+        samples: Noun for several samples.
         classes_are_people: Class names are names of people, which a record hides by default.
+        names_are_forgotten: Files that name the forgotten classes are residue.
         recipes: Default options of its runs, by method.
         open: ``(paths, data, options) -> Opened``: open models and samples for ``delete-tasks audit``, ``attention`` and ``record
             verify --rerun``; None if the models are of another task. ``paths`` are those of the models by row: 'original',
             'erased' and optional others. ``data`` are data strings by split: for an audit 'forget' and optionally 'train' and
             'test'; for a record those of :attr:`delete_tasks.evaluation.opened.Opened.reopen`; for attention, which has its own
             inputs, none. ``options`` are those of the command line; for a record, which is not trusted, those of ``reopen``,
-            ``recorded=True`` (import, run and fetch nothing that they name) and ``samples``, a
-            :class:`delete_tasks.report.record.samples.SampleList`.
+            ``recorded=True`` (import, run and fetch nothing that they name), ``samples``, a
+            :class:`delete_tasks.report.record.samples.SampleList`, and ``forgotten``, a function that finds the forgotten
+            classes' indices in a list of all names.
     """
 
     name: str
     metrics: Sequence[Metric] = ()
     forgets: str = "class"
+    samples: str = "samples"
     classes_are_people: bool = False
+    names_are_forgotten: bool = True
     recipes: Recipes = Recipes()
     open: Open | None = None
 
@@ -163,9 +174,13 @@ class Task(ABC):
 
         By default the forgotten classes' weights in its class layers are replaced, unless the recipe keeps them.
         """
-        layers = [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model)
+        layers, ids = (
+            [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model),
+            runner.selection.forget_ids,
+        )
         for layer in layers:
-            neutralise_rows(layer.module, runner.selection.forget_ids, centre=layer.is_last)
+            neutralise_rows(layer.module, ids, centre=layer.is_last)
+            runner.outcome.facts.change(REPLACED, [layer.module], classes=len(ids), others_centred=layer.is_last)
         return {"rows_replaced": [layer.name for layer in layers]}
 
     def forget_data(self, dataset: Any) -> ForgetData:
@@ -173,6 +188,14 @@ class Task(ABC):
         return dataset
 
     # The result ---------------------------------------------------------------------------------------------------
+
+    def published(self, model: nn.Module, ids: Sequence[int] = ()) -> nn.Module:
+        """Return the module whose tensors :meth:`save_erased` writes; without ``ids``, before it removes class weights."""
+        return model
+
+    def residue(self, original: Path, names: Sequence[str]) -> list[tuple[str, Path]]:
+        """List the files of the ``original`` model that hold the forgotten classes ``names``: content and path of each."""
+        return [("the original model, before erasure", original)]
 
     def save_erased(self, model: nn.Module, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write the erased model (unwrapped) with all that loading needs, except the names of the forgotten classes ``ids``.

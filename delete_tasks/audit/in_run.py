@@ -11,11 +11,13 @@ import torch
 from ..evaluation import Evaluation
 from ..evaluation.metric import Measured, Row
 from ..evaluation.predictions import Predictions, choose
+from ..evaluation.reader import OpenedModel
 from ..fileio.environment import plain
-from .attack import SPLITS
+from .attack import SPLITS, Context
 from .attacks import find_attacks
 from .pictures import draw_pictures
 from .results import MODELS, measure, reading_of, with_cut_logit
+from .samples import last_layer
 from .verdict import Reading, decide
 
 NONE = "none"
@@ -28,7 +30,11 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def audit_run(
-    evaluation: Evaluation, level: str, folder: Path, read: Callable[[], Rows] | None = None
+    evaluation: Evaluation,
+    level: str,
+    folder: Path,
+    read: Callable[[], Rows] | None = None,
+    original: OpenedModel | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Attack the models that a command measured, and draw audit.png and tsne.png beside its results.
 
@@ -37,6 +43,7 @@ def audit_run(
         level: 'none', 'quick' or 'full'.
         folder: Work dir.
         read: Function that returns predictions by row and split; None takes those behind the rows.
+        original: The original, whose last layer reads the other models' features as well.
 
     Returns:
         ``audit`` of results.json: None for 'none'; else at least ``level``, ``pictures`` and ``not_measured``; if attacks read,
@@ -55,6 +62,9 @@ def audit_run(
         rows, trained_on, measured = {name: divided(splits) for name, splits in rows.items()}, THIRD, {}
     reason = evaluation.not_measured.pop("audit", None) or _reason_unread(rows, evaluation.ids)
     if reason is None:
+        head = None if original is None else last_layer(original, rows["original"]["test"])
+        for name in rows.keys() - {"retrained"}:  # whose features have another basis
+            rows[name]["context"] = Context(original_head=head)
         attack = partial(measure, rows, evaluation.ids, evaluation.names, level, measured, readings, predicted)
         audit = evaluation.attempt("audit", attack)
         if audit is not None:
@@ -79,7 +89,8 @@ def _evidence(evaluation: Evaluation) -> tuple[list[Reading], dict[str, Measured
     predicted = {
         metric.title: rows["erased"][metric.name]
         for metric in metrics
-        if metric.role == "forget" and not metric.of_features and metric.name in rows.get("erased", {})
+        if (metric.role == "forget" and not metric.of_features) or metric.name == "still_predicted"
+        if metric.name in rows.get("erased", {})
     }
     return readings, predicted
 

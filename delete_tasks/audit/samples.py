@@ -126,7 +126,7 @@ def read_all(opened: Opened, networks: bool, regions: bool = False) -> tuple[dic
     for data in rows.values():
         _add_forget(data, opened.ids)
     retrained = [dict(rows[row]) for row in models if row.startswith("retrained")]
-    heads = {row: _head(model, rows[row][first]) for row, model in models.items()}
+    heads = {row: last_layer(model, rows[row][first]) for row, model in models.items()}
     network_of: dict[str, Network | None] = {}
     if networks and labels.ndim == 1:
         network_of = {row: _network(opened, row, rows[row]) for row in models}
@@ -157,7 +157,7 @@ def _network(opened: Opened, row: str, data: Mapping[str, Any]) -> Network | Non
     return Network(model.module, model.forward, inputs, model.scale)
 
 
-def _head(model: OpenedModel, predictions: Predictions) -> nn.Module | None:
+def last_layer(model: OpenedModel, predictions: Predictions) -> nn.Module | None:
     """Return the last layer on the CPU, if the logits are its output on the features."""
     head = copy.deepcopy(model.last_layer).cpu().float()
     if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1:

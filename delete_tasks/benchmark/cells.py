@@ -15,7 +15,9 @@ from ..display.terminal import printable
 from ..errors import RequestError, first_line
 from ..fileio.atomic import save_json
 from ..fileio.environment import code_version
+from ..fileio.manifest import refuse_links
 from ..fileio.processes import raise_lost
+from ..fileio.validate import read_json
 from ..fileio.workdir import holds_files
 from ..request.classes import resolve_classes
 from .finished import DONE, digest, read_cell
@@ -26,11 +28,11 @@ from .source import GridSource
 FAILED, BEGUN, LOCK = "failed.json", "begun.json", ".lock"
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path) -> dict[str, Any] | None:
     """Read a JSON file; None if it is missing or holds no object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path)
+    except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -43,7 +45,7 @@ def results(root: Path, cells: Sequence[Cell]) -> list[tuple[Cell, dict[str, Any
 
 def failures(root: Path, cells: Sequence[Cell]) -> list[tuple[Cell, str]]:
     """Return the cells whose last attempt failed, with the reasons."""
-    contents = [(cell, read_json(root / cell.folder / FAILED)) for cell in cells]
+    contents = [(cell, read_object(root / cell.folder / FAILED)) for cell in cells]
     return [(cell, printable(str(content.get("error")))) for cell, content in contents if content is not None]
 
 
@@ -65,7 +67,7 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     folder, names = root / cell.folder, source.names(cell.network)
     ids = resolve_classes(list(cell.classes), list(names))
     made_of = dict(source.made_of(cell))
-    if read_json(folder / BEGUN) != made_of:  # a killed run continues from its last state, but not with other data
+    if read_object(folder / BEGUN) != made_of:  # a killed run continues from its last state, but not with other data
         shutil.rmtree(folder / "run", ignore_errors=True)
         save_json(made_of, folder / BEGUN)
     cost: dict[str, Any] = {"seconds": None, "samples": None, "steps": None}
@@ -153,10 +155,12 @@ def claim_root(root: Path, request: Mapping[str, Any], check: Callable[[], objec
     added, but none may be changed under its name. ``check`` is called before anything is written.
 
     Raises:
-        RequestError: It holds other files, or another grid's cells.
+        RequestError: It holds links, other files, or another grid's cells.
     """
+    for folder in (root, *(item for item in root.rglob("*") if item.is_dir())):
+        refuse_links(folder)
     marker = root / "grid.json"
-    saved, plain = read_json(marker), json.loads(json.dumps(request))
+    saved, plain = read_object(marker), json.loads(json.dumps(request))
     if saved is None and holds_files(root):
         raise RequestError(f"--work-dir '{root}' holds other files; give a new or empty folder")
     for key in () if saved is None else ("task", "data", "networks", "originals", "groups", "methods"):

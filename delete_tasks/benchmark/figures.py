@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ..audit.pictures import embed
-from ..display.figure import new_figure, save_figure
+from ..display.figure import drawn, new_figure, save_figure
 from ..errors import RequestError, list_names, require
 from .grid import CUT, ORIGINAL, RETRAINED
 from .measure import FEATURES
@@ -43,7 +43,7 @@ def draw_all(rows: Sequence[Line], root: Path) -> tuple[list[str], dict[str, str
 
 
 def _plain(text: str) -> str:
-    return text.replace("$", r"\$")
+    return drawn(text).replace("$", r"\$")
 
 
 def _title(rows: Sequence[Line]) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 from rich.console import Console
 
 from ..errors import RequestError
 from ..fileio.digests import canonical
 from ..fileio.environment import code_version
-from ..fileio.validate import as_type
+from ..fileio.validate import as_type, read_json
 from .grid import Cell
 from .measure import COLUMNS
 
@@ -54,8 +53,8 @@ def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
             raise RequestError(f"'{path}' is no file; {AGAIN}")
         return None
     try:
-        content = msgspec.json.decode(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise RequestError(f"'{path}' cannot be read ({error}); {AGAIN}") from error
     saved: _Finished = as_type(content, _Finished, f"'{path}' ({AGAIN})")
     missing = {column.name for column in COLUMNS} - {"h_mean"} - set(saved.figures)

@@ -15,6 +15,8 @@ from ..display.terminal import make_console
 from ..errors import RequestError
 from ..fileio.atomic import save_text
 from ..fileio.compute import flush_subnormals
+from ..fileio.inputs import refuse_inputs
+from ..fileio.processes import Interrupted, signal_of
 from ..plugins import plugin_modules
 from ..task import load_task
 from .cells import claim_root, failures, results, run_cells
@@ -47,6 +49,7 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     source.check()
     cells = list(grid.cells(source.has_retrained))
     request = {**grid.json(), "originals": dict(source.originals())}
+    refuse_inputs(root, [], source.inputs(), "--work-dir")
     claim_root(root, request, lambda: check_cells(root, cells, source.made_of, console))
     try:
         if args.processes > 1 and not args.tables_only:
@@ -55,9 +58,8 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
             run_cells(source, cells, root, console, args.keep_models)
     except KeyboardInterrupt as error:
         done = len(results(root, cells))
-        raise KeyboardInterrupt(
-            f"{done} of {len(cells)} cells are done in {root}; the same command continues with the rest."
-        ) from error
+        message = f"{done} of {len(cells)} cells are done in {root}; the same command continues with the rest."
+        raise Interrupted(message, signal_of(error)) from error
     if args.cells_only:
         return 1 if failures(root, cells) else 0
     return finish(cells, root, console)
@@ -72,9 +74,9 @@ def finish(cells: Sequence[Cell], root: Path, console: Any) -> int:
         for name, text in texts.items():
             save_text(text, root / name)
         drawn, reasons = draw_all(rows, root)
-        console.print(f"Written: {', '.join(str(root / name) for name in (*texts, *drawn))}", soft_wrap=True)
+        console.print(f"Written: {', '.join(str(root / name) for name in (*texts, *drawn))}")
         for name, reason in reasons.items():
-            console.print(f"Not drawn: {name}, because {reason}.", soft_wrap=True)
+            console.print(f"Not drawn: {name}, because {reason}.")
     rest = len(cells) - len(done) - len(failed)
     if rest:
         console.print(f"{rest} of {len(cells)} cells are not done; the same command continues with them.")

@@ -41,6 +41,10 @@ class GridSource(ABC):
     def originals(self) -> Mapping[str, str]:
         """Describe each network by a digest of its weights, or as trained. Cells of other originals are not reused."""
 
+    def inputs(self) -> Sequence[Path]:
+        """List the models that the grid names, which are read and never written."""
+        return []
+
     @abstractmethod
     def made_of(self, cell: Cell) -> Mapping[str, str | None]:
         """Compute digests of the cell's settings, data and models, by what they are of; None for a model that is not trained

@@ -11,12 +11,21 @@ from torch import nn
 
 from ..errors import RequestError
 
+FORGET_SET = "forget set"
+
 
 class ForgetData(ABC):
     """Base class of a task's training data, from which a run selects its forget set.
 
     A task wraps datasets of other libraries, see :meth:`delete_tasks.task.Task.forget_data`.
+
+    Attributes:
+        forget_name, retain_name: What the samples of the forget set and those beside them are.
+        retain_each: Number of samples of the retain set or the public data that a step reads beside each of the forget set.
     """
+
+    forget_name, retain_name = FORGET_SET, "retain set"
+    retain_each = 1
 
     @abstractmethod
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:

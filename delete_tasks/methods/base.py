@@ -58,6 +58,8 @@ class UnlearnHook(Hook):
     rate = 2e-4  # AdamW's learning rate, unless the user or the task's recipe gives another
     recipe: ClassVar[Mapping[str, Any]] = {}  # further options of `unlearn`, for every task
     saved: ClassVar[Sequence[str]] = ()  # attributes that a resumed run needs, beside the stop rule's
+    forget_use = retain_use = "trained on"  # what the steps do with the samples of the two sets
+    retain_labels = False  # whether the loss reads the labels of the retain set
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class UnlearnHook(Hook):
         self.history: deque[tuple[float, float]] = deque(maxlen=window)
         self.pending = [0.0, 0.0]
         self.stopped, self.step = False, 0
+        self.idle = 0  # steps that read a batch and trained nothing
         self.ids: list[int] = []
         self.norms: list[nn.Module] = []
         self._restore: list[Any] = []
@@ -156,6 +159,8 @@ class UnlearnHook(Hook):
     def before_train(self, runner: Run) -> None:
         model = runner.unwrapped_model
         self.ids = list(runner.selection.forget_ids)
+        if get_rank() == 0:
+            runner.outcome.facts.begin(runner.task.published(model))
         if self.norm_eval:
             self.norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
         self.prepare(runner, model)
@@ -206,11 +211,34 @@ class UnlearnHook(Hook):
         student, teacher = (sum(column) for column in zip(*self.history, strict=True))
         ratio = student / teacher if teacher > 0 else 0.0
         if len(self.history) == self.history.maxlen and ratio <= self.stop_ratio:
-            self.stopped = runner.train_loop.stop_training = True
-            runner.logger.info(
-                f"Stopped after {self.step + 1} steps: the masked classes have {ratio:.2%} of the teacher's probability "
-                f"(stop={self.stop_ratio})."
+            self.stop_run(
+                runner,
+                f"the stop rule was met: the forgotten classes have {ratio:.2%} of the original's probability (at most "
+                f"{self.stop_ratio:.2%})",
             )
+            runner.logger.info(f"Stopped after {self.step + 1} steps: {runner.outcome.facts.ended}.")
+
+    def stop_run(self, runner: Run, reason: str) -> None:
+        """End the run after this step."""
+        self.stopped = runner.train_loop.stop_training = True
+        runner.outcome.facts.ended = reason
+
+    def note_steps(self, runner: Run) -> None:
+        """Note what the steps changed, once after the last one."""
+        facts, norms = runner.outcome.facts, nn.modules.batchnorm._NormBase
+        if runner.iter // runner.accumulation > self.idle:
+            facts.change("training", buffers=False, **self.step_facts(runner))
+        statistics = [module for module in runner.unwrapped_model.modules() if isinstance(module, norms)]
+        facts.change("running statistics", statistics, buffers=True)
+        facts.change("other buffers", buffers=True)
+
+    def step_facts(self, runner: Run) -> dict[str, Any]:
+        """Describe the training steps."""
+        recipe = runner.recipe
+        rule = {} if self.stop_ratio is None else {"stop": {"ratio": self.stop_ratio, "window": self.history.maxlen}}
+        steps = runner.iter // runner.accumulation - self.idle
+        schedule = next((hook.schedule for hook in runner.hooks if hasattr(hook, "schedule")), recipe.schedule)
+        return {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule, **rule}
 
     def after_train(self, runner: Run) -> None:
         for undo in reversed(self._restore):
@@ -223,12 +251,12 @@ class UnlearnHook(Hook):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a resumed run needs to take the same steps."""
-        state = {"history": [list(pair) for pair in self.history], "stopped": self.stopped}
+        state = {"history": [list(pair) for pair in self.history], "stopped": self.stopped, "idle": self.idle}
         return state | {name: getattr(self, name) for name in self.saved}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.history.extend(tuple(pair) for pair in state["history"])
-        self.stopped = state["stopped"]
+        self.stopped, self.idle = state["stopped"], state.get("idle", 0)
         for name in self.saved:
             setattr(self, name, state[name])
 

@@ -20,7 +20,8 @@ class FineTune(UnlearnHook):
 
     needs_teacher = False
     needs_labels = True
-    needs_retain_set = True
+    needs_retain_set = retain_labels = True
+    forget_use = "read without weight in the loss"
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         retain = retain_weight("FineTune", inputs)

@@ -38,6 +38,7 @@ class Fisher(GradientHook):
 
     needs_teacher = False
     needs_retain_set = True
+    forget_use, retain_use = "read without weight in the loss", "Fisher information computed from"
     saved = ("squares",)
 
     def __init__(self, alpha: float = 1e-6, **options: Any) -> None:
@@ -85,3 +86,4 @@ class Fisher(GradientHook):
             parameter.add_(
                 noise.to(parameter.device, parameter.dtype) * variance.sqrt().to(parameter.device, parameter.dtype)
             )
+        runner.outcome.facts.change("noise", buffers=False, alpha=self.alpha)

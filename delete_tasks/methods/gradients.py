@@ -46,7 +46,8 @@ class GradientHook(UnlearnHook):
         return torch.cat([part.detach().float().flatten().cpu() for part in parts])
 
     def keep_weights(self) -> None:
-        """Remove the gradients: no optimizer changes a parameter without one, not by weight decay either."""
+        """Remove a step's gradients: no optimizer changes a parameter without one, not by weight decay either."""
+        self.idle += 1
         for parameter in self.parameters:
             parameter.grad = None
 

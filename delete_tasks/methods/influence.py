@@ -54,7 +54,8 @@ class InfluenceUnlearning(GradientHook):
     needs_teacher = False
     needs_labels = True
     uses_retain_set = False
-    saved = ("collected", "direction")
+    forget_use = "gradients computed from"
+    saved = ("collected", "direction", "moves")
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class InfluenceUnlearning(GradientHook):
         self.left = number("unlearn.left", left, 0, 1)
         self.collected: list[Tensor] = []
         self.direction: Tensor | None = None  # with the norm of the original's weights
+        self.moves = 0  # away from the original's weights, all in this direction
         self._share = 1.0
 
     def prepare(self, runner: Run, model: Any) -> None:
@@ -97,10 +99,15 @@ class InfluenceUnlearning(GradientHook):
                 raise RequestError("the forget set's loss has no gradient, so there is no direction; use type='DELETE'")
             self.direction, self.collected = direction * (weights / direction.double().norm()).float(), []
         elif self._share <= self.left:
-            self.stopped = runner.train_loop.stop_training = True
+            self.stop_run(runner, f"{self._share:.1%} of a batch was still predicted as forgotten")
             return
         done = step - self.count
         before = 0.0 if done == 0 else self.first * self.growth ** (done - 1)
         with torch.no_grad():
             for parameter, part in self.split((self.first * self.growth**done - before) * self.direction):
                 parameter.add_(part.to(parameter.dtype))
+        self.moves = done + 1
+
+    def note_steps(self, runner: Run) -> None:
+        runner.outcome.facts.change("Newton steps", buffers=False, moves=self.moves)
+        super().note_steps(runner)

@@ -58,7 +58,7 @@ class L2UL(AdversarialHook):
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         if not self._attacks and self._share <= self.left:
-            self.stopped = runner.train_loop.stop_training = True
+            self.stop_run(runner, f"{self._share:.1%} of a batch was still predicted as forgotten")
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
         if not is_loss(args, kwargs):

@@ -53,6 +53,7 @@ class Projection(GradientHook):
 
     needs_teacher = False
     uses_retain_set = False
+    forget_use = "directions computed from"
     saved = ("sums",)
 
     def __init__(self, **options: Any) -> None:
@@ -107,17 +108,20 @@ class Projection(GradientHook):
         basis = class_directions(weight.flatten(1).float(), means.float(), self.ids)
         # Class weights without the directions; of a convolution 1x1 the kernel is the last axes.
         weight.copy_(project_out(weight.flatten(1).float(), basis).reshape(weight.shape).to(weight.dtype))
+        writer, facts = _writer(self._before), runner.outcome.facts
+        if writer is not None:
+            project_outputs(*writer, basis)
+        modules = [layer, *(module for module in writer or () if module is not None)]
+        facts.change("projection", modules, directions=basis.shape[1])
         bias = getattr(layer, "bias", None)
         if isinstance(bias, Tensor):
             bias[self.ids] = bias[[i for i in range(len(bias)) if i not in self.ids]].mean()
-        writer = _writer(self._before)
+            facts.change("biases replaced", [layer], classes=len(self.ids))
         if writer is None:
             runner.logger.warning(
                 "Projection: no linear layer or convolution, with or without a batch norm, writes the last layer's features, so "
                 "only the last layer is projected."
             )
-            return
-        project_outputs(*writer, basis)
 
 
 def _writer(calls: Sequence[LayerCall]) -> tuple[nn.Module, BatchNorm | None] | None:

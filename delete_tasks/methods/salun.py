@@ -32,7 +32,7 @@ class SalUn(GradientHook):
 
     needs_teacher = False
     needs_labels = True
-    needs_retain_set = True
+    needs_retain_set = retain_labels = True
     rate = 0.013
     saved = ("sum", "mask")
 
@@ -56,6 +56,9 @@ class SalUn(GradientHook):
         drawn = random_retained(tuple(labels.shape), student.shape[1], self.ids, student.device)
         weight = forget + retain
         return (label_losses(student, torch.where(forget > 0, drawn, labels)) * weight).sum(), {}, weight.sum()
+
+    def step_facts(self, runner: Run) -> dict[str, Any]:
+        return {**super().step_facts(runner), "share_of_weights": float(self.mask.float().mean())}  # type: ignore[union-attr]
 
     def before_step(self, runner: Run, step: int) -> None:
         if step < self.saliency_steps:

@@ -38,7 +38,7 @@ class SCRUB(UnlearnHook):
     """
 
     needs_labels = True
-    needs_retain_set = True
+    needs_retain_set = retain_labels = True
     watches = False
     rate = 5e-4
 

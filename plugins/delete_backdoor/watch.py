@@ -56,7 +56,7 @@ def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
     if reading.to_target > limits["to_target"]:
         limit = f"(limit {limits['to_target']:g}%)"
         return "not cleaned", f"{reading.to_target:.1f}% of poisoned samples are still predicted as the target {limit}"
-    return "cleaned", "within all limits"
+    return "cleaned", "within the watch's limits"
 
 
 @HOOKS.register_module()
@@ -108,7 +108,7 @@ class BackdoorWatch(Hook):
         dataset = getattr(dataset, "dataset", dataset)
         if dataset.patch_share:
             runner.logger.info(f"Trigger patches: {len(dataset.trigger_patches)} pieces of poisoned samples")
-        self.target = dataset.target
+        self.target, self._dataset = dataset.target, dataset
         self._poisoned, self._retain = (
             [inputs for inputs, _ in ImageBatches(dataset.spec.preprocessing)(data)]
             for data in (dataset.held_poisoned, dataset.held_retain)
@@ -118,7 +118,7 @@ class BackdoorWatch(Hook):
         self._before = _logits(original, self._retain)
         self.readings = [self._read(original, 0)]
         if runner.iter and self._is_gone(self._read(runner.unwrapped_model, runner.iter // runner.accumulation)):
-            runner.train_loop.stop_training = True
+            self._stop(runner)
 
     def after_train_iter(
         self, runner: UnlearnRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -132,25 +132,37 @@ class BackdoorWatch(Hook):
         runner.logger.info(f"Watch, step {step}: {reading.to_target:.1f}% at the target, agreement {agreement}")
         if self._is_gone(reading):
             runner.logger.info(f"The backdoor is gone from the held-out samples; stopped after {step} steps.")
-            runner.train_loop.stop_training = True
+            self._stop(runner)
 
     def after_train(self, runner: UnlearnRunner) -> None:
         step = runner.iter // runner.accumulation
         if self.readings[-1].step != step:
             self.readings.append(self._read(runner.unwrapped_model, step))
+        facts, dataset = runner.outcome.facts, self._dataset
+        for name, held in ((dataset.forget_name, dataset.held_poisoned), (dataset.retain_name, dataset.held_retain)):
+            facts.read(f"{name}, set aside", "read to judge the model while it trained", len(held))
+        if dataset.trigger_patches:
+            use = f"cut into {len(dataset.trigger_patches):,} pieces, which were pasted on retain samples"
+            facts.read(dataset.forget_name, use, len(dataset.poisoned))
         self.verdict, self.reason = judge(self.readings[-1], self.limits)
         if self.verdict != "cleaned" and not self.force:
             runner.outcome.withheld = f"the watch calls the model {self.verdict}: {self.reason}"
             if self.verdict == "damaged":
-                rate = runner.recipe.optimizer.get("lr")
-                runner.outcome.withheld += f". A large network needs a lower rate: try a tenth of {rate}"
+                runner.outcome.withheld += (
+                    ". Give samples without a trigger (--retain), or more of them; a large network also needs a lower rate: "
+                    f"try a tenth of {runner.recipe.optimizer.get('lr')}"
+                )
+
+    @staticmethod
+    def _stop(runner: UnlearnRunner) -> None:
+        runner.train_loop.stop_training = True
+        runner.outcome.facts.ended = "the backdoor was gone from the poisoned samples that were set aside"
 
     def _is_gone(self, reading: Reading) -> bool:
         return self.stop is not None and reading.to_target <= self.stop
 
     def _read(self, model: Any, step: int) -> Reading:
-        with in_eval_mode(model):
-            poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)
+        poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)
         agreement = target_kept = None
         if retain is not None and self._before is not None:
             agreement = _percent((retain.argmax(1) == self._before.argmax(1)).float().mean())
@@ -173,7 +185,8 @@ class BackdoorWatch(Hook):
 
 
 def _logits(model: Any, batches: list[Tensor]) -> Tensor | None:
-    return torch.cat([predict_batch(model, batch).cpu() for batch in batches]) if batches else None
+    with in_eval_mode(model):
+        return torch.cat([predict_batch(model, batch).cpu() for batch in batches]) if batches else None
 
 
 def _percent(share: float | Tensor) -> float:
@@ -195,7 +208,7 @@ class RisingRate(Hook):
 
     def __init__(self, share: float = 0.01) -> None:
         number("the share of the learning rate that RisingRate begins with", share, 0, 1, above=True)
-        self.share = share
+        self.share, self.schedule = share, f"rising to it from {share:g} of it"
 
     def before_train_iter(self, runner: UnlearnRunner, batch_idx: int, data_batch: Any = None) -> None:
         done = batch_idx // runner.accumulation / runner.recipe.steps

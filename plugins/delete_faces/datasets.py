@@ -72,6 +72,7 @@ class FaceDataset(ImageDataset):
         self.transform = train_transform(self.spec, crop="none") if augment else eval_transform(self.spec)
 
     collate = staticmethod(collate_images)
+    retain_each = 0
 
     def retain_samples(self) -> list[str] | None:
         return super().retain_samples() if self.kept is None else list(self.kept.names)

@@ -211,7 +211,9 @@ class PersonProjection(Hook):
         photos, spec = dataset.data.subset(selection.indices), dataset.spec
         before = predict_images(network, spec, photos, "Projecting")
         changes = changes_of(network, spec, photos, before, ids, self.directions, getattr(dataset, "kept", None))
-        fold_changes(network.embedder, changes, (3, *spec.preprocessing.size))
+        for number, change in enumerate(changes):
+            fold_changes(network.embedder, [change], (3, *spec.preprocessing.size))
+            self._note(runner, change, number)
         after = predict_images(network, spec, photos, "Projected")
         teacher, left = (forgotten_mass(predictions.logits, ids) for predictions in (before, after))
         # The logits of an embedding of which nothing is left are arbitrary: a person with a single photo.
@@ -219,7 +221,27 @@ class PersonProjection(Hook):
         left = left * (project_out(features, *changes[0]).norm(dim=1) > LEFT * features.norm(dim=1))
         share = float((teacher * left).sum() / (teacher * teacher).sum().clamp_min(1e-30))
         if method.stop_ratio is not None and share <= method.stop_ratio:
-            method.stopped = runner.train_loop.stop_training = True
+            method.stop_run(runner, "the projection alone met the stop rule")
+
+    def _note(self, runner: UnlearnRunner, change: Change, number: int) -> None:
+        """Note the projection, or the change after it, and its data."""
+        facts, selection = runner.outcome.facts, runner.selection
+        if number:
+            kept: Any = selection.dataset.kept
+            facts.read(
+                "retain set", "scatter computed from", len(kept), classes=len(set(kept.labels.tolist())), labels=True
+            )
+            facts.change("scatter shrunk", directions=change.directions.shape[1], factor=change.scale)
+            return
+        whole = int((change.directions.norm(dim=0) > 1 - RANK).sum())
+        facts.read(
+            "forget set",
+            "directions computed from",
+            len(selection.indices),
+            classes=len(selection.forget_ids),
+            labels=True,
+        )
+        facts.change("projection", directions=whole, faded=change.directions.shape[1] - whole)
 
 
 def projected_directions(runner: Run) -> int:

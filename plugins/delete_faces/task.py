@@ -1,6 +1,7 @@
 """Face identification as a task: the location is a photo, the class a person."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from mmengine.registry import MODELS
@@ -16,9 +17,11 @@ from delete_tasks.model.modes import fast_layout
 from delete_tasks.task import Run
 
 from . import opened
-from .heads import CosineHead
+from .enrolment import NAME as ENROLMENT
+from .gallery.gallery import NAME, read_gallery
+from .heads import CosineHead, without_classes
 from .metrics import METRICS
-from .network import check_face_network, remove_people
+from .network import FaceNetwork, check_face_network, remove_people
 from .projection import embedding_layers, projected_directions
 from .recipes import RECIPES
 
@@ -61,7 +64,7 @@ class FacesTask(ImagesTask):
     name = "faces"
     recipes = RECIPES
     metrics: Sequence[Metric] = METRICS
-    forgets = "person"
+    forgets, samples = "person", "photos"
     classes_are_people = True
 
     def handles(self, model: Any) -> bool:
@@ -81,6 +84,23 @@ class FacesTask(ImagesTask):
 
     def finish(self, runner: Run) -> dict[str, Any]:
         return {"rows_replaced": [], "directions": projected_directions(runner)}
+
+    def published(self, model: Any, ids: Sequence[int] = ()) -> Any:
+        network = model.network
+        return (
+            FaceNetwork(network.embedder, without_classes(network.head, ids)) if ids and not model.keep_row else network
+        )
+
+    def content(self, path: Path, names: Sequence[str]) -> str | None:
+        if path.name == NAME:
+            count = sum(name in names for name in read_gallery(path).names)
+            return (
+                f"{count} templates of the forgotten people, in the original's gallery (biometric data)"
+                if count
+                else None
+            )
+        what = super().content(path, names)
+        return f"{what}: their photos, and the folder of all" if what and path.name == ENROLMENT else what
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write a model folder at ``path``, without class weights and names of the forgotten people unless it keeps them."""

@@ -133,6 +133,9 @@ class ImagesGrid(GridSource):
             )
         return digests | {name: weights_sha256(path) for name, path in models.items()}
 
+    def inputs(self) -> Sequence[Path]:
+        return [path for path in map(self._original_path, self.grid.networks) if path is not None]
+
     def _spec(self, network: str) -> ModelSpec:
         options, original = self.networks[network], self._original_path(network)
         if original is not None and original.is_dir():
@@ -255,7 +258,7 @@ class ImagesGrid(GridSource):
             "forget": self._forget(cell),
             "retain": parse_spec(str(self.data.retain)).compose({"without": cell.classes}) if cell.retain else None,
             "work_dir": str(folder),
-            "cfg_options": {"unlearn": unlearn},
+            "cfg_options": {"unlearn": {**unlearn, "overwrite": True}},
         }
         cfg = make_config(None, options)
         cfg.log_level = "WARNING"

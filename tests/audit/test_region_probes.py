@@ -79,5 +79,5 @@ def test_samples_with_one_location_have_no_such_attack(model):
     assert not ATTACKS.keys() & {attack.name for attack in measure(rows, [GONE], list("abcd"), "full").attacks}
     rows = {name: {**data, TRAIN: pixels("dim", 500, 1), TEST: pixels("dim", 500, 2)} for name, data in rows.items()}
     audit = measure(rows, [GONE], list("abcd"), "full")
-    assert ATTACKS.keys() <= audit.depth.keys() and audit.verdict["words"]["linear_probe_iou"] == "hidden"
+    assert ATTACKS.keys() <= audit.depth.keys() and ATTACKS.keys() <= audit.verdict["words"].keys()
     assert not ATTACKS.keys() & {attack.name for attack in measure(rows, [GONE], list("abcd"), "quick").attacks}

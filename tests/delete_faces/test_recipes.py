@@ -45,7 +45,9 @@ def test_steps_after_a_projection_are_for_heads_that_still_name_the_person():
     assert _directions({"method": "RandomLabel", "directions": 3}, 1) == 3
 
 
-METHODS = ("Projection", "BoundaryShrink", "BoundaryExpand", "InfluenceUnlearning", "TREW", "L2UL")
+METHODS = ("Projection", "BoundaryShrink", "BoundaryExpand", "InfluenceUnlearning", "TREW", "L2UL", "RandomLabel",
+           "NegativeGradient", "HeadOnly")  # fmt: skip
+CAUSES = {"Projection": ["projection"], "InfluenceUnlearning": ["Newton steps"]}
 
 
 @pytest.mark.long
@@ -58,7 +60,10 @@ def test_a_method_changes_the_embedding(method, models, removal, head, tmp_path,
     )
     assert read_results(tmp_path)["recipe"]["type"] == method
     before, after = (load_model(folder)[0].embedder.state_dict() for folder in (models[head], tmp_path / "erased"))
-    assert not same_tensors(after, before)
+    assert same_tensors(after, before) == (method == "HeadOnly")
+    done = read_results(tmp_path)["done"]
+    assert [change["by"] for change in done["changes"]][:1] == CAUSES.get(method, ["training"])
+    assert bool(done["steps"]) == (method not in CAUSES)
 
 
 @pytest.mark.parametrize(("method", "fact"), [("SalUn", "retain set"), ("DeepDELETE", "'faces'")])

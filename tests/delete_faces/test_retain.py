@@ -1,6 +1,8 @@
 """``faces remove --retain``: photos of people who stay change the embedding as well; without it no other photo is read."""
 
 import copy
+import html
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model
 from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError
+from delete_tasks.runner.done import sentences
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 GONE = "Colin_Powell"
@@ -80,12 +83,39 @@ def test_results_record_and_summary_name_the_photos(done, removal, kept, tmp_pat
     assert str(kept) in said.replace(" /", "/") and "144 photos of 8 people" in said and "template" in said
 
 
+def test_what_was_done_is_on_record_and_nothing_else(done):
+    """No step was taken, so no optimizer, rate or stop rule is named; and the photos of others are."""
+    stated = read_results(done)["done"]
+    made_by, *norms = stated["changes"][0]["layers"]
+    assert [change["by"] for change in stated["changes"]] == ["projection", "scatter shrunk", "class weights removed"]
+    assert stated["changes"][1]["layers"] == [made_by, *norms] and stated["changes"][2]["layers"] == ["head"]
+    assert (stated["steps"], stated["most_steps"], stated["why_it_ended"]) == (
+        0,
+        200,
+        "the projection alone met the stop rule",
+    )
+    assert [(use["set"], use["samples"], use["classes"]) for use in stated["data"]] == [
+        ("forget set", 5, 1),
+        ("retain set", 144, 8),
+    ]
+    lines = sentences(stated)
+    assert lines[0].startswith(f"4 directions, computed from 5 photos of 1 person, were projected out of `{made_by}`")
+    assert "144 photos of 8 people (retain set)" in lines[1] and "No training step was taken" in " ".join(lines)
+    record, page, log = (done / name for name in ("record.json", "record.html", "run.log"))
+    assert read_json(record)["done"] == stated
+    shown = html.unescape(page.read_text())
+    assert all(line in shown and line in log.read_text() for line in lines)
+    for word in ("SGD", "earning rate", "tops early"):
+        assert word not in shown and word not in json.dumps(read_json(record)["method"]), word
+
+
 def test_without_it_only_photos_of_the_person_are_read(removal, models, faces, tmp_path, monkeypatch):
     read, whole = [], sources.read_image
     monkeypatch.setattr(sources, "read_image", lambda path: (read.append(Path(path)), whole(path))[1])
     run(removal(tmp_path, "--audit none --test none"))
     assert read and {path.parent.name for path in read} == {GONE}
     results = read_results(tmp_path)
+    assert {use["set"] for use in results["done"]["data"]} == {"forget set"}
     assert results["retain_set"] is None and results["details"]["retain"] is None
     assert "retain set" not in (tmp_path / "samples.txt").read_text()
     network, spec = load_model(models["cosine"])
@@ -162,16 +192,20 @@ def test_refusals(removal, faces, kept, tmp_path, fails):
     refuses("--directions 0", kept, "--directions 0")
     refuses("--directions 0", kept, "--method RandomLabel")
     shutil.copytree(kept / "train", tmp_path / "mixed")
-    shutil.copy(next((faces / "train" / GONE).iterdir()), tmp_path / "mixed" / KEPT[3] / "someone.png")
-    refuses(rf"1 of 145 photos of --retain .*: {KEPT[3]}/someone.png", tmp_path / "mixed")
+    for number, path in enumerate(sorted((faces / "train" / GONE).iterdir())[:2]):
+        shutil.copy(path, tmp_path / "mixed" / KEPT[3] / f"a{number}.png")
+    refuses(rf"2 of 146 samples of --retain .*2 of --photos \({KEPT[3]}/a0.png, ", tmp_path / "mixed")
 
 
-def test_photos_that_are_measured_on_are_not_read(removal, faces, kept, tmp_path, fails):
+def test_photos_that_are_measured_on_are_not_read(removal, faces, kept, tmp_path, fails, tells):
     """All of --retain are in --test here; and held-out photos of the removed person are the person's, too."""
     others = f"{faces}?split=test&without={GONE}"
     given = removal(tmp_path / "w", "--test", faces)
     fails("0 photos .*42 .*--test", given, "--retain", others)
     shutil.copytree(kept / "train", tmp_path / "mixed")
-    shutil.copy(next((faces / "test" / GONE).iterdir()), tmp_path / "mixed" / KEPT[0] / "someone.png")
-    fails("1 of 145 photos of --retain ", given, "--retain", tmp_path / "mixed")
     assert not (tmp_path / "w").exists()
+    shutil.copy(next((faces / "test" / GONE).iterdir()), tmp_path / "mixed" / KEPT[0] / "someone.png")
+    said = tells(given, "--audit none --steps 0 --retain", tmp_path / "mixed", status=(0, 3, 4))
+    assert "Left out: 1 of 145 samples of --retain" in said and f"({KEPT[0]}/someone.png)" in said
+    assert read_results(tmp_path / "w")["retain_set"]["read"] == 144
+    assert KEPT[0] not in (tmp_path / "w" / "record.json").read_text()

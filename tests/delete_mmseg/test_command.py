@@ -60,6 +60,10 @@ def test_results(run):
     assert max(erased["forget_iou"], under_original["forget_iou"]) < original["forget_iou"] / 3
     assert erased["others_miou"] > original["others_miou"] - 5
     assert sum(results["prediction_shares"].values()) == pytest.approx(100, abs=0.1)
+    attacked = results["audit"]["rows"]  # whose reader is the row erased_with_original_head, on other pixels
+    assert (
+        attacked["original"]["original_head"]["value"] > 60 and attacked["erased"]["original_head"]["value"] is not None
+    )
     assert results["forget_set"]["read"] == 360 and results["forget_set"]["available"] == 367
     assert len(results["forget_set"]["sha256"]) == 64
     assert results["steps"] == STEPS and results["seconds"]["unlearning"] > 0 and results["peak_memory_mb"] > 100

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from delete_tasks.cli import main
+from delete_tasks.fileio.checkpoint import load_file
+from delete_tasks.runner.done import sentences
 
 
 def argv(*parts: object) -> list[str]:
@@ -50,6 +52,32 @@ def values(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 def same_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> bool:
     """Return True if two state dicts hold the same bits under the first one's names."""
     return all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+def check_done(runner: Any) -> None:
+    """Compare a run's statement of what it changed with the original's and the published tensors, layer by layer, both ways."""
+    done = runner.outcome.done
+    if done is None:  # another process states it
+        return
+    before = runner.task.published(runner.teacher).state_dict()
+    path = runner.outcome.published
+    after = runner.task.published(runner.unwrapped_model, runner.selection.forget_ids).state_dict()
+    if path is not None:
+        content = load_file(next(iter(Path(path).glob("weights.*")), path))
+        after = content.get("state_dict", content)
+        after = {name.removeprefix("network.") if name not in before else name: value for name, value in after.items()}
+    layers: dict[str, bool] = {}
+    for name in before:
+        layer = name.rpartition(".")[0] or name
+        same = torch.equal(before[name].cpu(), after[name].cpu())
+        layers[layer] = layers.get(layer, True) and same
+    said = {layer for change in done["changes"] for layer in change["layers"]}
+    assert said == {layer for layer, same in layers.items() if not same}, done
+    assert done["unchanged"] == [layer for layer, same in layers.items() if same]
+    causes = [change["by"] for change in done["changes"]]
+    assert "not attributed" not in causes, done
+    assert done["steps"] or not any("optimizer" in change for change in done["changes"])
+    assert sentences(done) and (Path(runner.work_dir) / "run.log").read_text().count(sentences(done)[0]) >= 1
 
 
 def python(code: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:

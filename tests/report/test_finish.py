@@ -43,11 +43,20 @@ def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
     if record:
         (tmp_path / "record.json").write_text("{}")
     args = SimpleNamespace(work_dir=str(tmp_path), no_record=not record)
-    tell_next(console, args, "M", results)
+    if results is not None:
+        residue = [("weights [/b]", "/m/w.pth"), ("log", "/m/a.log"), ("log", "/m/b.log"), ("copies", "not known")]
+        results = results | {
+            "forgotten": ["Zoë"],
+            "residue": [{"what": what, "where": where} for what, where in residue],
+        }
+    tell_next(console, args, results)
     told = console.file.getvalue()
-    assert told.startswith(expected) and ("the original M" in told) == ("record" in expected or "compare" in expected)
+    finished = "record" in expected or "compare" in expected
+    assert told.startswith(expected) and (told.count("\n  ") == 3) == finished
+    if finished:
+        assert "hold Zoë" in told and "  weights [/b]: /m/w.pth\n  log: /m/a.log, /m/b.log\n  copies: not known" in told
     monkeypatch.setenv("RANK", "1")
-    tell_next(console, args, "M", results)
+    tell_next(console, args, results)
     assert console.file.getvalue() == told, "only the first process speaks"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...display.figure import new_figure, save_figure
+from ...display.figure import drawn, new_figure, save_figure
 from ...errors import RequestError, require
 from .compare import Run, metrics_of, plain
 
@@ -83,4 +83,4 @@ def _draw_run(axis: Any, y: int, run: Run, metric: Mapping[str, Any] | None) -> 
 def _label(run: Run) -> str:
     """Make a label of the run's name and its forgotten classes, cut to fit, with dollars escaped for matplotlib."""
     parts = (text if len(text) <= 28 else f"{text[:27]}\N{HORIZONTAL ELLIPSIS}" for text in (run.name, run.forgotten))
-    return "\n".join(parts).replace("$", r"\$")
+    return drawn("\n".join(parts)).replace("$", r"\$")

@@ -32,9 +32,10 @@ class Erased:
             ``before``, ``with_row`` (as training left the last layer) and ``after`` (as returned, see ``keep_row``);
             ``forget_check``, see :func:`delete_tasks.runner.forget_check.check_forgotten`; ``not_forgotten``, the text of the
             warning if more than 5% is left, or None; ``kept``, see :func:`delete_images.metrics.compare_kept`; ``finished``, the
-            changes to the last layer; ``unlearn``, the recipe. For models with locations also ``locations`` (number measured),
-            ``predicted_as`` (predictions at locations that the original assigns to the forgotten classes, percent by class) and
-            ``rows``, see :func:`delete_images.memory.dense.evaluate.evaluate`; None without label maps.
+            changes to the last layer; ``done``, see :func:`delete_tasks.runner.done.statement`; ``unlearn``, the recipe. For
+            models with locations also ``locations`` (number measured), ``predicted_as`` (predictions at locations that the
+            original assigns to the forgotten classes, percent by class) and ``rows``, see
+            :func:`delete_images.memory.dense.evaluate.evaluate`; None without label maps.
     """
 
     model: nn.Module

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
+from delete_tasks.evaluation.forget_data import FORGET_SET
 from delete_tasks.model.class_layers import find_class_layers
+from delete_tasks.model.facts import REPLACED
 from delete_tasks.model.head import check_linear, match_scale, neutralise_rows, scale_rows
 from delete_tasks.task import Run
 
@@ -33,6 +35,7 @@ def finish(runner: Run) -> dict[str, Any]:
         and the reason ``rows_not_replaced`` if the last layer was not found.
     """
     model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
+    facts = runner.outcome.facts
     matched = runner.recipe.match_scale and runner.method.needs_teacher
     batches = list(_views(runner, VIEWS if matched else 2))
     done: dict[str, Any] = {"rows_replaced": [], "scale": None}
@@ -46,7 +49,8 @@ def finish(runner: Run) -> dict[str, Any]:
             rows = {} if keep_row else {"rows_not_replaced": str(error)}
             return {**done, **rows, "scale_not_matched": str(error)}
         for name, layer in replaced:
-            _replace_rows(layer, model, ids, batches[0])
+            centred = _replace_rows(layer, model, ids, batches[0])
+            facts.change(REPLACED, [layer], classes=len(ids), others_centred=centred)
             done["rows_replaced"].append(name)
     if not matched:
         method = type(runner.method).__name__
@@ -66,6 +70,15 @@ def finish(runner: Run) -> dict[str, Any]:
     if not _same(_remaining_logits(model, ids, batches[0])[0], expected):
         layer.load_state_dict(before)
         return {**done, "scale_not_matched": f"the logits are not a linear function of '{name}'"}
+    chosen = runner.selection
+    for of, samples in (
+        (FORGET_SET, chosen.forget_set),
+        ("retain set", chosen.retain_set),
+        ("public data", chosen.public_data),
+    ):
+        if samples is not None:
+            facts.read(of, "scale fitted on", samples["read"], VIEWS)
+    facts.change("scale restored", [layer], factor=factor)
     return {**done, "scale": factor}
 
 
@@ -103,13 +116,16 @@ def class_layers_of(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, n
     return [(name, network.get_submodule(name)) for name in dict.fromkeys([*prediction, *chain(*auxiliary)])]
 
 
-def _replace_rows(layer: nn.Module, model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> None:
-    """Replace the forgotten classes' weights, without centring if that changes the remaining classes' probabilities."""
+def _replace_rows(layer: nn.Module, model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> bool:
+    """Replace the forgotten classes' weights, without centring if that changes the remaining classes' probabilities; return
+    whether they are centred."""
     state, before = copy.deepcopy(layer.state_dict()), _remaining_logits(model, ids, inputs)
     neutralise_rows(layer, ids)
-    if not all(map(_same, before, _remaining_logits(model, ids, inputs))):
+    centred = all(map(_same, before, _remaining_logits(model, ids, inputs)))
+    if not centred:
         layer.load_state_dict(state)
         neutralise_rows(layer, ids, centre=False)
+    return centred
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 from helpers import edit_json, read_json, run
 
+from delete_tasks.audit.verdict import STATUSES
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import file_sha256
 from delete_tasks.fileio.digests import read_sums, write_sums
@@ -40,7 +41,7 @@ def test_content(recorded, colours):
     names = {"forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "still_predicted", "nll_rise", "ece_rise"}
     assert set(figures) == names
     assert figures["remain_drop"]["limit_set_by"] == "user" and figures["remain_drop"]["at_most"] == 50
-    assert all(figure["status"] in ("PASS", "FAIL", "NOT MEASURED") for figure in record["figures"])
+    assert all(figure["status"] in STATUSES for figure in record["figures"])
     twenty = {name for name, figure in figures.items() if figure["count"] == 20}
     assert twenty == {"remain_drop", "nll_rise", "ece_rise"}
     assert {figures[name]["count"] for name in names - twenty} == {10}
@@ -122,12 +123,12 @@ def test_not_a_record(tmp_path, fails):
         (tmp_path / "record.json").write_text(text)
         first = verify(tmp_path)[0]
         assert first.status == FAILED and message in first.why, first
-    (tmp_path / "record.json").write_text('{"format": "delete-tasks erasure record", "schema_version": 3}')
-    assert "schema_version: 3" in verify(tmp_path)[0].why
+    (tmp_path / "record.json").write_text('{"format": "delete-tasks erasure record", "schema_version": 4}')
+    assert "schema_version: 4" in verify(tmp_path)[0].why
     for name in ("record.html", "samples.txt"):
         (tmp_path / name).touch()
     write_sums(tmp_path, ["record.json", "record.html", "samples.txt"])
-    with pytest.raises(RequestError, match=r"version 3, .*2"):
+    with pytest.raises(RequestError, match=r"version 4, .*3"):
         verify(tmp_path)
 
 
@@ -147,6 +148,23 @@ def test_signature(copy, tmp_path, fails):
     with open(copy / "record.sha256", "a") as file:
         file.write("0" * 64 + "  extra\n")
     assert "signature" in failed(copy, key=public)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o620, 0o604])
+def test_a_key_that_others_can_read_signs_nothing(copy, tmp_path, fails, mode):
+    run("record keygen", tmp_path / "key")
+    (tmp_path / "key").chmod(mode)
+    fails(f"mode {mode:04o}.*chmod 600", "record sign", copy, "--key", tmp_path / "key")
+    assert not (copy / "record.sha256.sig").exists()
+
+
+@pytest.mark.parametrize("name", ["record.json", "record.html", "samples.txt", "record.sha256"])
+@pytest.mark.parametrize("change", ["changed", "missing"])
+def test_sums_that_do_not_fit_are_not_signed(copy, tmp_path, fails, name, change):
+    run("record keygen", tmp_path / "key")
+    (copy / name).write_text("changed") if change == "changed" else (copy / name).unlink()
+    fails("fit|no record.sha256", "record sign", copy, "--key", tmp_path / "key")
+    assert not (copy / "record.sha256.sig").exists()
 
 
 def test_the_log(forget, tmp_path):

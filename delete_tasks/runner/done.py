@@ -1,0 +1,188 @@
+"""Statement of what a run has done, compared with the tensors, and the same in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..evaluation.forget_data import FORGET_SET
+from ..fileio.environment import plain
+from ..model.facts import REPLACED, Facts, digests, layers_of
+
+UNKNOWN, REMOVED = "not attributed", "class weights removed"
+NAMED = 3  # layers that a sentence names
+NO_USE = "read without weight in the loss"
+DRAWN = ("retain set", "public data", "trigger-free views of the poisoned samples")
+# Use of the data that a change rests on.
+USES = {
+    "projection": "directions computed from",
+    "scatter shrunk": "scatter computed from",
+    "training": "trained on",
+    "Newton steps": "gradients computed from",
+    "noise": "Fisher information computed from",
+    "scale restored": "scale fitted on",
+}
+PLURAL = {"person": "people", "class": "classes"}
+
+
+def statement(runner: Any) -> dict[str, Any]:
+    """State what a finished run did: ``done`` of results.json and of the record, see docs/reference/results.md.
+
+    A layer is named if its tensors differ between the original and the published model, with the causes that were noted when
+    they changed; without one it is listed as 'not attributed'.
+    """
+    task, method, facts, selection = runner.task, runner.method, runner.outcome.facts, runner.selection
+    withheld = runner.outcome.withheld is not None
+    ids = () if withheld else selection.forget_ids  # class weights are removed from a file
+    network = task.published(runner.unwrapped_model)
+    smaller = task.published(runner.unwrapped_model, ids)
+    original, final = digests(task.published(runner.teacher)), digests(network)
+    published = final if smaller is network else digests(smaller)
+    changes, attributed = [*facts.changes], {name for change in facts.changes for name in change["tensors"]}
+    removed = [name for name, digest in published.items() if digest != final[name]]
+    if removed:
+        changes.append({"by": REMOVED, "tensors": removed, "classes": len(ids)})
+    differing = [name for name, digest in published.items() if digest != original[name]]
+    loose = {name for name in differing if name not in {*attributed, *removed} or facts.latest[name] != final[name]}
+    changes.append({"by": UNKNOWN, "tensors": [name for name in differing if name in loose]})
+    named = [
+        {"by": change["by"], "layers": layers_of(name for name in change["tensors"] if name in differing), **change}
+        for change in changes
+    ]
+    steps = runner.iter // runner.accumulation
+    return plain(
+        {
+            "method": type(method).__name__,
+            "forgets": {"noun": task.forgets, "count": len(selection.forget_ids), "samples": task.samples},
+            "selected_by": method.request.select,
+            "steps": steps - method.idle,
+            "steps_without_training": method.idle,
+            "most_steps": runner.recipe.steps,
+            "why_it_ended": facts.ended or f"all {runner.recipe.steps} steps were taken",
+            "resumed": runner.resumed_from is not None,
+            "withheld": withheld,
+            "data": [*facts.uses, *_read_in_steps(runner)],
+            "changes": [
+                {key: value for key, value in change.items() if key != "tensors"}
+                for change in named
+                if change["layers"]
+            ],
+            "unchanged": [layer for layer in layers_of(published) if layer not in set(layers_of(differing))],
+        }
+    )
+
+
+def _read_in_steps(runner: Any) -> list[dict[str, Any]]:
+    """List the data that the steps have read, and for what."""
+    task, method, selection = runner.task, runner.method, runner.selection
+    data, request = task.forget_data(selection.dataset), method.request
+    reads = runner.iter * runner.train_dataloader.batch_size * runner.world_size
+    own = request.masking == "own" or (request.locations == "forgotten" and request.select == "labels")
+    facts = Facts()
+    if reads:
+        labels = method.forget_use != NO_USE and (method.needs_labels or own)
+        classes = len(selection.forget_ids) if task.forgets in PLURAL else None
+        facts.read(data.forget_name, method.forget_use, selection.forget_set["read"], reads, classes, labels)
+    for name, chosen in ((data.retain_name, selection.retain_set), ("public data", selection.public_data)):
+        if chosen is not None and reads * data.retain_each:
+            facts.read(name, method.retain_use, chosen["read"], reads * data.retain_each, labels=method.retain_labels)
+    return facts.uses
+
+
+# In words ----------------------------------------------------------------------------------------------------------
+
+
+def sentences(done: Mapping[str, Any]) -> list[str]:
+    """Write ``done`` in plain English, without names of classes or people."""
+    lines, used, forgets = [], set(), done["forgets"]
+    for change in done["changes"]:
+        use = USES.get(change["by"])
+        used |= {use} if use else set()
+        lines.append(_sentence(change, _data(done, use), forgets))
+    lines += [
+        f"Also: {_samples(entry, forgets)}, {entry['use']}." for entry in done["data"] if entry["use"] not in used
+    ]
+    early = done["steps"] + done["steps_without_training"] < done["most_steps"]
+    ended = f" The run ended early: {done['why_it_ended']}." if early else ""
+    idle = done["steps_without_training"]
+    if idle:
+        lines.append(f"{_count(idle, 'step')} only read {'their batches' if idle > 1 else 'its batch'}.")
+    if not done["steps"] or ended:
+        lines.append(f"{'' if done['steps'] else 'No training step was taken.'}{ended}".strip())
+    if done["withheld"]:
+        lines.append("The changed model was not written.")
+    if done["resumed"]:
+        lines.append("The run was resumed from a saved state.")
+    if not done["changes"]:
+        return [*lines, "No tensor of the model differs from the original's."]
+    rest = len(done["unchanged"])
+    return [*lines, f"{f'{rest} other layers are' if rest > 1 else 'The other layer is'} bitwise the original's." if rest
+            else "No layer is bitwise the original's."]  # fmt: skip
+
+
+def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) -> str:
+    by, layers, owner = change["by"], _layers(change["layers"]), _owner(forgets)
+    if by == "training":
+        optimizer = change["optimizer"]
+        steps = f"{change['steps']:,} training step{'s' if change['steps'] != 1 else ''}"
+        share = (
+            "" if "share_of_weights" not in change else f" {100 * change['share_of_weights']:.0f}% of the weights in"
+        )
+        rate = f"{optimizer.get('type')}, learning rate {optimizer.get('lr')}, {change['schedule']}"
+        return f"{steps} ({rate}){f' on {data}' if data else ''} changed{share} {layers}."
+    computed = f", computed from {data}," if data else ""
+    if by == "projection":
+        further = f" A share was left along {change['faded']} further directions." if change.get("faded") else ""
+        return f"{_count(change['directions'], 'direction')}{computed} were projected out of {layers}.{further}"
+    if by == "scatter shrunk":
+        differ = f"in which {forgets['samples']} of one {forgets['noun']} differ"
+        shrunk = f"{_count(change['directions'], 'direction')} {differ}{computed} were shrunk in {layers}"
+        return f"{shrunk}; embeddings were scaled by {change['factor']:.3g}."
+    if by == REPLACED:
+        others = " Those of the others were centred, which changes no probability." if change["others_centred"] else ""
+        return f"Class weights of {owner} were replaced in {layers}.{others}"
+    if by == REMOVED:
+        return f"Class weights of {owner} were removed from {layers}."
+    if by == "biases replaced":
+        return f"Biases of {owner} in {layers} became the mean of the others'."
+    if by == "scale restored":
+        fitted = f"Class weights in {layers} were multiplied by {change['factor']:.3g}, fitted on {data}"
+        return f"{fitted}, to restore the original's scale of the logits."
+    if by == "noise":
+        return f"Noise (alpha {change['alpha']:g}) was added to {layers}, by the Fisher information of {data}."
+    if by == "Newton steps":
+        return f"{_count(change['moves'], 'Newton step')}{computed} changed {layers}."
+    if by == "running statistics":
+        return f"The running statistics of {layers} were updated on the batches of the steps."
+    return f"{by[0].upper()}{by[1:]}: {layers}."
+
+
+def _owner(forgets: Mapping[str, Any]) -> str:
+    noun, count = forgets["noun"], forgets["count"]
+    return f"the forgotten {noun}" if count == 1 else f"the {count:,} forgotten {PLURAL.get(noun, noun)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
+def _data(done: Mapping[str, Any], use: str | None) -> str:
+    """Write the data of one use."""
+    return " and ".join(_samples(entry, done["forgets"]) for entry in done["data"] if entry["use"] == use)
+
+
+def _samples(entry: Mapping[str, Any], forgets: Mapping[str, Any]) -> str:
+    samples, reads, classes = f"{entry['samples']:,}", entry["reads"], ""
+    if entry["set"] in DRAWN and reads is not None:
+        samples = f"random draws from {samples}"
+    elif reads is not None and reads < entry["samples"]:
+        samples = f"{reads:,} of {samples}"
+    if entry["classes"] is not None:
+        noun = forgets["noun"]
+        classes = f" of {entry['classes']:,} {noun if entry['classes'] == 1 else PLURAL[noun]}"
+    of = "" if entry["set"] == FORGET_SET else f" ({entry['set']})"
+    return f"{samples} {forgets['samples']}{classes}{of}"
+
+
+def _layers(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) if len(names) <= NAMED else f"{len(names):,} layers"
