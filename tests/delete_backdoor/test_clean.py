@@ -144,7 +144,7 @@ REFUSED = [
     ("--poisoned TRUTH", "'poisoned' .*3,"),
     ("--poisoned NONE", "NONE.npz.* poisoned"),
     ("--target green", "'green'.*--target"),
-    ("--retain UNMARKED", "--retain .*'red'"),
+    ("--retain UNMARKED", "180 of 180 samples of --retain .*the poisoned samples"),
     ("--poisoned LARGE", "poisoned .*32x32 .*3 channel.* 16x16"),
     ("--retain LARGE", "retain .*32x32"),
     ("--retain CLEAN?limit=1", "retain .*2 images"),

@@ -205,7 +205,7 @@ def test_photos_that_are_measured_on_are_not_read(removal, faces, kept, tmp_path
     shutil.copytree(kept / "train", tmp_path / "mixed")
     assert not (tmp_path / "w").exists()
     shutil.copy(next((faces / "test" / GONE).iterdir()), tmp_path / "mixed" / KEPT[0] / "someone.png")
-    said = tells(given, "--audit none --steps 0 --retain", tmp_path / "mixed", status=(0, 3, 4))
+    said = tells(given, "--audit none --retain", tmp_path / "mixed", status=(0, 3, 4))
     assert "Left out: 1 of 145 samples of --retain" in said and f"({KEPT[0]}/someone.png)" in said
     assert read_results(tmp_path / "w")["retain_set"]["read"] == 144
     assert KEPT[0] not in (tmp_path / "w" / "record.json").read_text()
