@@ -18,10 +18,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/delete-tasks segmentation demo
+	$(BIN)/delete-tasks segmentation demo --overwrite
 
-# Into site/; a link or an anchor that is not there is an error.
+# The generated parts of docs/reference first; then into site/. A link or an anchor that is not there is an error.
 docs: $(VENV)/.docs
+	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 $(VENV)/.docs: $(VENV)/.installed

@@ -15,6 +15,10 @@ class RequestError(ValueError):
     """Invalid request, e.g. an unknown class or an empty forget set."""
 
 
+class FinishedError(RequestError):
+    """Request to resume a run that is finished; nothing is changed, and the command succeeds."""
+
+
 class UnsupportedModelError(TypeError):
     """Model without class logits per location, or with outputs that cannot be told apart."""
 

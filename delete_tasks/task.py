@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -112,14 +113,16 @@ class Task(ABC):
         forgets: Noun for a class in records.
         samples: Noun for several samples.
         classes_are_people: Class names are names of people, which a record hides by default.
+        names_are_forgotten: Files that name the forgotten classes are residue.
         recipes: Default options of its runs, by method.
         open: ``(paths, data, options) -> Opened``: open models and samples for ``delete-tasks audit``, ``attention`` and ``record
             verify --rerun``; None if the models are of another task. ``paths`` are those of the models by row: 'original',
             'erased' and optional others. ``data`` are data strings by split: for an audit 'forget' and optionally 'train' and
             'test'; for a record those of :attr:`delete_tasks.evaluation.opened.Opened.reopen`; for attention, which has its own
             inputs, none. ``options`` are those of the command line; for a record, which is not trusted, those of ``reopen``,
-            ``recorded=True`` (import, run and fetch nothing that they name) and ``samples``, a
-            :class:`delete_tasks.report.record.samples.SampleList`.
+            ``recorded=True`` (import, run and fetch nothing that they name), ``samples``, a
+            :class:`delete_tasks.report.record.samples.SampleList`, and ``forgotten``, a function that finds the forgotten
+            classes' indices in a list of all names.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Task(ABC):
     forgets: str = "class"
     samples: str = "samples"
     classes_are_people: bool = False
+    names_are_forgotten: bool = True
     recipes: Recipes = Recipes()
     open: Open | None = None
 
@@ -188,6 +192,10 @@ class Task(ABC):
     def published(self, model: nn.Module, ids: Sequence[int] = ()) -> nn.Module:
         """Return the module whose tensors :meth:`save_erased` writes; without ``ids``, before it removes class weights."""
         return model
+
+    def residue(self, original: Path, names: Sequence[str]) -> list[tuple[str, Path]]:
+        """List the files of the ``original`` model that hold the forgotten classes ``names``: content and path of each."""
+        return [("the original model, before erasure", original)]
 
     def save_erased(self, model: nn.Module, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write the erased model (unwrapped) with all that loading needs, except the names of the forgotten classes ``ids``.

@@ -1,10 +1,16 @@
-"""Parts of the reference that are made from the code: options, config keys, metrics and keys of results.json, as Markdown."""
+"""Parts of the reference that are made from the code, as Markdown: options, config keys, metrics, keys of results.json, docstrings.
+
+``python docs/generate.py`` writes them into the pages, between ``<!-- generate: NAME -->`` and ``<!-- end -->``.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +18,7 @@ from typing import Any
 import click
 
 ROLE = re.compile(r":(?:func|class|data|meth|mod|attr):`~?")  # of reStructuredText, which docstrings use
+PROPERTIES = (property, functools.cached_property)
 DEFAULT = re.compile(r" ?\[default: (.*?)\]")
 
 
@@ -57,7 +64,10 @@ def cli() -> str:
 
 def parameter(param: Any, context: click.Context) -> list[str]:
     """A row: name and values, default, help."""
-    flag, values = getattr(param, "is_flag", False), f"`{param.make_metavar(context)}`"
+    flag, values = (
+        getattr(param, "is_flag", False),
+        f"`{param.make_metavar(context)}`".replace("|", "/"),
+    )  # a bar ends a cell
     names = [f"`{name}`" for name in param.opts if name.startswith("-")]
     said, plain = DEFAULT.search(param.help or ""), isinstance(param.default, (str, int, float)) and not flag
     default = "required" if param.required else text(said[1]) if said else f"`{param.default}`" if plain else ""
@@ -148,4 +158,72 @@ def results() -> str:
     return "\nEach figure in `rows` holds:\n\n".join(tables)
 
 
-PARTS = {"cli": cli, "config": config, "metrics": metrics, "results": results}
+def api(*names: str) -> str:
+    """Docstrings of objects, or of what modules define: all that is public, or ``MODULE:NAME,NAME``."""
+    parts = []
+    for name in names:
+        place, _, chosen = name.partition(":")
+        try:
+            owner: Any = importlib.import_module(place)
+        except ModuleNotFoundError:
+            module, _, attribute = place.rpartition(".")
+            parts += entry(attribute, getattr(importlib.import_module(module), attribute), 2)
+            continue
+        mine = (key for key, value in vars(owner).items() if getattr(value, "__module__", None) == place)
+        members = chosen.split(",") if chosen else [key for key in mine if not key.startswith("_")]
+        parts += [f"## {place}\n", prose(owner.__doc__ or "")]
+        parts += [line for key in members for line in entry(key, getattr(owner, key), 3)]
+    return "\n".join(parts)
+
+
+def entry(name: str, member: Any, level: int) -> Iterator[str]:
+    """Heading, signature without types, and docstring of a function or class, and of its public methods."""
+    doc = member.__doc__  # its own: inherited ones are of libraries
+    if not doc or not (callable(member) or isinstance(member, PROPERTIES)):
+        return
+    yield f"{'#' * level} {name}\n"
+    if callable(member) and not (inspect.isclass(member) and issubclass(member, Exception)):
+        signature = inspect.signature(member)
+        bare = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name not in ("self", "cls")]
+        called = f"{name.rpartition('.')[2]}{signature.replace(parameters=bare, return_annotation=signature.empty)}"
+        called = re.sub(r"<(?:function|class) '?([\w.]+)[^>]*>", r"\1", called)
+        yield f"```text\n{textwrap.fill(called, 100, subsequent_indent='    ', break_long_words=False)}\n```\n"
+    yield prose(doc)
+    for key, value in vars(member).items() if inspect.isclass(member) else ():
+        if not key.startswith("_") and (inspect.isroutine(value) or isinstance(value, PROPERTIES)):
+            yield from entry(f"{name}.{key}", getattr(member, key), min(level + 1, 4))
+
+
+def prose(doc: str) -> str:
+    """A docstring as Markdown: sections become lists, examples code."""
+
+    def section(match: re.Match[str]) -> str:
+        title, body = match[1], textwrap.dedent(match[2]).strip()
+        if title.startswith("Example"):
+            return f"**{title}:**\n\n```python\n{body}\n```\n\n"
+        if title in ("Returns", "Yields"):
+            return f"**{title}:** {body}\n\n"
+        items = re.findall(r"^(\S[^:\n]*): ((?:.*\n?)(?: +.*\n?)*)", body, re.M)
+        return f"**{title}:**\n\n" + "".join(f"- `{name}`: {' '.join(words.split())}\n" for name, words in items) + "\n"
+
+    titles = "Args|Attributes|Raises|Returns|Yields|Examples?"
+    plain = re.sub(r"``+", "`", ROLE.sub("`", f"{inspect.cleandoc(doc)}\n"))
+    plain = re.sub(rf"^({titles}):\n((?:(?: +.*)?\n)+)", section, plain, flags=re.M)
+    return re.sub(r"::$", ":", plain, flags=re.M).strip() + "\n"
+
+
+PARTS = {"cli": cli, "config": config, "metrics": metrics, "results": results, "api": api}
+MARKER = re.compile(r"^(<!-- generate: (\w+)(.*?) -->)$.*?^<!-- end -->$", re.M | re.S)
+
+
+def render(page: str) -> str:
+    """A page with its generated parts as the code is now."""
+    return MARKER.sub(lambda match: f"{match[1]}\n\n{PARTS[match[2]](*match[3].split()).strip()}\n\n<!-- end -->", page)
+
+
+if __name__ == "__main__":
+    for path in sorted(Path(__file__).parent.rglob("*.md")):
+        before = path.read_text(encoding="utf-8")
+        if render(before) != before:
+            path.write_text(render(before), encoding="utf-8")
+            print(f"Written: {path}")

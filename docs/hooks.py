@@ -1,19 +1,11 @@
-"""What MkDocs calls: parts of the reference are made from the code, and no page may fetch anything."""
+"""What MkDocs calls: no page may fetch anything."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from generate import PARTS
-
-MARKER = re.compile(r"^<!-- generate: (\w+) -->$", re.M)
 FETCHED = re.compile(r"<(?:script|link|img|iframe)[^>]* (?:src|href)=[\"']?(?:https?:)?//[^ >]*")
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """A page's text, with ``<!-- generate: NAME -->`` replaced."""
-    return MARKER.sub(lambda found: PARTS[found[1]](), markdown)
 
 
 def on_post_page(output: str, **_: Any) -> str:

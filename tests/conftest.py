@@ -157,14 +157,20 @@ def pull_the_plug(monkeypatch) -> Callable[[int], contextlib.AbstractContextMana
 
 
 @pytest.fixture
-def fails(capsys):
-    """``fails(fact, *words)``: the command ends with status 2 and one message whose words match; returns the message."""
+def fails(capsys, monkeypatch):
+    """``fails(fact, *words)``: the command ends with status 2 and one message whose words match; returns the message. No word of
+    it is broken at 80 columns."""
     from helpers import run
 
     def fails(fact: str, *words: object) -> str:
         capsys.readouterr()
-        run(*words, status=2)
-        error = " ".join(capsys.readouterr().err.replace("│", " ").split())
+        with monkeypatch.context() as patch:
+            patch.setenv("COLUMNS", "80")
+            run(*words, status=2)
+        error = capsys.readouterr().err
+        broken = [line for line in error.splitlines() if len(line) > 80 and " " in line.strip()]
+        assert not broken, broken
+        error = " ".join(error.replace("│", " ").split())
         assert re.search(fact, error), error
         return error
 

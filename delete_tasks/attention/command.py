@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..cli.command import FILE, MODEL_FOLDER, argument, command, data, evaluation
+from ..cli.command import FILE, MODEL_FOLDER, OUT, argument, command, data, evaluation
 from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, plugin_options, whole
 from ..display.terminal import make_console
 from ..errors import RequestError
@@ -41,7 +41,7 @@ from ..fileio.atomic import refuse_existing
     evaluation("--show", type=whole(1, 1000), default=3, help="Samples of each kind to draw."),
     data(
         "--out",
-        type=FILE,
+        type=OUT,
         default="attention.png",
         help="Picture (.png, .jpg); the figures are written beside it (.json).",
     ),
@@ -74,9 +74,13 @@ def COMMAND(args: SimpleNamespace) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     save_json(content, out.with_suffix(".json"))
     draw(out, spread_samples(comparisons, args.show), opened.names)
-    print_summary(content, make_console())
-    print(f"Written: {out}, {out.with_suffix('.json')}")
+    console = make_console()
+    print_summary(content, console)
+    console.print(f"Written: {out}, {out.with_suffix('.json')}")
     return 0
+
+
+HEADS = {"own": "", "original": " (original's last layer)"}
 
 
 def print_summary(content: dict[str, Any], console: Console) -> None:
@@ -86,6 +90,7 @@ def print_summary(content: dict[str, Any], console: Console) -> None:
     console.print(f"Layer: {content['layer']}")
     for name, row in content["summary"].items():
         removed, kept = row["removed"], row["kept"]
+        name += HEADS[removed["last_layer"]]
         console.print(
             f"{name}: forgotten, {removed['samples']} samples: median A / A of the original {_cell(removed['ratio'])}"
             f"{_left_out(removed)}; share of attention in the region {_cell(removed['share_before'], '%')} before, "

@@ -1,11 +1,13 @@
 """Figures of attention: the share left on a region of a forgotten class, and the correlation of other classes' maps."""
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..display.terminal import track
 from ..errors import RequestError
@@ -19,6 +21,11 @@ from ..task import Task, ask_tasks
 from .gradcam import Map, enlarge, raw_map
 
 LEAST_LEFT = 0.01
+SAME = 1e-3  # distance of class weights, over the longest, up to which they are the same
+EMPTIED = (
+    "The erased model has no class weights of a forgotten class, so its own map is zero whatever its features: the original's "
+    "last layer is used on its features."
+)
 
 
 @dataclass
@@ -34,6 +41,7 @@ class ComparedSample:
         ratio: A over the original's A; None if the original's is zero.
         correlation: Pearson's correlation of the positive map and the original's; None if either is constant.
         predicted: Class predicted by model; empty for models that predict one at each pixel.
+        with_original_head: Models whose map is that of the original's last layer on their features.
         own_map: The erased model's map of the class it predicts instead of a forgotten one.
     """
 
@@ -44,6 +52,7 @@ class ComparedSample:
     ratio: dict[str, float | None] = field(default_factory=dict)
     correlation: dict[str, float | None] = field(default_factory=dict)
     predicted: dict[str, int] = field(default_factory=dict)
+    with_original_head: Sequence[str] = ()
     own_map: Map | None = None
 
 
@@ -61,20 +70,54 @@ def open_models(paths: Mapping[str, str], options: Mapping[str, Any], name: str 
     return ask_tasks(question, paths["original"], name)
 
 
+def original_heads(models: Mapping[str, OpenedModel]) -> dict[str, OpenedModel]:
+    """Put the original's last layer on the features of the models whose class weights were removed (the first is the original);
+    those that have it already are returned as they are."""
+    original, *others = models
+    head, restored = models[original].last_layer, {}
+    for row in others:
+        layer = models[row].last_layer
+        if layer is head:
+            restored[row] = models[row]
+        elif repr(layer) == repr(head) and _emptied(layer) and not _emptied(head):  # of one kind and shape
+            module, layer = copy.deepcopy((models[row].module, layer))
+            layer.load_state_dict(head.state_dict())
+            restored[row] = replace(models[row], module=module, last_layer=layer, forward=models[original].forward)
+    return restored
+
+
+def _emptied(layer: nn.Module) -> bool:
+    """Return True if a class has the mean of all class weights, see :func:`delete_tasks.model.head.neutralise_rows`."""
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim < 2 or len(weight) < 3:
+        return False
+    rows = weight.detach().flatten(1).float()
+    return bool((rows - rows.mean(0)).norm(dim=1).min() <= SAME * rows.norm(dim=1).max())
+
+
 def compare(
-    models: Mapping[str, OpenedModel], layer: Layer, sample: Sample, elementwise: bool = False
+    models: Mapping[str, OpenedModel],
+    layer: Layer,
+    sample: Sample,
+    elementwise: bool = False,
+    heads: Mapping[str, OpenedModel] | None = None,
 ) -> ComparedSample:
     """Compute the maps of one sample by models ('original' first, with 'erased'), and compare them. The class's logits are summed
-    over the sample's region."""
-    compared = ComparedSample(sample)
+    over the sample's region; on samples of forgotten classes, those of ``heads`` (see :func:`original_heads`)."""
+    heads = heads if heads is not None and sample.removed else {}
+    compared = ComparedSample(sample, with_original_head=list(heads))
     first = next(iter(models))
     inputs: Tensor = sample.inputs[None].to(models[first].device)
     small: dict[str, Map] = {}
     whole: dict[str, float] = {}
     for name, model in models.items():
+        explained = heads.get(name, model)
         small[name], logits = raw_map(
-            model.module, model.forward, layer, inputs, sample.class_id, sample.region, elementwise
+            explained.module, explained.forward, layer, inputs, sample.class_id, sample.region, elementwise
         )
+        if explained is not model:
+            with torch.no_grad():
+                logits = model.run(inputs)
         compared.maps[name] = enlarge(small[name], sample.picture.shape[:2])
         if logits.ndim == 2:
             compared.predicted[name] = int(logits.argmax(1))
@@ -151,12 +194,15 @@ def compare_samples(
     models = {row: opened.models[row] for row in rows or opened.models}
     original = models["original"]
     chosen, comparisons = None, []
+    heads = original_heads(models)
+    if any(heads[row] is not models[row] for row in heads):
+        opened.notes = [*opened.notes, EMPTIED]
     samples = opened.look(inputs, first, others) if opened.look is not None else ()
     for sample in track(_up_to(samples, limit, forgotten), 2 * limit, "Attention maps"):
         if chosen is None:
             batch = sample.inputs[None].to(original.device)
             chosen = find_layer(original.module, batch, original.last_layer, original.forward, layer)
-        comparisons.append(compare(models, chosen, sample, opened.elementwise))
+        comparisons.append(compare(models, chosen, sample, opened.elementwise, heads))
     if chosen is None:
         raise RequestError(
             f"no sample of {', '.join(map(str, inputs)) or 'the data'} shows '{opened.names[first]}' or a class to compare "
@@ -175,6 +221,7 @@ def summarise(comparisons: Sequence[ComparedSample], names: Sequence[str]) -> di
         out[name] = {
             "removed": {
                 "samples": len(removed),
+                "last_layer": "original" if any(name in each.with_original_head for each in removed) else "own",
                 "ratio": _median([compared.ratio[name] for compared in removed]),
                 "unmeasured": sum(compared.ratio[name] is None for compared in removed),
                 "share_before": _median([compared.share[names[0]] for compared in removed]),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..display.figure import new_figure, save_figure
+from ..display.figure import drawable, new_figure, save_figure
 from ..errors import require
 from .gradcam import Map
 from .measure import ComparedSample
@@ -32,7 +32,7 @@ def overlay(picture: Any, positive: Map, scale: float) -> Any:
 def draw(path: str | os.PathLike[str], comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> None:
     """Write PNG or JPEG panels: one line per comparison (all of the same models), scaled to the original's maximum in it. The
     suffix of ``path`` is one of :data:`SUFFIXES`."""
-    names = list(comparisons[0].maps)
+    names, class_names = list(comparisons[0].maps), drawable(class_names)
     columns = 1 + len(names) + any(compared.own_map is not None for compared in comparisons)
     height, width = comparisons[0].sample.picture.shape[:2]
     panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2
@@ -80,6 +80,7 @@ def _caption(compared: ComparedSample, name: str, first: str, class_names: Seque
     elif compared.sample.removed:
         ratio = compared.ratio[name]
         figure = "attention left: " + ("not measured" if ratio is None else f"{100 * ratio:.0f}% of the original's")
+        figure += ",\nby the original's last layer" * (name in compared.with_original_head)
     else:
         correlation = compared.correlation[name]
         figure = f"correlation: {'not measured' if correlation is None else f'{correlation:.2f}'}"

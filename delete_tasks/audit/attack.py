@@ -15,6 +15,11 @@ from ..evaluation.predictions import Predictions
 
 DRAWS = 500  # bootstrap repetitions
 LEVELS = ("quick", "full")
+GROUPS = {  # of the table, in order
+    "readers": "Read by attacks: percent of the forgotten classes' samples; lower is better",
+    "outputs": "Outputs for the forgotten classes' samples",
+    "kept": "Other changes",
+}
 SPLITS = {
     "forget": "training samples of the forgotten classes",
     "train": "labelled training samples of all classes",
@@ -87,11 +92,18 @@ class Attack(Metric):
         source: The paper, if any.
         level: Lowest level that runs it, 'quick' or 'full'.
         needs: Split without which the attack does not apply and is left out.
+        group: Part of the table, a key of ``GROUPS``.
+        directed: False if neither a lower nor a higher figure is better.
+        ratio: Name of the figure as a share of the way from the retrained models to the original, 1 - depth; None if the figure
+            itself is printed.
     """
 
     source: str = ""
     level: str = "quick"
     needs: str | None = None
+    group: str = "outputs"
+    directed: bool = True
+    ratio: str | None = None
 
     def why(self, reason: NotMeasured) -> str:
         """Return the reason as the attack states it."""
@@ -99,11 +111,11 @@ class Attack(Metric):
 
     def json(self) -> dict[str, Any]:
         """Return the declaration in audit.json."""
-        return {**super().json(), "source": self.source, "level": self.level, "reads": self.reads}
+        return {**super().json(), "source": self.source, "level": self.level, "reads": self.reads, "group": self.group}
 
 
 # Attack that reads the class from held-out samples.
-reader = functools.partial(Attack, unit="percent", of="held-out samples", reads=True)
+reader = functools.partial(Attack, unit="percent", of="held-out samples", reads=True, group="readers")
 
 
 def context_of(row: Row) -> Context:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..display.figure import new_figure, save_figure
+from ..display.figure import drawable, new_figure, save_figure
 from ..display.table import row_title
 from ..errors import RequestError, require
 from ..evaluation.metric import Measured
@@ -45,8 +46,19 @@ def draw_pictures(
     return drawn, reasons
 
 
-def bars(audit: Audit) -> list[tuple[str, dict[str, float]]]:
-    """Return label and percentages by model for each attack that reads; nats become percent of the original's."""
+@dataclass(frozen=True)
+class Bars:
+    """Bars of one attack in percent: by model, with the erased model's interval and chance, if known."""
+
+    label: str
+    values: Mapping[str, float]
+    interval: tuple[float, float] | None
+    chance: float | None
+
+
+def bars(audit: Audit) -> list[Bars]:
+    """Return the bars of each attack that reads; figures in other units become percent of the original's, or of the way from the
+    retrained models to the original if the attack names this ratio."""
     groups = []
     for attack in audit.attacks:
         if not attack.reads:
@@ -56,36 +68,54 @@ def bars(audit: Audit) -> list[tuple[str, dict[str, float]]]:
             figure = audit.rows.get(name, {}).get(attack.name, Measured())
             if figure.value is not None:
                 values.setdefault("retrained" if name.startswith("retrained") else name, []).append(figure.value)
-        factor, label = 1.0, str(attack.column)
+        least, factor, label = 0.0, 1.0, str(attack.column)
         if attack.unit != "percent":
             whole = values.get("original", [0.0])[0]
-            factor, label = 100 / whole if whole > 0 else 0.0, f"{attack.column}, % of the original's"
+            if attack.ratio is not None and audit.depth[attack.name].value is not None:
+                least, label = float(np.mean(values["retrained"])), f"{attack.ratio}, %"
+            else:
+                label = f"{attack.column}, % of the original's"
+            factor = 100 / (whole - least) if whole > least else 0.0
         if "erased" in values and factor:
-            groups.append((label, {name: factor * float(np.mean(each)) for name, each in values.items()}))
+            ends = audit.rows["erased"][attack.name].interval
+            interval = None if ends is None else (factor * (ends[0] - least), factor * (ends[1] - least))
+            means = {name: factor * (float(np.mean(each)) - least) for name, each in values.items()}
+            groups.append(Bars(label, means, interval, audit.chance[attack.name]))
     return groups
 
 
 def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
-    """Draw a bar for each attack and model; raise :class:`RequestError` if there is none."""
+    """Draw a bar for each attack and model, the erased model's interval, and chance; raise :class:`RequestError` if there is
+    none."""
     groups = bars(audit)
     if not groups:
         raise RequestError("no attack that reads the class was measured, so there are no bars")
-    models = [name for name in COLOURS if any(name in values for _, values in groups)]
-    figure = new_figure((6.4, 0.22 * len(groups) * (len(models) + 1) + 1.2), "audit")
-    axis = figure.subplots()
-    for number, (_, values) in enumerate(groups):
+    models = [name for name in COLOURS if any(name in group.values for group in groups)]
+    figure = new_figure((6.4, 0.22 * len(groups) * (len(models) + 1) + 1.4), "audit")
+    axis, height = figure.subplots(), len(models) + 1
+    for number, group in enumerate(groups):
         for place, name in enumerate(models):
-            if name not in values:
+            if name not in group.values:
                 continue
-            y = number * (len(models) + 1) + place
-            axis.barh(y, values[name], color=COLOURS[name], height=0.9)
-            axis.text(max(values[name], 0) + 0.7, y, f"{values[name]:.1f}", va="center", fontsize=8)
-    middle = [number * (len(models) + 1) + (len(models) - 1) / 2 for number in range(len(groups))]
-    axis.set_yticks(middle, [label for label, _ in groups])
+            y, value, end = number * height + place, group.values[name], group.values[name]
+            axis.barh(y, value, color=COLOURS[name], height=0.9)
+            if name == "erased" and group.interval is not None:
+                axis.plot(group.interval, (y, y), color="black", linewidth=1, solid_capstyle="butt")
+                end = max(value, group.interval[1])
+            axis.text(max(end, 0) + 0.7, y, f"{value:.1f}", va="center", fontsize=8)
+        if group.chance is not None:
+            axis.plot([group.chance] * 2, (number * height - 0.5, (number + 1) * height - 1.5), "k:", linewidth=1.2)
+    middle = [number * height + (len(models) - 1) / 2 for number in range(len(groups))]
+    axis.set_yticks(middle, [group.label for group in groups])
     axis.margins(y=0.02)
     axis.invert_yaxis()
-    axis.set_xlim(0, 1.12 * max(100.0, *(value for _, values in groups for value in values.values())))
-    axis.set_xlabel("percent of the forgotten classes' held-out samples read", loc="right")
+    every = [value for group in groups for value in group.values.values()]
+    axis.set_xlim(min(0.0, *every), 1.12 * max(100.0, *every))
+    axis.set_xlabel(
+        "percent of the forgotten classes' held-out samples read; less is better\n"
+        "dotted: chance; line: 95% interval of the erased model",
+        loc="right",
+    )
     handles = [axis.barh([0], [0], color=COLOURS[name], label=row_title(name)) for name in models]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(models), frameon=False)
     save_figure(figure, path)
@@ -133,6 +163,7 @@ def draw_tsne(
         raise RequestError("the held-out samples show too few of the forgotten classes, so there is no t-SNE")
     others = sorted(set(labels[~forgotten].tolist()))
     many = 10 if len(names) <= 10 else 20
+    names = drawable(names)
     figure = new_figure((3.3 * len(features), 4.2), "audit")
     from matplotlib import colormaps
 

@@ -1,6 +1,9 @@
-"""Table and sentences of an audit."""
+"""Tables of an audit."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
@@ -8,78 +11,135 @@ from rich.text import Text
 
 from ..display.table import Table, row_title
 from ..evaluation.metric import Measured
-from .attack import Attack
+from .attack import GROUPS, Attack
 from .depth import retrained_names
 from .results import MODELS, Audit
 
 SHORT = {"logit_cut": "cut", "head_only": "head"}  # for a terminal's width
+HIGHER, NEITHER = "↑", "↕"  # marks of figures of which a higher one is better, or neither
 
 
 def markdown(audit: Audit) -> str:
-    """Format the table as Markdown, with intervals, and over several retrained models their range and the range of their depths
-    (each against their mean)."""
+    """Format a table of each group as Markdown, with intervals and chance, and over several retrained models their range and the
+    range of their depths (each against their mean)."""
     models, count = [name for name in MODELS if name in audit.rows], len(retrained_names(audit.rows))
     columns = {0: [], 1: ["retrained", "depth"]}.get(
         count, ["retrained, mean", "range", "depth", "depths of the retrained"]
     )
-    table = Table([*map(row_title, models), "95% interval", *columns], first="attack")
-    for attack in audit.attacks:
-        digits, unit = _digits(attack), "" if attack.unit == "percent" else f" ({attack.unit})"
-        cells, retrained, mean, depth = _cells(audit, attack, models)
-        cells.append(_range(audit.rows["erased"][attack.name].interval or (), digits))
-        if count == 1:
-            cells += [_figure(mean, digits), _figure(depth, 2)]
-        if count > 1:
-            original = audit.rows["original"][attack.name].value
-            complete = depth is not None and original is not None and mean is not None
-            depths = [(original - value) / (original - mean) for value in retrained] if complete else []  # type: ignore[operator]
-            cells += [_figure(mean, digits), _range(retrained, digits), _figure(depth, 2), _range(depths, 2)]
-        table.add(f"{attack.column}{unit}", cells)
-    return table.to_markdown() + "\n"
+    texts = []
+    for title, attacks in _groups(audit):
+        table = Table([*map(row_title, models), "95% interval", "chance", *columns], first="attack")
+        for attack in attacks:
+            line = _Line.of(audit, attack)
+            cells = [line.figure(name) for name in models]
+            cells += [line.range(line.interval), line.text(line.chance)]
+            if count == 1:
+                cells += [line.text(line.mean), _depth(line.depth)]
+            if count > 1:
+                depths = line.depths()
+                span = f"{min(depths):.2f} to {max(depths):.2f}" if depths else None
+                cells += [line.text(line.mean), line.range(line.retrained, " to "), _depth(line.depth), span]
+            table.add(line.title, cells)
+        texts.append(f"{title}.\n\n{table.to_markdown()}\n")
+    return "\n".join(texts)
 
 
 def show(audit: Audit, console: Console, wide: bool = False) -> None:
-    """Print the table and the reasons for missing figures."""
-    models = [name for name in MODELS if name in audit.rows]
-    columns = [*(SHORT.get(name, name) for name in models), "retrained", "depth", "chance", "range"]
-    table = Table(
-        columns, "attack", f"Attacks: what can still be read of {', '.join(audit.names[i] for i in audit.ids)}"
-    )
+    """Print a table of each group, and the reasons for missing figures."""
+    models = [name for name in MODELS if name in audit.rows and name not in ("original", "erased")]
     reasons: dict[str, list[str]] = {}
-    for attack in audit.attacks:
-        digits, erased = _digits(attack), audit.rows["erased"][attack.name]
-        cells, retrained, mean, depth = _cells(audit, attack, models)
-        cells += [_figure(mean, digits), _figure(depth, 2)]
-        cells.append(_figure(audit.chance[attack.name], digits) if any(cells) else None)
-        table.add(str(attack.column), [*cells, _range(retrained, digits) if len(retrained) > 1 else None])
-        if erased.value is None:
-            reasons.setdefault(erased.note or "the reason is unknown", []).append(str(attack.column))
+    for title, attacks in _groups(audit):
+        columns = ["original", "erased", "interval", "retrained", "chance", "depth"]
+        table = Table([*columns, *(SHORT.get(name, name) for name in models), "range"], "attack", title)
+        for attack in attacks:
+            line, erased = _Line.of(audit, attack), audit.rows["erased"][attack.name]
+            cells = [line.figure("original"), line.figure("erased"), line.range(line.interval), line.text(line.mean)]
+            cells += [line.text(line.chance) if any(cells) else None, _depth(line.depth), *map(line.figure, models)]
+            table.add(line.title, [*cells, line.range(line.retrained) if len(line.retrained) > 1 else None])
+            if erased.value is None:
+                reasons.setdefault(erased.note or "the reason is unknown", []).append(str(attack.column))
+        table.show(console, wide, wrap=True, hint="--wide shows them; audit.json holds all")
     notes = {depth.note for depth in audit.depth.values()}
     if len(notes) == 1 and all(depth.value is None and depth.note for depth in audit.depth.values()):
         reasons.setdefault(str(notes.pop()), []).append("depth")
-    table.show(console, wide, hint="--wide shows them; audit.json holds all")
     for reason, columns in reasons.items():
         console.print(Text(f"NOT MEASURED: {', '.join(columns)}, because {reason.rstrip('.')}."))
 
 
-def _digits(attack: Attack) -> int:
-    return 1 if attack.unit in ("percent", "points") else 3
+def _groups(audit: Audit) -> list[tuple[str, list[Attack]]]:
+    """Return title and attacks of each group that has any."""
+    groups = []
+    for name, title in GROUPS.items():
+        attacks = [attack for attack in audit.attacks if attack.group == name]
+        marks = {_mark(attack) for attack in attacks}
+        words = {HIGHER: "higher is better", NEITHER: "neither is"}
+        listed = [f"{mark} {text}" for mark, text in words.items() if mark in marks]
+        if name != "readers":
+            title += f"; lower is better{', '.join(['', *listed])}"
+        if attacks:
+            groups.append((title, attacks))
+    return groups
 
 
-def _cells(
-    audit: Audit, attack: Attack, models: Sequence[str]
-) -> tuple[list[str | None], list[float], float | None, float | None]:
-    """Return the models' cells of an attack, the retrained models' values and their mean, and the depth."""
-    cells = [_figure(audit.rows[name][attack.name].value, _digits(attack)) for name in models]
-    values = (audit.rows[name][attack.name].value for name in retrained_names(audit.rows))
-    retrained = [value for value in values if value is not None]
-    mean = float(np.mean(retrained)) if retrained else None
-    return cells, retrained, mean, audit.depth.get(attack.name, Measured()).value
+def _mark(attack: Attack) -> str:
+    return NEITHER if not attack.directed else "" if attack.lower_is_better else HIGHER
 
 
-def _figure(value: float | None, digits: int) -> str | None:
-    return None if value is None else f"{value:.{digits}f}"
+@dataclass(frozen=True)
+class _Line:
+    """Line of an attack: figures by model, or as :attr:`Attack.ratio` if it has one and depth is known."""
+
+    title: str
+    digits: int
+    values: Mapping[str, float | None]
+    retrained: Sequence[float]
+    interval: Sequence[float]
+    chance: float | None
+    depth: float | None
+
+    @classmethod
+    def of(cls, audit: Audit, attack: Attack) -> _Line:
+        values = {name: audit.rows[name][attack.name].value for name in audit.rows}
+        names = retrained_names(audit.rows)
+        retrained = [value for name in names if (value := values[name]) is not None]
+        depth, interval = (
+            audit.depth.get(attack.name, Measured()).value,
+            audit.rows["erased"][attack.name].interval or (),
+        )
+        unit, digits, chance = attack.unit, 1 if attack.unit in ("percent", "points") else 3, audit.chance[attack.name]
+        title, original = attack.column, values.get("original")
+        if attack.ratio is not None and depth is not None and original is not None:
+            low = float(np.mean(retrained))
+            values = {
+                name: None if value is None else (value - low) / (original - low) for name, value in values.items()
+            }
+            retrained, interval = [(value - low) / (original - low) for value in retrained], ()
+            unit, digits, title, chance = "ratio", 2, attack.ratio, None
+        mark = _mark(attack)
+        title = f"{title}{'' if unit == 'percent' or unit in str(title) else f', {unit}'}{f' {mark}' if mark else ''}"
+        return cls(title, digits, values, retrained, interval, chance, depth)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of the retrained models."""
+        return float(np.mean(self.retrained)) if self.retrained else None
+
+    def depths(self) -> list[float]:
+        """Return the depth of each retrained model against their mean; empty if depth is unknown."""
+        original, mean = self.values.get("original"), self.mean
+        if self.depth is None or original is None or mean is None:
+            return []
+        return [(original - value) / (original - mean) for value in self.retrained]
+
+    def text(self, value: float | None) -> str | None:
+        return None if value is None else f"{value:.{self.digits}f}"
+
+    def figure(self, name: str) -> str | None:
+        return self.text(self.values.get(name))
+
+    def range(self, values: Sequence[float], between: str = "–") -> str | None:
+        return f"{min(values):.{self.digits}f}{between}{max(values):.{self.digits}f}" if values else None
 
 
-def _range(values: Sequence[float], digits: int) -> str | None:
-    return f"{min(values):.{digits}f} to {max(values):.{digits}f}" if values else None
+def _depth(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"

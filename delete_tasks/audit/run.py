@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def run(
         "data": dict(data),
         "samples": {split: len(each.labels) for split, each in predictions["original"].items() if split != "context"},
         "samples_are": opened.of,
+        "duplicates": list(map(asdict, opened.copies)),
         "stages": stages,
         **audit.json(),
         "verdict": dict(audit.verdict),

@@ -26,7 +26,7 @@ TITLES = {
     FORGOTTEN: "FORGOTTEN, as by a retrained model",
     WEAKENED: "WEAKENED: attacks on the features read less than before, but still read",
     HIDDEN: "HIDDEN: the model no longer predicts it, but attacks on the features read it as before",
-    NOT_FORGOTTEN: "NOT FORGOTTEN: the model itself still predicts it",
+    NOT_FORGOTTEN: "NOT FORGOTTEN: the model itself predicts it, or did until its class weights were removed",
     CANNOT_TELL: "CANNOT TELL whether it is forgotten",
 }
 TO_CHANCE = "FORGOTTEN: no attack on the features reads more than chance"

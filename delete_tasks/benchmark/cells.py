@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,32 +11,42 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from ..display.terminal import printable
 from ..errors import RequestError, first_line
 from ..fileio.atomic import save_json
+from ..fileio.environment import code_version
+from ..fileio.manifest import refuse_links
 from ..fileio.processes import raise_lost
+from ..fileio.validate import read_json
 from ..fileio.workdir import holds_files
 from ..request.classes import resolve_classes
+from .finished import DONE, digest, features_sha256, read_cell
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import measure
 from .source import GridSource
 
-DONE, FAILED, LOCK = "cell.json", "failed.json", ".lock"
+FAILED, BEGUN, LOCK = "failed.json", "begun.json", ".lock"
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file; None if it is missing or incomplete."""
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file; None if it is missing or holds no object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
 
 
-def results(root: Path, cells: Sequence[Cell], name: str = DONE) -> list[tuple[Cell, dict[str, Any]]]:
-    """Return the cells that are done, with the content of their file; with the ``name`` FAILED, those whose last attempt
-    failed."""
-    contents = [(cell, read_json(root / cell.folder / name)) for cell in cells]
+def results(root: Path, cells: Sequence[Cell]) -> list[tuple[Cell, dict[str, Any]]]:
+    """Return the cells that are done, with the content of their file."""
+    contents = [(cell, read_cell(root, cell)) for cell in cells]
     return [(cell, content) for cell, content in contents if content is not None]
+
+
+def failures(root: Path, cells: Sequence[Cell]) -> list[tuple[Cell, str]]:
+    """Return the cells whose last attempt failed, with the reasons."""
+    contents = [(cell, read_object(root / cell.folder / FAILED)) for cell in cells]
+    return [(cell, printable(str(content.get("error")))) for cell, content in contents if content is not None]
 
 
 @contextmanager
@@ -56,6 +66,10 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     """Unlearn, measure and save one cell; delete the run's files unless models are kept."""
     folder, names = root / cell.folder, source.names(cell.network)
     ids = resolve_classes(list(cell.classes), list(names))
+    made_of = dict(source.made_of(cell))
+    if read_object(folder / BEGUN) != made_of:  # a killed run continues from its last state, but not with other data
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        save_json(made_of, folder / BEGUN)
     cost: dict[str, Any] = {"seconds": None, "samples": None, "steps": None}
     row = {ORIGINAL: "original", CUT: "logit_cut", RETRAINED: "retrained"}.get(cell.method, "erased")
     if row == "erased":
@@ -65,7 +79,11 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     else:
         opened = source.retrained(cell) if row == "retrained" else source.original(cell)
     values, reasons = measure(opened, row, folder)
-    content = {
+    made_now = source.made_of(cell)
+    changed = [name for name, before in made_of.items() if before not in (None, made_now[name])]
+    if changed:
+        raise RequestError(f"the {changed[0]} was replaced during the run; run the command again")
+    content: dict[str, Any] = {
         "network": cell.network,
         "group": cell.group,
         "classes": len(cell.classes),
@@ -75,8 +93,11 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
         "seed": cell.seed,
         "figures": {**values, **cost},
         "not_measured": reasons,
+        "made_of": made_now,
+        "code": code_version(),
+        "features_sha256": features_sha256(folder),
     }
-    save_json(content, folder / DONE)
+    save_json({**content, "sha256": digest(content)}, folder / DONE)
     (folder / FAILED).unlink(missing_ok=True)
     if not keep_models:
         shutil.rmtree(folder / "run", ignore_errors=True)
@@ -88,20 +109,20 @@ def run_cells(
 ) -> None:
     """Run every cell that is not done or claimed by another process; record a failure and continue with the next cell."""
     spent: dict[str, list[float]] = {}
-    waiting = [cell for cell in cells if read_json(root / cell.folder / DONE) is None]
+    waiting = [cell for cell in cells if read_cell(root, cell) is None]
     if len(waiting) < len(cells):
         console.print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already.")
     for number, cell in enumerate(waiting):
         folder = root / cell.folder
         with claimed(folder) as mine:
-            if not mine or read_json(folder / DONE) is not None:
+            if not mine or read_cell(root, cell) is not None:
                 continue
             start = time.monotonic()
             try:
                 content: Mapping[str, Any] = run_cell(source, cell, root, keep_models)
             except Exception as error:
                 raise_lost(error)
-                reason = f"{type(error).__name__}: {first_line(error)}"
+                reason = printable(f"{type(error).__name__}: {first_line(error)}")
                 save_json({"error": reason}, folder / FAILED)
                 outcome = f"FAILED: {reason}"
             else:
@@ -129,15 +150,17 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def claim_root(root: Path, request: Mapping[str, Any]) -> None:
+def claim_root(root: Path, request: Mapping[str, Any], check: Callable[[], object] = lambda: None) -> None:
     """Claim a work dir for a grid: a new or empty folder, or one of the same grid. Methods, classes, networks and seeds may be
-    added, but none may be changed under its name.
+    added, but none may be changed under its name. ``check`` is called before anything is written.
 
     Raises:
-        RequestError: It holds other files, or another grid's cells.
+        RequestError: It holds links, other files, or another grid's cells.
     """
+    for folder in (root, *(item for item in root.rglob("*") if item.is_dir())):
+        refuse_links(folder)
     marker = root / "grid.json"
-    saved, plain = read_json(marker), json.loads(json.dumps(request))
+    saved, plain = read_object(marker), json.loads(json.dumps(request))
     if saved is None and holds_files(root):
         raise RequestError(f"--work-dir '{root}' holds other files; give a new or empty folder")
     for key in () if saved is None else ("task", "data", "networks", "originals", "groups", "methods"):
@@ -151,5 +174,6 @@ def claim_root(root: Path, request: Mapping[str, Any]) -> None:
                 f"--work-dir '{root}' holds the cells of another grid, which differs in {', '.join(changed)}; give another "
                 "folder, or another name in the grid"
             )
+    check()
     root.mkdir(parents=True, exist_ok=True)
     save_json(plain, marker)

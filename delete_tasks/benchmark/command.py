@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from ..cli.command import DIR, FILE, argument, command, data, evaluation, machine
+from ..cli.command import FILE, Output, argument, command, data, evaluation, machine
 from ..cli.options import CFG_OPTIONS, DEVICE, VERBOSE, whole
 
 
@@ -10,7 +10,7 @@ from ..cli.options import CFG_OPTIONS, DEVICE, VERBOSE, whole
     "benchmark",
     "Run a grid of networks, classes, methods and seeds.",
     argument("grid", type=FILE, metavar="GRID.py", help="Grid config. It is executed: use only configs you trust."),
-    data("--work-dir", type=DIR, required=True, help="Output folder of cells, tables and figures."),
+    data("--work-dir", type=Output("DIR"), required=True, help="Output folder of cells, tables and figures."),
     evaluation("--tables-only", is_flag=True, help="Run no cell; write tables and figures of the finished cells."),
     evaluation("--cells-only", is_flag=True, help="Write no tables and figures, as one of several processes."),
     data("--keep-models", is_flag=True, help="Keep each cell's run, with the erased model, in its folder."),

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ..audit.pictures import embed
-from ..display.figure import new_figure, save_figure
+from ..display.figure import drawn, new_figure, save_figure
 from ..errors import RequestError, list_names, require
 from .grid import CUT, ORIGINAL, RETRAINED
 from .measure import FEATURES
@@ -41,7 +42,7 @@ def draw_all(rows: Sequence[Line], root: Path) -> tuple[list[str], dict[str, str
 
 
 def _plain(text: str) -> str:
-    return text.replace("$", r"\$")
+    return drawn(text).replace("$", r"\$")
 
 
 def _title(rows: Sequence[Line]) -> str:
@@ -190,11 +191,13 @@ def draw_probe(rows: Sequence[Line], path: Path) -> None:
 
 
 def read_features(path: Path) -> tuple[Any, Any] | None:
-    """Read the features ``(n, d)`` and labels ``(n,)`` that a cell has saved; None if there are none."""
+    """Read the features ``(n, d)`` and labels ``(n,)`` that a cell has saved; None if there are none, or not all are finite."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return arrays["features"], arrays["labels"]
-    except (OSError, ValueError, KeyError):
+            features, labels = arrays["features"], arrays["labels"]
+        fit = features.ndim == 2 and labels.shape == features.shape[:1] and bool(np.isfinite(features).all())
+        return (features, labels) if fit else None
+    except (OSError, EOFError, BadZipFile, TypeError, ValueError, KeyError):
         return None
 
 

@@ -1,7 +1,10 @@
 """Grid file: networks, classes to forget, methods and seeds; and its cells."""
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+import reprlib
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
+from ..display.terminal import printable
 from ..errors import RequestError
 from ..fileio.validate import as_type
 from ..methods.options import split_options
@@ -19,6 +23,7 @@ TASK_OPTIONS = ("lr", "augment")  # options of a method that the task reads, bes
 ORIGINAL, CUT, RETRAINED = "original", "logit_cut", "retrained"
 REFERENCES = (ORIGINAL, CUT, RETRAINED)  # rows without a method
 SOME = Meta(min_length=1)
+LONGEST = 100  # bytes of a folder's name
 
 Seeds = Annotated[list[Annotated[int, Meta(ge=0, le=SEED_MOST)]], SOME]
 
@@ -100,8 +105,44 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def slug(name: str) -> str:
-    """Convert a name to a folder's name."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "-"
+    """Convert a name to a folder's name, of letters, digits, dots and hyphens; several names may have the same."""
+    return re.sub(r"(?:[^\w.]|_)+", "-", unicodedata.normalize("NFC", name)).strip("-.") or "-"
+
+
+def _check_names(names: Iterable[str], what: str, taken: Iterable[str] = ()) -> None:
+    """Raise RequestError for names that cannot be printed, or with the same folder name, also where case does not count."""
+    folders = {slug(name).casefold(): name for name in taken}
+    for name in names:
+        folder = slug(name)
+        if not name.strip() or not name.isprintable() or len(folder.encode()) > LONGEST:
+            raise RequestError(
+                f"{what} holds the name {reprlib.repr(name)}; give one of 1 to {LONGEST} printable characters"
+            )
+        other = folders.setdefault(folder.casefold(), name)
+        if other in taken:
+            raise RequestError(f"{what} holds '{name}', the name of a reference row ('{other}'); rename it")
+        if other is not name:
+            raise RequestError(
+                f"{what} holds '{other}' and '{name}', which have the same folder name, '{folder}'; rename one"
+            )
+
+
+def _check_values(value: Any, place: str) -> None:
+    """Raise RequestError for a value that JSON cannot hold, which describes the grid in its work dir."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise RequestError(f"{place} has the key {reprlib.repr(key)}; expected text")
+            _check_values(item, f"{place}[{reprlib.repr(key)}]")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _check_values(item, f"{place}[{number}]")
+    elif isinstance(value, str) and printable(value) != value:
+        raise RequestError(f"{place} is {reprlib.repr(value)}; expected text without control characters")
+    elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
+        raise RequestError(
+            f"{place} is {reprlib.repr(value)}; expected text, a finite number, True, False, None, a list or a dict"
+        )
 
 
 def method_of(options: Mapping[str, Any]) -> Any:
@@ -117,16 +158,20 @@ def method_of(options: Mapping[str, Any]) -> Any:
 def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Grid:
     """Read a grid file, which is executed like every config; raise :class:`RequestError` for a wrong key, method or option."""
     source, content = f"the grid '{path}'", load_config(path, changes).to_dict()
-    grid: Grid = as_type({key: value for key, value in content.items() if not key.startswith("_")}, Grid, source)
+    content = {key: value for key, value in content.items() if not key.startswith("_")}
+    try:
+        for key, value in content.items():
+            _check_values(value, f"{source}: {key}")
+    except RecursionError as error:
+        raise RequestError(f"{source}: its values are nested too deeply") from error
+    grid: Grid = as_type(content, Grid, source)
     methods = {name: {**grid.unlearn, **options} for name, options in grid.methods.items()}
     for name, options in methods.items():
         if "type" not in options:
             raise RequestError(f"{source}: methods['{name}'] is {options!r}; expected dict(type='METHOD', ...)")
         method_of(options)
-        if slug(name) in map(slug, REFERENCES):
-            raise RequestError(f"{source}: a method is called '{name}', the name of a reference row; rename it")
-    for names in (grid.networks, methods):
-        if len({slug(name) for name in names}) < len(names):
-            raise RequestError(f"{source}: two of {', '.join(names)} have the same folder name; rename one")
+    _check_names(grid.networks, f"{source}: networks")
+    _check_names(grid.groups, f"{source}: classes")
+    _check_names(methods, f"{source}: methods", REFERENCES)
     groups = {name: tuple(map(str, classes)) for name, classes in grid.groups.items()}
     return replace(grid, methods=methods, groups=groups)

@@ -15,10 +15,13 @@ from ..display.terminal import make_console
 from ..errors import RequestError
 from ..fileio.atomic import save_text
 from ..fileio.compute import flush_subnormals
+from ..fileio.inputs import refuse_inputs
+from ..fileio.processes import Interrupted, signal_of
 from ..plugins import plugin_modules
 from ..task import load_task
-from .cells import FAILED, claim_root, results, run_cells
+from .cells import claim_root, failures, results, run_cells
 from .figures import draw_all
+from .finished import check_cells
 from .grid import Cell, Grid, read_grid
 from .source import GRIDS, GridSource
 from .table import lines, to_csv, to_latex, to_markdown
@@ -45,7 +48,9 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     source = open_grid(grid, root)
     source.check()
     cells = list(grid.cells(source.has_retrained))
-    claim_root(root, {**grid.json(), "originals": dict(source.originals())})
+    request = {**grid.json(), "originals": dict(source.originals())}
+    refuse_inputs(root, [], source.inputs(), "--work-dir")
+    claim_root(root, request, lambda: check_cells(root, cells, source.made_of, console))
     try:
         if args.processes > 1 and not args.tables_only:
             _run_processes(args)
@@ -53,31 +58,30 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
             run_cells(source, cells, root, console, args.keep_models)
     except KeyboardInterrupt as error:
         done = len(results(root, cells))
-        raise KeyboardInterrupt(
-            f"{done} of {len(cells)} cells are done in {root}; the same command continues with the rest."
-        ) from error
+        message = f"{done} of {len(cells)} cells are done in {root}; the same command continues with the rest."
+        raise Interrupted(message, signal_of(error)) from error
     if args.cells_only:
-        return 1 if results(root, cells, FAILED) else 0
+        return 1 if failures(root, cells) else 0
     return finish(cells, root, console)
 
 
 def finish(cells: Sequence[Cell], root: Path, console: Any) -> int:
     """Write tables and figures, and print the cells that failed or are not done; return 1 if a cell failed, else 0."""
-    done, failed = results(root, cells), results(root, cells, FAILED)
+    done, failed = results(root, cells), failures(root, cells)
     if done:
         rows = lines(done)
         texts = {"cells.csv": to_csv(done), "table.md": to_markdown(rows), "table.tex": to_latex(rows)}
         for name, text in texts.items():
             save_text(text, root / name)
         drawn, reasons = draw_all(rows, root)
-        console.print(f"Written: {', '.join(str(root / name) for name in (*texts, *drawn))}", soft_wrap=True)
+        console.print(f"Written: {', '.join(str(root / name) for name in (*texts, *drawn))}")
         for name, reason in reasons.items():
-            console.print(f"Not drawn: {name}, because {reason}.", soft_wrap=True)
+            console.print(f"Not drawn: {name}, because {reason}.")
     rest = len(cells) - len(done) - len(failed)
     if rest:
         console.print(f"{rest} of {len(cells)} cells are not done; the same command continues with them.")
-    for cell, content in failed:
-        console.print(f"FAILED: {cell.title} ({root / cell.folder}): {content.get('error')}", soft_wrap=True)
+    for cell, reason in failed:
+        console.print(f"FAILED: {cell.title} ({root / cell.folder}): {reason}", soft_wrap=True)
     return 1 if failed else 0
 
 

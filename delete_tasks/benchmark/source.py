@@ -41,6 +41,15 @@ class GridSource(ABC):
     def originals(self) -> Mapping[str, str]:
         """Describe each network by a digest of its weights, or as trained. Cells of other originals are not reused."""
 
+    def inputs(self) -> Sequence[Path]:
+        """List the models that the grid names, which are read and never written."""
+        return []
+
+    @abstractmethod
+    def made_of(self, cell: Cell) -> Mapping[str, str | None]:
+        """Compute digests of the cell's settings, data and models, by what they are of; None for a model that is not trained
+        yet. Cells that were made of others are not reused."""
+
     @abstractmethod
     def names(self, network: str) -> Sequence[str]:
         """Return the class names of a network, in the order of its logits."""

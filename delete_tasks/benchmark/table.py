@@ -82,8 +82,14 @@ def to_csv(results: Results) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*names, *(column.name for column in COLUMNS)])
     for _, content in with_h_mean(results):
-        writer.writerow([*(content[name] for name in names), *(content["figures"][column.name] for column in COLUMNS)])
+        texts = (_inert(content[name]) for name in names)
+        writer.writerow([*texts, *(content["figures"][column.name] for column in COLUMNS)])
     return out.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    """Put a ' before a text that a spreadsheet would take for a formula, as OWASP advises."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def best(rows: Sequence[Line], column: Column) -> set[int]:

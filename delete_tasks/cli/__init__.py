@@ -2,7 +2,7 @@
 
 import logging
 import os
-import select
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,17 +12,18 @@ from typing import Any
 import click
 
 from .. import errors
-from ..display.terminal import print_any_name, quiet
-from ..errors import MissingExtraError, RequestError
+from ..display.streams import guarded
+from ..display.terminal import make_console, quiet
+from ..errors import FinishedError, MissingExtraError, RequestError
 from ..fileio.compute import keep_freed_memory
-from ..fileio.processes import interrupt_in, no_lost_interrupt, process_rank
+from ..fileio.processes import Interrupted, interrupt_in, no_lost_interrupt, process_rank, signal_of
 from .command import in_words
 from .completion import complete
 from .options import use_device
 from .tree import make_root
 
 # Exit statuses; 3 and 4 are in delete_tasks.report.record.figures.
-REFUSED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+REFUSED, SIGNALLED = 2, 128  # and the number of the signal
 # Seconds that other processes give the first to report an error, since their launcher ends all processes as soon as one ends.
 GRACE = 30.0
 USER_ERRORS = (*errors.USER_ERRORS, MissingExtraError)
@@ -33,24 +34,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 2 after a user's mistake, with one message on standard error of the first process; 3, 4: see the commands; 130 after
-        Ctrl-C; 141 if the reader of the output has closed it (``... | head``).
+        Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
-    print_any_name()
     if argv is None:  # the process is the command's own
         keep_freed_memory()
     logging.raiseExceptions = False  # print no tracebacks when logging fails
+    with guarded() as output:
+        status = _status(argv)
+        output.flush()
+        if output.error is not None and not status:
+            status = _report(f"error: standard output cannot be written: {output.error.strerror}", REFUSED)
+    return status
+
+
+def _status(argv: Sequence[str] | None) -> int:
     try:
         status = complete(make_root())
         return _parse(sys.argv[1:] if argv is None else argv, _run) if status is None else status
+    except FinishedError as error:
+        if process_rank() == 0:
+            print(f"delete-tasks: {error}.")
+        return 0
     except USER_ERRORS as error:
-        if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            return PIPE_CLOSED
         if process_rank() > 0:
             time.sleep(GRACE)
         return _report(f"error: {_message(error)}", REFUSED)
     except KeyboardInterrupt as error:
-        # Ctrl-C reaches all processes of a run; one of them reports it.
-        return INTERRUPTED if process_rank() > 0 else _report(f"interrupted. {error}".rstrip(), INTERRUPTED)
+        number = signal_of(error)
+        word = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        # A signal may reach all processes of a run; one of them reports it.
+        return _report(f"{word}. {error}".rstrip(), SIGNALLED + number)
 
 
 def parse(words: Sequence[str]) -> SimpleNamespace:
@@ -64,6 +77,9 @@ def parse(words: Sequence[str]) -> SimpleNamespace:
 
 def _parse(words: Sequence[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
     """Parse a command line and call ``then`` with the command's function and options."""
+    for word in words:
+        if "\0" in word:
+            raise RequestError(f"'{word}' holds a NUL character, which no path, name or number has; leave it out")
     try:
         with make_root().make_context("delete-tasks", list(words), obj=then) as ctx:
             return ctx.command.invoke(ctx)
@@ -74,10 +90,11 @@ def _parse(words: Sequence[str], then: Callable[[Any, SimpleNamespace], Any]) ->
 
 
 def _run(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) -> int:
-    """Run a command on the requested device; after Ctrl-C, name the option to resume, if the command has it."""
+    """Run a command on the requested device; after a signal, name the option to resume, if the command has it."""
     with no_lost_interrupt():
         try:
             with quiet(getattr(args, "verbose", False)):
+                _refuse_umask()
                 use_device(getattr(args, "device", None))
                 return run(args) or 0
         except (KeyboardInterrupt, Exception) as error:
@@ -87,21 +104,17 @@ def _run(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) ->
                 raise
             if str(interrupt) or not hasattr(args, "resume"):
                 raise interrupt from error
-            raise KeyboardInterrupt("The same command with --resume continues from the last state.") from error
+            message = "The same command with --resume continues from the last state."
+            raise Interrupted(message, signal_of(interrupt)) from error
 
 
-def _reader_is_gone() -> bool:
-    """Return True if standard output is a pipe without a reader, and discard the rest of the output, also at exit."""
-    try:
-        output = sys.stdout.fileno()
-    except (OSError, ValueError):  # not a file of the operating system
-        return False
-    pipe = select.poll()
-    pipe.register(output, 0)  # only errors
-    if not pipe.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-    return True
+def _refuse_umask() -> None:
+    umask = os.umask(0o077)  # which can only be read by setting it
+    os.umask(umask)
+    if umask & 0o700:
+        raise RequestError(
+            f"with umask {umask:03o} you could not read the files that you write; run: umask 077, or 022"
+        )
 
 
 def _message(error: BaseException) -> str:
@@ -115,5 +128,5 @@ def _message(error: BaseException) -> str:
 
 def _report(text: str, status: int) -> int:
     if process_rank() == 0:
-        print(f"delete-tasks: {text}", file=sys.stderr)
+        make_console(stderr=True).print(f"delete-tasks: {text}")
     return status

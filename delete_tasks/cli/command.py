@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -10,6 +11,8 @@ from typing import Any
 
 import click
 from rich_click import RichArgument, RichCommand, RichGroup, RichOption
+
+from ..fileio.inputs import refuse_inputs, refuse_special
 
 PANELS = ("Data", "Recipe", "Evaluation", "Record", "Machine")
 DATA, RECIPE, EVALUATION, RECORD, MACHINE = PANELS
@@ -22,7 +25,8 @@ Run = Callable[[SimpleNamespace], "int | None"]
 
 
 class File(click.Path):
-    """Name of a file or folder, or a text that begins with one; not checked. Shells complete it as a path."""
+    """Name of a file or folder that is read, or a text that begins with one; an empty text is refused. Shells complete it as a
+    path."""
 
     def __init__(self, metavar: str) -> None:
         super().__init__(readable=False)
@@ -31,8 +35,24 @@ class File(click.Path):
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
         return self.metavar if isinstance(param, click.Option) else None
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value.strip() or "\0" in value:
+            self.fail(f"expected a path, got {value!r}", param, ctx)
+        return value
+
+
+class Output(File):
+    """Name of a file or folder that is written."""
+
 
 FILE, DIR, MODEL_FOLDER, DATA_SET = map(File, ("FILE", "DIR", "MODEL", "DATA"))
+OUT = Output("FILE")
+
+
+def _place(text: str) -> str | None:
+    """Find the path with which a text such as ``cifar10:ROOT?class=deer`` begins; None if nothing is there."""
+    texts = (text, text.partition("?")[0], re.sub("^[a-z0-9]+:", "", text.partition("?")[0]))
+    return next((path for path in map(os.path.expanduser, texts) if os.path.exists(path)), None)
 
 
 def option(*names: str, panel: str | None, many: bool = False, **settings: Any) -> RichOption:
@@ -139,10 +159,28 @@ class Command(RichCommand):
         return [*spread, *rest]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call ``ctx.obj`` with the command's function and its options."""
+        """Call ``ctx.obj`` with the command's function and its options, and the paths that are read, as ``reads``."""
         _, command, *action = ctx.command_path.split(" ")
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in ctx.params.items()}
-        return ctx.obj(self.callback, SimpleNamespace(command=command, action=action[0] if action else None, **values))
+        named = {"command": command, "action": action[0] if action else None, "reads": self._check_paths(values)}
+        return ctx.obj(self.callback, SimpleNamespace(**named, **values))
+
+    def _check_paths(self, values: dict[str, Any]) -> list[str]:
+        """Refuse inputs that are no regular files or folders, and outputs in the place of an input; return the inputs."""
+        reads: dict[bool, list[str]] = {False: [], True: []}  # by whether the path is a model's
+        outputs = []
+        for param in self.params:
+            value, source = values.get(str(param.name)), param.opts[0] if isinstance(param, click.Option) else ""
+            for text in value if isinstance(value, list) else filter(None, [value]):
+                path = _place(text) if isinstance(param.type, File) else None
+                if isinstance(param.type, Output):
+                    outputs.append((source, text))
+                elif path is not None:
+                    refuse_special(path, source)
+                    reads[str(getattr(param.type, "metavar", "")).startswith("MODEL")].append(path)
+        for source, text in outputs:
+            refuse_inputs(text, reads[False], reads[True], source)
+        return [*reads[False], *reads[True]]
 
 
 class Group(RichGroup):

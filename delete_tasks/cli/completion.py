@@ -7,6 +7,8 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class, shell_complete
 
+from ..fileio.atomic import save_text
+
 VARIABLE = "_DELETE_TASKS_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
@@ -25,8 +27,7 @@ def install(shell: str, root: click.Command) -> str:
         "fish": (config / "fish/completions/delete-tasks.fish", ""),
     }[shell]
     completion: Any = get_completion_class(shell)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(completion(root, {}, "delete-tasks", VARIABLE).source() + "\n", encoding="utf-8")
+    save_text(completion(root, {}, "delete-tasks", VARIABLE).source() + "\n", path)
     return f"Written: {path}. Open a new terminal to use it. {todo}".rstrip()
 
 

@@ -5,6 +5,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,8 +14,9 @@ from ..errors import RequestError
 from ..fileio.workdir import WorkDir, claim
 from ..methods.registry import method_names
 from ..plugins import load_commands, plugin_modules
+from ..request.classes import as_compared
 from ..request.ranges import MOST, SEED_MOST
-from .command import FILE, File, data, evaluation, machine, recipe, record
+from .command import FILE, File, Output, data, evaluation, machine, recipe, record
 
 BY_NAME = "by name or id ('#2')"
 
@@ -48,15 +50,6 @@ def number(low: float, high: float, *, above: bool = False, below: bool = False)
     words = f"a number {'above' if above else 'from'} {low:g} {'below' if below else 'to'} {high:g}"
     least, most = operator.lt if above else operator.le, operator.lt if below else operator.le
     return Number(float, lambda value: least(low, value) and most(value, high), words)
-
-
-class Folder(File):
-    """Name of a folder; an empty text is refused."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not value.strip():
-            self.fail("expected a folder, got ''", param, ctx)
-        return value
 
 
 # Types of options that commands share.
@@ -156,7 +149,7 @@ def work_dir_options(content: str, resumes: bool = True) -> list[click.Option]:
     the files in the work dir, for the help."""
     replace = "Write into a work dir that is not empty; files of the same names are replaced."
     options: list[click.Option] = [
-        data("--work-dir", type=Folder("DIR"), required=True, help=f"Output folder of {content}."),
+        data("--work-dir", type=Output("DIR"), required=True, help=f"Output folder of {content}."),
         data("--overwrite", is_flag=True, help=replace),
     ]
     if resumes:
@@ -176,7 +169,9 @@ def record_panel() -> list[click.Option]:
         record("--accept", many=True, metavar="FIGURE=MOST...", help="Limits of figures, e.g. forget_acc=1."),
         record("--fail-on-limit", is_flag=True, help="Exit with status 3 if a limit is exceeded."),
         record("--sign", type=File("KEY"), help="Private Ed25519 key (PEM) that signs the record."),
-        record("--record-log", type=FILE, help="Log file to which a line of JSON about the record is appended."),
+        record(
+            "--record-log", type=Output("FILE"), help="Log file to which a line of JSON about the record is appended."
+        ),
         evaluation(
             "--audit",
             type=click.Choice(["none", "quick", "full"]),
@@ -203,10 +198,19 @@ def claim_work_dir(options: Mapping[str, Any], originals: Sequence[Any], **reque
     """Claim a command's work dir, see :func:`delete_tasks.fileio.workdir.claim`. The ``originals`` are read and must not be
     changed; ``request`` identifies the request, as JSON values."""
     name = [options["command"], options.get("action")]
+    for key in ("classes", "people", "target"):
+        if request.get(key):
+            request[key] = as_compared(request[key])
+    log = options.get("record_log")
+    if log and Path(log).resolve().is_relative_to(Path(options["work_dir"]).resolve()):
+        raise RequestError(
+            f"--record-log '{log}' is in the work dir, and a log is of several runs; give a file outside of it"
+        )
     work = claim(
         options["work_dir"],
         {"command": name, "originals": [None if o is None else os.path.abspath(o) for o in originals], **request},
         originals=originals,
+        inputs=options.get("reads", ()),
         overwrite=options["overwrite"],
         resume=options.get("resume", False),
     )

@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from .terminal import printable
+
 GAP, TIGHT = 3, 2  # characters between columns, one of them the box; TIGHT if titles wrap
-LEAST = 10  # minimum width of a column of words in a terminal
+LEAST = 28  # minimum width of a column of words in a terminal, if a word of them is as long
 BAR = "\\|"  # a bar in a cell of Markdown
 HINT = "--wide shows them; results.json holds all"
 
@@ -100,7 +102,9 @@ class Table:
         printed = [0, *(i for i in filled if wide or not self.columns[i].detail)]
         if len(printed) == 1:  # no figures; the reasons are printed elsewhere
             return
-        cells = {i: ["-" if line.cells[i] is None else str(line.cells[i]) for line in lines] for i in printed}
+        cells = {
+            i: ["-" if line.cells[i] is None else printable(str(line.cells[i])) for line in lines] for i in printed
+        }
         widths = {i: max(map(cell_len, [self.columns[i].title, *cells[i]])) for i in printed}
         gap, wrap = GAP, wrap and not wide and sum(widths[i] + GAP for i in printed) > console.width
         if wrap:

@@ -14,9 +14,12 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
 
 from ..fileio.processes import process_rank
 
@@ -27,23 +30,73 @@ T = TypeVar("T")
 
 WIDTH = 120  # columns, if the output is no terminal and COLUMNS is not set
 # Libraries with warnings that a user cannot act on: the log has them, and the terminal with --verbose.
-LIBRARIES = ("albumentations", "mmcv", "mmengine", "mmseg", "torch", "torchvision")
+LIBRARIES = ("albumentations", "cv2", "facenet_pytorch", "joblib", "matplotlib", "mmcv", "mmengine", "mmseg", "numpy", "PIL",
+             "pytorch_grad_cam", "safetensors", "scipy", "sklearn", "threadpoolctl", "timm", "torch", "torchvision")  # fmt: skip
 CHATTER = ("Could not import OneDL",)  # printed by libraries while they are imported
 CHATTER_WARNING = "Fail to import ``MultiScaleDeformableAttention``"  # of mmcv-lite, which has no compiled operations
 # Line separators (of str.splitlines, browsers, editors) that JSON does not escape, and lone surrogates.
 _LEFT = re.compile("[\u007f-\u009f\u2028\u2029\ud800-\udfff]")
-_UNFIT = re.compile("[\\x00-\\x08\\x0b-\\x1f\u007f-\u009f\ud800-\udfff]")  # for a terminal or a page
+# For a terminal or a page: also characters that reverse the text after them.
+_UNFIT = re.compile("[\\x00-\\x08\\x0b-\\x1f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+LINE = "%(levelname)s: %(message)s"  # of the log in a terminal
+PACKAGE = Path(__file__).resolve().parents[1]
 
 _quiet = False
+_log: logging.Logger | None = None  # with the run's log file
 _announced: list[tuple[Console, str]] = []  # not printed yet
 
 
 class _Console(Console):
-    """Console that first prints the announced lines."""
+    """Console that first prints the announced lines, escapes control characters, and breaks lines only at spaces.
 
-    def print(self, *objects: Any, **options: Any) -> None:
+    Lines are broken only for a width that the terminal or ``COLUMNS`` gives. With ``soft_wrap`` a text is a command to copy:
+    each line but the last ends in a backslash.
+    """
+
+    broken = False
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
         begin()
-        super().print(*objects, **options)
+        width = self.width if self.broken else None
+        texts = [_laid_out(item, width, " \\" if soft_wrap else "") for item in objects]
+        plain = all(isinstance(item, (str, Text)) for item in texts)
+        super().print(*texts, soft_wrap=True if plain else soft_wrap, **options)
+
+    def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+    @property
+    def file(self) -> IO[str]:
+        file = super().file  # a progress bar's, around the command's
+        return getattr(file, "rich_proxied_file", file)
+
+    @file.setter
+    def file(self, file: IO[str]) -> None:
+        self._file = file
+
+
+def _laid_out(item: Any, width: int | None, end: str) -> Any:
+    """Escape and wrap a text; other renderables are returned as they are."""
+    if isinstance(item, Text):
+        return Text(wrapped(printable(item.plain), width, end), style=item.style)
+    return wrapped(printable(item), width, end) if isinstance(item, str) else item
+
+
+def wrapped(text: str, width: int | None, end: str = "") -> str:
+    """Break the lines of a text at spaces, before ``width`` columns are full, so that no word, option or path is broken; a longer
+    word keeps its own line. ``end`` is added where a line is broken; None as width breaks none."""
+    lines = []
+    for line in text.split("\n"):
+        lines.append("")
+        for word in re.findall(r"\s*\S+|\s+$", line):
+            if width is not None and lines[-1] and cell_len(lines[-1] + word + end) > width:
+                lines[-1] += end
+                lines.append(word.lstrip())
+            else:
+                lines[-1] += word
+    return "\n".join(lines)
 
 
 def short(path: str | os.PathLike[str]) -> str:
@@ -52,11 +105,19 @@ def short(path: str | os.PathLike[str]) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def make_console(*, stderr: bool = False) -> Console:
-    """Make a console without markup, with the width of the terminal or of ``COLUMNS``, else 120 columns."""
+def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Make a console without markup, with a ``width`` or that of the terminal or of ``COLUMNS``, else 120 columns."""
     stream = sys.stderr if stderr else sys.stdout
-    has_width = os.environ.get("COLUMNS", "").isdecimal() or stream.isatty()
-    return _Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if has_width else WIDTH)
+    has_width = width is not None or os.environ.get("COLUMNS", "").isdecimal() or stream.isatty()
+    width = width if has_width else WIDTH
+    console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
+    console.broken = has_width
+    return console
+
+
+def say(text: str) -> None:
+    """Print a text on standard output."""
+    make_console().print(text)
 
 
 def announce(console: Console, lines: Sequence[str]) -> None:
@@ -71,7 +132,7 @@ def begin() -> None:
     lines = list(_announced)
     _announced.clear()
     for console, line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(line)
 
 
 def printable(text: str) -> str:
@@ -88,13 +149,6 @@ def one_line(text: str) -> str:
 def from_line(line: str) -> str:
     """Restore the text of :func:`one_line`; raise ValueError for a line that it cannot return."""
     return json.loads(f'"{line}"')
-
-
-def print_any_name() -> None:
-    """Let standard output and error escape characters that the terminal's encoding lacks, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def make_progress() -> Progress:
@@ -124,23 +178,28 @@ def is_quiet() -> bool:
 @contextlib.contextmanager
 def quiet(verbose: bool = False) -> Iterator[None]:
     """Hide the log and libraries' warnings from the terminal while a command runs, unless ``verbose``."""
-    global _quiet
+    global _quiet, _log
     if verbose:
         yield
         return
     before, _quiet = _quiet, True
-    show = warnings.showwarning
+    show, last_resort = warnings.showwarning, logging.lastResort
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read by torch when it is imported
 
     def show_others(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
-        if not from_library(filename) or sys.warnoptions:  # the user may request them by python -W or PYTHONWARNINGS
+        # The user may request them by python -W or PYTHONWARNINGS. matplotlib gives its callers' file.
+        if sys.warnoptions or not (from_library(filename) or Path(filename).is_relative_to(PACKAGE)):
             show(message, category, filename, *rest, **more)
+        elif _log is not None:
+            _log.warning("%s: %s: %s", filename, category.__name__, message, extra={"printed": True})
 
     warnings.showwarning = show_others
+    logging.lastResort = _Unhandled()
     try:
         yield
     finally:
-        _quiet = before
+        _quiet, _log = before, None
+        logging.lastResort = last_resort
         _announced.clear()
         if warnings.showwarning is show_others:
             warnings.showwarning = show
@@ -153,19 +212,38 @@ def from_library(path: str) -> bool:
 
 
 def hush(logger: logging.Logger) -> None:
-    """Limit a logger's output in the terminal to errors, and to warnings of this package and users' code, but not its files.
+    """Limit a logger's output in the terminal to errors, and to warnings of this package and users' code, but not its files, which
+    also take the warnings that are hidden, and the messages of other loggers.
 
     Messages that commands print themselves are logged with ``extra={"printed": True}``.
     """
-
-    def is_visible(record: logging.LogRecord) -> bool:
-        by_others = from_library(record.pathname) or getattr(record, "printed", False)
-        return record.levelno >= (logging.ERROR if by_others else logging.WARNING)
-
+    global _log
+    if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
+        _log = logger
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.addFilter(is_visible)
-            handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+            handler.addFilter(_is_visible)
+            handler.setFormatter(logging.Formatter(LINE))
+
+
+def _is_visible(record: logging.LogRecord) -> bool:
+    by_others = from_library(record.pathname) or getattr(record, "printed", False)
+    return record.levelno >= (logging.ERROR if by_others else logging.WARNING)
+
+
+class _Unhandled(logging.Handler):
+    """Handler of loggers without one, like Python's last resort, but libraries' warnings go to the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(logging.Formatter(LINE))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _is_visible(record):
+            print(self.format(record), file=sys.stderr)
+        if _log is not None:
+            record.printed = True
+            _log.handle(record)
 
 
 @contextlib.contextmanager

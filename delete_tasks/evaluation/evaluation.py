@@ -21,7 +21,8 @@ class Evaluation:
         ids: The forgotten classes.
         names: Names of all classes.
         not_measured: Reasons why metrics are not measured, by name.
-        expected: Classes that may take the place of the forgotten ones, see :func:`delete_tasks.evaluation.metrics.unexpected`.
+        expected, avoid: Classes that may or must not take the place of the forgotten ones, see
+            :func:`delete_tasks.evaluation.metrics.replaced_by`.
 
     Attributes:
         rows: Figures by row and metric, in the order in which rows were added.
@@ -37,12 +38,13 @@ class Evaluation:
         names: Sequence[str],
         not_measured: Mapping[str, str] | None = None,
         expected: Sequence[int] = (),
+        avoid: Sequence[int] = (),
     ) -> None:
         self.metrics, self.ids, self.names = list(metrics), list(ids), list(names)
         self.rows: dict[str, dict[str, Measured]] = {}
         self.data: dict[str, Mapping[str, Any]] = {}
         self.not_measured = dict(not_measured or {})
-        self.expected = list(expected)
+        self.expected, self.avoid = list(expected), list(avoid)
         self.seconds, self._nested = 0.0, False
 
     def attempt(self, part: str, work: Callable[[], T]) -> T | None:
@@ -62,7 +64,7 @@ class Evaluation:
         """Measure a row. Relative metrics compare with the row 'original', which is added first. ``known`` are figures by metric
         that have been measured before."""
         self.data[name] = data
-        row = Row(data, self.data.get("original"), self.ids, self.names, self.expected)
+        row = Row(data, self.data.get("original"), self.ids, self.names, self.expected, self.avoid)
         self.rows[name] = {
             metric.name: (known or {}).get(metric.name) or self._measure(metric, row) for metric in self.metrics
         }

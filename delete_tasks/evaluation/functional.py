@@ -75,9 +75,10 @@ def drop(before: float | None, after: float | None, digits: int = 2) -> float | 
     return None if before is None or after is None else round(before - after, digits)
 
 
-def rise(before: float | None, after: float | None) -> float | None:
-    """Compute the relative increase in percent, at most a million; None if a figure was not measured or the first is 0."""
-    return None if not before or after is None else round(min(100 * (after / before - 1), 1e6), 2)
+def rise(before: float | None, after: float | None, least: float) -> float | None:
+    """Compute the increase in percent of ``before``, or of ``least`` if that is more, since a share of nearly nothing says
+    nothing; at most a million. None if a figure was not measured."""
+    return None if before is None or after is None else round(min(100 * (after - before) / max(before, least), 1e6), 2)
 
 
 def h_mean(forgotten_drop: float, remaining: float) -> float:

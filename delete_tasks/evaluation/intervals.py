@@ -20,11 +20,12 @@ def wilson(percent: float | None, count: float | None) -> Interval | None:
     return _rounded(max(0.0, middle - half), min(1.0, middle + half))
 
 
-def paired(lost: int | None, gained: int | None, count: int | None) -> Interval | None:
+def paired(lost: float | None, gained: float | None, count: float | None) -> Interval | None:
     """Compute the interval of a loss of accuracy, in points, between two models on the same samples; None without samples.
 
     Agresti and Min, Stat. Med. 24 (2005) 729: Wald's interval, with half a sample added to each of the four cells. Of ``count``
-    samples, only the first model predicts ``lost`` correctly, and only the second ``gained``.
+    samples, only the first model predicts ``lost`` correctly, and only the second ``gained``; fractions count independent
+    samples.
     """
     if lost is None or gained is None or not count:
         return None

@@ -58,6 +58,7 @@ class Row:
         ids: The forgotten classes.
         names: Names of all classes.
         expected: Classes that may take the place of the forgotten ones; empty if none were given.
+        avoid: Classes that must not; empty if none were given.
     """
 
     data: Mapping[str, Any]
@@ -65,6 +66,7 @@ class Row:
     ids: Sequence[int]
     names: Sequence[str]
     expected: Sequence[int] = ()
+    avoid: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

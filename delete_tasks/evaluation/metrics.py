@@ -13,9 +13,15 @@ from .intervals import paired
 from .metric import Measured, Metric, NotMeasured, Row, share
 from .predictions import LocationCounts
 
-NO_EXPECTED = "no classes were given that may take their place (--expect)"
+# Field of a row, and description.
+REPLACED_BY = {"unexpected": ("expected", "none of the expected classes"), "avoided": ("avoid", "a class to avoid")}
+NO_REPLACING = {
+    "expected": "no classes were given that may take their place (--expect)",
+    "avoid": "no classes were given to avoid (--avoid)",
+}
 NONE_SHOWN = "the data contain none of these classes"
 MOST_STILL = 5.0  # percent still predicted as forgotten, above which a run counts as not having forgotten
+LEAST_NLL = 0.1  # nats, so that the default limit of a rise, 10%, is at least 0.01 nats
 BEFORE_REPLACEMENT = (
     "only the run measures it, on its training views and before the forgotten classes' weights were replaced"
 )
@@ -37,7 +43,8 @@ def _read(data: Mapping[str, Any] | None, name: str) -> Any:
     return predictions
 
 
-def _dependent(locations: int) -> str:
+def dependent(locations: int) -> str:
+    """Explain why a share of locations has no interval."""
     return f"{locations:,} locations; those of one sample depend on each other"
 
 
@@ -98,28 +105,30 @@ def fit_of(
     return Measured(round(function(logits[retained], labels[retained]), digits), int(retained.sum()), note=OF_ALL)
 
 
-def unexpected(data: str, of: str, **options: Any) -> Metric:
+def replaced_by(name: str, data: str, of: str, **options: Any) -> Metric:
     """Define the percentage of the forgotten classes' labelled samples or locations that are predicted as none of the expected
-    classes (``--expect``)."""
+    classes ('unexpected', ``--expect``) or as classes to avoid ('avoided', ``--avoid``)."""
+    field, which = REPLACED_BY[name]
 
     def compute(row: Row) -> Measured:
-        if not row.expected:
-            return Measured(note=NO_EXPECTED)
+        named = list(getattr(row, field))
+        if not named:
+            return Measured(note=NO_REPLACING[field])
         predictions = _read(row.data, data)
         if isinstance(predictions, LocationCounts):
             predicted_as = predictions.confusion[list(row.ids)].sum(0)
         else:
             forgotten = torch.isin(predictions.labels, torch.tensor(list(row.ids)))
             predicted_as = torch.bincount(predictions.predicted[forgotten], minlength=len(row.names))
-        total = int(predicted_as.sum())
-        value = f.percent(total - int(predicted_as[list(row.expected)].sum()), total)
+        total, part = int(predicted_as.sum()), int(predicted_as[named].sum())
+        value = f.percent(part if name == "avoided" else total - part, total)
         note = NONE_SHOWN if value is None else None
         if isinstance(predictions, LocationCounts):
-            return Measured(value, predictions.showing, note=note or _dependent(total))
+            return Measured(value, predictions.showing, note=note or dependent(total))
         return share(value, total, note=note)
 
-    title = "forgotten classes' share that is predicted as none of the expected classes"
-    return Metric("unexpected", title, "percent", compute, of=of, column="unexpected", **options)
+    title = f"forgotten classes' share that is predicted as {which}"
+    return Metric(name, title, "percent", compute, of=of, column=name, **options)
 
 
 def still_predicted(of: str) -> Metric:
@@ -138,17 +147,21 @@ def still_predicted_of(check: Mapping[str, Any] | None) -> Measured:
     count = round(check["before"] * check["locations"] / 100)
     if check["locations"] == check["samples"]:
         return share(check["still"], count)
-    return Measured(check["still"], check["samples"], note=_dependent(count))
+    return Measured(check["still"], check["samples"], note=dependent(count))
 
 
 def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], float | None], row: Row) -> Measured:
     """Measure the ``difference`` of another metric's values for the original and for this row."""
     after, before = compute(row), compute(replace(row, data=row.original or {}))
-    value = difference(before.value, after.value)
-    note = after.note or before.note
-    if value is None and after.value is not None and before.value is not None:
-        note = f"not defined: the original's value is {before.value:g}"
-    return Measured(value, after.count, note=note)
+    return Measured(difference(before.value, after.value), after.count, note=after.note or before.note)
+
+
+def _nll_rise(nll: Callable[[Row], Measured], row: Row) -> Measured:
+    figure = change(nll, partial(f.rise, least=LEAST_NLL), row)
+    before = nll(replace(row, data=row.original or {})).value
+    if before is None or before >= LEAST_NLL:
+        return figure
+    return replace(figure, note=f"in percent of {LEAST_NLL} nats, since the original's is {before:g}; {figure.note}")
 
 
 def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> tuple[Metric, ...]:
@@ -161,7 +174,7 @@ def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> 
     return (
         Metric("nll", titles["nll"], "nats", nll, column="NLL", detail=detail, **options),
         Metric("ece", titles["ece"], "percent", ece, column="ECE", detail=detail, **options),
-        Metric("nll_rise", f"rise of the {titles['nll']}", "percent", partial(change, nll, f.rise), limit=10.0,
+        Metric("nll_rise", f"rise of the {titles['nll']}", "percent", partial(_nll_rise, nll), limit=10.0,
                relative=True, **options),
         Metric("ece_rise", f"rise of the {titles['ece']}", "points",
                partial(change, ece, lambda before, after: f.drop(after, before)), limit=1.0, relative=True, **options),
@@ -180,7 +193,7 @@ def iou(function: Callable[..., float | None], of: str, data: str, row: Row) -> 
     value = function(confusion) if of == "all" else function(confusion, row.ids)
     count = {"all": locations, "forgotten": forgotten, "other": locations - forgotten}[of]
     samples = predictions.showing if of == "forgotten" else predictions.samples
-    return Measured(value, samples, note=NONE_SHOWN if value is None else _dependent(count))
+    return Measured(value, samples, note=NONE_SHOWN if value is None else dependent(count))
 
 
 def location_ious(data: str, of: str) -> tuple[Metric, ...]:

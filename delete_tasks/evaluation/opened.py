@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ..model.features import Layer
+from .copies import Copies
 from .evaluation import Evaluation
 from .metric import Metric
-from .predictions import ROWS, ConfusionState, Predictions, cut, together
+from .predictions import ROWS, Compare, ConfusionState, Predictions, cut, together
 from .reader import NO_LABEL, Batch, OpenedModel, read, try_out
 from .text import Text
 
@@ -56,10 +57,12 @@ class Opened:
         names: All classes, in order of the logits, as the original names them.
         samples: Samples by split: 'forget', 'train' and 'test' for attacks; the splits of the task's metrics for its table.
         ids: The forgotten classes.
-        expected: Classes that may replace them, see :func:`delete_tasks.evaluation.metrics.unexpected`.
+        expected, avoid: Classes that may or must not replace them, see
+            :func:`delete_tasks.evaluation.metrics.replaced_by`.
         of: Plural noun for the samples ('photos').
         not_measured: Reason by name of a metric that cannot be measured.
         ignored: Labels to ignore in samples of many locations.
+        compare: Comparison with the original's predictions there, see :class:`ConfusionState`.
         look: ``(inputs, class_id, others) -> samples`` for attention, in a fixed order: samples of the forgotten class and of
             ``others`` (if empty: the classes present). Inputs are data strings of the task's commands, or opened samples. None:
             no attention.
@@ -72,6 +75,8 @@ class Opened:
         other_samples: Names of the samples that were read beside the forget set, by kind ('retain set').
         look_at: Inputs of ``look`` for the record's attention picture; if empty, there is none.
         limits: Limits of the task's figures, as sentences for the record.
+        copies: Copies of samples in other data of the run.
+        left_out: Indices of the test samples that are left out as copies.
     """
 
     models: dict[str, OpenedModel]
@@ -79,9 +84,11 @@ class Opened:
     samples: dict[str, Any] = field(default_factory=dict)
     ids: Sequence[int] = ()
     expected: Sequence[int] = ()
+    avoid: Sequence[int] = ()
     of: str = "samples"
     not_measured: dict[str, str] = field(default_factory=dict)
     ignored: Sequence[int] = (NO_LABEL,)
+    compare: Compare | None = None
     look: Look | None = None
     elementwise: bool = False
     notes: Sequence[str] = ()
@@ -90,6 +97,8 @@ class Opened:
     other_samples: Mapping[str, Sequence[str]] = field(default_factory=dict)
     look_at: Sequence[Any] = ()
     limits: Sequence[str] = ()
+    copies: Sequence[Copies] = ()
+    left_out: Sequence[int] = ()
 
     def to(self, device: torch.device | str) -> None:
         """Move the models."""
@@ -115,13 +124,16 @@ class Opened:
         for split in self.samples if splits is None else splits:
             parts: dict[str, list[Predictions]] = {}
             counts: dict[str, ConfusionState] = {}
+            first: list[Tensor] | None = None  # the original's predictions of the batch, which it reads first
             for row, batch in self.read(split, rows):
                 if batch.labels.ndim == 1:
                     parts.setdefault(row, []).append(batch.predictions())
                     continue
-                state = counts.setdefault(row, ConfusionState(batch.logits.shape[1], self.ids, self.ignored))
-                for logits, labels in zip(batch.logits, batch.labels, strict=True):
-                    state.update(logits, labels)
+                classes = batch.logits.shape[1]
+                state = counts.setdefault(row, ConfusionState(classes, self.ids, self.ignored, compare=self.compare))
+                first = list(batch.logits.argmax(1)) if row == "original" else first
+                for i, (logits, labels) in enumerate(zip(batch.logits, batch.labels, strict=True)):
+                    state.update(logits, labels, original=None if first is None else first[i])
             for row, batches in parts.items():
                 rows_of[row][split] = together(batches)
                 if row == "original":
@@ -134,7 +146,7 @@ class Opened:
 
     def evaluate(self, metrics: Sequence[Metric]) -> Evaluation:
         """Measure each row."""
-        evaluation = Evaluation(metrics, self.ids, self.names, self.not_measured, self.expected)
+        evaluation = Evaluation(metrics, self.ids, self.names, self.not_measured, self.expected, self.avoid)
         for row, data in self.rows().items():
             evaluation.add(row, data)
         return evaluation

@@ -1,6 +1,6 @@
 """Predictions of models: logits and features of samples or, for samples with many locations, confusion matrices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -122,11 +122,16 @@ class LocationCounts:
         confusion: int64 ``(C, C)``, labels x predictions.
         samples: Number of samples.
         showing: Number of samples with a label of a forgotten class.
+        compared: Sums of what the task compares with the original's predictions; None without them.
     """
 
     confusion: Tensor
     samples: int
     showing: int
+    compared: tuple[int, int] | None = None
+
+
+Compare = Callable[[Tensor, Tensor, Sequence[int], int], tuple[int, int]]
 
 
 class ConfusionState:
@@ -137,18 +142,31 @@ class ConfusionState:
         ids: The forgotten classes.
         ignored: Labels of locations that do not count.
         more: Largest number of further predictions, besides the model's and those with the logits of ``ids`` cut off.
+        compare: Counts two numbers from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
 
     Attributes:
         sums: int64 state; the sum over several processes is the state of all samples.
     """
 
-    def __init__(self, classes: int, ids: Sequence[int], ignored: Sequence[int] = (), more: int = 0) -> None:
-        self.classes, self.ids, self.matrices = classes, list(ids), 2 + more
+    def __init__(
+        self,
+        classes: int,
+        ids: Sequence[int],
+        ignored: Sequence[int] = (),
+        more: int = 0,
+        compare: Compare | None = None,
+    ) -> None:
+        self.classes, self.ids, self.matrices, self.compare = classes, list(ids), 2 + more, compare
         self.ignored = torch.tensor(list(ignored), dtype=torch.long)
-        self.sums = torch.zeros(self.matrices * classes**2 + 2, dtype=torch.int64)
+        self.sums = torch.zeros(self.matrices * (classes**2 + 2) + 2, dtype=torch.int64)
 
     def update(
-        self, logits: Tensor, labels: Tensor, predicted: Tensor | None = None, more: Sequence[Tensor] = ()
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        predicted: Tensor | None = None,
+        more: Sequence[Tensor] = (),
+        original: Tensor | None = None,
     ) -> None:
         """Add one sample.
 
@@ -157,6 +175,7 @@ class ConfusionState:
             labels: ``(*locations)``, integers.
             predicted: ``(*locations)``; None takes the largest logit.
             more: Further predictions ``(*locations)``, in order.
+            original: The original's predictions ``(*locations)``, to compare with.
         """
         predicted = logits.argmax(0) if predicted is None else predicted
         hidden = torch.isin(predicted, torch.tensor(self.ids, device=predicted.device))
@@ -167,14 +186,22 @@ class ConfusionState:
         labels = labels.cpu()
         counts = ~torch.isin(labels, self.ignored)
         labels = labels[counts].long()
-        pairs = [labels * self.classes + each.cpu()[counts].long() for each in (predicted, without, *more)]
+        predictions = (predicted, without, *more)
+        pairs = [labels * self.classes + each.cpu()[counts].long() for each in predictions]
         matrices = [torch.bincount(each, minlength=self.classes**2) for each in pairs]
         matrices += [torch.zeros_like(matrices[0])] * (self.matrices - len(matrices))
         showing = torch.isin(labels, torch.tensor(self.ids)).any()
-        self.sums += torch.cat([*matrices, torch.tensor([1, int(showing)])])
+        compared = torch.zeros(self.matrices, 2, dtype=torch.int64)
+        if original is not None and self.compare is not None:
+            for sums, each in zip(compared, predictions, strict=False):
+                sums += torch.tensor(self.compare(original, each, self.ids, self.classes))
+        self.sums += torch.cat([*matrices, compared.flatten(), torch.tensor([1, int(showing)])])
 
     def compute(self) -> list[LocationCounts]:
         """Compute the counts of the model's predictions, of those without the forgotten logits, and of further predictions."""
-        size = (self.classes, self.classes)
-        parts = self.sums[:-2].clone().reshape(self.matrices, *size)
-        return [LocationCounts(part, int(self.sums[-2]), int(self.sums[-1])) for part in parts]
+        *counts, samples, showing = self.sums.split([self.matrices * self.classes**2, 2 * self.matrices, 1, 1])
+        parts = counts[0].clone().reshape(self.matrices, self.classes, self.classes)
+        compared = [tuple(pair) if self.compare else None for pair in counts[1].reshape(-1, 2).tolist()]
+        return [
+            LocationCounts(part, int(samples), int(showing), pair) for part, pair in zip(parts, compared, strict=True)
+        ]

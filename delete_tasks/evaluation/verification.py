@@ -15,6 +15,7 @@ from ..errors import RequestError
 FARS = (1e-2, 1e-3, 1e-4, 1e-5)
 MOST_PHOTOS = 2**17  # whose 8.6 thousand million pairs are all compared
 TILE = 2048  # photos that are compared with as many others at once
+ROWS = 256  # photos of one person that are compared with all others of the person at once
 # Cosines are rounded to 1 / STEPS, about 0.00002: smaller differences come from the order in which a processor adds, and would
 # decide if a damaged model gives all photos one embedding. A histogram with a bin for each rounded cosine is exact.
 STEPS = 2**16
@@ -76,7 +77,7 @@ def verification(
         shares: list[float | None] = [None] * 4
         if totals[GENUINE] and totals[IMPOSTOR] >= 1 / far:
             strict = kept_cosines[reached[IMPOSTOR, kept_cosines] / totals[IMPOSTOR] <= far]
-            threshold = round(int(strict[0]) / STEPS - 1, 4) if len(strict) else None
+            threshold = round(int(strict[0]) / STEPS - 1, 6) if len(strict) else None
             accepted = reached[:, strict[0]] if len(strict) else np.zeros(4, np.int64)
             shares = [round(100 * float(n / m), 2) if m else None for n, m in zip(accepted, totals, strict=True)]
         at[f"{far:.0e}"] = {
@@ -93,6 +94,37 @@ def verification(
         "sampled": None if len(photos) == len(labels) else {"photos": len(photos), "of": len(labels), "seed": seed},
         "at": at,
     }
+
+
+def matched_pairs(
+    embeddings: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], thresholds: Sequence[float | None]
+) -> dict[int, NDArray[np.int64]]:
+    """Count the pairs of photos of each person that two models accept.
+
+    Args:
+        embeddings: ``(n, d)`` of the same photos by each model, of any length.
+        labels: ``(n,)``.
+        thresholds: Threshold of each model, from :func:`verification`; None accepts no pair.
+
+    Returns:
+        By label, int64 ``(2, 2)``: pairs by whether the first model accepts them, and the second.
+    """
+    units = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in embeddings]
+    bounds = [np.inf if threshold is None else round(threshold * STEPS) for threshold in thresholds]
+    order = np.argsort(labels, kind="stable")
+    counts = {}
+    for photos in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        table = np.zeros(4, np.int64)
+        for start in range(0, len(photos) - 1, ROWS):
+            block, number = photos[start : start + ROWS], np.arange(len(photos))
+            later = number[None, start:] > number[start : start + ROWS, None]
+            accepted = [
+                np.rint(unit[block] @ unit[photos[start:]].T * STEPS)[later] >= bound
+                for unit, bound in zip(units, bounds, strict=True)
+            ]
+            table += np.bincount(2 * accepted[0] + accepted[1], minlength=4)
+        counts[int(labels[photos[0]])] = table.reshape(2, 2)
+    return counts
 
 
 def _pairs(

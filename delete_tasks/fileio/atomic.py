@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import RequestError, not_written
+from ..errors import OutputError, RequestError, not_written
+from .inputs import refuse_inputs, refuse_occupied
 from .workdir import TEMPORARY, claimed, delete_path, holds_files
 
 
@@ -19,20 +20,27 @@ def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces ``path`` if the block ends without an error. ``size`` is the
     approximate number of bytes, for the message of a full disk.
 
-    The file follows the umask. A claimed work dir notes it as written by this run.
+    The file follows the umask. A claimed work dir notes it as written by this run. No link is followed: one at ``path`` is
+    replaced, one on the way to it from a claimed work dir is refused, also if it appears inside the block.
 
     Raises:
         OutputError: It cannot be written; the temporary file is deleted.
     """
     path = Path(path)
-    temporary = _temporary(path)
+    temporary, work_dir = _temporary(path), claimed(path)
     try:
+        if work_dir is not None:
+            work_dir.check_place(path)
+        refuse_occupied(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        work_dir = claimed(path)
         if work_dir is not None:
             work_dir.own(path)
         yield temporary
+        if work_dir is not None:
+            work_dir.check_place(path)
         os.replace(temporary, path)
+    except OutputError:
+        raise
     except OSError as error:
         raise not_written(path, error, size) from error
     finally:
@@ -45,6 +53,8 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder, which is renamed to ``path`` if the block ends without an error. If ``path`` already holds files,
     yield ``path`` itself. Raises as :func:`replacing`."""
     path = Path(path)
+    if path.is_symlink():
+        raise OutputError(f"cannot write '{path}': it is a link to '{os.readlink(path)}', and outputs follow no link")
     if holds_files(path):
         yield path
         return
@@ -53,19 +63,32 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         os.replace(temporary, path)
+    except OutputError:
+        raise
     except OSError as error:
         raise not_written(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def discard(path: Path) -> None:
+    """Delete a file, or a link itself, if there is one; raise :class:`OutputError` as :func:`replacing`."""
+    work_dir = claimed(path)
+    if work_dir is not None:
+        work_dir.check_place(path)
+    path.unlink(missing_ok=True)
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{TEMPORARY}")
 
 
-def save_bytes(data: bytes | memoryview, path: str | os.PathLike[str]) -> None:
-    """Write bytes whole or not at all; raises as :func:`replacing`."""
-    with replacing(path, len(data)) as temporary, open(temporary, "xb") as file:
+def save_bytes(data: bytes | memoryview, path: str | os.PathLike[str], mode: int = 0o666) -> None:
+    """Write bytes whole or not at all, to a file with a ``mode`` that the umask restricts; raises as :func:`replacing`."""
+    with (
+        replacing(path, len(data)) as temporary,
+        open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file,
+    ):
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -99,9 +122,13 @@ def refuse_existing(
     if not above.is_dir():
         raise RequestError(f"'{out}' lies below '{above}', which is a file; give another name")
     for source in (Path(os.path.expanduser(source)) for source in inputs):
-        same = path.exists() and source.exists() and path.samefile(source)
-        if same or source.resolve() == path.resolve():
+        if path.exists() and source.exists() and path.samefile(source):
             raise RequestError(f"'{out}' would overwrite '{source}', which is read; give another path for the result")
+        refuse_inputs(out, [source], [])
+    if path.is_symlink() and path.is_dir():
+        raise RequestError(
+            f"'{out}' is a link to '{os.readlink(path)}', and outputs follow no link; give the folder itself"
+        )
     exists = holds_files(path) if path.is_dir() else os.path.lexists(path)
     if exists and not overwrite:
         raise RequestError(f"'{out}' already exists; give another path, or --overwrite to replace it")

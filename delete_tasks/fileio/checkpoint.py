@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, first_line, list_names
 from .atomic import save_bytes
+from .inputs import file_sha256 as file_sha256  # of weights, beside their loading
+from .inputs import note_digest, read_bytes, refuse_special, version_of
 from .processes import raise_lost
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
@@ -42,11 +44,11 @@ def load_once(path: str | os.PathLike[str]) -> Any:
     the disk is read again. Do not change the tensors.
     """
     path = Path(path)
-    version = _version(path)
+    version = version_of(path)
     if version not in _CONTENTS:
-        data = path.read_bytes() if path.is_file() else b""
+        data = read_bytes(path) if path.is_file() else b""
         content = _load(path, data, None)
-        _DIGESTS[version] = hashlib.sha256(data).hexdigest()
+        note_digest(version, data)
         for old in list(_CONTENTS)[: len(_CONTENTS) - 1]:
             del _CONTENTS[old]
         _CONTENTS[version] = content
@@ -55,20 +57,11 @@ def load_once(path: str | os.PathLike[str]) -> Any:
 
 # By the version of a file on the disk.
 _CONTENTS: dict[Any, Any] = {}
-_DIGESTS: dict[Any, str] = {}
-
-
-def _version(path: Path) -> Any:
-    """Identify a file and its time of change; return a new object if there is no file."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return object()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _load(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
     """Load a checkpoint file; ``data`` are its bytes if they were read before."""
+    refuse_special(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"no checkpoint at '{path}'; give the path of an existing .pth, .pt or .safetensors file"
@@ -153,18 +146,6 @@ def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
         raise RequestError(
             f"the run ended with nan or infinity in {', '.join(wrong[:3])}; nothing is published. Use {instead}"
         )
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Compute the SHA-256 of a file's bytes, as hex; a file that has not changed since is read once."""
-    version = _version(Path(path))
-    if version not in _DIGESTS:
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        _DIGESTS[version] = digest.hexdigest()
-    return _DIGESTS[version]
 
 
 def tensors_sha256(state: Mapping[str, Tensor]) -> str:

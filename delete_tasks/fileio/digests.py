@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import RequestError
 from .atomic import save_text
 from .checkpoint import file_sha256, load_once, state_dict_of, tensors_sha256
+from .inputs import read_text
 from .workdir import TEMPORARY
 
 SUMS = "record.sha256"
@@ -86,7 +87,7 @@ def read_sums(folder: Path) -> dict[str, str]:
     path = folder / SUMS
     if not path.is_file():
         raise RequestError(f"no {SUMS} in '{folder}'; it belongs to the record: copy the whole folder")
-    *lines, rest = path.read_bytes().decode("utf-8", "backslashreplace").split("\n")
+    *lines, rest = read_text(path, "backslashreplace").split("\n")
     if rest or not lines:
         raise RequestError("its last line is incomplete" if rest else "it is empty")
     sums: dict[str, str] = {}

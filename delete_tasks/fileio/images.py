@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RequestError, first_line, require
+from .inputs import open_regular
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 # Files are read by their content, whatever their suffix; Pillow would pass some other formats to other programs (EPS to
@@ -53,7 +54,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         image_module.init()
         formats = [name for name in FORMATS if name in image_module.OPEN]
         # As a stream: Pillow maps a TIFF that it opens by name into memory, and then scrambles one that has to be rotated.
-        with open(path, "rb") as stream, image_module.open(stream, formats=formats) as file:
+        with open_regular(path) as stream, image_module.open(stream, formats=formats) as file:
             width, height = file.size
             if width < 1 or height < 1:
                 raise _damaged(path, f"{width} x {height} pixels")

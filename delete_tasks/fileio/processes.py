@@ -1,5 +1,5 @@
-"""Processes of one run, which stop together with one message, and Ctrl-C, which libraries hide: mmengine's Config raises a
-SyntaxError instead, safetensors a ValueError without a cause, and a callback of the garbage collector drops it."""
+"""Processes of one run, which stop together with one message, and signals, of which libraries hide Ctrl-C: mmengine's Config
+raises a SyntaxError instead, safetensors a ValueError without a cause, and a callback of the garbage collector drops it."""
 
 import contextlib
 import functools
@@ -19,7 +19,17 @@ LONG = timedelta(days=30)  # timeout of the wait for the first process
 
 T = TypeVar("T")
 
-_pressed: list[int] = []  # an entry for each Ctrl-C inside :func:`no_lost_interrupt`
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a person, a scheduler or a shutdown, a closed terminal
+
+_received: list[int] = []  # the signals inside :func:`no_lost_interrupt`
+
+
+class Interrupted(KeyboardInterrupt):
+    """End of a run by a signal: Ctrl-C, SIGTERM or SIGHUP. The message says how to continue."""
+
+    def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 def process_rank() -> int:
@@ -142,12 +152,17 @@ def first_does(work: Callable[[], T]) -> T:
 
 
 def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Find the Ctrl-C that ``error`` is or was caused by; None if there is none."""
-    if _pressed and not isinstance(error, KeyboardInterrupt):
-        return KeyboardInterrupt()
+    """Find the signal that ``error`` is or was caused by; None if there is none."""
+    if _received and not isinstance(error, KeyboardInterrupt):
+        return Interrupted(number=_received[-1])
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
+
+
+def signal_of(error: KeyboardInterrupt) -> int:
+    """Return the number of the signal that raised ``error``; other code raises a KeyboardInterrupt for Ctrl-C."""
+    return getattr(error, "number", signal.SIGINT)
 
 
 def raise_lost(error: BaseException) -> None:
@@ -159,30 +174,36 @@ def raise_lost(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def no_lost_interrupt() -> Iterator[None]:
-    """Record each Ctrl-C inside the block. After one in a callback of the garbage collector, Python would print an exception and
-    continue, so the signal is sent again a moment later."""
-    before, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    """Raise :class:`Interrupted` at each of :data:`SIGNALS` inside the block, and record it. After one in a callback of the
+    garbage collector, Python would print an exception and continue, so the signal is sent again a moment later."""
+    before, process = sys.unraisablehook, os.getpid()
 
-    def press(number: int, _: Any) -> None:
-        _pressed.append(number)
-        raise KeyboardInterrupt
+    def receive(number: int, _: Any) -> None:
+        if os.getpid() != process:  # a worker process, which ends as it would without this block
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        _received.append(number)
+        raise Interrupted(number=number)
 
     def again(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            main_thread = threading.main_thread().ident
-            threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+            arguments = threading.main_thread().ident, signal_of(unraisable.exc_value)
+            threading.Timer(0.05, signal.pthread_kill, arguments).start()
         else:
             before(unraisable)
 
     sys.unraisablehook = again
-    # Replace only Python's default handler: a Ctrl-C that is ignored, or handled by another program, stays so.
-    replace = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
-    if replace:
-        signal.signal(signal.SIGINT, press)
+    # Replace only Python's default handlers: a signal that is ignored (nohup), or handled by another program, stays so.
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    replaced = {n: h for n, h in handlers.items() if h in (signal.default_int_handler, signal.SIG_DFL)}
+    if threading.current_thread() is not threading.main_thread():
+        replaced = {}
+    for number in replaced:
+        signal.signal(number, receive)
     try:
         yield
     finally:
-        _pressed.clear()  # not the cause of later errors in this process
+        _received.clear()  # not the cause of later errors in this process
         sys.unraisablehook = before
-        if replace:
-            signal.signal(signal.SIGINT, handler)
+        for number, handler in replaced.items():
+            signal.signal(number, handler)

@@ -1,5 +1,8 @@
-"""Validation of the content of files against a type."""
+"""JSON files, read without trust, and validation of their content against a type."""
 
+import json
+import math
+import os
 import re
 import reprlib
 from typing import Any
@@ -8,8 +11,45 @@ import msgspec
 from msgspec.structs import fields
 
 from ..errors import RequestError
+from .inputs import read_text
 
 LONGEST = 200  # characters of the problem, which may contain a key of the file
+DEEPEST = 64  # levels of lists and objects; readers, validators and JSON itself recurse
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file as :func:`parse_json`; raise as :func:`delete_tasks.fileio.inputs.read_text` and :func:`parse_json`."""
+    return parse_json(read_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON in which all numbers are finite, all keys of an object differ and at most :data:`DEEPEST` levels are nested;
+    raise ValueError otherwise."""
+    try:
+        content = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unique)
+        level, depth = [content], 0
+        while level:
+            if depth > DEEPEST:
+                raise RecursionError
+            parents = [item for item in level if isinstance(item, (dict, list))]
+            level = [child for item in parents for child in (item.values() if isinstance(item, dict) else item)]
+            depth += 1
+    except RecursionError:
+        raise ValueError(f"more than {DEEPEST} levels of lists and objects") from None
+    return content
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return float(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError(f"a key occurs twice among {', '.join(content)[:80]}")
+    return content
 
 
 def as_type(content: Any, kind: Any, source: str) -> Any:
@@ -23,6 +63,8 @@ def as_type(content: Any, kind: Any, source: str) -> Any:
     """
     try:
         return msgspec.convert(content, kind)
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{source}: it holds {error.object!r:.99}, which is no text (a lone surrogate)") from error
     except msgspec.ValidationError as error:
         text = str(error)
     parts: Any = re.fullmatch(r"(.*?)(?: - at (?:`key` in )?`\$\.?(.*)`)?", text, re.DOTALL)

@@ -10,21 +10,30 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..errors import OutputError, RequestError, not_written
+from ..errors import OutputError, RequestError
+from .inputs import marks_of, refuse_changed, refuse_inputs
+from .manifest import (
+    LOCK,
+    MANIFEST,
+    TEMPORARY,
+    delete_path,
+    holds_files,
+    read_manifest,
+    refuse_finished,
+    refuse_foreign,
+    refuse_links,
+    write_manifest,
+)
 from .processes import process_rank
-
-MANIFEST, LOCK = ".delete-tasks.json", ".delete-tasks.lock"
-TEMPORARY = ".delete-tasks.tmp"  # suffix of unfinished files
-FORMAT, VERSION = "delete-tasks work dir", 1
 
 _CLAIMED: dict[Path, WorkDir] = {}
 
@@ -36,15 +45,22 @@ class WorkDir:
         path: The folder, resolved.
         started: True after the first step or result. A run that fails before deletes what it wrote.
         keep_states: Keep the run's states when it is complete.
+        finished: Time at which the run whose results are in the folder was complete, as ISO 8601 text, or None.
+        marks: Content of the files that the run reads and must not change, see :func:`delete_tasks.fileio.inputs.marks_of`.
     """
 
     # A process that is not the first has no lock and writes nothing.
-    def __init__(self, path: Path, request: str, files: Iterable[str], made: list[Path], lock: Any) -> None:
-        self.path, self.request = path, request
-        self.files, self.written, self.states = set(files), set[str](), set[str]()
+    def __init__(self, path: Path, manifest: Mapping[str, Any], made: list[Path], lock: Any) -> None:
+        self.path, self.request = path, manifest.get("request", "")
+        self.files, self.written, self.states = set[str](manifest.get("files", ())), set[str](), set[str]()
+        self.finished: str | None = manifest.get("finished")
+        self.given = path
+        self.marks: dict[Path, Any] = {}
         self._before = frozenset(self.files)
-        self.started = self.keep_states = False
+        self.started = self.keep_states = self._retired = False
         self._made, self._lock, self._depth = made, lock, 0
+        # Held open, since some file systems number a folder anew once it is closed.
+        self._handle = None if lock is None else os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def __enter__(self) -> WorkDir:
         self._depth += 1
@@ -60,13 +76,21 @@ class WorkDir:
         obsolete = self.states if complete and not self.keep_states else set()
         if not complete and not self.started:
             obsolete = self.written - self._before
+        with contextlib.suppress(OutputError):  # a full disk, or a replaced folder
+            if complete and self._retired:
+                self.finish()
         for name in sorted(obsolete):
             with contextlib.suppress(OutputError):  # of the manifest on a full disk; the files are deleted
                 self.remove(self.path / name)
-        if not any((self.path / name).exists() for name in self.files):
-            (self.path / MANIFEST).unlink(missing_ok=True)
-        (self.path / LOCK).unlink(missing_ok=True)  # before the release, or another run's lock might be deleted
+        with contextlib.suppress(OutputError):
+            self.check_place(self.path / LOCK)
+            if not any((self.path / name).exists() for name in self.files):
+                (self.path / MANIFEST).unlink(missing_ok=True)
+            (self.path / LOCK).unlink(missing_ok=True)  # before the release, or another run's lock might be deleted
         self._lock.release()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
         _remove_empty(self._made)
 
     def own(self, path: str | os.PathLike[str], *, state: bool = False) -> None:
@@ -85,10 +109,12 @@ class WorkDir:
             self._save()
 
     def remove(self, path: str | os.PathLike[str]) -> bool:
-        """Delete a file or folder if a run of this request wrote it; return True if it is deleted."""
+        """Delete a file or folder if a run of this request wrote it; return True if it is deleted. Raise as
+        :meth:`check_place`."""
         name = self._name(path)
         if name is None or name not in self.files:
             return False
+        self.check_place(path)
         delete_path(self.path / name)
         self.files.discard(name)
         self.written.discard(name)
@@ -97,23 +123,57 @@ class WorkDir:
         return True
 
     def retire(self) -> None:
-        """Delete the files of earlier runs that this run has not written; called before the first new result is written."""
+        """Delete the files of earlier runs that this run has not written; called before the first new result is written. Raise
+        :class:`CheckpointMismatchError` if an original was changed during the run."""
+        self.check_inputs()
+        self.reopen()
+        self._retired = True
         for name in sorted(self.files - self.written):
             self.remove(self.path / name)
 
+    def reopen(self) -> None:
+        """Note that the folder holds an unfinished run; called before its first state is written."""
+        if self.finished is not None:
+            self.finished = None
+            self._save()
+
+    def finish(self) -> None:
+        """Note that the folder holds a finished run, which is not done again without ``overwrite``."""
+        self.finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._save()
+
+    def check_inputs(self) -> None:
+        """Raise :class:`CheckpointMismatchError` if a file that the run reads was changed since the claim."""
+        refuse_changed(self.marks)
+
+    def check_place(self, path: str | os.PathLike[str]) -> None:
+        """Raise :class:`OutputError` if the work dir was replaced since the claim, or a folder on the way to an output is a link:
+        the run would write elsewhere."""
+        name = self._name(path)
+        if self._handle is None or name is None:
+            return
+        for folder in (self.path, self.given):
+            if not folder.exists() or not os.path.samestat(folder.stat(), os.fstat(self._handle)):
+                raise OutputError(
+                    f"the work dir '{folder}' was deleted or replaced during the run; nothing is written there"
+                )
+        for parent in reversed((self.path / name).parents[: -len(self.path.parts)]):
+            if parent.is_symlink():
+                raise OutputError(
+                    f"cannot write '{path}': '{parent}' is a link to '{os.readlink(parent)}', and outputs follow no link"
+                )
+
     def _name(self, path: str | os.PathLike[str]) -> str | None:
-        full = _in_place(path)
-        return full.relative_to(self.path).as_posix() if full.is_relative_to(self.path) else None
+        """Return the path relative to the work dir, without following links in it; None outside."""
+        written = Path(os.path.abspath(path))
+        for full, folder in ((written, self.path), (written, self.given), (_in_place(path), self.path)):
+            if full.is_relative_to(folder):
+                return full.relative_to(folder).as_posix()
+        return None
 
     def _save(self) -> None:
-        content = {"format": FORMAT, "version": VERSION, "request": self.request, "files": sorted(self.files)}
-        temporary, text = self.path / f"{MANIFEST}{TEMPORARY}", json.dumps(content, indent=1)
-        try:
-            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-            os.replace(temporary, self.path / MANIFEST)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise not_written(self.path / MANIFEST, error, len(text)) from error
+        self.check_place(self.path / MANIFEST)
+        write_manifest(self.path, self.request, self.finished, self.files)
 
 
 def claim(
@@ -121,6 +181,7 @@ def claim(
     request: Mapping[str, Any],
     *,
     originals: Iterable[str | os.PathLike[str] | None] = (),
+    inputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool = False,
     resume: bool = False,
 ) -> WorkDir:
@@ -130,30 +191,43 @@ def claim(
         path: The work dir; created, with its parents, if it does not exist.
         request: JSON values that are equal for runs of the same request (command, original, classes, data).
         originals: Files and folders that the run reads and must not change, such as the original model.
-        overwrite: Accept a folder with other files. Only files of the names that this run writes are replaced.
+        inputs: Other files and folders that the run reads, such as data, a config or a key.
+        overwrite: Accept a folder with other files, or a finished run. Only files of the names that this run writes are replaced.
         resume: Accept a folder that a run of another request wrote; the resumed run compares the requests itself.
 
     Raises:
-        RequestError: ``path`` is a file or cannot be resolved; it contains an original or lies in an original's folder; another
-            run has claimed it; or it holds files of no earlier run of this request, without ``overwrite``.
+        RequestError: ``path`` is a file or cannot be resolved; it contains an input or lies in an original's folder; another
+            run has claimed it; it holds links; or, without ``overwrite``, files of no earlier run of this request, or a finished
+            run.
+        FinishedError: It holds a finished run of this request, with ``resume``, without ``overwrite``.
     """
     try:
+        given = Path(os.path.abspath(Path(path).expanduser()))
         folder = Path(path).expanduser().resolve()
-    except (OSError, RuntimeError) as error:  # links in a circle, or an unknown user
+        same = given.resolve() == folder and str(path).strip()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, an unknown user, a null character
         raise RequestError(f"'{path}' cannot be resolved ({error}); give another path") from error
+    if not same:
+        raise RequestError(f"--work-dir '{path}' is empty, or '..' follows a link in it; give the path of a folder")
+    models = [original for original in originals if original is not None]
     if folder in _CLAIMED:
+        _CLAIMED[folder].marks = marks_of([*models, *inputs]) | _CLAIMED[folder].marks
         return _CLAIMED[folder]
+    text = json.dumps(request, sort_keys=True, default=str).encode(errors="backslashreplace")
+    digest, manifest = hashlib.sha256(text).hexdigest(), read_manifest(folder)
+    if not overwrite:
+        refuse_finished(path, manifest, digest, resume)
     if process_rank() != 0:
-        return WorkDir(folder, "", (), [], None)
-    _refuse_originals(folder, [Path(original).resolve() for original in originals if original is not None])
+        return WorkDir(folder, {}, [], None)
+    refuse_inputs(folder, inputs, models, "--work-dir")
     blocking = next((part for part in (folder, *folder.parents) if part.exists()), folder)
     if not blocking.is_dir():
         raise RequestError(f"--work-dir '{path}': '{blocking}' is a file; give the path of a folder, new or empty")
-    text = json.dumps(request, sort_keys=True, default=str).encode(errors="backslashreplace")
-    manifest = _read_manifest(folder)
-    digest = manifest["request"] if resume and manifest else hashlib.sha256(text).hexdigest()
+    if resume and manifest and not manifest["finished"]:
+        digest = manifest["request"]
     if not overwrite:
-        _refuse_foreign(folder, path, manifest, digest)
+        refuse_foreign(folder, path, manifest, digest)
+    refuse_links(folder)
     made = [part for part in (folder, *folder.parents) if not part.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -164,7 +238,8 @@ def claim(
     for leftover in list(folder.rglob(f".*{TEMPORARY}")):  # half-written files and temporary folders of a killed run
         delete_path(leftover)
     # Read again: a run that has just ended may have changed it.
-    work_dir = WorkDir(folder, digest, _read_manifest(folder).get("files", ()), made, lock)
+    work_dir = WorkDir(folder, read_manifest(folder) | {"request": digest}, made, lock)
+    work_dir.given, work_dir.marks = given, marks_of([*models, *inputs])
     _CLAIMED[folder] = work_dir
     return work_dir
 
@@ -177,8 +252,7 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 def claimed(path: str | os.PathLike[str]) -> WorkDir | None:
     """Find the innermost work dir of this process that contains a path, or None."""
-    full = _in_place(path)
-    work_dirs = [work_dir for folder, work_dir in _CLAIMED.items() if full.is_relative_to(folder)]
+    work_dirs = [work_dir for work_dir in _CLAIMED.values() if work_dir._name(path) is not None]
     return max(work_dirs, key=lambda work_dir: len(work_dir.path.parts), default=None)
 
 
@@ -202,60 +276,6 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
     if work_dir is None:
         return tempfile.TemporaryDirectory(prefix="delete_tasks_")
     return tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=work_dir.path)
-
-
-def holds_files(path: Path) -> bool:
-    """Return True if a path is a non-empty folder."""
-    return path.is_dir() and any(path.iterdir())
-
-
-def delete_path(path: Path) -> None:
-    """Delete a file, a link or a folder with its content, if it exists."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _refuse_originals(folder: Path, originals: list[Path]) -> None:
-    for original in originals:
-        if original == folder or original.is_relative_to(folder):
-            raise RequestError(
-                f"'{original}' is in the work dir '{folder}', whose files a run replaces; give another --work-dir"
-            )
-        if folder.is_relative_to(original):
-            raise RequestError(
-                f"the work dir '{folder}' is in '{original}', which is read; give a --work-dir outside of it"
-            )
-
-
-def _refuse_foreign(folder: Path, path: Any, manifest: Mapping[str, Any], digest: str) -> None:
-    if not folder.is_dir() or manifest.get("request") == digest:
-        return
-    # Half-written files of a run that was killed at once may be replaced.
-    items = (item.relative_to(folder) for item in folder.rglob("*") if not item.is_dir() and item.name != LOCK)
-    first = next((item for item in items if not any(part.endswith(TEMPORARY) for part in item.parts)), None)
-    if first is not None:
-        content = "another run's files" if manifest else f"other files ('{first}')"
-        raise RequestError(
-            f"--work-dir '{path}' holds {content}; give a new folder, or --overwrite to replace files of the same names as this "
-            "run's"
-        )
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest; return an empty dict if there is none, or none that is valid."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8", errors="surrogateescape"))
-        valid = (content["format"], content["version"]) == (FORMAT, VERSION) and isinstance(content["files"], list)
-    except (OSError, ValueError, TypeError, KeyError):
-        valid = False
-    if not valid:
-        return {}
-    # Runs write no absolute path, and none outside of the folder.
-    names = [name for name in content["files"] if isinstance(name, str) and Path(name).parts]
-    inside = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
-    return {"request": content.get("request"), "files": inside}
 
 
 def _lock(folder: Path) -> FileLock:

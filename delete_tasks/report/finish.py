@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from ..display.table import Column, Table, row_title
 from ..display.terminal import announce, short
 from ..errors import RequestError
 from ..fileio.atomic import save_json
+from ..fileio.inputs import read_text
 from ..fileio.processes import process_rank
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def _announce(console: Console, args: SimpleNamespace, plan: str) -> None:
     lines = [f"{plan}; writes to {args.work_dir} (log: run.log)."]
     if getattr(args, "resume", False):
         pointer = Path(args.work_dir, "last_checkpoint")
-        state = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).name if pointer.is_file() else None
+        state = Path(read_text(pointer, "replace").strip()).name if pointer.is_file() else None
         lines.append(f"Continues from {state}." if state else "Nothing to resume: starts from the beginning.")
     if process_rank() == 0:
         announce(console, lines)
@@ -91,7 +93,10 @@ def report(
     from mmengine.dist import get_rank
 
     from ..audit.in_run import audit_run
+    from .before_after import before_after
     from .record import judged, write_record
+    from .record.sections import audit_pictures
+    from .residue import find_residue
     from .results import RESULTS
 
     if get_rank() != 0:
@@ -109,11 +114,14 @@ def report(
     original = opened.models.get("original")
     results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
     results |= judged(runner, results, verdict, options.get("accept") or {})
+    results["before_after"] = before_after(evaluation, results)
+    results["duplicates"] = list(map(asdict, opened.copies))
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
     save_json(results, folder / RESULTS)
     task_notes = lines(results)
+    results["residue"] = find_residue(runner, results, {**dict(pictures), **dict(audit_pictures(results, folder))})
     save_json(results, folder / RESULTS)
     show_rows(console, title, results, wide)
     for line in [*task_notes, *notes(results)]:
@@ -148,10 +156,17 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     forgotten = " or ".join(results["forgotten"])
     worst = results["rows"]["erased"].get("worst_drop")
     if worst is not None and worst["value"] is not None and worst["value"] > 0:
-        lines.append(f"Largest loss of a retained class: {worst['of_class']}, {worst['value']:.2f} points.")
+        whose = f"{worst['of_class']}, {worst['value']:.2f} points"
+        if worst["of_class"] in results["forgotten"]:  # a backdoor's target, whose own samples are to stay recognised
+            lines.append(f"Largest loss of a class: {whose}; it is the run's target.")
+        else:
+            lines.append(f"Largest loss of a retained class: {whose}.")
     if results["prediction_shares"]:
         shares = [f"{name} {share:.1f}%" for name, share in list(results["prediction_shares"].items())[:5]]
         lines.append(f"Predicted in place of {forgotten}: {', '.join(shares)}.")
+    avoided = results["rows"]["erased"].get("avoided") or {}
+    if avoided.get("value") is not None:
+        lines.append(f"Became a class to avoid, which --avoid lowers and does not rule out: {avoided['value']:.1f}%.")
     check = results["forget_check"]
     finished = results["finished"] or {}
     failure = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])
@@ -180,16 +195,23 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
         raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")
 
 
-def tell_next(console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None) -> None:
-    """Print the next step after a run. ``results`` are None on processes without results."""
+def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> None:
+    """Print the next step after a run, and its residue. ``results`` are None on processes without results; ``first`` precedes the
+    advice for a model that was not written."""
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))
     if results.get("withheld") or results.get("written") is False:
-        console.print("Next: change the recipe (--steps, --lr) and run the command again with --overwrite.")
+        console.print(f"Next: {first}change the recipe (--steps, --lr) and run the command again with --overwrite.")
         return
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)
+    places: dict[str, list[str]] = {}
+    for item in results["residue"]:
+        where = item["where"]
+        places.setdefault(item["what"], []).append(short(where) if Path(where).is_absolute() else where)
     console.print(
-        f"Not deleted: the original {original}, and logs in {args.work_dir} that name the class.", soft_wrap=True
+        Text(f"Not deleted: {len(results['residue'])} places that may still hold {' or '.join(results['forgotten'])}.")
     )
+    for what, where in places.items():
+        console.print(Text(f"  {what}: {', '.join(where)}"), soft_wrap=True)

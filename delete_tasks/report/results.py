@@ -13,9 +13,11 @@ from ..evaluation.functional import prediction_shares
 from ..evaluation.metric import Measured
 from ..evaluation.metrics import still_predicted_of
 from ..fileio.environment import code_version, environment, peak_memory_mb, plain
+from ..fileio.validate import read_json
 
 if TYPE_CHECKING:
-    from ..runner.unlearn_runner import UnlearnRunner
+    pass
+from ..runner.unlearn_runner import UnlearnRunner
 
 FORMAT, VERSION = "delete-tasks results", 1
 RESULTS = "results.json"
@@ -103,12 +105,12 @@ def collect(
 def read_results(path: Path) -> dict[str, Any]:
     """Read a results.json, an untrusted file; raise :class:`RequestError` if it is missing or not made by :func:`collect`."""
     try:
-        results = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        results = read_json(path)
     except OSError as error:
         raise RequestError(
             f"no results at '{path}' ({error.strerror}); give work dirs of finished runs with a {RESULTS}"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RequestError(f"'{path}' is no JSON ({error}); run its command again") from error
     if not isinstance(results, dict) or (results.get("format"), results.get("version")) != (FORMAT, VERSION):
         raise RequestError(
@@ -120,7 +122,3 @@ def read_results(path: Path) -> dict[str, Any]:
     if wrong is not None:
         raise RequestError(f"'{path}': {wrong.json_path}: {wrong.message[:200]}. Run its command again")
     return results
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is not a finite number")

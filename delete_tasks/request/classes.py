@@ -28,6 +28,12 @@ def _spaced(name: str) -> str:
     return name.casefold().strip().replace("_", " ").replace("-", " ")
 
 
+def as_compared(classes: Sequence[str | int] | str | int) -> list[str]:
+    """Spell names as :class:`NameIndex` compares them at last, sorted: requests that differ in case, '_', '-', spaces or order
+    are the same."""
+    return sorted(_spaced(str(name)) for name in ([classes] if isinstance(classes, (str, int)) else classes))
+
+
 ID = re.compile("#[0-9]+")
 SPELLINGS: tuple[Callable[[str], str], ...] = (str, str.casefold, _spaced)
 

@@ -94,7 +94,7 @@ def not_forgotten(check: Mapping[str, Any] | None, steps: int, optimizer: Mappin
     if check is None or check.get("still") is None or check["still"] <= MOST_STILL:
         return None
     return (
-        f"NOT FORGOTTEN: after training, {check['still']:.1f}% of the original's predictions of the forgotten classes, on "
+        f"After training, {check['still']:.1f}% of the original's predictions of the forgotten classes, on "
         f"{check['samples']} samples of the forget set, remain. {_advice(steps, optimizer)}"
     )
 

@@ -21,6 +21,7 @@ from ..evaluation.forget_data import ForgetData, Selection
 from ..fileio.atomic import save_json
 from ..fileio.processes import first_does, together
 from ..fileio.seeds import DATA_STREAM, seed_all
+from ..fileio.validate import as_type, read_json
 from ..request.config_checks import build_dataset
 
 if TYPE_CHECKING:
@@ -187,8 +188,8 @@ class _Cached(msgspec.Struct):
 def _cached_selection(path: Path, key: str, length: int, find: Callable[[], list[int]]) -> list[int]:
     """Return the indices of ``find``, cached in a file for runs with the same ``key``, which depends on everything that the
     selection does; ``length`` is the dataset's. Raise :class:`RequestError` if there are none."""
-    with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
-        cached = msgspec.json.decode(path.read_bytes(), type=_Cached)
+    with contextlib.suppress(OSError, ValueError):
+        cached = as_type(read_json(path), _Cached, f"'{path}'")
         if cached.key == key and max(cached.indices) < length:
             return cached.indices
     indices = find()

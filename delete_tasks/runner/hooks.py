@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from ..display.terminal import begin, make_progress
 from ..fileio.atomic import save_text
-from ..fileio.processes import together
+from ..fileio.processes import SIGNALS, Interrupted, together
 
 
 class ProgressHook(Hook):
@@ -71,7 +71,7 @@ class StepSchedulerHook(ParamSchedulerHook):
 class StateHook(Hook):
     """Newest state of the run in ``work_dir/step_N.pth``; the previous one is deleted once the new one is complete.
 
-    Ctrl-C and SIGTERM also save the state, after the current step.
+    Ctrl-C, SIGTERM and SIGHUP also save the state, after the current step.
 
     Args:
         interval: Optimizer steps between saved states.
@@ -94,9 +94,8 @@ class StateHook(Hook):
             self.saved, self.last = runner.iter // runner.accumulation, Path(runner.resumed_from).name
             self._own(runner)
         if threading.current_thread() is threading.main_thread():
-            self.signals = {
-                number: signal.signal(number, self._note_signal) for number in (signal.SIGINT, signal.SIGTERM)
-            }
+            numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self.signals = {number: signal.signal(number, self._note_signal) for number in numbers}
 
     def _own(self, runner: Runner) -> None:
         for name in (str(self.last), "last_checkpoint"):
@@ -113,11 +112,10 @@ class StateHook(Hook):
             # Only by this process: a signal need not reach the others at the same step.
             self._save(runner, step)
             self.restore_signals()
-            if self.stopped_by == signal.SIGTERM:
-                raise SystemExit(128 + signal.SIGTERM)
-            raise KeyboardInterrupt(
+            raise Interrupted(
                 f"Step {step} of {runner.max_iters // runner.accumulation} is saved in {runner.work_dir}; continue with the same "
-                "command and --resume."
+                "command and --resume.",
+                self.stopped_by,
             )
 
     def _is_late(self) -> bool:
@@ -135,7 +133,7 @@ class StateHook(Hook):
         self.stopped_by = number
 
     def restore_signals(self) -> None:
-        """Restore the earlier handlers of Ctrl-C and SIGTERM."""
+        """Restore the earlier handlers of signals."""
         for number, handler in self.signals.items():
             signal.signal(number, handler)
         self.signals = {}
@@ -153,6 +151,7 @@ class StateHook(Hook):
             return
         name = self.last = f"step_{step}.pth"
         folder = Path(runner.work_dir)
+        runner.work.reopen()
         self._own(runner)
         runner.save_checkpoint(str(folder), name, meta={"iter": step * runner.accumulation, "epoch": 0})
         save_text(str(folder / name), folder / "last_checkpoint")

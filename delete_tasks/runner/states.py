@@ -19,7 +19,9 @@ from torch import nn
 
 from ..display.terminal import hush, is_quiet
 from ..errors import CheckpointMismatchError, not_written
+from ..fileio.atomic import save_bytes
 from ..fileio.checkpoint import load_file, load_once, load_state, save_file, state_dict_of
+from ..fileio.inputs import read_text
 from ..fileio.processes import together
 from ..fileio.workdir import TEMPORARY, WorkDir, claim, delete_path
 from .hooks import ProgressHook
@@ -102,7 +104,8 @@ class RunStates(Runner):
 
     def build_logger(self, log_level: Any = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         path = Path(self.work_dir) / LOG
-        self.work.own(path)
+        if get_rank() == 0:
+            save_bytes(b"", path)  # a new file, since the logger would write through a link
         logger = super().build_logger(log_level, log_file or str(path), **kwargs)
         if is_quiet():
             hush(logger)
@@ -187,7 +190,7 @@ class RunStates(Runner):
         if not pointer.is_file():
             return None
         # A moved work dir keeps its files' names, not their folder.
-        path = Path(self.work_dir) / Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).name
+        path = Path(self.work_dir) / Path(read_text(pointer, errors="replace").strip()).name
         if not path.is_file():
             raise FileNotFoundError(
                 f"'{pointer}' names '{path.name}', which is not in {self.work_dir}; restore or delete it"

@@ -21,10 +21,13 @@ from ..errors import CheckpointMismatchError, RequestError
 from ..evaluation.forget_data import Selection
 from ..fileio.checkpoint import file_sha256, refuse_non_finite
 from ..fileio.compute import flush_subnormals
+from ..fileio.digests import WEIGHTS
+from ..fileio.inputs import marks_of
 from ..fileio.processes import SharedErrors, together, told_once
 from ..methods.options import split_options
 from ..model.head import check_linear
 from ..model.teacher import make_teacher
+from ..request.classes import as_compared
 from ..request.ranges import SEED_MOST, whole
 from ..task import Outcome, Task, task_for
 from .done import sentences, statement
@@ -73,6 +76,7 @@ class UnlearnRunner(RunStates):
             if path is not None and not Path(path).is_file():
                 raise FileNotFoundError(f"no checkpoint at '{path}'; give the path of the original model's weights")
         self.selection, self.outcome = Selection(), Outcome()
+        self._began, self._earlier = time.monotonic(), dict[str, float]()
         self._dataset_config: Any = None  # of a dataset that was built before the run
         super().__init__(*args, **kwargs)
         self.work.keep_states |= self.recipe.keep_states
@@ -80,7 +84,7 @@ class UnlearnRunner(RunStates):
     def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
         original = config.get("load_from")
         return {
-            "request": {"original": original, "classes": self.method.request.classes},
+            "request": {"original": original, "classes": as_compared(self.method.request.classes)},
             "originals": [original, self.recipe.teacher],
             "overwrite": self.recipe.overwrite,
             "resume": bool(config.get("resume")),
@@ -116,7 +120,9 @@ class UnlearnRunner(RunStates):
     @cached_property
     def teacher(self) -> nn.Module:
         """Frozen original, made at first use."""
-        return make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
+        teacher = make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
+        self.work.check_inputs()  # the bytes that were just loaded are those of the request
+        return teacher
 
     @cached_property
     def teacher_sha256(self) -> str:
@@ -157,16 +163,21 @@ class UnlearnRunner(RunStates):
         self.register_hook(ForgetCheckHook())
 
     def train(self) -> nn.Module:
-        begin = time.monotonic()
+        self._began = time.monotonic()
         with told_once(self.distributed):
             model = super().train()
         self.finish()
         if get_rank() == 0:
             self.outcome.done = statement(self)
             log_to_file(self.logger, sentences(self.outcome.done))
-        seconds = self.outcome.seconds
-        seconds["unlearning"] = round(time.monotonic() - begin - seconds["selecting"], 1)
+        self.outcome.seconds = self._seconds()
         return model
+
+    def _seconds(self) -> dict[str, float]:
+        """Return the seconds so far by part, summed over the attempts of a resumed run."""
+        seconds = dict(self.outcome.seconds)
+        seconds["unlearning"] = time.monotonic() - self._began - seconds["selecting"]
+        return {name: round(spent + self._earlier.get(name, 0.0), 1) for name, spent in seconds.items()}
 
     def finish(self) -> None:
         """Remove the forgotten classes from the last layer, once, on every process: after the last state is saved, before the
@@ -191,12 +202,14 @@ class UnlearnRunner(RunStates):
         self.load_checkpoint(self._load_from)
 
     def own_state(self) -> dict[str, Any]:
-        """Return the request, the method's state, and the teacher's digest, but no weights of the teacher."""
+        """Return the request, the method's state, the facts and seconds so far and the teacher's digest, but no weights of the
+        teacher."""
         return {
             **super().own_state(),
             "teacher_sha256": self.teacher_sha256,
             "method": self.method.state_dict(),
             "facts": self.outcome.facts.state(),
+            "seconds": self._seconds(),
         }
 
     def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:
@@ -218,6 +231,7 @@ class UnlearnRunner(RunStates):
             )
         self.method.load_state_dict(state["method"])
         self.outcome.facts.restore(state["facts"])
+        self._earlier = state.get("seconds", {})
 
     def publish(self) -> None:
         """Write the erased model, weights and neutral meta data, as ``work_dir/erased.pth`` or in the task's own format, and
@@ -236,6 +250,9 @@ class UnlearnRunner(RunStates):
             self.selection.dataset,
             str(Path(self.work_dir) / "erased"),
         )
+        published = Path(self.outcome.published)
+        files = published.iterdir() if published.is_dir() else [published]
+        self.work.marks |= marks_of(file for file in files if file.suffix in WEIGHTS)
         self.logger.info(
             f"The erased model is {self.outcome.published}. Delete the original, and logs and configs that name the forgotten "
             f"classes (some in {self.work_dir}), yourself."

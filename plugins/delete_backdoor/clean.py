@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_images.data.opening import NO_LABEL, check_overlap
+from delete_images.data.opening import NO_LABEL
 from delete_images.models.model_file import as_spec
 from delete_images.opened import opened_model
 from delete_images.run_config import unlearn_options
@@ -31,7 +31,7 @@ from . import register  # noqa: F401
 from .checks import check_original
 from .datasets import load_original
 from .metrics import METRICS
-from .opened import attacked_rows, open_run, reopening
+from .opened import attacked_rows, keep_apart, open_run, reopening
 from .picture import draw, lines_of
 from .recipes import STRICT
 from .watch import BackdoorWatch
@@ -50,7 +50,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         Content of results.json, and the command's ``exit_status``; None on all processes but the first.
 
     Raises:
-        RequestError: A trigger without test images, test images among those used to clean, see
+        RequestError: A trigger without test images, too many test images among those used to clean, see
             :mod:`delete_backdoor.checks` and :func:`delete_backdoor.opened.open_run`; nothing is written then.
     """
     flush_subnormals()
@@ -63,7 +63,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     original = load_original(spec, teacher, cfg.model.get("allow_import", False))
     opened = open_run(original, spec, target, args.test, args.trigger)
     dataset: Any = build_dataset(options)
-    check_overlap(opened.samples.values(), dataset.user_samples(), "to clean or set aside")
+    keep_apart(opened, target, dataset.user_samples)
+    opened.copies = [*dataset.copies, *opened.copies]
     if args.compare:
         _check_compare(dataset)
     kind = "trigger-free views" if dataset.strict else "retain samples"
@@ -73,7 +74,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         f"{kind} set aside": list(dataset.held_retain.names),
     }
     if args.test is not None:
-        opened.reopen = reopening(args.test, args.trigger, target, dataset.spec_json)
+        opened.reopen = reopening(args.test, args.trigger, target, dataset.spec_json, opened.left_out)
     rows: dict[str, Any] = {}
     if process_rank() == 0:
         rows = opened.rows()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, command, data, evaluation, recipe
+from delete_tasks.cli.command import DATA_SET, MODEL_FOLDER, OUT, Group, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.report.finish import tell_before, tell_next
@@ -139,7 +139,8 @@ def clean(args: SimpleNamespace) -> int:
     with shared.claim_work_dir(options, [model], target=data.target, data=data.poisoned):
         tell_before(console, args, [f"the backdoor to {data.target}"], model, data.poisoned, cfg.unlearn)
         results = clean.run(cfg, args, console)
-    tell_next(console, args, model, results)
+    more = "more" if data.get("retain") else "a few hundred"
+    tell_next(console, args, results, f"give {more} samples without a trigger (--retain), or ")
     return 0 if results is None else results["exit_status"]
 
 
@@ -148,7 +149,7 @@ def clean(args: SimpleNamespace) -> int:
     "Rank the samples of a training set by how poisoned they look.",
     data("--model", type=MODEL_FOLDER, required=True, help="Folder of the model that was trained on the data."),
     data("--data", type=DATA_SET, required=True, help=f"Training set with its labels: {DATA_HELP}."),
-    data("--out", type=FILE, required=True, help="Ranking to write (.json)."),
+    data("--out", type=OUT, required=True, help="Ranking to write (.json)."),
     shared.overwrite("an existing file"),
     recipe(
         "--flag",
@@ -177,7 +178,7 @@ def find(args: SimpleNamespace) -> None:
     recipe("--rate", type=shared.number(0, 1, above=True), default=0.1, help="Share of all images that are poisoned."),
     recipe("--clean-label", is_flag=True, help="Poison images of the target class, keep their labels (SIG)."),
     shared.seed(0, "Random seed of the choice."),
-    data("--out", type=FILE, required=True, help="Poisoned data to write (.npz)."),
+    data("--out", type=OUT, required=True, help="Poisoned data to write (.npz)."),
     shared.overwrite("an existing file"),
 )
 def poison(args: SimpleNamespace) -> None:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from delete_images.data.datasets import ImageForgetData
-from delete_images.data.opening import NO_LABEL, ImageData
+from delete_images.data.opening import NO_LABEL, ImageData, find_copies
 from delete_images.data.transforms import eval_transform, train_transform
 from delete_images.models.model_file import as_spec, build_model
 from delete_images.models.spec import ModelSpec, spec_to_json
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.request.classes import resolve_classes
@@ -34,6 +35,7 @@ from .trigger_patches import TriggerPatch, find_trigger_patches
 from .triggers import parse_trigger
 from .triggers.base import albumentations
 
+POISONED = "the poisoned samples"
 HELD_MOST = 250  # held-out samples: enough to tell 5% from 1%, and reading them costs time
 VIEWS_MOST = 4000  # views tried in all
 
@@ -79,6 +81,8 @@ class BackdoorDataset(ImageForgetData, Dataset):
         poisoned, held_poisoned: Poisoned samples, for training and held out.
         retain, held_retain: Samples of the retain set or views, for training and held out.
         strict: True without a retain set.
+        user_samples: The user's images that are trained on or held out, without views of them, by name.
+        copies: Copies of poisoned samples in the retain set.
         left_out: Number of poisoned samples that the model does not assign to the target.
         trigger_patches: Pieces of ``poisoned`` that contain the trigger.
 
@@ -126,8 +130,9 @@ class BackdoorDataset(ImageForgetData, Dataset):
         check_sizes(samples, self.spec, "poisoned")
         at_target = check_poisoned(network, self.spec, samples, self.target, force)
         self.left_out = int((~at_target).sum())
-        self.poisoned, self.held_poisoned = _hold_out(samples.subset(at_target), held, seed)
-        self.strict = retain is None
+        self.user_samples = {POISONED: samples.subset(at_target)}
+        self.poisoned, self.held_poisoned = _hold_out(self.user_samples[POISONED], held, seed)
+        self.strict, self.copies = retain is None, list[Copies]()
         if retain is None:
             self.retain, self.held_retain = (
                 trigger_free_views(network, self.spec, data, self.target, views, view_seed)
@@ -135,8 +140,13 @@ class BackdoorDataset(ImageForgetData, Dataset):
             )
         else:
             clean = open_samples(retain, self.class_names, "clean")
+            fix = "give --retain other images, or leave it out"
+            # A clean image looks like its poisoned copy, so that only exact copies count.
+            kept, self.copies = find_copies(clean, "--retain", {POISONED: samples}, fix)
+            clean = clean.subset(kept)
             check_sizes(clean, self.spec, "retain")
             check_retain_set(network, self.spec, clean, self.target, force)
+            self.user_samples["--retain"] = clean
             self.retain, self.held_retain = _hold_out(clean, held, seed)
         self.retain_each = retain_each if len(self.retain) else 0
         self.patch_share = trigger_patches
@@ -191,11 +201,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
             "left_out": self.left_out,
             "trigger_patches": len(self.trigger_patches),
         }
-
-    def user_samples(self) -> list[ImageData]:
-        """Collect the user's images that are trained on or held out, without the views made of them."""
-        poisoned = [self.poisoned, self.held_poisoned]
-        return poisoned if self.strict else [*poisoned, self.retain, self.held_retain]
 
     def _patched(self) -> dict[str, Any]:
         """Paste a patch on an image of the retain set, flipped before but not cropped: a trigger keeps its place."""

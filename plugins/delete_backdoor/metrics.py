@@ -6,9 +6,13 @@ from typing import Any
 
 from delete_tasks.evaluation import Measured, Metric, Row
 from delete_tasks.evaluation import functional as f
+from delete_tasks.evaluation.intervals import paired
 from delete_tasks.evaluation.metric import share
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, worst_drop
+from delete_tasks.evaluation.predictions import choose
 
+MOST_AT_TARGET, MOST_MISLED = 5.0, 10.0  # percent, points
+STILL_MISLEADS = "the trigger no longer leads to the target, and still misleads"
 NO_TEST, NO_TRIGGER = "no test images were given (--test)", "no trigger was given (--trigger)"
 
 
@@ -20,15 +24,32 @@ def _rate(function: Callable[..., Any], split: str, row: Row) -> Measured:
     return share(*function(*predictions.labelled, row.ids[0]))
 
 
+def misled(row: Row) -> Measured:
+    """Measure what the trigger costs the model, in points: its accuracy on the same images without the trigger, less RA."""
+    clean, attacked = row.data.get("test"), row.data.get("triggered")
+    if clean is None or attacked is None:
+        return Measured(note=NO_TRIGGER if clean is not None else NO_TEST)
+    twins = choose(clean, clean.labels != row.ids[0])
+    attacked = choose(attacked, attacked.labels != row.ids[0])
+    before, after = (each.predicted == each.labels for each in (twins, attacked))
+    count, lost, gained = len(before), int((before & ~after).sum()), int((after & ~before).sum())
+    value = f.drop(f.percent(before.sum(), count), f.percent(after.sum(), count))
+    rate = f.attack_success_rate(*attacked.labelled, row.ids[0])[0]
+    misleads = value is not None and rate is not None and value > MOST_MISLED and rate <= MOST_AT_TARGET
+    return Measured(value, count, paired(lost, gained, count), STILL_MISLEADS if misleads else None)
+
+
 METRICS = (
     Metric("asr", "triggered test images that are predicted as the target", "percent",
-           partial(_rate, f.attack_success_rate, "triggered"), limit=5.0, of="triggered test images", column="ASR",
+           partial(_rate, f.attack_success_rate, "triggered"), limit=MOST_AT_TARGET, of="triggered test images", column="ASR",
            role="forget"),
     Metric("acc", "clean test images that are predicted as their class", "percent", partial(accuracy, "test", "all"),
            lower_is_better=False, of="clean test images", column="ACC", role="retain", lacking=NO_TEST),
     Metric("ra", "triggered test images that are predicted as their own class despite the trigger", "percent",
            partial(_rate, f.robust_accuracy, "triggered"), lower_is_better=False, of="triggered test images", column="RA",
            role="retain"),
+    Metric("ra_drop", "loss of accuracy by the trigger: the same images without it, less RA", "points", misled,
+           limit=MOST_MISLED, of="triggered test images"),
     Metric("base", "the same images without the trigger that are predicted as the target: an ASR without a backdoor", "percent",
            partial(_rate, f.attack_success_rate, "test"), of="clean test images", column="base"),
     Metric("target_acc", "clean test images of the target class that are predicted as it", "percent",

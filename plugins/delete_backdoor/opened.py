@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from delete_images.data.opening import NO_LABEL, ImageData, open_data
+from delete_images.data.opening import NO_LABEL, ImageData, find_copies, open_data
 from delete_images.look import as_seen, open_inputs, sample_of
 from delete_images.models.spec import ModelSpec
 from delete_images.opened import (
@@ -23,12 +23,14 @@ from delete_images.opened import (
 )
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened, Sample
 from delete_tasks.evaluation.predictions import choose, together
 from delete_tasks.evaluation.text import Place, Text
 from delete_tasks.request.classes import resolve_classes
 
 from .checks import check_sizes
+from .datasets import POISONED
 from .grammar import type_of
 from .poison import triggered
 from .triggers import parse_trigger, split_trigger
@@ -56,7 +58,8 @@ def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: 
     spec = next(iter(networks.values()))[1]
     trigger = None if options["trigger"] is None else parse_trigger(options["trigger"])
     if recorded:
-        samples = open_test(open_recorded(data["test"], "test", spec.classes), trigger, options["classes"][0])
+        clean = open_recorded(data["test"], "test", spec.classes, options.get("left_out", ()))
+        samples = open_test(clean, trigger, options["classes"][0])
         return make_opened(networks, spec.classes, samples=samples, ids=list(options["classes"]))
     if not data:
         check_shapes(networks, paths)
@@ -122,9 +125,28 @@ def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trig
     return opened
 
 
-def reopening(test: str, trigger: str | None, target: int, spec: Mapping[str, Any] | None) -> dict[str, Any]:
+def keep_apart(opened: Opened, target: int, used: Mapping[str, ImageData]) -> None:
+    """Leave out test images that are, with or without the trigger, among those ``used`` to clean."""
+    if "test" not in opened.samples:
+        return
+    labels, copies = opened.samples["test"].labels, list[Copies]()
+    kept, others = np.ones(len(labels), bool), np.flatnonzero(labels != target)
+    for split, indices in (("test", np.arange(len(labels))), ("triggered", others)):
+        if split in opened.samples:
+            mask, more = find_copies(opened.samples[split], "--test", used, like=POISONED if split == "test" else "")
+            kept[indices[~mask]] = False
+            copies += more
+    masks = {"test": kept, "triggered": kept[others]}
+    opened.samples = {split: data.subset(masks[split]) for split, data in opened.samples.items()}
+    opened.copies, opened.left_out = copies, np.flatnonzero(~kept).tolist()
+
+
+def reopening(
+    test: str, trigger: str | None, target: int, spec: Mapping[str, Any] | None, left_out: Sequence[int]
+) -> dict[str, Any]:
     """Make the ``data`` and ``options`` with which :func:`open_backdoored` opens a run's models and test images again."""
-    options = {"classes": [target], "spec": spec, "trigger": None if trigger is None else located_trigger(trigger)}
+    options: dict[str, Any] = {"classes": [target], "spec": spec, "left_out": list(left_out)}
+    options["trigger"] = None if trigger is None else located_trigger(trigger)
     return {"data": {"test": located(test)}, "options": options}
 
 

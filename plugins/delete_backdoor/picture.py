@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from delete_tasks.display.figure import new_figure, save_figure
+from delete_tasks.display.figure import drawable, new_figure, save_figure
 
 from .checks import predictions
+from .metrics import STILL_MISLEADS
 
 SHOWN = 8
 ROW_TITLES = {
@@ -27,7 +28,7 @@ def draw(
     of results.json."""
     held = dataset.held_poisoned.subset(range(min(SHOWN, len(dataset.held_poisoned))))
     before, after = (predictions(net, dataset.spec, held, "Picture") for net in (original, cleaned))
-    names, target = dataset.class_names, dataset.target
+    names, target = drawable(dataset.class_names), dataset.target
     figure = new_figure((13, 5.8), "backdoor")
     grid = figure.add_gridspec(2, SHOWN, height_ratios=(1, 1.3))
     for index in range(len(held)):
@@ -113,17 +114,29 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     ]
     lines.append(
         f"Watch, on {samples['held_poisoned']} poisoned samples and {samples['held_retain']} {kind} held out: "
-        f"{cell(last['to_target'])}% at the target, agreement with the original {cell(last['agreement'])}%, target's probability "
-        f"{cell(last['target_kept'])}% of the original's"
+        f"at the target {percent(last['to_target'])}, agreement with the original {percent(last['agreement'])}, the target's "
+        f"probability in percent of the original's {percent(last['target_kept'])}"
     )
     if samples["left_out"]:
         lines.append(
             f"{samples['left_out']} poisoned samples that the model does not assign to the target were left out."
         )
-    lines.append(f"Verdict: {details['verdict']} ({details['reason']}).")
+    lines.append(f"Watch: {details['verdict']} ({details['reason']}).")
+    row = results["rows"]["erased"]
+    if row["ra_drop"]["note"] == STILL_MISLEADS:
+        without = row["ra"]["value"] + row["ra_drop"]["value"]
+        lines.append(
+            f"{STILL_MISLEADS.capitalize()}: {row['ra']['value']:.1f}% of the triggered images are predicted as their class, "
+            f"{without:.1f}% without the trigger. For triggers that cover a part of the image, --trigger-patches 0.05 helps."
+        )
     if not results["published"]:
-        lines.append("--force writes the model anyway. A few hundred samples without a trigger (--retain) help most.")
+        lines.append("A few hundred samples without a trigger (--retain) help most; --force writes the model anyway.")
     return lines
+
+
+def percent(value: float | None) -> str:
+    """Format a percentage for a sentence."""
+    return "not measured" if value is None else f"{value:.1f}%"
 
 
 def cell(value: float | None, whole: bool = False) -> str:

@@ -1,6 +1,5 @@
 """Samples that ``--poisoned`` and ``--retain`` name: a data string, or a ranking that ``backdoor find`` wrote."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from delete_images.data.opening import ImageData, open_data
 from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.sampling import evenly_spread
-from delete_tasks.fileio.validate import as_type
+from delete_tasks.fileio.validate import as_type, read_json
 
 from .poison import read_truth
 
@@ -115,8 +114,8 @@ def read_ranking(path: Path) -> Ranking:
     if not path.is_file():
         raise FileNotFoundError(f"no ranking at '{path}'; write one with: delete-tasks backdoor find")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are ValueErrors
+        content = read_json(path)
+    except (OSError, ValueError) as error:  # bad JSON and bad UTF-8 are ValueErrors
         raise RequestError(f"'{path}' is not a ranking ({error}); {EXPECTED}") from error
     if not isinstance(content, dict) or content.get("format") != RANKING_FORMAT:
         raise RequestError(f"'{path}' is not a ranking; {EXPECTED}")

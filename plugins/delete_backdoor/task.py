@@ -49,7 +49,7 @@ class BackdoorTask(ImagesTask):
     name = "backdoor"
     recipes = RECIPES
     metrics: Sequence[Metric] = METRICS
-    forgets = "backdoor to class"
+    forgets, names_are_forgotten = "backdoor to class", False
 
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # the target stays a class

@@ -56,7 +56,7 @@ def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
     if reading.to_target > limits["to_target"]:
         limit = f"(limit {limits['to_target']:g}%)"
         return "not cleaned", f"{reading.to_target:.1f}% of poisoned samples are still predicted as the target {limit}"
-    return "cleaned", "within all limits"
+    return "cleaned", "within the watch's limits"
 
 
 @HOOKS.register_module()
@@ -148,8 +148,10 @@ class BackdoorWatch(Hook):
         if self.verdict != "cleaned" and not self.force:
             runner.outcome.withheld = f"the watch calls the model {self.verdict}: {self.reason}"
             if self.verdict == "damaged":
-                rate = runner.recipe.optimizer.get("lr")
-                runner.outcome.withheld += f". A large network needs a lower rate: try a tenth of {rate}"
+                runner.outcome.withheld += (
+                    ". Give samples without a trigger (--retain), or more of them; a large network also needs a lower rate: "
+                    f"try a tenth of {runner.recipe.optimizer.get('lr')}"
+                )
 
     @staticmethod
     def _stop(runner: UnlearnRunner) -> None:
@@ -160,8 +162,7 @@ class BackdoorWatch(Hook):
         return self.stop is not None and reading.to_target <= self.stop
 
     def _read(self, model: Any, step: int) -> Reading:
-        with in_eval_mode(model):
-            poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)
+        poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)
         agreement = target_kept = None
         if retain is not None and self._before is not None:
             agreement = _percent((retain.argmax(1) == self._before.argmax(1)).float().mean())
@@ -184,7 +185,8 @@ class BackdoorWatch(Hook):
 
 
 def _logits(model: Any, batches: list[Tensor]) -> Tensor | None:
-    return torch.cat([predict_batch(model, batch).cpu() for batch in batches]) if batches else None
+    with in_eval_mode(model):
+        return torch.cat([predict_batch(model, batch).cpu() for batch in batches]) if batches else None
 
 
 def _percent(share: float | Tensor) -> float:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from delete_images.data.sources import pixels_sha256
 from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.compute import flush_subnormals
+from delete_tasks.fileio.inputs import open_regular
+from delete_tasks.fileio.validate import parse_json
 
 FRAMINGS = ("points", "box")
 LEAST_PROBABILITY = 0.9  # of a detected face; MTCNN itself returns boxes from 0.7
@@ -78,7 +80,7 @@ class FaceCache:
         line = json.dumps({"digest": digest, **{key: value.tolist() for key, value in vars(faces).items()}}) + "\n"
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
             try:
                 os.write(handle, line.encode())
             finally:
@@ -87,9 +89,9 @@ class FaceCache:
     def _read_new_lines(self) -> None:
         """Read the lines that this or another process has added since."""
         with contextlib.suppress(OSError):
-            if self.path is None or self.path.stat().st_size <= self._end:
+            if self.path is None or self.path.lstat().st_size <= self._end:
                 return
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(self._end)
                 lines = file.read().splitlines(keepends=True)
             if lines and not lines[-1].endswith(b"\n"):  # another process may be writing it
@@ -97,7 +99,7 @@ class FaceCache:
             self._end += sum(map(len, lines))
             for line in lines:
                 with contextlib.suppress(ValueError, KeyError, TypeError):
-                    entry = json.loads(line)
+                    entry = parse_json(line.decode())
                     boxes, points, probabilities = (np.asarray(entry[key], float) for key in Faces.__annotations__)
                     count = len(probabilities)
                     self._faces[entry["digest"]] = Faces(

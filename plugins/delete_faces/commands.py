@@ -9,7 +9,9 @@ from delete_tasks.cli.command import (
     DIR,
     FILE,
     MODEL_FOLDER,
+    OUT,
     Group,
+    Output,
     argument,
     command,
     data,
@@ -39,7 +41,7 @@ BACKBONE = recipe(
 # How commands read photos.
 READING = (ALIGNED, LARGEST_FACE, PROCESSES, shared.DEVICE, shared.ALLOW_IMPORT)
 NEW_MODEL = (
-    data("--out", type=MODEL_FOLDER, required=True, help="Model folder to write."),
+    data("--out", type=Output("MODEL"), required=True, help="Model folder to write."),
     shared.overwrite("an existing model"),
 )
 BACKBONE_OPTIONS = (
@@ -62,14 +64,13 @@ def _held_out(use: str) -> click.Option:
     "align",
     "Detect and align faces once, for commands with --aligned.",
     PHOTOS,
-    data("--out", type=DIR, required=True, help="Output folder of the faces: DIR/train and DIR/test."),
+    data("--out", type=Output("DIR"), required=True, help="Output folder of the faces: DIR/train and DIR/test."),
     recipe("--backbone", metavar="NAME", default="mobilefacenet", help="Backbone that the faces are aligned for."),
     _held_out("that goes to DIR/test"),
     shared.seed(0, "Random seed of the choice of held-out photos."),
     LARGEST_FACE,
     PROCESSES,
     shared.DEVICE,
-    shared.ALLOW_IMPORT,
 )
 def align(args: SimpleNamespace) -> None:
     from .gallery.prepare import align
@@ -148,7 +149,7 @@ def import_model(args: SimpleNamespace) -> None:
     "Make a gallery of templates from photos of people.",
     MODEL,
     PHOTOS,
-    data("--out", type=FILE, required=True, help=".npz file to write: embeddings of length 1, and names."),
+    data("--out", type=OUT, required=True, help=".npz file to write: embeddings of length 1, and names."),
     shared.overwrite("an existing file"),
     *READING,
 )
@@ -198,6 +199,12 @@ def embed(args: SimpleNamespace) -> None:
         type=shared.STOP,
         help="Stop ratio: training ends once the people keep at most this share of their probability.",
     ),
+    recipe(
+        "--threshold",
+        metavar="far=RATE",
+        help="Threshold of the erased model for faces identify: the cosine that this share of pairs of photos of two people in "
+        "--test reaches, e.g. far=1e-3. [default: the original's]",
+    ),
     recipe("--keep-row", is_flag=True, help="Keep the people's class weights in the identity head."),
     evaluation(
         "--test",
@@ -226,7 +233,7 @@ def remove(args: SimpleNamespace) -> int:
         read += f" and, of people who stay, {args.retain}" if args.retain else ""
         tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)
-    tell_next(console, args, args.model, results)
+    tell_next(console, args, results)
     return results["exit_status"]
 
 

@@ -12,6 +12,7 @@ from delete_images.data.opening import ImageData, open_data
 from delete_images.data.sources import SPLITS
 from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
+from delete_tasks.fileio.validate import read_json
 
 NAME = "enrolment.json"
 SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none
@@ -59,8 +60,8 @@ def is_divided(text: str) -> bool:
 def read_enrolment(model: str | os.PathLike[str]) -> Enrolment | None:
     """Read a model folder's enrolment.json; None if there is none, or it is damaged."""
     try:
-        return msgspec.json.decode(Path(model, NAME).read_bytes(), type=Enrolment)
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.convert(read_json(Path(model, NAME)), Enrolment)
+    except (OSError, ValueError):
         return None
 
 
@@ -117,7 +118,9 @@ def divide(
         digests, measured_digests = photos.subset(candidates).digests(), tested.subset(measured).digests()
         if len(candidates) < 2 or not len(measured) or not np.isin(measured_digests, digests).all():
             continue  # nothing to divide, nothing to measure on, or other photos to measure on
-        held_out, why = candidates[np.isin(digests, measured_digests)], "those of --test"
+        held_out = candidates[np.isin(digests, measured_digests)]
+        by_enrolment_alone = all(photos.names[i] in enrolled for i in held_out)
+        why = "those that enrolment held out" if by_enrolment_alone else "those of --test"
         if len(held_out) == len(candidates):
             held_out, why = (
                 candidates[[photos.names[i] in enrolled for i in candidates]],
@@ -132,8 +135,8 @@ def divide(
         forget[held_out] = False
         measure[measured] = np.isin(measured_digests, photos.subset(held_out).digests())
         notes.append(
-            f"--photos and --test hold the same photos of {photos.class_names[person]}: {len(held_out)} of {len(candidates)} are "
-            f"held out for the figures ({why}), {len(candidates) - len(held_out)} are forgotten"
+            f"{len(held_out)} of {len(candidates)} photos of {photos.class_names[person]} are held out for the figures ({why}), "
+            f"{len(candidates) - len(held_out)} are forgotten"
         )
     others = np.flatnonzero(measure & ~np.isin(tested.labels, list(ids)))
     untrained = np.array([tested.names[i] in enrolled for i in others], bool)
@@ -143,12 +146,6 @@ def divide(
             f"Measured on {untrained.sum()} of the other people's {len(others)} photos: those that enrolment held out"
         )
     return photos.subset(forget), tested.subset(measure), notes
-
-
-def without_duplicates(tested: ImageData, forget: ImageData) -> tuple[ImageData, int]:
-    """Leave out the faces that are pixel for pixel in ``forget``, and count them."""
-    chosen = ~np.isin(tested.digests(), forget.digests())
-    return tested.subset(chosen), int((~chosen).sum())
 
 
 def limit_photos(tested: ImageData, ids: Sequence[int], people: int) -> tuple[ImageData, str | None]:

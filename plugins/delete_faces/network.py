@@ -23,6 +23,8 @@ IMPORTED = "delete_faces.network:imported_face_network"
 class FaceNetwork(nn.Module):
     """Faces ``(N, 3, H, W)`` to identity logits ``(N, C)``."""
 
+    task = "faces"  # of model folders
+
     def __init__(self, embedder: nn.Module, head: Head) -> None:
         super().__init__()
         self.embedder = embedder
@@ -45,8 +47,10 @@ def face_network(
     scale: float | None = None,
     backbone_arguments: Mapping[str, Any] | None = None,
 ) -> FaceNetwork:
-    """Build a network with random weights from the ``arguments`` of a model.json. Backbones are those of
-    :func:`delete_faces.backbones.build_backbone` but for import paths; ``scale`` is a cosine head's.
+    """Build an embedder of faces with an identity head.
+
+    The arguments are those of a model.json. Backbones are those of :func:`delete_faces.backbones.build_backbone` but for import
+    paths; ``scale`` is a cosine head's.
 
     Raises:
         RequestError: Unknown backbone or head, or arguments that they do not take.

@@ -12,7 +12,15 @@ from delete_images.data.opening import ImageData
 from delete_images.data.strings import parse_spec
 from delete_images.look import sample_of
 from delete_images.models.spec import ModelSpec
-from delete_images.opened import Networks, forgotten_ids, make_opened, open_attacked, open_networks
+from delete_images.opened import (
+    ERASED,
+    Networks,
+    check_classes,
+    forgotten_ids,
+    make_opened,
+    open_attacked,
+    open_networks,
+)
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Opened, Sample
 from delete_tasks.evaluation.text import Person, Place, Text
@@ -53,7 +61,8 @@ def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mappi
     flags = {name: bool(options.get(name, name != "aligned")) for name in ("aligned", "largest_face")}
     if not data or recorded:
         notes = _give_heads(networks, always=recorded)
-        opened = make_opened(networks, spec.classes, of="photos", notes=notes, ids=list(options.get("classes") or ()))
+        ids = options["forgotten"](spec.classes) if recorded else list(options.get("classes") or ())
+        opened = make_opened(networks, spec.classes, of="photos", notes=notes, ids=ids)
         if recorded:
             framing = framing_of(spec, **flags, device=choose_device())
             held_out = open_photos(data["test"], "test", framing, spec.classes, "Finding held-out faces").data
@@ -75,10 +84,7 @@ def open_run(original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], options
     opened = make_opened(networks, spec.classes, of="photos", ids=ids, limits=[LIMIT])
     opened.reopen, opened.look_at = "no held-out photos were given", [options["eval"] or options["photos"]]
     if options["eval"] is not None:
-        opened.reopen = {
-            "data": {"test": located_photos(options["eval"])},
-            "options": {**flags, "classes": list(ids)},
-        }
+        opened.reopen = {"data": {"test": located_photos(options["eval"])}, "options": flags}
         path = parse_spec(options["eval"]).path
         opened.measured_on = None if path is None else Text(["held-out photos in ", Place(path)])
     return attentive(opened, spec, framing_of(spec, **flags))
@@ -107,6 +113,8 @@ def _give_heads(networks: Networks, always: bool) -> list[str]:
             raise RequestError(
                 f"the {row} model has {len(description.classes)} people, the original {len(spec.classes)}"
             )
+        if not fewer:
+            check_classes(description.classes, spec.classes, (), f"{row} model", row in ERASED)
         if fewer or always:
             networks[row] = FaceNetwork(embedder, head).eval(), spec
         if fewer:

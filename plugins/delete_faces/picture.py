@@ -9,7 +9,7 @@ import torch
 
 from delete_images.data.opening import ImageData
 from delete_images.models.model_file import ModelSpec
-from delete_tasks.display.figure import new_figure, save_figure
+from delete_tasks.display.figure import drawable, new_figure, save_figure
 from delete_tasks.evaluation.predictions import choose
 from delete_tasks.fileio.sampling import evenly_spread
 
@@ -41,7 +41,7 @@ def draw_people(
     before, after = (choose(row["test"], torch.from_numpy(indices)) for row in (rows["original"], last))
     if before.features is None or after.features is None:
         return
-    threshold = spec.extra.get("threshold")
+    names, threshold = drawable(spec.classes, "person"), spec.extra.get("threshold")
     figure = new_figure((2 * SHOWN, 6), "faces")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.2, 1])
     score = "cosine of the photo's embedding and the person's template" if isinstance(head, CosineHead) else "logit"
@@ -53,7 +53,7 @@ def draw_people(
     for axis, i in zip(axes, evenly_spread(len(photos), SHOWN), strict=False):
         axis.imshow(photos[i][0])
         first, second = (
-            (spec.classes[int(predictions.predicted[i])], float(head.scores(predictions.logits[i]).max()))
+            (names[int(predictions.predicted[i])], float(head.scores(predictions.logits[i]).max()))
             for predictions in (before, after)
         )
         axis.set_title(caption(first, second, threshold), fontsize=8, parse_math=False)  # a '$' in a name is a '$'

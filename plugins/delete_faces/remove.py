@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from delete_images.data.opening import ImageData, open_data
+from delete_images.data.opening import ImageData, find_copies, open_data
 from delete_images.models.model_file import WEIGHTS_NAME, ModelSpec
 from delete_images.opened import opened_model, predict_images
 from delete_images.run_config import build_runner, method_class, release_runner
+from delete_tasks.display.terminal import short
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.model.modes import fast_layout
 from delete_tasks.report.finish import refuse_unmeasured, report
@@ -26,19 +28,20 @@ from delete_tasks.request.classes import resolve_classes
 from . import register  # noqa: F401
 from .checks import check_looks, check_numbers
 from .datasets import FaceDataset, framing_for
-from .enrolment import complete_options, divide, limit_photos, open_tested, without_duplicates
+from .enrolment import complete_options, divide, limit_photos, open_tested
 from .gallery.gallery import save_without
 from .heads import CosineHead, without_classes
-from .metrics import METRICS, NO_PHOTOS
+from .metrics import METRICS
 from .network import FaceNetwork, load_face_network
 from .opened import CHANGED, MEASURED, open_run
 from .photos import Framing, frame_photos, of_people
 from .picture import draw_people
 from .projection import PersonProjection, changes_of, directions_for, fold_changes
 from .recipes import BASE, RECIPES
-from .report import answer, lines_of, measure, rehearse, residue, unlearned_head
+from .report import answer, describe_drift, lines_of, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
 from .task import FaceClassifier
+from .thresholds import check_far, read_far, set_threshold
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each
 CAPTION = "Held-out photos, and the people that the original and the erased model take them for."
@@ -70,10 +73,13 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if options.get("retain") is not None and not count:
         raise RequestError(NO_PROJECTION)
     unlearn = _recipe(options, people, network, count)
+    far = read_far(options.get("threshold"), network.head)
     device = choose_device(options["device"])
     begin = time.monotonic()
     framing = framing_for(spec, options, device)
-    forget, gallery, kept, details = _read_photos(options, network, spec, ids, framing, console)
+    forget, gallery, kept, copies, details = _read_photos(options, network, spec, ids, framing, console)
+    if far is not None:
+        check_far(far, gallery, ids)
     original: FaceNetwork = fast_layout(network.to(device))
     predictions = predict_images(original, spec, forget, "Checking photos")
     warning = check_looks(forget.names, predictions, original.head.weight.detach().cpu(), options["force"])
@@ -86,6 +92,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         # On a copy, so that an embedder that cannot be projected is refused before anything is written.
         fold_changes(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
     opened = open_run(original, spec, ids, options)
+    opened.copies = copies
     if gallery is not None:
         rehearse(opened, gallery)
         opened.samples, opened.look_at = {"test": gallery}, [gallery]
@@ -115,17 +122,16 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             name=name,
             hooks=[PersonProjection(count)],
         )
+        runner.outcome.seconds = {"reading": reading, **runner.outcome.seconds}
         runner.train()
     finally:
         release_runner(name)
-    runner.outcome.seconds = {"reading": reading, **runner.outcome.seconds}
     gallery_note = save_without(options["model"], runner, people, changes if count else None)
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None:
         alone, weights = None, original.head.weight.numel()
         if weights <= MOST_HEAD:
-            head = partial(unlearned_head, original, ids, predictions, unlearn, options["seed"])
-            alone = evaluation.attempt("head_only", head)
+            alone = evaluation.attempt("head_only", partial(unlearned_head, original, ids, predictions))
         else:
             evaluation.not_measured["head_only"] = (
                 f"training a head of {weights:,} numbers would take longer than the rest"
@@ -136,7 +142,18 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})
-    details |= measured or {"verdict": f"Not measured: {evaluation.not_measured.get('rows', NO_PHOTOS)}."}
+        if predictions.features is not None:
+            after: Any = predict_images(student.network, spec, forget, "Embedding photos").features
+            details["drift"] = describe_drift(
+                predictions.features, after, "photos to forget (others were not measured)"
+            )
+    details |= measured or {}
+    details["threshold"] = {
+        "model": spec.extra.get("threshold"),
+        "far": far,
+        "set": set_threshold(far, runner.outcome.published, details.get("verification") or {}),
+        "cosine": isinstance(network.head, CosineHead),
+    }
     results = collect(
         runner,
         evaluation,
@@ -150,17 +167,12 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         if measured is not None and gallery is not None and measured["held_out"]["of_removed_people"]:
             draw_people(path, gallery, evaluation.data, original.head, spec, ids, measured["verification"])
 
-    def lines(results: dict[str, Any]) -> list[str]:
-        folder = Path(runner.work_dir)
-        results["details"]["still_holding"] = residue(folder, people, options["model"], options["photos"])
-        return lines_of(results)
-
+    published = runner.outcome.published
     title = f"Removing {', '.join(people)}: percent of held-out photos"
     if measured is not None:
         photos, removed = measured["held_out"].values()
         title += f", {removed} of removed and {photos - removed} of other people"
-        first = answer(people, measured["verification"], len(spec.classes) - len(people))
-        title = title if first is None else f"{first}\n{title}"
+        title = "\n".join([*(answer(measured["matches"]) if measured["matches"] else ()), title])
     results = report(
         runner,
         evaluation,
@@ -170,7 +182,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         title=title,
         wide=bool(options.get("wide")),
         picture=("before_after.png", draw, CAPTION),
-        lines=lines,
+        lines=partial(lines_of, erased=None if published is None else short(published)),
         record=options.get("record"),
     )
     refuse_unmeasured(runner, evaluation)
@@ -184,9 +196,9 @@ def _read_photos(
     ids: Sequence[int],
     framing: Framing,
     console: Console,
-) -> tuple[ImageData, ImageData | None, ImageData | None, dict[str, Any]]:
+) -> tuple[ImageData, ImageData | None, ImageData | None, list[Copies], dict[str, Any]]:
     """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and return
-    their faces, and details for results.json."""
+    their faces, copies among them, and details for results.json."""
     people = [spec.classes[i] for i in ids]
     own = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
     others = None if options.get("retain") is None else open_kept(options["retain"], people)
@@ -197,15 +209,20 @@ def _read_photos(
         for note in notes:
             console.print(note)
     photos = frame_photos(own, framing, options["photos"], console=console)
-    forget, gallery, kept, dropped, retained = photos.data, None, None, 0, None
+    forget, gallery, kept, dropped, retained, copies = photos.data, None, None, 0, None, list[Copies]()
     if tested is not None:
         held_out = frame_photos(tested, framing, options["eval"], "Finding held-out faces", console).data
-        gallery, dropped = without_duplicates(held_out, forget)
-        if dropped:
-            console.print(f"Left out of the figures: {dropped} photos of --test that --photos holds as well")
+        # Any number is left out: --test may hold all photos of a person.
+        kept_apart, copies = find_copies(held_out, "--test", {"--photos": forget}, like="--photos", most=1)
+        gallery, dropped = held_out.subset(kept_apart), int((~kept_apart).sum())
+        if dropped and not len(gallery):
+            raise RequestError(
+                f"all {dropped} photos of --test are among those to forget; give other held-out photos, or --test none"
+            )
     if others is not None:
         stay = frame_photos(others, framing, options["retain"], "Finding faces of kept people", console)
-        kept, measured_on = choose_kept(stay.data, forget, gallery, ids, network.head.weight.shape[1])
+        kept, measured_on, more = choose_kept(stay.data, forget, gallery, ids, network.head.weight.shape[1])
+        copies += more
         retained = {
             "photos": len(kept),
             "people": len(set(kept.labels.tolist())),
@@ -227,7 +244,7 @@ def _read_photos(
         "in_eval_too": dropped,
         "divided": notes,
     }
-    return forget, gallery, kept, {"photos": used, "retain": retained}
+    return forget, gallery, kept, copies, {"photos": used, "retain": retained}
 
 
 def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork, directions: int) -> dict[str, Any]:

@@ -5,32 +5,34 @@ embedding and no step of training; erased; and row_removed, the erased model wit
 """
 
 import copy
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from delete_images.data.opening import ImageData
 from delete_images.rows import head_only
-from delete_tasks.display.terminal import short
+from delete_tasks.audit.verdict import MARGIN
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
+from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import by_name
-from delete_tasks.fileio.workdir import passing
+from delete_tasks.evaluation.verification import matched_pairs
 from delete_tasks.model.projection import project_out
 
+from .gallery.gallery import drift_of
 from .heads import without_classes
 from .metrics import METRICS, verified
 from .network import FaceNetwork
 
-# Highest TAR of removed people that counts as not matched, by false accept rate, and highest change of the others' TAR that is
-# unchanged; in percent and points.
-MATCHED, UNCHANGED = {"1e-02": 10.0, "1e-03": 5.0}, 0.3
+FARS = ("1e-02", "1e-03")  # of the comparison of pairs before and after, which takes the last that was measured
 FEW = 8  # photos of removed people, and of others, in the rehearsal
 
 
@@ -67,14 +69,10 @@ def rehearse(opened: Opened, gallery: ImageData) -> None:
         raise RequestError(f"{part} cannot be measured with these photos: {reason}")
 
 
-def unlearned_head(
-    original: FaceNetwork, ids: Sequence[int], forget: Predictions, unlearn: Mapping[str, Any], seed: int
-) -> nn.Module:
+def unlearned_head(original: FaceNetwork, ids: Sequence[int], forget: Predictions) -> nn.Module:
     """Train the head of the row head_only on the original's predictions for the forget set."""
-    options = {name: unlearn.get(name) for name in ("masking", "teacher_temperature", "temperature")}
-    options["match_scale"] = False  # a cosine head has none
     features: Any = forget.features
-    return head_only(original.head, features, forget.labels, ids, seed, options)
+    return head_only(original.head, features, ids, rescale=False)  # a cosine head has no scale
 
 
 def measure(
@@ -109,117 +107,162 @@ def measure(
     for name, row in rows.items():
         evaluation.add(name, row)
     checks = {name: verified(predictions, ids) for name, predictions in (("original", before), ("erased", after))}
-    text = "Not measured: the model does not return one embedding per photo."
-    if checks["original"] and checks["erased"]:
-        text = verdict(checks["original"], checks["erased"], evaluation.rows["erased"]["identified"].value)
-    removed = torch.isin(before.labels, torch.tensor(ids))
+    removed, pairs, drift = torch.isin(before.labels, torch.tensor(ids)), None, None
+    if before.features is not None and after.features is not None:
+        pairs = match_pairs(before, after, checks, ids, names)
+        if not removed.all():
+            drift = describe_drift(before.features[~removed], after.features[~removed], "held-out photos of others")
     return {
         "verification": checks,
+        "matches": pairs,
+        "drift": drift,
         "taken_for": {"with_row": taken_for(after, erased.head, ids, names), "row_removed": taken},
-        "verdict": text,
         "held_out": {"photos": len(before.labels), "of_removed_people": int(removed.sum())},
         "predicted_as": torch.bincount(last.predicted[removed], minlength=len(names)),
     }
 
 
-def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> list[str]:
-    """List the files that still hold the removed people: the original, the photos, and files of the run with a name or face."""
-    spellings = {spelling.encode() for name in names for spelling in (name, name.replace("_", " "))}
-    files = [f"{model} (the original model)", f"{photos} (the photos)"]
-    temporary = passing(work_dir)
-    for path in sorted(work_dir.rglob("*")):
-        inside = path.relative_to(work_dir)
-        if not path.is_file() or inside.parts[0] == "erased" or path.resolve() in temporary:
-            continue
-        content = str(inside).encode() + b"\n" + path.read_bytes()
-        if path.suffix in (".png", ".pth", ".safetensors") or any(spelling in content for spelling in spellings):
-            files.append(str(path))
-    return files
+def describe_drift(before: Tensor, after: Tensor, photos: str) -> dict[str, Any]:
+    """Describe how far two models' embeddings ``(n, D)`` of the same ``photos`` are apart: ``drift`` of results.json."""
+    return {"of": f"{len(before):,} {photos}", **drift_of(before, after)}
 
 
-def lines_of(results: Mapping[str, Any]) -> list[str]:
-    """Write the lines for the terminal from the content of results.json."""
+def match_pairs(
+    before: Predictions, after: Predictions, checks: Mapping[str, Any], ids: Sequence[int], names: Sequence[str]
+) -> dict[str, Any] | None:
+    """Compare which pairs of photos of one person match before and after, at the lowest of :data:`FARS` that was measured.
+
+    Args:
+        before, after: Predictions of the original and the erased model for the same photos, with embeddings.
+        checks: Verification of 'original' and 'erased', for the thresholds.
+        ids: The removed people.
+        names: Names of all people.
+
+    Returns:
+        ``matches`` of results.json, None if no FAR was measured: ``far``; ``thresholds`` of both models; ``people``, an entry for
+        each removed person, and ``others``, each with ``photos``, ``pairs``, percentages of these that match, ``before`` and
+        ``after``, the 95% ``interval`` of the latter, and that of the ``change`` in points.
+    """
+    at = {far: [checks[row]["at"][far] for row in ("original", "erased")] for far in FARS}
+    measured = [far for far, rates in at.items() if all(each["removed"] is not None for each in rates)]
+    if not measured:
+        return None
+    thresholds = [each["threshold"] for each in at[measured[-1]]]
+    features: Any = [each.features for each in (before, after)]
+    tables = matched_pairs([each.numpy() for each in features], before.labels.numpy(), thresholds)
+    photos = before.labels.bincount().tolist()
+    others = [i for i in tables if i not in set(ids)]
+    return {
+        "far": measured[-1],
+        "thresholds": thresholds,
+        "people": [{"name": names[i], **_matches([tables[i]], [photos[i]])} for i in ids if i in tables],
+        "others": {"people": len(others), **_matches([tables[i] for i in others], [photos[i] for i in others])},
+    }
+
+
+def _matches(tables: Sequence[NDArray[np.int64]], photos: list[int]) -> dict[str, Any]:
+    """Describe the pairs of some people from the :func:`delete_tasks.evaluation.verification.matched_pairs` and the number of
+    photos of each."""
+    count, pairs = independent_pairs(photos), np.sum(tables, 0)
+    entry: dict[str, Any] = {"photos": sum(photos), "pairs": int(pairs.sum())}
+    if not entry["pairs"]:
+        return {**entry, "before": None, "after": None, "interval": None, "change": None}
+    share = pairs / pairs.sum()
+    before, after = (round(100 * float(share.sum(axis)[1]), 2) for axis in (1, 0))
+    low, high = paired(share[1, 0] * count, share[0, 1] * count, count) or (math.nan, math.nan)
+    return {**entry, "before": before, "after": after, "interval": wilson(after, count), "change": [-high, -low]}
+
+
+def answer(matches: Mapping[str, Any]) -> list[str]:
+    """Say in a line for each removed person, and in one for all others, how many pairs of photos match before and after."""
+    lines = []
+    for entry in matches["people"]:
+        text = "not measured, for want of a second held-out photo"
+        if entry["pairs"]:
+            low, high = entry["interval"]
+            text = (
+                f"{entry['before']:.1f} -> {entry['after']:.1f}% of pairs of held-out photos match at FAR "
+                f"{_rate(matches['far'])} ({entry['pairs']:,} pairs of {entry['photos']} photos, 95% interval {low:.1f} to "
+                f"{high:.1f}%)"
+            )
+        lines.append(f"{entry['name'].replace('_', ' ')}: {text}")
+    others = matches["others"]
+    count = f"{others['people']} other{'' if others['people'] == 1 else 's'}"
+    return [*lines, f"{count}: {others['before']:.1f} -> {others['after']:.1f}%, {change_of(*others['change'])}"]
+
+
+def change_of(low: float, high: float) -> str:
+    """Choose the words for a change from its 95% interval in points: unchanged if that lies within ``MARGIN``, changed if it is
+    without 0."""
+    points = f"{low:.1f} to {high:.1f} points"
+    if max(-low, high) <= MARGIN:
+        return f"unchanged within {MARGIN:g} points (95% interval {points})"
+    return f"changed by {points}" if low > 0 or high < 0 else f"cannot tell, for too few pairs (95% interval {points})"
+
+
+def _rate(far: str) -> str:
+    """Write the key of a false accept rate, '1e-03', as in the table, '1e-3'."""
+    return far.replace("e-0", "e-")
+
+
+def lines_of(results: Mapping[str, Any], erased: str | None = None) -> list[str]:
+    """Write the lines for the terminal from the content of results.json, and the path of the erased model, if there is one."""
     details, lines = results["details"], []
-    check = (details.get("verification") or {}).get("original")
-    if check is not None and any(at["threshold"] is not None for at in check["at"].values()):
+    check: Any = (details.get("verification") or {}).get("erased")
+    if details.get("matches") is not None:
         pairs = {name: f"{check[f'{name}_pairs']:,}" for name in ("impostor", "removed", "kept")}
         lines.append(
             f"TAR@FAR: share of pairs of photos of one person that match at the threshold that a share FAR of {pairs['impostor']}"
             f" pairs of different people reach. Pairs of a removed person: {pairs['removed']}, of another: {pairs['kept']}"
         )
-    retain, gallery = details.get("retain"), details.get("gallery")
+    elif check is not None:
+        lines.append(
+            "Verification was not measured: that takes two or more held-out photos of a removed person, and 100 pairs of photos "
+            "of two people who stay, to set the threshold on (--test)."
+        )
+    if check is not None and check.get("sampled"):
+        lines.append(
+            f"Verification compared a random {check['sampled']['photos']:,} of {check['sampled']['of']:,} photos."
+        )
+    if erased is not None:
+        lines += [*_templates(details, erased), *_thresholds(details)]
+    return lines
+
+
+def _templates(details: Mapping[str, Any], erased: str) -> list[str]:
+    """Describe the templates of people who stay."""
+    retain, gallery, drift = (details.get(name) for name in ("retain", "gallery", "drift"))
+    lines = []
     if retain is not None:
         measured = f", {retain['in_eval_too']:,} more are measured on" if retain["in_eval_too"] else ""
-        lines.append(
-            f"Read {retain['photos']:,} photos of {retain['people']:,} people who stay (--retain{measured}). Every person's "
-            "template changed: make galleries anew with delete-tasks faces embed, and set their thresholds anew."
-        )
+        lines.append(f"Read {retain['photos']:,} photos of {retain['people']:,} people who stay (--retain{measured}).")
+    again = f"delete-tasks faces embed --model {shlex.quote(erased)} --photos PHOTOS --out GALLERY.npz"
+    drift = gallery or drift
+    moved = "" if drift is None else f"cosine mean {drift['mean_cosine']:.3f}, least {drift['least_cosine']:.3f}"
     if gallery is not None:
-        text = f"The gallery without these people, {gallery['templates']:,} templates, is beside the erased model"
-        drift = (
-            f"cosine with the former templates: mean {gallery['mean_cosine']:.3f}, least {gallery['least_cosine']:.3f}"
+        made = f"as its embedder makes them ({moved} with the former ones)" if gallery["projected"] else "unchanged"
+        further = "" if gallery["exact"] else f" Training changed the embedder further: make it anew with {again}"
+        lines.append(
+            f"The gallery without these people, {gallery['templates']:,} templates, is beside the erased model, {made}.{further}"
         )
-        if not gallery["exact"]:
-            text += f", projected ({drift}); training changed the embedder as well: make it anew with delete-tasks faces embed."
-        elif gallery["projected"]:
-            text += f", as the erased embedder makes them ({drift})."
-        else:
-            text += ", unchanged."
-        lines.append(text)
-    holding = ", ".join(map(short, details["still_holding"]))
-    return [*lines, details["verdict"], f"Still holding these people, to be destroyed by you: {holding}"]
-
-
-def _strictest(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """Find the lowest false accept rate at which removed people were verified before and after."""
-    measured = [far for far in MATCHED if None not in (before["at"][far]["removed"], after["at"][far]["removed"])]
-    return min(measured, key=float, default=None)
-
-
-def answer(people: Sequence[str], checks: Mapping[str, Any], others: int) -> str | None:
-    """Answer in one line whether photos of the removed ``people``, and of so many ``others``, still match. ``checks`` are the
-    verification of 'original' and 'erased'; the answer is None if that was not measured."""
-    before, after = checks["original"], checks["erased"]
-    far = None if before is None or after is None else _strictest(before, after)
-    if far is None:
-        return None
-    (then, others_then), (now, others_now) = (
-        (at["removed"], at["kept"]) for at in (before["at"][far], after["at"][far])
-    )
-    word = "no longer matched" if now <= MATCHED[far] else "seldom matched" if now <= then / 2 else "still matched"
-    rest = "unchanged" if abs(others_now - others_then) <= UNCHANGED else "changed"
-    return (
-        f"{', '.join(person.replace('_', ' ') for person in people)}: {word} (TAR {now:.1f}% at FAR {float(far):g}, {then:.1f}% "
-        f"before); {others} other{'s' if others != 1 else ''} {rest} ({others_then:.1f} -> {others_now:.1f})"
-    )
-
-
-def verdict(before: Mapping[str, Any], after: Mapping[str, Any], identified: float | None) -> str:
-    """State whether the removed people are still recognised, from the verification of the original and the erased model, and the
-    percent of the people's held-out photos that the erased model's head identifies; None if that was not measured."""
-    far = _strictest(before, after)
-    if far is None:
-        return (
-            "Not measured: whether embeddings still verify the removed people. That takes two or more held-out photos of a "
-            f"removed person, and {1 / max(map(float, MATCHED)):.0f} pairs of photos of different kept people to set the "
-            "threshold on (--test)."
+    elif drift is not None and drift["least_cosine"] < 1:
+        lines.append(
+            "Templates stored elsewhere are the original's embeddings. The erased model's differ from these: on "
+            f"{drift['of']}, {moved}. Make templates anew: {again}"
         )
-    now, then = after["at"][far]["removed"], before["at"][far]["removed"]
-    head = "" if identified is None else f"The head names them in {identified:.1f}% of held-out photos. "
-    rate = (
-        f"two photos of a removed person still match in {now:.1f}% of pairs at FAR {float(far):g} ({then:.1f}% before)"
-    )
-    if now >= then:
-        text = f"Not forgotten. {head}Face systems compare embeddings, and {rate}: the person was only hidden."
-    elif now > then / 2:
-        text = f"Partly forgotten. {head}Embeddings recognise them less, but {rate}."
-    elif now > 0:
-        text = f"Largely forgotten, not wholly. {head}By embeddings {rate}."
-    else:
-        text = (
-            f"No longer verified. {head}By embeddings {rate}. A probe trained on labelled photos may still read more."
-        )
-    sampled = after.get("sampled")
-    if sampled:
-        text += f" Measured on a random choice of {sampled['photos']:,} of {sampled['of']:,} photos."
-    return text
+    return lines
+
+
+def _thresholds(details: Mapping[str, Any]) -> list[str]:
+    """Describe the threshold of the erased model, and the change of that at a false accept rate."""
+    matches, threshold = details.get("matches"), details["threshold"]
+    text, original = "The erased model's threshold (faces identify) is", threshold["model"]
+    was = "none" if original is None else f"{original:.3f}"
+    if threshold["set"] is not None:
+        return [f"{text} {threshold['set']:.3f} (before: {was}), that of two photos at FAR {_rate(threshold['far'])}."]
+    text += f" the original's, {was}."
+    if matches is not None and None not in matches["thresholds"]:
+        before, after = matches["thresholds"]
+        text += f" For two photos, that at FAR {_rate(matches['far'])} was {before:.3f} and is {after:.3f}."
+        text += f" --threshold far={_rate(matches['far'])} sets it." if threshold["cosine"] else ""
+    return [text]

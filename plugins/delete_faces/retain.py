@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from delete_images.data.opening import ImageData, open_data
+from delete_images.data.opening import ImageData, find_copies, open_data
 from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError, list_names
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.request.classes import NameIndex
 
 from .photos import person_folders
@@ -45,30 +46,27 @@ def refuse_removed(kept: ImageData, removed: Sequence[str], text: str) -> None:
 
 def choose_kept(
     kept: ImageData, forget: ImageData, tested: ImageData | None, ids: Sequence[int], size: int
-) -> tuple[ImageData, int]:
-    """Select the photos of people who stay that are not measured on, and count the rest. Photos are the same if their pixels are.
+) -> tuple[ImageData, int, list[Copies]]:
+    """Select the photos of people who stay that are not measured on, count the rest, and report copies of photos to forget.
+    Photos are the same if their pixels are.
 
     Args:
         kept, forget, tested: Faces of people who stay, of the people ``ids`` to forget, and of everyone, to measure on.
         size: D, the size of an embedding.
 
     Raises:
-        RequestError: One of them is among the photos of ``ids``, or too few remain.
+        RequestError: Too many of them are photos of ``ids``, or too few remain.
     """
-    digests, removed, measured = kept.digests(), set(forget.digests()), set[str]()
+    used, measured = {"--photos": forget}, set[str]()
     if tested is not None:
         of_removed = np.isin(tested.labels, list(ids))
-        removed |= set(tested.subset(of_removed).digests())
+        used["the held-out photos of people to forget"] = tested.subset(of_removed)
         measured = set(tested.subset(~of_removed).digests())
-    same = [name for name, digest in zip(kept.names, digests, strict=True) if digest in removed]
-    if same:
-        raise RequestError(
-            f"{len(same)} of {len(kept)} photos of --retain are also photos of the people to be forgotten: {list_names(same)}; "
-            "expected photos of people who stay"
-        )
-    chosen = kept.subset([i for i, digest in enumerate(digests) if digest not in measured])
+    mask, copies = find_copies(kept, "--retain", used, "give photos of people who stay", like="--photos")
+    kept = kept.subset(mask)
+    chosen = kept.subset([i for i, digest in enumerate(kept.digests()) if digest not in measured])
     refuse_few(chosen, size, len(kept) - len(chosen))
-    return chosen, len(kept) - len(chosen)
+    return chosen, len(kept) - len(chosen), copies
 
 
 def refuse_few(kept: ImageData, size: int, left_out: int = 0) -> None:

@@ -1,6 +1,7 @@
 """Face identification as a task: the location is a photo, the class a person."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from mmengine.registry import MODELS
@@ -16,6 +17,8 @@ from delete_tasks.model.modes import fast_layout
 from delete_tasks.task import Run
 
 from . import opened
+from .enrolment import NAME as ENROLMENT
+from .gallery.gallery import NAME, read_gallery
 from .heads import CosineHead, without_classes
 from .metrics import METRICS
 from .network import FaceNetwork, check_face_network, remove_people
@@ -87,6 +90,17 @@ class FacesTask(ImagesTask):
         return (
             FaceNetwork(network.embedder, without_classes(network.head, ids)) if ids and not model.keep_row else network
         )
+
+    def content(self, path: Path, names: Sequence[str]) -> str | None:
+        if path.name == NAME:
+            count = sum(name in names for name in read_gallery(path).names)
+            return (
+                f"{count} templates of the forgotten people, in the original's gallery (biometric data)"
+                if count
+                else None
+            )
+        what = super().content(path, names)
+        return f"{what}: their photos, and the folder of all" if what and path.name == ENROLMENT else what
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write a model folder at ``path``, without class weights and names of the forgotten people unless it keeps them."""

@@ -1,14 +1,19 @@
 """Image classifiers in ``delete-tasks benchmark``: networks by weights file, model folder or training recipe."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import asdict
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from mmengine.config import Config
+from mmengine.registry import HOOKS
+from msgspec import structs
 from torch import nn
 
-from delete_tasks.benchmark.grid import Cell, method_of, slug
+from delete_tasks.benchmark.grid import RETRAINED, Cell, method_of, slug
 from delete_tasks.benchmark.source import Erased, GridSource, register_grid
 from delete_tasks.cli import parse
 from delete_tasks.display.terminal import make_console
@@ -16,23 +21,24 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.fileio.checkpoint import file_sha256
 from delete_tasks.fileio.compute import choose_device
+from delete_tasks.fileio.digests import canonical
+from delete_tasks.fileio.validate import as_type
+from delete_tasks.methods.options import split_options
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from . import register  # noqa: F401
 from . import run_config as runs
+from .data.datasets import AUGMENT
 from .data.layouts import CLASSES
 from .data.opening import ImageData, open_data
 from .data.strings import parse_spec
 from .forget import UNLEARN_OPTIONS, make_config
+from .grid import Data, Network, Training
 from .models.model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
-from .models.spec import ModelSpec, Preprocessing
+from .models.spec import ModelSpec, Preprocessing, spec_from_json, spec_to_json
 from .opened import make_opened
 from .train import train
-
-NETWORK_KEYS = ("architecture", "arguments", "classes", "normalization", "size", "original", "retrained", "train")
-TRAIN_KEYS = ("epochs", "lr", "weight_decay", "batch_size", "amp", "seed", "data")
-DATA_KEYS = ("forget", "train", "test", "retain")
 
 
 @register_grid("images")
@@ -52,35 +58,54 @@ class ImagesGrid(GridSource):
     stored in the folder models of the work dir; an interrupted training is resumed.
     """
 
+    @cached_property
+    def data(self) -> Data:
+        """Data strings, checked."""
+        return as_type(self.grid.data, Data, "data of the grid")
+
+    @cached_property
+    def networks(self) -> Mapping[str, Network]:
+        """Networks by name, checked."""
+        return {name: as_type(content, Network, f"networks['{name}']") for name, content in self.grid.networks.items()}
+
     def check(self) -> None:
-        unknown = set(self.grid.data) - set(DATA_KEYS)
-        missing = {"forget", "train", "test"} - set(self.grid.data)
-        if any(kind.needs_retain_set for kind in map(method_of, self.grid.methods.values())):
-            missing |= {"retain"} - set(self.grid.data)
-        if unknown or missing:
-            raise RequestError(
-                f"data of the grid: {', '.join(sorted(unknown | missing))} unknown or missing; its keys are "
-                f"{', '.join(DATA_KEYS)}"
-            )
-        for name, network in self.grid.networks.items():
-            wrong = set(network) - set(NETWORK_KEYS) | set(network.get("train") or {}) - set(TRAIN_KEYS)
-            if wrong:
-                raise RequestError(
-                    f"networks['{name}']: unknown {', '.join(sorted(wrong))}; its keys are {', '.join(NETWORK_KEYS)}, and those "
-                    f"of train {', '.join(TRAIN_KEYS)}"
-                )
-            if network.get("original") is None and not network.get("train"):
+        if self.data.retain is None and any(
+            method_of(options).needs_retain_set for options in self.grid.methods.values()
+        ):
+            raise RequestError("data of the grid: retain is missing, and one of the methods needs it; give it")
+        for name, network in self.networks.items():
+            if network.original is None and network.train is None:
                 raise RequestError(f"networks['{name}'] has neither original nor train; give one")
+            if network.train is not None:
+                self._training(name, self.folder)
+            try:
+                (network.retrained or "").format(classes="", seed=0)
+            except (LookupError, ValueError, AttributeError, TypeError) as error:
+                raise RequestError(
+                    f"networks['{name}']: retrained is '{network.retrained}'; expected a path with {{classes}} and {{seed}}"
+                ) from error
             self._original_path(name)
             for group, classes in self.grid.groups.items():
                 resolve_classes(list(classes), list(self.names(name)))
                 self._data(Cell(name, group, classes, "", {}, 0))
+            for method, options in self.grid.methods.items():
+                self._check_method(Cell(name, group, classes, method, options, 0, method_of(options).needs_retain_set))
+
+    def _check_method(self, cell: Cell) -> None:
+        """Raise RequestError for an option of a method with a wrong value, before any cell runs."""
+        try:
+            cfg = self._config(cell, self.folder)
+            HOOKS.build(split_options(cfg.unlearn)[1])
+            if cfg.train_dataloader.dataset.augment not in AUGMENT:
+                raise RequestError(f"augment is {cell.unlearn['augment']!r}; expected one of {', '.join(AUGMENT)}")
+        except (RequestError, TypeError, ValueError, ArithmeticError) as error:
+            raise RequestError(f"methods['{cell.method}']: {error}") from error
 
     # Networks ------------------------------------------------------------------------------------------------------
 
     def _original_path(self, network: str) -> Path | None:
         """Find the original's weights file or model folder, the first that exists; None if it is to be trained."""
-        original = self.grid.networks[network].get("original")
+        original = self.networks[network].original
         if original is None:
             return None
         candidates = [Path(path) for path in ([original] if isinstance(original, str) else original)]
@@ -92,27 +117,41 @@ class ImagesGrid(GridSource):
         return existing[0]
 
     def originals(self) -> Mapping[str, str]:
-        digests = {}
-        for name in self.grid.networks:
-            path = self._original_path(name)
-            weights = path / WEIGHTS_NAME if path is not None and path.is_dir() else path
-            digests[name] = "trained" if weights is None else file_sha256(weights)
-        return digests
+        return {name: _weights_sha256(self._original_path(name)) or "trained" for name in self.networks}
+
+    def made_of(self, cell: Cell) -> Mapping[str, str | None]:
+        names, content = tuple(self.names(cell.network)), {**asdict(cell), "network": self.grid.networks[cell.network]}
+        digests = {"setting of the grid": hashlib.sha256(canonical(content)).hexdigest()}
+        for key, text in structs.asdict(self.data).items():
+            if text is not None and (key != "retain" or cell.retain):
+                digests[f"{key} data"] = _data_sha256(text, _split(key), names)
+        models = {"original": self._original_path(cell.network) or self._trained_folder(cell.network)}
+        if cell.method == RETRAINED:
+            models["retrained model"] = self._retrained_folder(*_without(cell)) or self._trained_folder(*_without(cell))
+        return digests | {name: _weights_sha256(path) for name, path in models.items()}
+
+    def inputs(self) -> Sequence[Path]:
+        return [path for path in map(self._original_path, self.grid.networks) if path is not None]
 
     def _spec(self, network: str) -> ModelSpec:
-        options, original = self.grid.networks[network], self._original_path(network)
+        options, original = self.networks[network], self._original_path(network)
         if original is not None and original.is_dir():
             return load_spec(original)
         for key in ("architecture", "classes"):
-            if key not in options:
+            if getattr(options, key) is None:
                 raise RequestError(f"networks['{network}'] has no {key}; give it, or a model folder as original")
-        names = options["classes"]
+        names: Any = options.classes
         if names == "data":
-            names = _open(self.grid.data["forget"], "train").class_names
+            names = _open(self.data.forget, "train").class_names
+        elif isinstance(names, str) and names not in CLASSES:
+            raise RequestError(
+                f"networks['{network}']: classes is '{names}'; expected data, {', '.join(CLASSES)} or a list"
+            )
         elif isinstance(names, str):
-            names = CLASSES.get(names, names)
-        preprocessing = Preprocessing.named(options.get("normalization", "imagenet"), options.get("size", 32))
-        return ModelSpec(options["architecture"], tuple(names), preprocessing, dict(options.get("arguments") or {}))
+            names = CLASSES[names]
+        preprocessing = Preprocessing.named(options.normalization, options.size)
+        spec = ModelSpec(str(options.architecture), tuple(names), preprocessing, dict(options.arguments or {}))
+        return spec_from_json(spec_to_json(spec), f"networks['{network}']")
 
     def names(self, network: str) -> Sequence[str]:
         return self._spec(network).classes
@@ -121,9 +160,9 @@ class ImagesGrid(GridSource):
         path = self._original_path(network)
         if path is not None and path.is_dir():
             return path
-        folder = self.folder / "models" / f"{slug(network)}_original"
+        folder = self._trained_folder(network)
         if path is None:
-            return self._train(network, (), self.grid.networks[network]["train"].get("seed", 0), folder)
+            return self._train(network, (), self._training(network, folder)["seed"], folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / SPEC_NAME).is_file():
@@ -133,41 +172,57 @@ class ImagesGrid(GridSource):
 
     def _retrained_folder(self, network: str, classes: Sequence[str], seed: int) -> Path | None:
         """Find the retrained model that the grid names; None if it does not exist."""
-        pattern = self.grid.networks[network].get("retrained")
+        pattern = self.networks[network].retrained
         if pattern is None:
             return None
         folder = Path(pattern.format(classes="_".join(sorted(classes)), seed=seed))
         return folder if (folder / SPEC_NAME).is_file() else None
 
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
-        can_train = bool(self.grid.networks[network].get("train"))
-        return can_train or self._retrained_folder(network, classes, seed) is not None
+        return self.networks[network].train is not None or self._retrained_folder(network, classes, seed) is not None
 
     def _train(self, network: str, without: Sequence[str], seed: int, folder: Path) -> Path:
         """Train a network completely, unless it exists; other processes that need it wait."""
-        recipe = dict(self.grid.networks[network]["train"])
-        data = recipe.pop("data", self.grid.data["forget"])
-        recipe.pop("seed", None)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / SPEC_NAME).is_file():
                 work = folder.with_name(f"{folder.name}_training")
-                # Parsed as a command line for the command's defaults.
-                words = ["images", "train", "--data", data, "--work-dir", str(work), "--resume", "--seed", str(seed)]
-                options = {**vars(parse(words)), **recipe, "launcher": "none", "console": make_console()}
-                train(self._spec(network), data, None, without, str(work), options)
+                options = {**self._training(network, work), "seed": seed, "launcher": "none", "console": make_console()}
+                train(self._spec(network), options["data"], None, without, str(work), options)
                 (work / "model").replace(folder)
         return folder
+
+    def _trained_folder(self, network: str, without: Sequence[str] = (), seed: int = 0) -> Path:
+        """Name the folder of a network that the grid trains, or imports; sets of classes have folders of their own."""
+        if not without:
+            return self.folder / "models" / f"{slug(network)}_original"
+        joined = slug("_".join(sorted(without)))
+        folders = [
+            self.folder / "models" / f"{slug(network)}_without_{part}_seed{seed}"
+            for part in (joined[:80], f"{joined[:80]}-{hashlib.sha256(canonical(sorted(without))).hexdigest()[:12]}")
+        ]
+        plain = folders[0].is_dir() or all(name.isalnum() and name == name.casefold() for name in without)
+        return folders[not plain or len(joined) > 80]
+
+    def _training(self, network: str, work: Path) -> dict[str, Any]:
+        """Read the options of training a network; parsed as a command line, for the command's ranges and defaults."""
+        source = f"networks['{network}'].train"
+        recipe: Training = as_type(self.networks[network].train, Training, source)
+        words = ["images", "train", f"--data={self.data.forget}", f"--work-dir={work}", "--resume", *recipe.words()]
+        try:
+            return vars(parse(words))
+        except RequestError as error:
+            raise RequestError(f"{source}: {error}") from error
 
     # Data ----------------------------------------------------------------------------------------------------------
 
     def _data(self, cell: Cell) -> dict[str, ImageData]:
         names = tuple(self.names(cell.network))
-        texts = {"forget": self._forget(cell), "train": self.grid.data["train"], "test": self.grid.data["test"]}
-        return {key: _open(text, "test" if key == "test" else "train", names) for key, text in texts.items()}
+        texts = {"forget": self._forget(cell), "train": self.data.train, "test": self.data.test}
+        return {key: _open(text, _split(key), names) for key, text in texts.items()}
 
     def _forget(self, cell: Cell) -> str:
-        return parse_spec(self.grid.data["forget"]).compose({"class": cell.classes})
+        return parse_spec(self.data.forget).compose({"class": cell.classes})
 
     def _opened(self, cell: Cell, row: str, network: nn.Module, spec: ModelSpec) -> Opened:
         names = self.names(cell.network)
@@ -180,39 +235,75 @@ class ImagesGrid(GridSource):
         return self._opened(cell, "original", *load_model(self._original_folder(cell.network)))
 
     def retrained(self, cell: Cell) -> Opened:
-        folder = self._retrained_folder(cell.network, cell.classes, cell.seed)
+        folder = self._retrained_folder(*_without(cell))
         if folder is None:
-            name = f"{slug(cell.network)}_without_{slug('_'.join(sorted(cell.classes)))[:80]}_seed{cell.seed}"
-            folder = self._train(cell.network, cell.classes, cell.seed, self.folder / "models" / name)
+            folder = self._train(*_without(cell), self._trained_folder(*_without(cell)))
         return self._opened(cell, "retrained", *load_model(folder))
 
-    def erase(self, cell: Cell, folder: Path) -> Erased:
-        unlearn = dict(cell.unlearn)
+    def _config(self, cell: Cell, folder: Path) -> Config:
+        """Make the config of a cell's run; it reads the original's weights if they exist."""
+        unlearn, path = dict(cell.unlearn), self._original_path(cell.network)
+        model = path if path is not None and path.is_dir() else self._trained_folder(cell.network)
         options: dict[str, Any] = {
             **dict.fromkeys((*UNLEARN_OPTIONS, "method", "workers", "launcher")),
             "augment": unlearn.pop("augment", None),
             "allow_import": False,
             "resume": True,
             "seed": cell.seed,
-            "model": str(self._original_folder(cell.network)),
+            "model": str(model),
             "classes": list(cell.classes),
             "forget": self._forget(cell),
-            "retain": parse_spec(self.grid.data["retain"]).compose({"without": cell.classes}) if cell.retain else None,
+            "retain": parse_spec(str(self.data.retain)).compose({"without": cell.classes}) if cell.retain else None,
             "work_dir": str(folder),
-            "cfg_options": {"unlearn": unlearn},
+            "cfg_options": {"unlearn": {**unlearn, "overwrite": True}},
         }
         cfg = make_config(None, options)
         cfg.log_level = "WARNING"
+        return cfg
+
+    def erase(self, cell: Cell, folder: Path) -> Erased:
+        original = self._original_folder(cell.network)
+        cfg = self._config(cell, folder)
         runner = UnlearnRunner.from_cfg(cfg)
         try:
             runner.train()
         finally:
             runs.release_runner(runner.experiment_name)
         model: Any = runner.unwrapped_model
-        opened = self._opened(cell, "erased", model.network.eval(), load_spec(options["model"]))
+        opened = self._opened(cell, "erased", model.network.eval(), load_spec(original))
         per_step = runner.train_dataloader.batch_size * (2 if cell.retain or cfg.unlearn.get("public") else 1)
         seconds = runner.outcome.seconds["unlearning"]
         return Erased(opened, seconds, runner.iter * per_step, runner.iter // runner.accumulation)
+
+
+def _without(cell: Cell) -> tuple[str, tuple[str, ...], int]:
+    return cell.network, cell.classes, cell.seed
+
+
+def _split(key: str) -> str:
+    return "test" if key == "test" else "train"
+
+
+def _weights_sha256(path: Path | None) -> str | None:
+    """Compute the digest of a weights file, or of that of a model folder; None if there is none."""
+    weights = path / WEIGHTS_NAME if path is not None and path.is_dir() else path
+    if weights is None or not weights.is_file():
+        return None
+    state = weights.stat()
+    return _file_sha256(weights, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _file_sha256(path: Path, *state: int) -> str:
+    return file_sha256(path)
+
+
+@cache
+def _data_sha256(text: str, split: str, names: tuple[str, ...]) -> str:
+    """Compute the digest of names, labels and pixels of all samples that a string names."""
+    data = open_data(text, split, names)
+    lines = zip(data.names, data.labels.tolist(), data.digests(), strict=True)
+    return hashlib.sha256(canonical([list(names), *map(list, lines)])).hexdigest()
 
 
 @lru_cache(maxsize=16)

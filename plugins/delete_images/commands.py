@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, argument, command, data, evaluation, recipe
+from delete_tasks.cli.command import DATA_SET, MODEL_FOLDER, OUT, Group, argument, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
@@ -24,8 +24,8 @@ TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
 @command(
     "import",
     "Make a model folder from a weights file.",
-    argument("weights", type=FILE, help="State dict (.pth, .pt, .safetensors)."),
-    argument("folder", type=FILE, help="Model folder to write."),
+    argument("weights", type=shared.FILE, help="State dict (.pth, .pt, .safetensors)."),
+    argument("folder", type=OUT, help="Model folder to write."),
     shared.overwrite("an existing model"),
     *description(required=True),
     shared.DEVICE,
@@ -135,6 +135,7 @@ def forget(args: SimpleNamespace) -> int:
 
     console = make_console()
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
+    args.avoid = args.avoid or cfg.unlearn.get("avoid")
     cfg.record = record_options(args)
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
     public = cfg.unlearn.get("public")
@@ -142,7 +143,7 @@ def forget(args: SimpleNamespace) -> int:
         sources = data if public is None else f"{data} and {public} (public)"
         tell_before(console, args, cfg.unlearn.classes, original, sources, cfg.unlearn)
         results = forget.run(cfg, args, console)
-    tell_next(console, args, original, results)
+    tell_next(console, args, results)
     return 0 if results is None else results["exit_status"]
 
 
@@ -191,10 +192,10 @@ def train(args: SimpleNamespace) -> None:
 @command(
     "evaluate",
     "Print a model's accuracies.",
-    argument("model", type=FILE, help="Model folder."),
+    argument("model", type=MODEL_FOLDER, help="Model folder."),
     data("--test", type=DATA_SET, required=True, help=f"Test images: {DATA_HELP}."),
     data("--classes", many=True, metavar="NAME...", help=f"Classes to report separately, {shared.BY_NAME}."),
-    data("--out", type=FILE, help="JSON file of the figures."),
+    data("--out", type=OUT, help="JSON file of the figures."),
     shared.overwrite("an existing --out"),
     shared.DEVICE,
     shared.ALLOW_IMPORT,

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
 from rich.console import Console
 
@@ -25,7 +24,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from . import register  # noqa: F401
 from . import run_config as runs
-from .data.opening import NO_LABEL, check_overlap
+from .data.opening import NO_LABEL
 from .metrics import METRICS
 from .models.model_file import ModelSpec, as_spec
 from .opened import opened_model
@@ -90,7 +89,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         return None
     opened.models["erased"] = opened_model(runner.unwrapped_model, spec)
     ids, names, dataset = runner.selection.forget_ids, spec.classes, cfg.train_dataloader.dataset
-    evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected)
+    evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected, opened.avoid)
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
     results = collect(
@@ -130,8 +129,8 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, 
 
     Raises:
         RequestError: Unknown classes; data or models that cannot be read or measured; unlabelled images for a method that reads
-            labels; a retain set with public data, or with forgotten classes; public data that are only forget images; test images
-            among those of the run.
+            labels; a retain set with public data, or with forgotten classes; retain, public or test images of which too many are
+            copies.
     """
     request = ForgetRequest(
         cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "second")
@@ -156,15 +155,4 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, 
             )
     if public is not None:
         dataset.add_public(public)
-        if set(dataset.data.digests()).issuperset(dataset.retain.digests()):
-            raise RequestError(
-                f"the public data '{public}' hold only images to be forgotten; give other images, or leave --public out to use "
-                "views of the forget set"
-            )
-    opened = open_run(cfg, spec, ids, dataset, args)
-    test = opened.samples.get("test")
-    if test is not None:
-        check_overlap([test.subset(np.isin(test.labels, ids))], [dataset.data], "to forget")
-        if dataset.retain is not None:
-            check_overlap([test], [dataset.retain], "as public data" if public is not None else "as retain set")
-    return opened, dataset
+    return open_run(cfg, spec, ids, dataset, args), dataset

@@ -13,13 +13,14 @@ from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.evaluation import Metric
 from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
 from delete_tasks.evaluation.metrics import (
+    REPLACED_BY,
     accuracy,
     accuracy_drop,
     calibration,
     fit_of,
     h_mean,
+    replaced_by,
     still_predicted,
-    unexpected,
     worst_drop,
 )
 
@@ -58,7 +59,7 @@ METRICS = (
            partial(accuracy_drop, "test", "retain"), limit=2.0, of="test images", relative=True, lacking=NO_TEST),
     still_predicted("training views"),
     *CALIBRATION[2:],
-    unexpected("test", "test images of them", lacking=NO_TEST),
+    *(replaced_by(name, "test", "test images of them", lacking=NO_TEST) for name in REPLACED_BY),
 )  # fmt: skip
 
 

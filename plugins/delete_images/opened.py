@@ -13,16 +13,17 @@ from torch.utils.data import DataLoader
 
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Predictions
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import OpenedModel, call, predictions
 from delete_tasks.evaluation.text import Place, Text
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.report.record.samples import FORGET_SET
-from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.classes import NameIndex, resolve_classes
 
 from .data.layouts import CLASSES, default_root, is_mosaic_folder
-from .data.opening import ImageData, check_overlap, open_data
+from .data.opening import ImageData, find_copies, open_data
 from .data.strings import parse_spec
 from .data.transforms import TransformedData, eval_transform
 from .look import look_at_images
@@ -35,7 +36,7 @@ from .models.spec import ModelSpec, Preprocessing
 BATCH = 250
 OPTIONS = {"forget": "--forget", "train": "--data", "test": "--test"}  # of an audit, by split
 ERASED = ("erased", "head_only")  # models that may have neutral names for the forgotten classes
-MOST_FORGOTTEN = 2000  # images of the forget set to measure as training images, and to train the row head_only on
+MOST_FORGOTTEN = 2000  # images of the forget set to measure as training images
 Networks = dict[str, tuple[nn.Module, ModelSpec]]
 
 
@@ -52,17 +53,16 @@ class ImageBatches:
         return iter(DataLoader(data, batch_size=self.size, generator=generator))
 
 
-def opened_model(network: nn.Module, spec: ModelSpec, names: Sequence[str] | None = None) -> OpenedModel:
+def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | None = None) -> OpenedModel:
     """Prepare a network, or an ImageClassifier, for reading.
 
     Args:
         network: Network on its device; is put into eval mode.
         spec: Its description.
-        names: Classes in the order of the returned logits; a class that the network lacks gets minus infinity. None keeps the
-            network's order.
+        columns: The network's class for each returned logit; a negative one gets minus infinity. None keeps the network's order.
     """
     classes = list(spec.classes)
-    columns = [classes.index(name) if name in classes else -1 for name in (classes if names is None else names)]
+    columns = list(range(len(classes)) if columns is None else columns)
     model = network if isinstance(network, ImageClassifier) else ImageClassifier(network, num_classes=len(classes))
     low, high = spec.preprocessing.input_range
     return OpenedModel(
@@ -107,7 +107,7 @@ def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Netwo
     """Open networks, on a GPU if there is one, with their descriptions, by row; None if the original is no model folder.
 
     Raises:
-        RequestError: Another model is no model folder.
+        RequestError: Another model is no model folder, or of another task.
     """
     networks: Networks = {}
     for row, path in paths.items():
@@ -117,6 +117,13 @@ def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Netwo
         if opened is None:
             raise RequestError(f"the {row} model '{path}' is no model folder (model.json and weights.safetensors)")
         networks[row] = opened[0].to(choose_device()), opened[1]
+    tasks = {row: getattr(network, "task", "images") for row, (network, _) in networks.items()}
+    for row, task in tasks.items():
+        if task != tasks.get("original", task):
+            raise RequestError(
+                f"the {row} model '{paths[row]}' is one of {task}, and the original '{paths['original']}' one of "
+                f"{tasks['original']}; give models of one task"
+            )
     return networks
 
 
@@ -144,8 +151,9 @@ def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Ope
     """Combine networks, with logits in the order of ``names``; ``options`` are further fields of :class:`Opened`."""
     models = {}
     for row, (network, spec) in networks.items():
-        keeps_order = row in ERASED and len(spec.classes) == len(names)
-        models[row] = opened_model(network, spec, None if keeps_order else names)
+        models[row] = opened_model(
+            network, spec, columns_of(spec.classes, names, options.get("ids", ()), row in ERASED)
+        )
     opened = Opened(models, names, **{"of": "images", **options})
     opened.look = partial(look_at_images, next(iter(networks.values()))[1])
     return opened
@@ -164,31 +172,54 @@ def open_attacked(
         of: Plural noun for the samples.
 
     Raises:
-        RequestError: Models of other classes, a network that fails, or test images among the others.
+        RequestError: Models of other classes, a network that fails, or too many test images that are copies of the others.
     """
     names = networks["original"][1].classes
     for row, (_, spec) in networks.items():
-        if row not in ERASED or len(spec.classes) != len(names):
-            check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'")
+        check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'", row in ERASED)
+    samples, copies = dict(images), list[Copies]()
     if "test" in images:
-        others = [data for split, data in images.items() if split != "test"]
-        check_overlap([images["test"]], others, "in --forget or --data")
-    opened = make_opened(networks, names, samples=dict(images), ids=ids, of=of)
+        used = {OPTIONS[split]: data for split, data in images.items() if split != "test"}
+        kept, copies = find_copies(images["test"], "--test", used, like=OPTIONS["forget"])
+        samples["test"] = images["test"].subset(kept)
+    opened = make_opened(networks, names, samples=samples, ids=ids, of=of, copies=copies)
     opened.rehearse(OPTIONS)
     return opened
 
 
-def check_classes(classes: Sequence[str], names: Sequence[str], ids: Sequence[int], what: str) -> None:
-    """Refuse a model that lacks a retained class of the original.
+def columns_of(
+    classes: Sequence[str], names: Sequence[str], ids: Sequence[int] = (), erased: bool = False
+) -> list[int]:
+    """Find the index of each of the original's ``names`` among a model's ``classes``, by name; negative if there is none.
+
+    In an ``erased`` model of as many classes, a class whose name was replaced keeps its place: one named ``class_<id>``, and a
+    forgotten one (``ids``) whose place no other class takes.
+    """
+    columns = NameIndex(classes).match(names)
+    for i in range(len(names) if erased and len(classes) == len(names) else 0):
+        renamed = i in ids or classes[i].rstrip("_") == f"class_{i}"
+        if columns[i] < 0 and renamed and i not in columns:
+            columns[i] = i
+    return columns
+
+
+def check_classes(
+    classes: Sequence[str], names: Sequence[str], ids: Sequence[int], what: str, erased: bool = False
+) -> None:
+    """Refuse a model that lacks a class of the original; only an ``erased`` model of fewer classes, or another, may lack ``ids``.
 
     Raises:
         RequestError: Such a class.
     """
-    lacking = [name for i, name in enumerate(names) if i not in ids and name not in classes]
+    columns = columns_of(classes, names, ids, erased)
+    required = erased and len(classes) == len(names)
+    lacking = [i for i, column in enumerate(columns) if column < 0 and (required or i not in ids)]
     if lacking:
+        there = f"'{classes[lacking[0]]}'" if lacking[0] < len(classes) else "none"
         raise RequestError(
-            f"the {what} has no class {', '.join(lacking[:5])}, which the original keeps; its classes are "
-            f"{', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}. Give a model of the same classes"
+            f"the {what} has no class {', '.join(names[i] for i in lacking[:5])}, which the original has. The first difference: "
+            f"class {lacking[0]} is '{names[lacking[0]]}' in the original and {there} in the other. Give a model of the same "
+            "classes"
         )
 
 
@@ -196,7 +227,7 @@ def check_shapes(networks: Networks, paths: Mapping[str, str]) -> None:
     """Refuse models whose attention cannot be compared.
 
     Raises:
-        RequestError: Another number of classes or another input size than that of the original.
+        RequestError: Other classes or another input size than those of the original.
     """
     first = networks["original"][1]
     for row, (_, spec) in networks.items():
@@ -205,6 +236,7 @@ def check_shapes(networks: Networks, paths: Mapping[str, str]) -> None:
                 f"the {row} model '{paths[row]}' has {len(spec.classes)} classes and input {spec.preprocessing.size}, the "
                 f"original {len(first.classes)} and {first.preprocessing.size}; compare models of one shape"
             )
+        check_classes(spec.classes, first.classes, (), f"{row} model '{paths[row]}'", row in ERASED)
 
 
 def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str], text: str) -> list[int]:
@@ -231,8 +263,8 @@ def located(text: str) -> Text:
     return Text([before, *([] if path is None else [Place(path)]), rest])
 
 
-def open_recorded(text: str, split: str, names: Sequence[str]) -> ImageData:
-    """Open the images that a record names, without downloading any.
+def open_recorded(text: str, split: str, names: Sequence[str], left_out: Sequence[int] = ()) -> ImageData:
+    """Open the images that a record names, without downloading any, and without those at the indices ``left_out``.
 
     Raises:
         RequestError: They are missing, or cannot be read.
@@ -246,7 +278,8 @@ def open_recorded(text: str, split: str, names: Sequence[str]) -> ImageData:
                 {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.kind](str(root), download=False)
         except (RuntimeError, OSError) as error:
             raise RequestError(f"the images of {request.kind} are missing in '{root}' ({error})") from error
-    return open_data(text, split, names)
+    images = open_data(text, split, names)
+    return images.subset(np.setdiff1d(np.arange(len(images)), left_out))
 
 
 def _recorded_names(networks: Networks, options: Mapping[str, Any]) -> Sequence[str]:
@@ -264,15 +297,18 @@ def _open_recorded(
             continue
         try:
             if data[split] is not None:
-                samples[split] = open_recorded(data[split], split, names)
+                left_out = options.get("left_out", ()) if split == "test" else ()
+                samples[split] = open_recorded(data[split], split, names, left_out)
             else:
                 forget_set = open_recorded(data["forget"], options["split"], names)
                 samples[split] = some_of(forget_set, options["samples"].places(FORGET_SET, forget_set.names))
         except (RequestError, FileNotFoundError) as error:
             affected = [metric for metric in METRICS if (metric.of == "training images") == (split == "train")]
             not_measured |= {metric.name: str(error) for metric in affected}
-    ids, expected = list(options["classes"]), list(options.get("expected") or ())
-    return make_opened(networks, names, samples=samples, ids=ids, expected=expected, not_measured=not_measured)
+    lists = {name: list(options.get(name) or ()) for name in ("expected", "avoid")}
+    return make_opened(
+        networks, names, samples=samples, ids=list(options["classes"]), **lists, not_measured=not_measured
+    )
 
 
 def some_of(images: ImageData, indices: Sequence[int]) -> ImageData:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delete_tasks.display.figure import new_figure, save_figure
+from delete_tasks.display.figure import drawable, new_figure, save_figure
 from delete_tasks.errors import list_names
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.functional import confusion_matrix
@@ -24,6 +24,7 @@ def draw_confusions(
 ) -> None:
     """Draw two confusion matrices side by side, rows in percent, on one colour scale; forgotten classes are marked. ``classes``,
     ``before`` and ``after`` are from :func:`confusions`."""
+    names = drawable(names)
     side = max(4.0, 0.45 * len(classes) + 1.5)
     figure = new_figure((2 * side + 1, side + 0.6), "images")
     axes = figure.subplots(1, 2)

@@ -1,7 +1,7 @@
 """Rows of the table: original, logit cut-off, head alone, erased, erased under the original's head, retrained."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -15,22 +15,25 @@ from torch import Tensor, nn
 
 from delete_tasks.errors import require
 from delete_tasks.evaluation import Evaluation, Predictions, head_is_last, head_rows
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import Data
 from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.compute import choose_device
+from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.losses import masked_kl_div
-from delete_tasks.losses.masks import class_mask, own_label_mask
+from delete_tasks.losses.masks import class_mask
 from delete_tasks.methods.head_only import HeadOnly
 from delete_tasks.model.head import match_scale, scale_rows
-from delete_tasks.request.classes import resolve_expected
+from delete_tasks.request.classes import ForgetRequest, resolve_expected
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from .data.opening import ImageData, open_data
+from .data.opening import FORGET_SET, ImageData, find_copies, open_data
 from .metrics import SHOTS
 from .models.model_file import ModelSpec, load_model
-from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, predict_images, some_of
+from .opened import Networks, check_classes, located, make_opened, predict_images, some_of
 
-HEAD_STEPS, HEAD_BATCH = 200, 128  # of the head_only row
+HEAD_IMAGES, HEAD_STEPS, HEAD_BATCH, HEAD_SEED = 500, 200, 128, 0  # of the head_only row
 LIMITS = (
     "A linear classifier on labelled images reads part of a forgotten class from the features; linear_probe in the results says "
     "how much, if it was measured.",
@@ -44,19 +47,24 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
     accuracies on training images and for probes), and ``retrained``, the folder of a model trained without the forgotten classes.
 
     Raises:
-        RequestError: Data or a model that cannot be opened or run, or classes that do not fit.
+        RequestError: Data or a model that cannot be opened or run, classes that do not fit, or too many copies.
         MissingExtraError: A library for probes or pictures is not installed.
     """
     texts = {"test": args.test, "train": args.train_data}
     samples = {split: open_data(text, split, spec.classes) for split, text in texts.items() if text is not None}
     model: Any = MODELS.build(cfg.model)
     load_weights(model, cfg.unlearn.get("teacher") or cfg.load_from)
+    copies, left_out = keep_apart(
+        dataset, ids, model.eval() if cfg.unlearn.get("select") == "teacher" else None, samples
+    )
     networks: Networks = {"original": (model.network, spec)}
     if args.retrained is not None:
         networks["retrained"] = load_model(args.retrained, args.allow_import)
         check_classes(networks["retrained"][1].classes, spec.classes, ids, f"retrained model '{args.retrained}'")
     expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, spec.classes)
-    opened = make_opened(networks, spec.classes, samples=samples, ids=ids, expected=expected, limits=LIMITS)
+    avoid = ForgetRequest(cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ())).resolve_avoid(spec.classes)
+    lists = {"expected": expected, "avoid": avoid}
+    opened = make_opened(networks, spec.classes, samples=samples, ids=ids, **lists, limits=LIMITS)
     opened.rehearse({"test": "--test", "train": "--train-data"})
     if "test" in samples:
         require("matplotlib", "images")
@@ -66,21 +74,44 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
         reason = missing_for_probes(samples["train"], samples.get("test"), ids, spec.classes)
         if reason is not None:
             opened.not_measured = dict.fromkeys(("linear_probe", "few_shot"), reason)
+    opened.copies, opened.left_out = copies, left_out
     options = cfg.train_dataloader.dataset
     texts["forget"] = options.data
     opened.reopen = {
         "data": {split: None if text is None else located(text) for split, text in texts.items()},
         "options": {
             "classes": list(ids),
-            "expected": expected,
+            **lists,
             "spec": dataset.spec_json,
             "split": options.get("split", "train"),
+            "left_out": left_out,
         },
     }
     if dataset.retain is not None:
         opened.other_samples = {"public data" if dataset.public else "retain set": list(dataset.retain.names)}
     opened.look_at = [samples.get("test", dataset.data)]
     return opened
+
+
+def keep_apart(
+    dataset: Any, ids: Sequence[int], teacher: nn.Module | None, samples: dict[str, ImageData]
+) -> tuple[list[Copies], list[int]]:
+    """Leave copies of the forget set out of the retain set (or public data) of a run's ``dataset``, and copies of what it reads
+    out of the test images among ``samples``, in place. ``teacher`` is the original if its predictions select the forget set.
+    Return the copies, and the indices of the test images that are left out."""
+    selected = dataset.find_forget_set(ids, None if teacher is None else teacher.to(choose_device()), None)
+    used, copies = {FORGET_SET: dataset.data.subset(selected)}, list[Copies]()
+    if dataset.retain is not None:
+        among = "--public" if dataset.public else "--retain"
+        kept, copies = find_copies(dataset.retain, among, used, f"give {among} other images, or leave it out")
+        used[among] = dataset.retain = dataset.retain.subset(kept)
+    if "train" in samples:
+        used["--train-data"] = samples["train"]
+    if "test" not in samples:
+        return copies, []
+    kept, more = find_copies(samples["test"], "--test", used)
+    samples["test"] = samples["test"].subset(kept)
+    return [*copies, *more], np.flatnonzero(~kept).tolist()
 
 
 def missing_for_probes(
@@ -114,15 +145,12 @@ def measure(
     original = opened.models["original"]
     forgotten: Predictions = rows["original"]["train"]
     if has_train:
-        few = images.subset(range(min(len(images), MOST_FORGOTTEN)))
-        forgotten = predict_images(original.module, spec, few, "original, forget set")
+        forgotten = predict_images(original.module, spec, images, "original, forget set")
     head: Any = copy.deepcopy(original.last_layer).cpu()
     head = head if head_is_last(forgotten, head) else None
     alone = None
     if head is not None and forgotten.features is not None:
-        options = {name: cfg.unlearn.get(name) for name in ("masking", "teacher_temperature", "match_scale")}
-        work = partial(head_only, head, forgotten.features, forgotten.labels, ids, runner.seed, options)
-        alone = evaluation.attempt("head_only", work)
+        alone = evaluation.attempt("head_only", partial(head_only, head, forgotten.features, ids))
     rows = head_rows(rows, head, alone)
     if not has_train:  # probes need images of all classes
         rows = {name: {**row, "train": replace(row["train"], features=None)} for name, row in rows.items()}
@@ -131,42 +159,36 @@ def measure(
     return rows
 
 
-def head_only(
-    head: nn.Module, features: Tensor, labels: Tensor, ids: Sequence[int], seed: int, options: Mapping[str, Any]
-) -> nn.Module:
-    """Unlearn the original's head alone, by HeadOnly's recipe on the forget set's features.
+def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bool = True) -> nn.Module:
+    """Unlearn the original's head alone, by one fixed recipe, so that the row compares runs: whatever the run's options, up to
+    :data:`HEAD_IMAGES` images of the forget set, evenly spaced, as they are, :data:`HEAD_STEPS` steps of AdamW at HeadOnly's rate
+    with a cosine schedule, all forgotten classes masked, temperatures 1, and one seed.
 
     The class weights are not replaced, so that the table shows what was learned.
 
     Args:
         head: The original's last layer, which is copied.
-        features: ``(N, d)``, of which the first :data:`delete_images.opened.MOST_FORGOTTEN` are used.
-        labels: int64 ``(N,)``; -1 for no label.
+        features: ``(N, d)`` of the forget set.
         ids: The forgotten classes.
-        seed: Seed of the order.
-        options: ``masking``, ``teacher_temperature``, ``temperature`` and ``match_scale`` of the run; None takes the default.
+        rescale: Match the scale of the logits to the original's.
     """
-    recipe: dict[str, Any] = {"masking": "all", "teacher_temperature": 0.25, "temperature": 1.0, "match_scale": True}
-    recipe |= {name: value for name, value in options.items() if value is not None}
-    features, labels = features[:MOST_FORGOTTEN], labels[:MOST_FORGOTTEN]
+    features = features[evenly_spread(len(features), HEAD_IMAGES)]
     student = copy.deepcopy(head).cpu().train().requires_grad_(True)
     with torch.no_grad():
         teacher = student(features)
-    classes, temperatures = teacher.shape[1], {name: recipe[name] for name in ("temperature", "teacher_temperature")}
-    mask = own_label_mask(labels, ids, classes) if recipe["masking"] == "own" else class_mask(ids, classes, 2)
-    mask = mask.expand(len(features), classes)
+    mask = class_mask(ids, teacher.shape[1], 2)
     optimizer = torch.optim.AdamW(student.parameters(), lr=HeadOnly.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, HEAD_STEPS)
     epochs = range(HEAD_STEPS * HEAD_BATCH // len(features) + 1)
     # In the order of a run, see delete_tasks.runner.forget_set.ForgetSet.
-    order = np.concatenate([np.random.default_rng((seed, epoch)).permutation(len(features)) for epoch in epochs])
+    order = np.concatenate([np.random.default_rng((HEAD_SEED, epoch)).permutation(len(features)) for epoch in epochs])
     for batch in torch.from_numpy(order).split(HEAD_BATCH)[:HEAD_STEPS]:
         optimizer.zero_grad()
-        masked_kl_div(student(features[batch]), teacher[batch], mask[batch], **temperatures).backward()
+        masked_kl_div(student(features[batch]), teacher[batch], mask).backward()
         optimizer.step()
         schedule.step()
-    if recipe["match_scale"]:
-        remaining = [i for i in range(classes) if i not in ids]
+    if rescale:
+        remaining = [i for i in range(teacher.shape[1]) if i not in ids]
         with torch.no_grad():
             logits = student.eval()(features)
         weights = teacher.softmax(1)[:, remaining].sum(1)

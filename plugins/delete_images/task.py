@@ -1,6 +1,7 @@
 """Image classification as a task: the location is an image."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.model import is_model_wrapper
@@ -16,7 +17,7 @@ from .metrics import METRICS
 from .models.architectures import classifier_of
 from .models.classifier import ImageClassifier, output_weights
 from .models.finish import finish
-from .models.model_file import save_model
+from .models.model_file import WEIGHTS_NAME, save_model
 from .models.spec import ModelSpec, spec_from_json
 from .recipes import RECIPES
 
@@ -74,6 +75,20 @@ class ImagesTask(Task):
 
     def published(self, model: Any, ids: Sequence[int] = ()) -> nn.Module:
         return model.network
+
+    def residue(self, original: Path, names: Sequence[str]) -> list[tuple[str, Path]]:
+        """List the original's weights, and all files of its model folder that hold or name the classes."""
+        items, folder = super().residue(original, names), original.parent
+        if original.name == WEIGHTS_NAME:
+            found = [(self.content(path, names), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+            items += [(what, path) for what, path in found if what is not None and path.name != WEIGHTS_NAME]
+        return items
+
+    def content(self, path: Path, names: Sequence[str]) -> str | None:
+        """Describe what a file of a model folder holds of the classes ``names``; None if nothing."""
+        from delete_tasks.report.residue import named_in
+
+        return f"file of the original model that names the {self.forgets}" if named_in(path, names) else None
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write a model folder at ``path`` if the model has a description, else ``path.pth``."""

@@ -23,7 +23,8 @@ from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
 from .files import ignored_labels
-from .labels import by_label, check_apart
+from .labels import by_label, find_copies
+from .memory import fit
 from .opened import build_segmentor, make_opened
 from .picture import choose_images, draw, image_and_predictions
 from .splits import Splits
@@ -46,6 +47,7 @@ class Checked:
         method: The method's hook.
         opened: The original in eval mode, the test data and the classes, for everything that is measured.
         splits: Data of the config.
+        notes: Sentences on the memory of large images.
     """
 
     cfg: Config
@@ -53,6 +55,7 @@ class Checked:
     method: Any
     opened: Opened
     splits: Splits
+    notes: Sequence[str] = ()
 
 
 def check_request(cfg: Config) -> Checked:
@@ -90,34 +93,40 @@ def check_request(cfg: Config) -> Checked:
         raise RequestError("train_dataloader and test_dataloader name different classes; let both name the model's")
     ignored = ignored_labels(whole, test)
     splits = Splits(whole, test, train)
-    opened = make_opened({"original": model}, splits, names, ids=ids, expected=expected, ignored=ignored, limits=LIMITS)
+    lists = {"expected": expected, "avoid": method.request.resolve_avoid(names), "ignored": ignored}
+    opened = make_opened({"original": model}, splits, names, ids=ids, **lists, limits=LIMITS)
     cfg = copy.deepcopy(cfg)
     # A Runner wants these beside test data; measuring does not use them.
     cfg.setdefault("test_cfg", {"type": "TestLoop"})
     cfg.setdefault("test_evaluator", [])
-    return Checked(cfg, recipe, method, opened, splits)
+    batch = recipe.batch_size or whole.train_dataloader.get("batch_size", 1)
+    return Checked(cfg, recipe, method, opened, splits, fit(model, cfg, train, test, ids, batch))
 
 
 def check_data(checked: Checked) -> list[str]:
     """Check every file of the test data, then measure one image of them with the original as all will be.
 
     Returns:
-        Sentences on figures that will be missing.
+        Sentences on memory, and on figures that will be missing.
 
     Raises:
-        RequestError: Files that cannot be used, named; test images among the training images; or measuring fails.
+        RequestError: Files that cannot be used, named; too many test images among the training images; or measuring fails.
     """
     opened, splits = checked.opened, checked.splits
     showing: Sequence[int] = range(1)
-    if process_rank() == 0:  # one process reads the files for all
-        check_apart(splits.test, splits.train, "train")
+    first = process_rank() == 0
+    splits.leave_out(opened, *find_copies(splits.test, splits.train, "train", alike=first))
+    if first:  # one process reads the files for all
         showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", every_image=True)
     with _clearly("before and after cannot be measured with this config"):
         _rehearse(opened, splits.test)
     if showing:
-        return []
+        return [*checked.notes]
     forgotten = ", ".join(opened.names[i] for i in opened.ids)
-    return [f"No test image shows {forgotten}, so the figures of the forgotten classes are not measured"]
+    return [
+        *checked.notes,
+        f"No test image shows {forgotten}, so the figures of the forgotten classes are not measured",
+    ]
 
 
 def _rehearse(opened: Opened, test: Any) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import DIR, FILE, Group, argument, command, data, machine, recipe
+from delete_tasks.cli.command import FILE, Group, Output, argument, command, data, machine, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.report.finish import tell_before, tell_next
 
@@ -69,6 +69,7 @@ def forget(args: SimpleNamespace) -> int:
 
     options = vars(args) | {"cfg_options": parse_options(args.cfg_options)}
     cfg = make_config(args.config, args.checkpoint, args.classes, args.work_dir, options)
+    args.avoid = args.avoid or cfg.unlearn.get("avoid")
     cfg.record = record_options(args)
     console = make_console()
     if args.dry_run:
@@ -78,14 +79,15 @@ def forget(args: SimpleNamespace) -> int:
     with shared.claim_work_dir(vars(args), [cfg.load_from], config=os.path.abspath(args.config), classes=classes):
         tell_before(console, args, classes or (), args.checkpoint, f"the training images of {args.config}", cfg.unlearn)
         results = unlearn(cfg, console)
-    tell_next(console, args, args.checkpoint, results)
+    tell_next(console, args, results)
     return results["exit_status"]
 
 
 @command(
     "demo",
     'Forget "car" on street scenes that the package draws; needs no data.',
-    data("--out", type=DIR, default="demo_output", help="Output folder of scenes and results."),
+    data("--out", type=Output("DIR"), default="demo_output", help="Output folder of scenes and results."),
+    shared.overwrite("an earlier demonstration"),
     data("--train-scenes", type=shared.whole(1, 100_000), default=200, help="Scenes to unlearn on."),
     data("--test-scenes", type=shared.whole(1, 100_000), default=60, help="Scenes to measure on."),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: the config's]"),
@@ -94,7 +96,7 @@ def forget(args: SimpleNamespace) -> int:
 def demo(args: SimpleNamespace) -> None:
     from .demo.show import show
 
-    show(args.out, args.train_scenes, args.test_scenes, args.steps, make_console())
+    show(args.out, args.train_scenes, args.test_scenes, args.steps, args.overwrite, make_console())
 
 
 COMMAND = Group(

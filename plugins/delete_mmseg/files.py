@@ -14,11 +14,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError, first_line, list_names
+from delete_tasks.evaluation.copies import SIDE, thumbnail
 from delete_tasks.fileio.checkpoint import file_sha256
 
 # MMSegmentation's own loading writes this for labels that a mapping leaves out, whatever the config's ignore index is.
 LEFT_OUT = 255
 LISTED = 5
+DRAFT = 128  # least side, in pixels, at which images are compared
 
 
 def ignored_labels(config: Any, dataset: Any = None) -> tuple[int, ...]:
@@ -153,6 +155,22 @@ def same_files(paths: Iterable[str], others: Iterable[str]) -> list[str]:
         return any(digest(path) == digest(candidate) for candidate in candidates)
 
     return [path for path in paths if is_among_others(path)]
+
+
+def thumbnails(paths: Sequence[str]) -> NDArray[np.uint8]:
+    """Make the thumbnails ``(N, SIDE, SIDE)`` of images, in threads; of one that Pillow does not read, a blank one."""
+
+    def read(path: str) -> NDArray[np.uint8]:
+        try:
+            with Image.open(path) as picture:
+                picture.draft("RGB", (DRAFT, DRAFT))  # a JPEG is decoded at an eighth of its size at least
+                return thumbnail(np.asarray(ImageOps.exif_transpose(picture).convert("RGB")))
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return np.zeros((SIDE, SIDE), np.uint8)
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        made = list(track(pool.map(read, paths), len(paths), "Comparing images"))
+    return np.array(made, np.uint8).reshape(-1, SIDE, SIDE)
 
 
 def select_samples(matches: Callable[[int], bool], total: int, title: str, what: str) -> list[int]:

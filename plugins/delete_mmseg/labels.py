@@ -14,12 +14,13 @@ from torch import nn
 
 from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.copies import Copies, find_alike, leave_out
 from delete_tasks.evaluation.forget_data import ForgetData
 from delete_tasks.model.modes import in_eval_mode
 
 from . import files
 
-BATCH = 4
+BATCH, MOST_PIXELS = 4, 4 * 2048 * 1024  # images and pixels at once
 
 
 @TRANSFORMS.register_module()
@@ -96,19 +97,22 @@ def by_label(
     return files.select_samples(contains, len(dataset), f"Reading labels of {what}", what)
 
 
-def check_apart(test: Any, others: Any, split: str) -> None:
-    """Refuse test images that are also in ``others``, the data of the config's ``split``: figures on them would flatter.
+def find_copies(test: Any, others: Any, split: str, alike: bool = True) -> tuple[list[int], list[Copies]]:
+    """Find the indices of the test samples that are not also in ``others``, the data of the config's ``split``, and report the
+    rest and, if ``alike``, the images that look like one of the others, as far as Pillow reads them.
 
     Raises:
-        RequestError: Some are the same file, or a copy of it.
+        RequestError: Too many are the same file, or a copy of it.
     """
     images, other_images = ([data_info(data, i)["img_path"] for i in range(len(data))] for data in (test, others))
-    same = files.same_files(images, other_images)
-    if same:
-        raise RequestError(
-            f"{len(same)} of {len(images)} test images are among those of {split}_dataloader ({', '.join(same[:3])}); give "
-            f"test images that are not in {split}_dataloader"
-        )
+    loader = f"{split}_dataloader"
+    used = {loader: files.same_files(images, other_images)}
+    fix = f"give test images that are not in {loader}"
+    kept, copies = leave_out("the test data", images, images, used, fix)
+    if alike:
+        names = [image for image, keep in zip(images, kept, strict=True) if keep]
+        copies += find_alike("the test data", names, files.thumbnails(names), loader, files.thumbnails(other_images))
+    return np.flatnonzero(kept).tolist(), copies
 
 
 def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:
@@ -124,8 +128,9 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
     def predictions() -> Iterable[bool]:
         for first in range(0, len(dataset), BATCH):
             batch = [read(i) for i in range(first, min(first + BATCH, len(dataset)))]
-            same_size = len({tuple(item["inputs"].shape) for item in batch}) == 1
-            for part in [batch] if same_size else [[item] for item in batch]:
+            sizes = {tuple(item["inputs"].shape) for item in batch}
+            at_once = len(sizes) == 1 and BATCH * batch[0]["inputs"][0].numel() <= MOST_PIXELS
+            for part in [batch] if at_once else [[item] for item in batch]:
                 with torch.no_grad():
                     for sample in cast(Any, teacher).test_step(pseudo_collate(part)):
                         yield bool(torch.isin(sample.pred_sem_seg.data, classes).any())

@@ -17,6 +17,7 @@ from delete_tasks.evaluation.opened import Opened, Sample
 from .files import ignored_labels
 from .heads import class_logits
 from .labels import data_info
+from .memory import window
 from .splits import SPLITS, Splits
 
 LEAST_PIXELS = 200  # of a class in an image: fewer are less than one location of most networks' maps
@@ -54,12 +55,15 @@ def _samples_of(
     rgb = data["inputs"].permute(1, 2, 0).numpy()[..., ::-1]
     picture = np.pad(rgb, [(0, size[0] - rgb.shape[0]), (0, size[1] - rgb.shape[1]), (0, 0)])
     labels = pixel_labels(data, size)
+    # Of large images a window, since attention takes several times an image's memory.
+    part = window(np.full(size, IGNORED) if labels is None else labels, [class_id])
+    inputs, picture, labels = inputs[(..., *part)], picture[part], None if labels is None else labels[part]
     region_is = "pixels of the class"
     if labels is not None:
         labels[np.isin(labels, ignored_labels(splits.cfg, splits.test))] = IGNORED
     else:
         with torch.no_grad():
-            labels = class_logits(model, batch["inputs"])[0].argmax(0).cpu().numpy()
+            labels = class_logits(model, inputs[None].to(batch["inputs"].device))[0].argmax(0).cpu().numpy()
         region_is = "pixels that the original assigns to the class"
     for number, index in enumerate((class_id, *(others or _largest(labels, class_id)))):
         region = labels == index

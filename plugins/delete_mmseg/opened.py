@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -17,9 +18,10 @@ from torch.utils.data import DataLoader
 from delete_tasks.audit.samples import read_rows
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
+from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import NO_LABEL, DataSamples, OpenedModel
-from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.checkpoint import load_once, load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.request.classes import resolve_classes
@@ -28,13 +30,16 @@ from delete_tasks.runner.recipe import no_downloads
 
 from .files import ignored_labels
 from .heads import class_logits, classifier
-from .labels import check_apart
+from .labels import find_copies
 from .look import look_at_scenes, pixel_labels
+from .memory import window
 from .recorded_config import check_config, portable_config
+from .regions import count_misplaced
 from .splits import SPLITS, Splits, loader_of_split, scenes
 
 MOST_IMAGES = 100  # per split of an audit, evenly spaced
 MOST_IN_RUN = 20  # per split of the audit within a run, which is to take a fraction of the run's time
+LISTS = ("expected", "avoid", "ignored")  # of class ids, which a record keeps
 OF = "pixels, each counted as independent of the others"
 
 
@@ -70,15 +75,18 @@ class TestStep:
 
     def __call__(self, model: Any, data: Any) -> Tensor:
         self.samples = model.test_step(data)
-        return torch.stack([sample.seg_logits.data for sample in self.samples])
+        logits = [sample.seg_logits.data for sample in self.samples]
+        return logits[0][None] if len(logits) == 1 else torch.stack(logits)  # no copy of a large image's
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Batches of one preprocessed image ``(1, 3, H, W)`` with labels ``(1, H, W)``, -1 for pixels without one."""
+    """Batches of one preprocessed image ``(1, 3, H, W)`` with labels ``(1, H, W)``, -1 for pixels without one; of large images a
+    window at the classes ``ids``."""
 
     preprocessor: nn.Module
     void: tuple[int, ...]
+    ids: tuple[int, ...] = ()
     size: int = 1
 
     def __call__(self, samples: DataSamples) -> Iterator[tuple[Tensor, Tensor]]:
@@ -91,6 +99,8 @@ class Pixels:
                 raise RequestError(
                     "the images have no annotations, which an audit needs; give a split with annotations"
                 )
+            part = window(annotated, self.ids)
+            inputs, annotated = inputs[(..., *part)], annotated[part]
             labels = torch.from_numpy(annotated)
             labels[torch.isin(labels, torch.tensor(self.void))] = NO_LABEL
             yield inputs, labels[None]
@@ -98,7 +108,8 @@ class Pixels:
 
 def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
     """Read the same models at the size of their input, pixel by pixel, for attacks and attention."""
-    pixels = Pixels(opened.models["original"].module.data_preprocessor, tuple(void))  # type: ignore[arg-type]
+    preprocessor: Any = opened.models["original"].module.data_preprocessor
+    pixels = Pixels(preprocessor, tuple(void), tuple(opened.ids))
     models = {row: replace(model, prepare=pixels, forward=class_logits) for row, model in opened.models.items()}
     return replace(opened, models=models, of=OF, ignored=(NO_LABEL,))
 
@@ -113,7 +124,7 @@ def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str],
         {row: OpenedModel(model, classifier(model)[1], pictures, step) for row, model in models.items()},
         names,
         {"test": scenes(splits.test)},
-        **{"of": "images", **options},
+        **{"of": "images", "compare": count_misplaced, **options},
     )
     opened.look = partial(look_at_scenes, opened, splits)
     return opened
@@ -124,8 +135,8 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     :attr:`delete_tasks.task.Task.open`; None without a config.
 
     Raises:
-        RequestError: No class is named; data that are no split of the config; test images among the others; or a record's
-            config with forbidden keys, see :func:`delete_mmseg.recorded_config.check_config`.
+        RequestError: No class is named; data that are no split of the config; too many test images among the others; or a
+            record's config with forbidden keys, see :func:`delete_mmseg.recorded_config.check_config`.
     """
     config, recorded = options.get("config"), bool(options.get("recorded"))
     if recorded:
@@ -137,14 +148,17 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     cfg = config.copy() if isinstance(config, Config) else load_config(config)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     models = {row: build_segmentor(cfg, path) for row, path in paths.items()}
+    _check_order(paths)
     splits = Splits(cfg, DATASETS.build(loader_of_split(cfg, "test").dataset))
     names = list((splits.test.metainfo or {}).get("classes") or ())
     if recorded:
-        lists = {name: list(options.get(name) or ()) for name in ("expected", "ignored")}
-        return make_opened(models, splits, names, ids=list(options["classes"]), **lists)
-    opened = by_pixel(make_opened(models, splits, names), ignored_labels(cfg, splits.test))
-    if not data:
+        lists = {name: list(options.get(name) or ()) for name in LISTS}
+        opened = make_opened(models, splits, names, ids=list(options["classes"]), **lists)
+        splits.leave_out(opened, np.setdiff1d(np.arange(len(splits.test)), options.get("left_out", ())).tolist(), ())
         return opened
+    opened, void = make_opened(models, splits, names), ignored_labels(cfg, splits.test)
+    if not data:
+        return by_pixel(opened, void)
     wanted = list(options.get("classes") or ())
     if not wanted:
         raise RequestError(
@@ -157,22 +171,42 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
             raise RequestError(f"'{word}' is no split of the config; give {', '.join(SPLITS)}")
         if word not in datasets:
             datasets[word] = splits.open(word)
+    kept, copies = {word: list(range(len(dataset))) for word, dataset in datasets.items()}, list[Copies]()
     for word in sorted({word for split, word in data.items() if split != "test"}) if "test" in data else ():
-        check_apart(datasets[data["test"]], datasets[word], word)
-    return replace(
-        opened, ids=ids, samples={split: _spread(datasets[word], MOST_IMAGES) for split, word in data.items()}
-    )
+        indices, more = find_copies(datasets[data["test"]], datasets[word], word)
+        kept[data["test"]] = sorted({*kept[data["test"]]} & {*indices})
+        copies += more
+    samples = {split: _spread(datasets[word], MOST_IMAGES, kept[word]) for split, word in data.items()}
+    return by_pixel(replace(opened, ids=ids, samples=samples, copies=copies), void)
+
+
+def _check_order(paths: Mapping[str, str]) -> None:
+    """Refuse a model whose checkpoint names a class of the original's at another place; most checkpoints name their classes."""
+    names = {}
+    for row, path in paths.items():
+        meta = load_once(path).get("meta")
+        data = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+        names[row] = list(data.get("classes") or ()) if isinstance(data, Mapping) else []
+    original = names.get("original") or []
+    for row, classes in names.items():
+        moved = [i for i, name in enumerate(classes) if name in original and original.index(name) != i]
+        if moved:
+            raise RequestError(
+                f"class {moved[0]} of the {row} model '{paths[row]}' is '{classes[moved[0]]}', which is class "
+                f"{original.index(classes[moved[0]])} of the original; give models whose classes have one order"
+            )
 
 
 def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
     """Make the ``data`` and ``options`` with which :func:`open_scenes` opens a run's models and test data again."""
-    lists = {name: list(getattr(opened, name)) for name in ("expected", "ignored")}
+    lists = {name: list(getattr(opened, name)) for name in (*LISTS, "left_out")}
     options = {"config": portable_config(cfg.to_dict()), "classes": list(opened.ids), **lists}
     return {"data": {}, "options": options}
 
 
-def _spread(dataset: Any, most: int) -> DataSamples:
-    return scenes(dataset, evenly_spread(len(dataset), most).tolist())
+def _spread(dataset: Any, most: int, indices: Sequence[int] | None = None) -> DataSamples:
+    indices = range(len(dataset)) if indices is None else indices
+    return scenes(dataset, [indices[number] for number in evenly_spread(len(indices), most)])
 
 
 def attacked_rows(opened: Opened, splits: Splits) -> dict[str, dict[str, Predictions]]:

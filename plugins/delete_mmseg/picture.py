@@ -7,11 +7,12 @@ import mmcv
 import numpy as np
 from numpy.typing import NDArray
 
-from delete_tasks.display.figure import new_figure
+from delete_tasks.display.figure import drawable, new_figure
 
 from .labels import data_info, leaf, loader_of
 
 Image = NDArray[np.uint8]
+MOST_SIDE = 2048  # pixels of a panel
 TITLES = ("test image", "original model's prediction", "erased model's prediction")
 
 
@@ -27,9 +28,12 @@ def choose_images(dataset: Any, forget_ids: Sequence[int], count: int = 4, candi
 
 
 def image_and_predictions(*samples: Any) -> tuple[Image, ...]:
-    """Read the RGB image ``(H, W, 3)`` of predicted samples, and the prediction ``(H, W)`` of each, uint8."""
-    predictions = [sample.pred_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8) for sample in samples]
-    return mmcv.imread(samples[0].metainfo["img_path"], channel_order="rgb"), *predictions
+    """Read the RGB image ``(H, W, 3)`` of predicted samples, and the prediction ``(H, W)`` of each, uint8; of images with sides
+    longer than :data:`MOST_SIDE` every second pixel, or fewer."""
+    predictions = [sample.pred_sem_seg.data.squeeze().cpu().numpy() for sample in samples]
+    step = -(-max(predictions[0].shape) // MOST_SIDE)
+    image = mmcv.imread(samples[0].metainfo["img_path"], channel_order="rgb")
+    return image[::step, ::step].copy(), *(part[::step, ::step].astype(np.uint8) for part in predictions)
 
 
 def draw(
@@ -46,7 +50,7 @@ def draw(
         palette: RGB per class, 0 to 255.
         forgotten: Ids of the forgotten classes, marked in the legend.
     """
-    colours = np.asarray(palette, np.uint8)
+    names, colours = drawable(names), np.asarray(palette, np.uint8)
     height, width = images[0][0].shape[:2]
     panel = 4.2
     figure = new_figure((3 * panel, len(images) * panel * height / width + 1.1), "segmentation")

@@ -101,7 +101,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     opened.to("cpu")  # the run makes its own model
     runner = UnlearnRunner.from_cfg(cfg, splits.train)
     runner.train()
-    evaluation = Evaluation(runner.task.metrics, ids, names, expected=opened.expected)
+    evaluation = Evaluation(runner.task.metrics, ids, names, None, opened.expected, opened.avoid)
     counts, images = evaluation.attempt("rows", partial(_measure, runner, opened)) or ({}, [])
     for row, count in counts.items():
         evaluation.add(row, {"test": count})
@@ -186,16 +186,23 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
     chosen = choose_images(samples.dataset, opened.ids)
     others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
     part = samples.subset([*others, *([] if rank else chosen)])
-    states = {row: ConfusionState(len(opened.names), opened.ids, opened.ignored, more=1) for row in opened.models}
-    predicted: dict[str, list[Any]] = {row: [] for row in opened.models}
+    states = {
+        row: ConfusionState(len(opened.names), opened.ids, opened.ignored, 1, opened.compare) for row in opened.models
+    }
+    images: list[Any] = []
+    number, original = 0, None
     for row, batch in replace(opened, samples={"test": part}).read("test"):
         (sample,) = step.samples  # type: ignore[attr-defined]
         second = [sample.get(SECOND).data.squeeze()] if SECOND in sample else []
-        states[row].update(batch.logits[0], batch.labels[0], sample.pred_sem_seg.data.squeeze(), second)
-        # The chosen images come last; the others' samples are not kept.
-        predicted[row].append(sample if len(predicted[row]) >= len(others) else None)
+        predicted = sample.pred_sem_seg.data.squeeze()
+        if row == "original":
+            original, number = predicted, number + 1
+        states[row].update(batch.logits[0], batch.labels[0], predicted, second, original)
+        # The chosen images come last; of the others nothing is kept, and of these no logits.
+        if number > len(others) and row == "original":
+            images.append(image_and_predictions(sample))
+        elif number > len(others) and row == "erased":
+            images[-1] = (*images[-1], image_and_predictions(sample)[1])
     for state in states.values():
         all_reduce(state.sums)
-    pairs = zip(*(predicted[row][len(others) :] for row in ("original", "erased")), strict=True)
-    images = [image_and_predictions(*pair) for pair in pairs]
     return {row: state.compute() for row, state in states.items()}, images

@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS
 
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.copies import Copies
+from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import DataSamples
 
 from .labels import data_info
@@ -29,6 +31,18 @@ class Splits:
     cfg: Config
     test: Any
     train: Any = None
+
+    def leave_out(self, opened: Opened, kept: Sequence[int], copies: Sequence[Copies]) -> None:
+        """Keep the test samples at the indices ``kept`` alone, in ``opened`` as well."""
+        opened.copies, opened.left_out = copies, sorted({*range(len(self.test))} - {*kept})
+        if opened.left_out:
+            try:
+                self.test.get_subset_(list(kept))
+            except NotImplementedError as error:
+                names = ", ".join(name for each in copies for name in each.names)
+                kind = type(self.test).__name__
+                raise RequestError(f"test images are copies, which {kind} cannot leave out; remove {names}") from error
+            opened.samples["test"] = scenes(self.test)
 
     def open(self, word: str) -> Any:
         """Open the dataset of 'test', 'val' or 'train'."""

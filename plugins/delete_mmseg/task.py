@@ -8,7 +8,7 @@ from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.evaluation.metrics import location_ious, still_predicted, unexpected
+from delete_tasks.evaluation.metrics import REPLACED_BY, location_ious, replaced_by, still_predicted
 from delete_tasks.model.loss_point import LossPoint
 from delete_tasks.task import Task, neutral_names, save_state_dict
 
@@ -16,6 +16,7 @@ from .heads import check_heads, class_layers_of, class_logits, classifier, heads
 from .labels import SegmentationData
 from .opened import open_scenes
 from .recipes import RECIPES
+from .regions import misplaced
 
 
 class SegmentationTask(Task):
@@ -25,7 +26,8 @@ class SegmentationTask(Task):
     metrics = (
         *location_ious("test", "test images"),
         still_predicted("images of the forget set"),
-        unexpected("test", "test images that show them"),
+        misplaced("test", "test images that show them"),
+        *(replaced_by(name, "test", "test images that show them") for name in REPLACED_BY),
     )
     recipes = RECIPES
 

@@ -8,12 +8,13 @@ from torch import nn
 
 from delete_tasks.attention import Layer, compare, find_layer, raw_map, summarise
 from delete_tasks.attention.gradcam import class_score
-from delete_tasks.attention.measure import correlation
+from delete_tasks.attention.measure import correlation, original_heads
 from delete_tasks.attention.panels import draw, overlay
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Sample
 from delete_tasks.evaluation.reader import OpenedModel
 from delete_tasks.model.features import candidates
+from delete_tasks.model.head import neutralise_rows
 
 LAYER = Layer("body", (4, 4))
 
@@ -157,3 +158,20 @@ def test_layers_without_maps_are_refused_with_candidates(image):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
     with pytest.raises(RequestError, match="no layer of Sequential gives a map"):
         find_layer(flat, image, flat[1], logits_of)
+
+
+def test_without_class_weights_the_originals_last_layer_is_used(image):
+    """The features are the original's, so all attention is left; predictions and maps of kept classes are the model's own."""
+    original, erased = Small(), Small()
+    neutralise_rows(erased.head, [0])
+    models = opened(original, erased)
+    heads = original_heads(models)
+    assert list(heads) == ["erased"] and not original_heads(
+        opened(original, Small(((5.0, 1.0), (0.0, 2.0), (1.0, 0.0))))
+    )
+    assert compare(models, LAYER, sample(image)).ratio["erased"] == 0
+    compared = compare(models, LAYER, sample(image), heads=heads)
+    assert compared.ratio["erased"] == pytest.approx(1) and compared.predicted["erased"] != 0
+    assert not erased.head.weight[0].any()  # the model itself did not change
+    summary = summarise([compared, compare(models, LAYER, sample(image, False), heads=heads)], list(models))["erased"]
+    assert summary["removed"]["last_layer"] == "original" and summary["kept"]["samples"] == 1

@@ -85,7 +85,7 @@ def lacking() -> Callable[..., Row]:
     return lacking
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def model() -> Callable[..., dict[str, Any]]:
     """``model('known')``: inputs of an attack for such a model."""
     return make_model

@@ -9,9 +9,17 @@ from filelock import FileLock
 from helpers import argv, read_json, run
 from msgspec import structs
 
+import delete_faces.network  # noqa: F401  (registers the architecture)
 from delete_images.data.opening import open_data
 from delete_images.models.class_names import CIFAR10_CLASSES
-from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
+from delete_images.models.model_file import (
+    ModelSpec,
+    Preprocessing,
+    build_model,
+    import_checkpoint,
+    load_model,
+    save_model,
+)
 from delete_tasks.fileio.workdir import LOCK
 
 
@@ -106,7 +114,7 @@ def test_without_held_out_samples_nothing_is_measured(words, models, tmp_path, t
     [
         ({"--erased": "nowhere"}, "is no model folder"),
         ({"--original": "nowhere"}, "expected a model folder"),
-        ({"--test": "{images}?split=train"}, "of --test are among those used in --"),
+        ({"--test": "{images}?split=train"}, "of --test .*exact copies: 15 of --forget .*135 of --data"),
         ({"--forget": "{images}"}, "does not say what was forgotten; give --classes"),
         ({"--forget": "{images}?class=dear"}, "dear"),
         ({"--classes": "dear"}, "dear"),
@@ -151,3 +159,52 @@ def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, fails):
     network.linear = torch.nn.Linear(64, 8)
     save_model(tmp_path / "nine", network, type(spec)(**{**structs.asdict(spec), "classes": fewer.classes[:8]}))
     fails("has no class", command, "--work-dir", tmp_path / "x")
+
+
+def permuted(models, folder, order, rename=None):
+    """Save the head-changed model with its classes in another order, some under other names."""
+    network, spec = load_model(models / "head")
+    network.linear.weight.data, network.linear.bias.data = (
+        network.linear.weight.data[order],
+        network.linear.bias.data[order],
+    )
+    classes = tuple((rename or {}).get(i, spec.classes[i]) for i in order)
+    return save_model(folder, network, structs.replace(spec, classes=classes))
+
+
+def test_classes_are_matched_by_name(words, models, tmp_path):
+    """A model with its classes in another order has the figures of the same one in the original's order."""
+    rows = []
+    swapped = permuted(models, tmp_path / "swapped", [9, *range(1, 9), 0], {4: "class_4"})
+    for place in (models / "head", swapped):
+        run(words, "--erased", place, "--work-dir", tmp_path / "w", "--overwrite")
+        rows.append(read_json(tmp_path, "w", "audit.json")["rows"]["erased"])
+    same = ("forgotten_mass", "kept_drop", "linear_probe")
+    assert [rows[0][name]["value"] for name in same] == [rows[1][name]["value"] for name in same]
+
+
+NAMES = {
+    "another class": ({3: "gnu"}, r"no class cat,.*class 3 is 'cat' in the original and 'gnu' in the other"),
+    "a neutral name at another place": ({4: "deer", 6: "class_5"}, "class 6 is 'frog' in the original and 'class_5'"),
+}
+
+
+@pytest.mark.parametrize(("rename", "fact"), NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("command", ["audit", "attention"])
+def test_other_classes_are_refused(words, models, images, tmp_path, fails, command, rename, fact):
+    other = permuted(models, tmp_path / "other", list(range(10)), rename)
+    if command == "attention":
+        words = argv("attention --original", models / "original", "--class deer", images, "--out", tmp_path / "a.png")
+        fails(fact, words, "--erased", other)
+    else:
+        fails(fact, words, "--erased", other, "--work-dir", tmp_path / "w")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_model_of_another_task_is_refused(words, models, tmp_path, fails):
+    """A face network of people with the names of the classes."""
+    spec = ModelSpec(
+        "face_network", CIFAR10_CLASSES, Preprocessing.named("imagenet", 112), {"backbone": "mobilefacenet"}
+    )
+    save_model(tmp_path / "faces", build_model(spec), spec)
+    fails("erased model .* is one of faces, .*one of images", words, "--erased", tmp_path / "faces", "--work-dir w")

@@ -50,7 +50,7 @@ def test_cells(tmp_path):
             r"methods\[...\] is .*'tuned': 3}: Expected `object`, got `int`",
         ),
         (('"tuned"', '"original"'), "'original'"),
-        (('"tuned"', '"ours!"'), "two of ours, ours!"),
+        (('"tuned"', '"ours!"'), "'ours' and 'ours!', which have the same folder name, 'ours'"),
         (("networks = dict(a=dict(), b=dict())", "networks = dict()"), "networks is {}: .* length >= 1"),
     ],
 )

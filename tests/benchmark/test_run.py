@@ -72,7 +72,7 @@ def test_missing_networks_and_data_are_refused_before_anything_is_written(write_
     for change, message in (
         (["classes.deer=['dere']"], "Did you mean 'deer'"),
         (["networks.net.original=nowhere.pth"], "no weights file or model folder at nowhere.pth"),
-        (["networks.net.orginal=x"], "unknown orginal"),
+        (["networks.net.orginal=x"], "unknown field `orginal`"),
         (["data.test=nowhere.npz"], "no data at 'nowhere.npz'"),
         (["task=faces"], "offers no benchmark"),
     ):

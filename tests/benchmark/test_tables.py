@@ -1,6 +1,7 @@
 """Tables and pictures of made figures: means, spread, best values, rendering."""
 
 import csv
+import io
 
 import numpy as np
 import pytest
@@ -47,6 +48,14 @@ def test_csv_holds_every_cell(found):
     rows = list(csv.DictReader(to_csv(found).splitlines()))
     assert len(rows) == 7 and rows[6]["retain"] == "True"
     assert rows[3]["acc_ft"] == "2.0" and rows[4]["linear_probe"] == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x","a, b")', "plain, -1", 'a"b', "a\nb"]
+)
+def test_no_text_of_the_csv_is_a_formula(name):
+    rows = list(csv.DictReader(io.StringIO(to_csv([cell(name, 0, acc_ft=-2.0)]), newline="")))
+    assert rows[0]["method"] == (name if name[0] in "pa" else f"'{name}") and rows[0]["acc_ft"] == "-2.0"
 
 
 def test_best_is_among_methods_without_retain_data(found):

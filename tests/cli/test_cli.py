@@ -1,5 +1,4 @@
 import contextlib
-import io
 import os
 import signal
 import subprocess
@@ -7,6 +6,7 @@ import sys
 import tempfile
 import time
 import weakref
+from functools import partial
 from types import SimpleNamespace
 
 import click
@@ -14,10 +14,9 @@ import pytest
 
 from delete_tasks import cli
 from delete_tasks.cli.options import number, use_device, whole
-from delete_tasks.display.terminal import print_any_name
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
-from delete_tasks.fileio.processes import interrupt_in
+from delete_tasks.fileio.processes import Interrupted, interrupt_in, signal_of
 from delete_tasks.request.config import load_config, parse_options
 
 
@@ -60,15 +59,38 @@ def test_only_the_first_process_prints_an_error(monkeypatch, capsys, error, expe
     assert cli.main(["images"]) == 2 and capsys.readouterr().err == ""
 
 
-def test_ctrl_c_says_how_to_continue(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "status", "word"),
+    [
+        (KeyboardInterrupt, 130, "interrupted"),
+        (partial(Interrupted, number=signal.SIGTERM), 143, "ended by SIGTERM"),
+        (partial(Interrupted, number=signal.SIGHUP), 129, "ended by SIGHUP"),
+    ],
+)
+def test_a_signal_says_how_to_continue(monkeypatch, capsys, error, status, word):
     def interrupt(words, then):
-        raise KeyboardInterrupt("Step 3 of 9 is saved")
+        raise error("Step 3 of 9 is saved")
 
     monkeypatch.setattr(cli, "_parse", interrupt)
-    assert cli.main([]) == 130
-    assert capsys.readouterr().err == "delete-tasks: interrupted. Step 3 of 9 is saved\n"
+    assert cli.main([]) == status
+    assert capsys.readouterr().err == f"delete-tasks: {word}. Step 3 of 9 is saved\n"
     monkeypatch.setenv("RANK", "1")
-    assert cli.main(["version"]) == 130 and not capsys.readouterr().err
+    assert cli.main(["version"]) == status and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_sigterm_and_sighup_end_a_command_like_ctrl_c(number, ignored):
+    """Unless they are ignored, as with nohup; the handler is that of before afterwards."""
+    before = signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        expected = contextlib.nullcontext() if ignored else pytest.raises(Interrupted, match="--resume")
+        with expected as caught:
+            cli._run(lambda args: signal.raise_signal(number), SimpleNamespace(resume=False))
+        assert ignored or signal_of(caught.value) == number
+        assert signal.getsignal(number) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.fixture
@@ -153,6 +175,16 @@ def test_an_error_after_ctrl_c_is_raised(monkeypatch):
         cli._run(run, SimpleNamespace(resume=False))
 
 
+@pytest.mark.parametrize("mask", [0o777, 0o700, 0o277, 0o400])
+def test_a_umask_under_which_files_cannot_be_read_is_refused(fails, tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        fails("umask", "record keygen", tmp_path / "key")
+    finally:
+        os.umask(before)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:²", "cuda:99", "cuda:-1", "CPU"])
 def test_a_missing_device_is_refused(monkeypatch, device):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -210,14 +242,6 @@ def test_changes_to_a_config(tmp_path):
         load_config(tmp_path / "a.py", {"model.size.deeper": 3})
 
 
-def test_names_outside_the_terminals_encoding(monkeypatch):
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    print_any_name()
-    print("Zoë \udcff", flush=True)
-    assert written.getvalue() == b"Zo\\xeb \\udcff\n"
-
-
 def test_a_killed_commands_copy_of_a_config_is_deleted(tmp_path, monkeypatch):
     """Copies of a running process and other folders are kept."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -230,13 +254,3 @@ def test_a_killed_commands_copy_of_a_config_is_deleted(tmp_path, monkeypatch):
     load_config(tmp_path / "a.py")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.py", *names[1:]])
     assert tempfile.gettempdir() == str(tmp_path)
-
-
-def test_a_closed_pipe_is_no_error():
-    """``delete-tasks ... | head`` drops the rest of the output."""
-    code = "import sys; from delete_tasks.cli import main; sys.exit(main(['faces', 'remove', '--help']))"
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (141, "")

@@ -79,7 +79,7 @@ def test_picture_and_words(done):
     with Image.open(folder / "backdoor.png") as picture:
         assert picture.width > 1000
     text = "\n".join(lines_of(results))
-    assert "ASR: " in text and "Verdict: cleaned" in text
+    assert "ASR: " in text and "Watch: cleaned" in text
 
 
 def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path, tells):
@@ -150,7 +150,7 @@ REFUSED = [
     ("--retain CLEAN?limit=1", "retain .*2 images"),
     ("--trigger grid", "--trigger .*test"),
     ("--test TEST --retain CLEAN --trigger nothing", "'nothing'"),
-    ("--test CLEAN --retain CLEAN", "240 images of --test"),
+    ("--test CLEAN --retain CLEAN", "240 of 240 samples of --test"),
     ("--test ONLY --retain CLEAN", "'red'"),
     ("--test TEST?without=red --retain CLEAN", "'red'"),
     ("--test TEST?label=none --retain CLEAN", "400 of 400 images"),
@@ -189,10 +189,21 @@ def test_test_images_are_compared_with_all_that_is_used(toy, files, tmp_path, fa
     np.savez(tmp_path / "held.npz", **one, classes=names)
     run("backdoor poison --data", files["test"] + "?without=red&limit=40", "--trigger", TRIGGER, "--target red --rate 1 --out",
         tmp_path / "p.npz")  # fmt: skip
-    words = clean(toy, files, tmp_path / "w", "--target red --retain", files["clean"])
-    fails(r"1 images of --test .*\(test/00400\)", words, "--test", tmp_path / "held.npz")
-    fails("of --test", words, "--poisoned", tmp_path / "p.npz", "--test", files["test"], "--trigger", TRIGGER)
+    words = clean(toy, files, tmp_path / "w", "--target red --steps 2 --audit none --retain", files["clean"])
+    fact = r"40 of 300 samples of --test \(13.3%\) are exact copies: 40 of the poisoned samples"
+    fails(fact, words, "--poisoned", tmp_path / "p.npz", "--test", files["test"], "--trigger", TRIGGER)
     assert not (tmp_path / "w").exists()
+    with np.load(files["only"]) as poisoned:
+        clean_x[7] = poisoned["x"][0]
+    np.savez(tmp_path / "mixed.npz", x=clean_x, y=clean_y, classes=names)
+    more = ["--retain", tmp_path / "mixed.npz", "--test", tmp_path / "held.npz", "--trigger", TRIGGER]
+    run(words, more, status=(0, 1, 3, 4))
+    results = read_results(tmp_path / "w")
+    exact = {(each["among"], each["of"]): tuple(each["names"]) for each in results["duplicates"] if each["left_out"]}
+    copy = {("--test", "--retain"): ("test/00400",)} if place != 7 else {}
+    assert exact == {("--retain", "the poisoned samples"): ("train/00007",), **copy}
+    assert results["details"]["samples"]["retain"] + results["details"]["samples"]["held_retain"] == 239
+    assert results["rows"]["original"]["acc"]["count"] == 401 - len(copy)
 
 
 def test_an_earlier_result_stays_where_a_request_is_refused(toy, files, tmp_path, fails):

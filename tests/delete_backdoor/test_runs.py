@@ -1,5 +1,6 @@
 """Runs by config, resumed runs, the recipes, and the watch's verdicts."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from delete_backdoor.config import make_config
 from delete_backdoor.metrics import METRICS
 from delete_backdoor.recipes import WITH_RETAIN_SET
 from delete_backdoor.watch import Reading, RisingRate, judge
+from delete_images.models.model_file import load_model
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
@@ -52,7 +54,27 @@ def test_figures_on_numbers_one_can_count():
                       "acc_drop": 33.33}  # fmt: skip
     assert row["worst_drop"].of_class == "ant" and (row["acc"].count, row["asr"].count) == (6, 4)
     assert "--trigger" in evaluation.rows["untriggered"]["asr"].note
+    # Of the four others, three are right without the trigger and two with it: one lost, none gained.
+    assert row["ra_drop"].value == 25.0 and row["ra_drop"].count == 4 and row["ra_drop"].interval[1] > 25
+    assert row["ra_drop"].note is None, "a quarter is still sent to the target"
+    misled = replace(attacked, logits=torch.eye(3)[torch.tensor([0, 0, 2, 2, 1, 1])])
+    evaluation.add("erased", {"test": cleaned, "triggered": misled})
+    row = evaluation.rows["erased"]
+    assert row["asr"].value == 0 and row["ra_drop"].value == 75.0 and "still misleads" in row["ra_drop"].note
     assert not evaluation.not_measured
+
+
+def test_the_watch_does_not_move_the_norms_of_a_run_without_a_teacher(config, files, toy, tmp_path):
+    """FineTune starts from the network itself, which is in training mode when the watch reads it first."""
+    cfg = config(tmp_path / "run", "--retain", files["clean"], "--steps", "1")
+    cfg.unlearn = dict(
+        type="FineTune", classes=["red"], steps=1, optimizer=dict(type="AdamW", lr=1e-30), norm_eval=True
+    )
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.train()
+    now, original = runner.unwrapped_model.network.state_dict(), load_model(toy)[0].state_dict()
+    means = [name for name in original if "running" in name]
+    assert means and all(torch.equal(now[name], original[name]) for name in means)
 
 
 @pytest.mark.parametrize("mode", ["strict", "clean", "trigger_patches"])

@@ -22,7 +22,7 @@ GONE = "Colin_Powell"
 def done(models, faces, head, tmp_path_factory):
     """Work dir of a removal with each head. With one head the photos are those of enrolment, which are the same."""
     folder = tmp_path_factory.mktemp("remove") / "run"
-    more = ["--photos", faces, "--test", faces, "--aligned"] if head == "linear" else []
+    more = ["--photos", faces, "--test", faces, "--aligned"] if head == "linear" else ["--threshold", "far=1e-2"]
     run("faces remove --model", models[head], "--person", ["colin powell"], more, "--device cpu --work-dir", folder)
     return folder
 
@@ -61,7 +61,12 @@ def test_results(done):
     for name, figure in rows["projection_alone"].items():
         assert figure["value"] == pytest.approx(rows["erased"][name]["value"], abs=0.02), name
     assert after["at"]["1e-02"]["kept"] > before["at"]["1e-02"]["kept"] - 3
-    assert before["at"]["1e-03"]["removed"] is None and "FAR 0.01 (" in details["verdict"]
+    assert before["at"]["1e-03"]["removed"] is None
+    assert details["matches"]["far"] == "1e-02"
+    assert details["matches"]["people"][0]["after"] == after["at"]["1e-02"]["removed"]
+    assert details["matches"]["others"]["after"] == after["at"]["1e-02"]["kept"]
+    assert 0.8 < details["drift"]["least_cosine"] < details["drift"]["mean_cosine"] < 1
+    assert results["verdict"]["words"]["verified"] != "not forgotten" and "verdict" not in details
     assert details["taken_for"]["row_removed"] and GONE not in str(details["taken_for"])
     for row in rows.values():
         assert (row["identified"]["count"], row["others_identified"]["count"]) == (6, 42)
@@ -91,12 +96,21 @@ def test_residue(done, models, head, faces):
     assert not list(done.glob("step_*.pth")) and not (done / "last_checkpoint").exists()
     kept = [i for i, name in enumerate(spec.classes) if name != GONE]
     assert torch.equal(network.head.weight, original.head.weight[kept])
-    holding = read_results(done)["details"]["still_holding"]
-    assert any(str(models[head]) in entry for entry in holding) and any(str(faces) in entry for entry in holding)
-    assert {str(done / "results.json"), str(done / "before_after.png")} <= set(holding)
+    holding = {item["where"] for item in read_results(done)["residue"]}
+    assert {str(models[head] / name) for name in ("weights.safetensors", "model.json", "enrolment.json")} <= holding
+    assert {str(faces), str(done / "results.json"), str(done / "before_after.png")} <= holding
     for path in done.rglob("*"):
         if path.is_file() and erased not in path.parents and GONE.encode() in path.read_bytes():
-            assert str(path) in holding
+            assert str(path) in holding, path
+
+
+def test_threshold(done, models, head):
+    """With the option it is that of two photos at FAR 1e-2; without, the original's."""
+    at = read_results(done)["details"]["verification"]["erased"]["at"]["1e-02"]["threshold"]
+    before, after = (load_model(folder)[1].extra["threshold"] for folder in (models[head], done / "erased"))
+    assert before != pytest.approx(at, abs=1e-3) and after == pytest.approx(
+        at if head == "cosine" else before, abs=1e-4
+    )
 
 
 def test_picture(done):

@@ -4,17 +4,24 @@ import io
 import shutil
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
+import torch
 from helpers import read_json, read_results, run
 from rich.console import Console
 from rich.text import Text
 
+from delete_faces.heads import build_head
 from delete_faces.metrics import METRICS
 from delete_faces.photos import frame_photos
 from delete_faces.picture import caption
-from delete_faces.report import answer, lines_of, verdict
+from delete_faces.report import answer, lines_of, match_pairs
+from delete_faces.thresholds import check_far, read_far
+from delete_images.data.opening import ImageData
 from delete_images.models.model_file import load_model
-from delete_tasks.evaluation import Measured
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Measured, Predictions
+from delete_tasks.evaluation.intervals import paired
 from delete_tasks.report.finish import notes, show_rows
 
 GONE = "Colin_Powell"
@@ -49,7 +56,9 @@ def test_eval_photos_that_are_forgotten_are_left_out(removal, faces, tmp_path, t
     """If --test holds other photos of the person as well, all of --photos are forgotten."""
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
-    assert "5 photos" in tells(removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all"))
+    assert "Left out: 5 of 88 samples of --test" in tells(
+        removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all")
+    )
     assert read_results(tmp_path / "w")["details"]["held_out"] == {"photos": 83, "of_removed_people": 6}
 
 
@@ -58,7 +67,7 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(removal, fac
     monkeypatch.setattr("delete_faces.remove.measure", fail(OSError("a disk went away")))
     fails("OSError: a disk went away", removal(tmp_path, ONE_STEP, "--test", faces))
     results = read_results(tmp_path)
-    assert "OSError: a disk went away" in results["details"]["verdict"]
+    assert "OSError: a disk went away" in results["not_measured"]["rows"] and "verdict" not in results["details"]
     assert all(figure["value"] is None for row in results["rows"].values() for figure in row.values())
     assert GONE not in load_model(tmp_path / "erased")[1].classes
     assert {figure["status"] for figure in read_json(tmp_path, "record.json")["figures"]} == {"NOT MEASURED"}
@@ -103,8 +112,7 @@ def results_of(loose: float | None, strict: float | None) -> dict:
         "forgotten": ["Gloria_Macapagal_Arroyo", "[/red]"],
         "metrics": [metric.json() for metric in METRICS],
         "rows": {**dict.fromkeys(("original", "logit_cut", "head_only", "erased"), row), "row_removed": none},
-        "details": {"verification": {"original": check}, "taken_for": None, "verdict": "Largely forgotten, not wholly.",
-                    "still_holding": ["somewhere [/bold]"]},
+        "details": {"verification": {"erased": check}, "matches": matches((0.0, 0.0)), "taken_for": None},
         **dict.fromkeys(("prediction_shares", "forget_check", "finished")),
         "forget_set": {"read": 15, "available": 15},
         "not_measured": {},
@@ -136,39 +144,124 @@ def test_captions_are_words(after, threshold, expected):
     assert caption(("Ann_Lee", 0.75), after, threshold) == expected
 
 
-def check(removed: float | None, kept: float, strict: float | None) -> dict:
-    return {"at": {"1e-02": {"removed": removed, "kept": kept}, "1e-03": {"removed": strict, "kept": kept}}}
+def matches(change, *people, far="1e-03") -> dict:
+    entries = [
+        {
+            "name": name,
+            "photos": 8,
+            "pairs": pairs,
+            "before": 100.0,
+            "after": 3.57,
+            "interval": (0.1, 52.5),
+            "change": (-99.0, -40.0),
+        }
+        for name, pairs in people
+    ]
+    others = {
+        "people": 61,
+        "photos": 434,
+        "pairs": 1372,
+        "before": 98.18,
+        "after": 97.81,
+        "interval": (95.0, 99.0),
+        "change": change,
+    }
+    return {"far": far, "thresholds": [0.334, 0.357], "people": entries, "others": others}
 
 
 @pytest.mark.parametrize(
-    ("removed", "kept", "strict", "facts"),
+    ("change", "word"),
     [
-        (20.0, 98.0, 3.81, ("Colin Powell: no longer matched (TAR 3.8% at FAR 0.001, 100.0%", "61 others unchanged (98.1 ->")),
-        (9.0, 98.0, None, ("no longer matched (TAR 9.0% at FAR 0.01, ",)),
-        (9.0, 98.0, 6.0, ("seldom matched (TAR 6.0% at FAR 0.001",)),
-        (80.0, 98.0, None, ("still matched",)),
-        (8.0, 97.0, None, ("others changed (98.1 -> 97.0)",)),
+        ((-1.6, 0.9), "unchanged within 3 points (95% interval -1.6 to 0.9 points)"),
+        ((-0.9, -0.1), "unchanged within 3 points"),
+        ((-6.1, -3.2), "changed by -6.1 to -3.2 points"),
+        ((3.2, 6.1), "changed by 3.2 to 6.1 points"),
+        ((-8.5, 8.5), "cannot tell, for too few pairs (95% interval -8.5 to 8.5 points)"),
+        ((-3.1, 0.2), "cannot tell"),
+    ],
+)
+def test_changed_and_unchanged_follow_the_interval(change, word):
+    first, second, others = answer(matches(change, ("Colin_Powell", 28), ("Bob", 0)))
+    assert first.startswith(
+        "Colin Powell: 100.0 -> 3.6% of pairs of held-out photos match at FAR 1e-3 (28 pairs of 8 photos"
+    )
+    assert "0.1 to 52.5%" in first and second.startswith("Bob: not measured")
+    assert others.startswith("61 others: 98.2 -> 97.8%, ") and word in others
+
+
+def test_each_person_and_the_others_are_compared_pair_by_pair():
+    """Three photos of each of three people on a circle; the second model moves one photo of person 0 away, and of person 2."""
+    labels = torch.arange(3).repeat_interleave(3)
+    angles = torch.tensor([0.0, 5, 10, 120, 125, 130, 240, 245, 250])
+    moved = angles + torch.tensor([0.0, 0, 60, 0, 0, 0, 0, 0, 90])
+
+    def predictions(degrees):
+        unit = torch.stack([torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))], 1)
+        return Predictions(torch.zeros(9, 3), unit, labels)
+
+    at = {"1e-02": {"threshold": 0.9, "removed": 1.0}, "1e-03": {"threshold": None, "removed": None}}
+    checks = {row: {"at": at} for row in ("original", "erased")}
+    compared = match_pairs(predictions(angles), predictions(moved), checks, [2], ["a", "b", "c"])
+    assert compared["far"] == "1e-02" and compared["thresholds"] == [0.9, 0.9]
+    (person,), others = compared["people"], compared["others"]
+    assert (person["name"], person["pairs"], person["before"], person["after"]) == ("c", 3, 100.0, 33.33)
+    assert (others["people"], others["pairs"], others["before"], others["after"]) == (2, 6, 100.0, 66.67)
+    # Six pairs of three photos each are as two that share none, of which two thirds of one are lost.
+    low, high = paired(2 / 3, 0, 2)
+    assert others["change"] == [-high, -low] and low < 0 < high
+    at["1e-02"]["removed"] = None
+    assert match_pairs(predictions(angles), predictions(moved), checks, [2], ["a", "b", "c"]) is None
+
+
+DRIFT = {"of": "434 held-out photos of others", "mean_cosine": 0.965, "least_cosine": 0.915}
+THRESHOLD = {"model": 0.366, "far": None, "set": None, "cosine": True}
+
+
+@pytest.mark.parametrize(
+    ("details", "expected", "missing"),
+    [
+        ({}, ("mean 0.965, least 0.915", "434 held-out", "faces embed --model 'W 1/erased'", "original's, 0.366",
+              "was 0.334 and is 0.357", "--threshold far=1e-3"), "The gallery"),
+        ({"threshold": {**THRESHOLD, "far": "1e-03", "set": 0.357}}, ("is 0.357 (before: 0.366), that of two photos",), "--thr"),
+        ({"threshold": {**THRESHOLD, "model": 10.2, "cosine": False}}, ("original's, 10.200", "0.357"), "--threshold"),
+        ({"matches": None, "threshold": {**THRESHOLD, "model": None}}, ("Verification was not", "original's, none"), "FAR"),
+        ({"drift": {**DRIFT, "least_cosine": 1.0}}, (), "stored elsewhere"),
+        ({"gallery": {**DRIFT, "templates": 20, "projected": True, "exact": False}}, ("20 templates", "embed"), "elsewhere"),
     ],
 )  # fmt: skip
-def test_the_first_line_is_the_answer(removed, kept, strict, facts):
-    before = check(100.0, 98.1, None if strict is None else 100.0)
-    line = answer(["Colin_Powell"], {"original": before, "erased": check(removed, kept, strict)}, 61)
-    assert all(fact in line for fact in facts), line
+def test_templates_and_thresholds_are_told(details, expected, missing):
+    check = {"impostor_pairs": 92_589, "removed_pairs": 28, "kept_pairs": 1372}
+    given = {"verification": {"erased": check}, "matches": matches((-1.6, 0.9), ("a", 28)), "drift": DRIFT,
+             "threshold": THRESHOLD, **details}  # fmt: skip
+    text = " ".join(lines_of({"details": given}, "W 1/erased"))
+    assert all(part in text for part in expected) and missing not in text, text
 
 
-def test_no_verification_gives_no_answer():
-    nothing = check(None, 98.1, None)
-    assert answer(["a"], {"original": nothing, "erased": nothing}, 2) is None
-    assert answer(["a"], {"original": None, "erased": None}, 2) is None
+@pytest.mark.parametrize("text", ["0.4", "far=0.5", "far=x", "far=nan", ""])
+def test_another_threshold_is_refused(text):
+    with pytest.raises(RequestError, match=r"expected one of far=1e-2, far=1e-3"):
+        read_far(text, build_head("cosine", 4, 2))
 
 
-@pytest.mark.parametrize(
-    ("now", "words"),
-    [(98.0, "Not forgotten"), (60.0, "Partly forgotten"), (20.0, "Largely forgotten"), (0.0, "No longer verified")],
-)
-def test_verdict(now, words):
-    def figures(rate):
-        return {"at": {"1e-02": {"removed": 100.0}, "1e-03": {"removed": rate}, "1e-04": {"removed": None}}}
+def test_a_threshold_needs_cosines_and_pairs():
+    assert (
+        read_far("far=1e-3", build_head("cosine", 4, 2)) == read_far("far=0.001", build_head("cosine", 4, 2)) == "1e-03"
+    )
+    assert read_far(None, build_head("linear", 4, 2)) is None
+    with pytest.raises(RequestError, match="linear head"):
+        read_far("far=1e-3", build_head("linear", 4, 2))
+    tested = ImageData.from_arrays(np.zeros((45, 1, 1, 3), np.uint8), np.arange(45) // 5, tuple("abcdefghi"))
+    check_far("1e-02", tested, [0])
+    with pytest.raises(RequestError, match=r"far=0\.001 takes 1,000 pairs .* give 700 pairs"):
+        check_far("1e-03", tested, [0])
+    with pytest.raises(RequestError, match="give 0 pairs"):
+        check_far("1e-03", None, [0])
 
-    text = verdict(figures(98.0), figures(now), 0.0)
-    assert text.startswith(words) and "98.0% before" in text and "names them in 0.0%" in text
+
+def test_held_out_photos_that_are_all_forgotten_are_refused(removal, faces, tmp_path, fails):
+    photo = next((faces / "train" / GONE).iterdir())
+    (tmp_path / "one" / GONE).mkdir(parents=True)
+    shutil.copy(photo, tmp_path / "one" / GONE)
+    words = removal(tmp_path / "w", "--test", tmp_path / "one", photos=tmp_path / "one")
+    fails("all 1 photos of --test are among those to forget.*--test none", words)
+    assert not (tmp_path / "w").exists()

@@ -192,16 +192,20 @@ def test_refusals(removal, faces, kept, tmp_path, fails):
     refuses("--directions 0", kept, "--directions 0")
     refuses("--directions 0", kept, "--method RandomLabel")
     shutil.copytree(kept / "train", tmp_path / "mixed")
-    shutil.copy(next((faces / "train" / GONE).iterdir()), tmp_path / "mixed" / KEPT[3] / "someone.png")
-    refuses(rf"1 of 145 photos of --retain .*: {KEPT[3]}/someone.png", tmp_path / "mixed")
+    for number, path in enumerate(sorted((faces / "train" / GONE).iterdir())[:2]):
+        shutil.copy(path, tmp_path / "mixed" / KEPT[3] / f"a{number}.png")
+    refuses(rf"2 of 146 samples of --retain .*2 of --photos \({KEPT[3]}/a0.png, ", tmp_path / "mixed")
 
 
-def test_photos_that_are_measured_on_are_not_read(removal, faces, kept, tmp_path, fails):
+def test_photos_that_are_measured_on_are_not_read(removal, faces, kept, tmp_path, fails, tells):
     """All of --retain are in --test here; and held-out photos of the removed person are the person's, too."""
     others = f"{faces}?split=test&without={GONE}"
     given = removal(tmp_path / "w", "--test", faces)
     fails("0 photos .*42 .*--test", given, "--retain", others)
     shutil.copytree(kept / "train", tmp_path / "mixed")
-    shutil.copy(next((faces / "test" / GONE).iterdir()), tmp_path / "mixed" / KEPT[0] / "someone.png")
-    fails("1 of 145 photos of --retain ", given, "--retain", tmp_path / "mixed")
     assert not (tmp_path / "w").exists()
+    shutil.copy(next((faces / "test" / GONE).iterdir()), tmp_path / "mixed" / KEPT[0] / "someone.png")
+    said = tells(given, "--audit none --steps 0 --retain", tmp_path / "mixed", status=(0, 3, 4))
+    assert "Left out: 1 of 145 samples of --retain" in said and f"({KEPT[0]}/someone.png)" in said
+    assert read_results(tmp_path / "w")["retain_set"]["read"] == 144
+    assert KEPT[0] not in (tmp_path / "w" / "record.json").read_text()

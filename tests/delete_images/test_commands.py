@@ -130,12 +130,12 @@ def shown(results, width: int, wide: bool = False) -> str:
 
 def test_not_forgotten_is_reported(done):
     results = read_results(done)
-    assert "NOT FORGOTTEN" not in shown(results, 100)
+    assert "Take more steps" not in shown(results, 100)
     results["forget_check"] |= {"still": 21.7}
     text = " ".join(shown(results, 100).split())
-    assert all(fact in text for fact in ("NOT FORGOTTEN", "21.7%", "12", "0.0003"))
+    assert all(fact in text for fact in ("Take more steps", "21.7%", "12", "0.0003"))
     results["forget_check"] |= {"still": 0.4}
-    assert "NOT FORGOTTEN" not in shown(results, 100) and "0.4%" in shown(results, 100)
+    assert "Take more steps" not in shown(results, 100) and "0.4%" in shown(results, 100)
 
 
 def test_the_class_weights_are_removed_and_the_scale_is_restored(done, resnet20):

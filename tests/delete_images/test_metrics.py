@@ -47,6 +47,17 @@ def test_row(nine):
     assert measured({"test": nine}, {"test": nine}, names, [2])["h_mean"].value == 0.0
 
 
+@pytest.mark.parametrize(("before", "after"), [(60, 60), (60, 5), (60, 2), (5, 1.5)])
+def test_a_rise_from_nearly_nothing_is_of_a_tenth_of_a_nat(before, after):
+    """The fit of the original, whose right logit is ``before``, may be perfect."""
+    labels = torch.tensor([0, 1, 2])
+    rows = [{"test": Predictions(scale * torch.eye(3, dtype=torch.float64), None, labels)} for scale in (before, after)]
+    figure = measured(*rows, ("ant", "bee", "cat"), [2])["nll_rise"]
+    nll = [float(torch.nn.functional.cross_entropy(row["test"].logits, labels)) for row in rows]
+    assert figure.value == pytest.approx(100 * (round(nll[1], 4) - round(nll[0], 4)) / 0.1, abs=0.1)
+    assert "in percent of 0.1 nats, since the original's is" in figure.note
+
+
 def test_relative_metrics_need_the_original(nine):
     evaluation = Evaluation(METRICS, [2], ("ant", "bee", "cat"))
     evaluation.add("erased", {"test": nine})

@@ -166,7 +166,7 @@ def test_test_images_that_are_trained_on_are_refused(refused, scenes, copied, co
     root = str(copied if count == 1 else scenes)
     prefix = dict(img_path="leftImg8bit/train", seg_map_path="gtFine/train")
     change = dict(test_dataloader__dataset__data_root=root, test_dataloader__dataset__data_prefix=prefix)
-    assert "train_dataloader" in refused(f"{count} of {count} test images", put(**change))
+    assert "train_dataloader" in refused(f"{count} of {count} samples of the test data", put(**change))
     assert not (tmp_path / "run").exists()
 
 

@@ -57,18 +57,28 @@ def test_a_run_goes_on_with_the_same_target_alone(train):
 
 
 @pytest.mark.long
-def test_what_was_expected_is_a_figure_with_a_limit(make_config, segmentation, tmp_path, tells):
+def test_what_was_expected_and_avoided_are_figures_with_a_limit(make_config, segmentation, tmp_path, tells):
     cfg = make_config("cgnet", tmp_path / "run", images=2, steps=1)
-    tells(segmentation(cfg, "--audit none --avoid truck bus --expect road sidewalk"))
+    original = torch.load(cfg.load_from, weights_only=True)
+    original["state_dict"]["decode_head.conv_seg.bias"][CAR] += 3  # an untrained network that does see cars
+    torch.save(original, cfg.load_from)
+    printed = tells(segmentation(cfg, "--audit none --avoid truck bus --expect road sidewalk"))
     results = read_results(tmp_path / "run")
     assert results["expected"] == ["road", "sidewalk"] and results["recipe"]["avoid"] == ["truck", "bus"]
     went = results["prediction_shares"]
     share = results["rows"]["erased"]["unexpected"]["value"]
     assert share == pytest.approx(100 - went.get("road", 0) - went.get("sidewalk", 0), abs=0.2)
     record = read_json(tmp_path, "run/record.json")
-    (limit,) = [row for row in record["figures"] if row["name"] == "unexpected"]
-    assert limit["at_most"] == 10 and limit["status"] == ("PASS" if share <= 10 else "FAIL")
-    assert "unexpected" in tells("record verify", tmp_path / "run", "--rerun")
+    avoided = results["rows"]["erased"]["avoided"]["value"]
+    assert avoided == pytest.approx(went.get("truck", 0) + went.get("bus", 0), abs=0.2)
+    assert f"does not rule out: {avoided:.1f}%" in printed
+    assert results["rows"]["logit_cut"]["misplaced"]["value"] > 0
+    again = tells("record verify", tmp_path / "run", "--rerun")
+    for name, value in (("unexpected", share), ("avoided", avoided)):
+        (limit,) = [row for row in record["figures"] if row["name"] == name]
+        assert limit["at_most"] == 10 and limit["value"] == value
+    for name in ("unexpected", "avoided", "misplaced"):
+        assert f"figure {name}" in again
 
 
 @pytest.mark.parametrize(

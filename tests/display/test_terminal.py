@@ -5,10 +5,12 @@ import logging
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from helpers import python
 
+from delete_tasks.display import terminal
 from delete_tasks.display.terminal import (
     announce,
     from_library,
@@ -43,6 +45,24 @@ def test_warnings_of_libraries_stay_off_the_terminal(monkeypatch):
         assert not is_quiet()
         warnings.warn_explicit("after", UserWarning, LIBRARY, 1)
     assert shown == ["ours False", "theirs True", "ours True", "after"]
+
+
+def test_hidden_messages_are_in_the_log(tmp_path, capsys, monkeypatch):
+    """Also those that matplotlib raises as its caller's, and those of loggers without a handler."""
+    monkeypatch.setattr(sys, "warnoptions", [])
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logger, ours = logging.Logger("a run"), str(Path(terminal.__file__).with_name("figure.py"))
+    logger.addHandler(logging.FileHandler(tmp_path / "run.log"))
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("always")
+        hush(logger)
+        warnings.warn_explicit("no glyph", UserWarning, ours, 1)
+        warnings.warn_explicit("lbfgs failed", UserWarning, "/x/site-packages/sklearn/linear_model/_logistic.py", 1)
+        for path, text in ((LIBRARY, "a font"), (__file__, "skipped a photo")):
+            logging.getLogger("others").handle(logging.LogRecord("others", logging.WARNING, path, 1, text, None, None))
+    assert capsys.readouterr().err == "WARNING: skipped a photo\n"
+    log = (tmp_path / "run.log").read_text()
+    assert all(text in log for text in ("no glyph", "lbfgs failed", "a font", "skipped a photo"))
 
 
 @pytest.mark.parametrize(

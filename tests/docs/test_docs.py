@@ -1,11 +1,12 @@
 """Links and paths in README, CONTRIBUTING, docs/ and the code exist, and the reference covers the code."""
 
+import importlib
 import inspect
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from commands import parsers
@@ -13,6 +14,7 @@ from commands import parsers
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+GENERATED = [page for page in PAGES if "\n<!-- generate: " in page.read_text()]
 # Where code, help and settings may name a file of docs/.
 NAMING = ("delete_tasks", "plugins", "configs", "tools", "tests", "docs")
 SINGLE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "mkdocs.yml")
@@ -21,16 +23,19 @@ SINGLE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject
 @pytest.fixture(scope="module")
 def hooks():
     """docs/hooks.py, loaded as MkDocs does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(DOCS)
-        import hooks
-    return hooks
+    return load("hooks")
 
 
 @pytest.fixture(scope="module")
-def generate(hooks):
+def generate():
     """docs/generate.py."""
-    return sys.modules["generate"]
+    return load("generate")
+
+
+def load(name: str) -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)
+        return importlib.import_module(name)
 
 
 def anchors(page: Path) -> set[str]:
@@ -120,8 +125,20 @@ def test_the_reference_holds_every_key_of_results_and_records(generate):
     assert not [key for key in record["required"] if f"`{key}`" not in page]
 
 
-def test_pages_and_generated_parts_agree(generate):
-    asked = {found for page in PAGES for found in re.findall(r"^<!-- generate: (\w+) -->$", page.read_text(), re.M)}
+@pytest.mark.parametrize("page", GENERATED, ids=lambda page: page.stem)
+def test_generated_parts_are_as_the_code_is(generate, page):
+    text = page.read_text()
+    assert generate.MARKER.search(text), f"{page} has no <!-- end -->"
+    assert generate.render(text) == text, (
+        f"docs/reference/{page.name} is stale: run python docs/generate.py, and commit it"
+    )
+    assert not re.search(r"https?://|/home/|/root/|0x[0-9a-f]{6}", text), (
+        f"{page} names a host, a machine's path or an address"
+    )
+
+
+def test_every_generated_part_is_in_a_page(generate):
+    asked = {name for page in GENERATED for name in re.findall(r"^<!-- generate: (\w+)", page.read_text(), re.M)}
     assert asked == set(generate.PARTS)
 
 

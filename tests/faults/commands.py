@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from kit import Kit
+from kit import PICTURES, PUBLISHED, Kit
 
 OPEN = {"images train": ["--finetune"], "faces enroll": ["--finetune"]}  # ways to use some of the options at all
 
@@ -42,6 +42,14 @@ def numeric_options() -> dict[str, list[str]]:
         ]
         for name, command in parsers()
     }
+
+
+def text_options() -> Iterator[tuple[str, str]]:
+    """Yield command and option, or name of an argument, for each text, e.g. a path or the name of a class."""
+    for name, command in parsers():
+        for param in command.params:
+            if not getattr(param, "is_flag", False) and not _is_number(param):
+                yield name, param.opts[-1]
 
 
 def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
@@ -91,6 +99,16 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
 # Those that write, beside the tasks' runs.
 WRITERS = ("images train", "images import", "images evaluate", "backdoor poison", "backdoor find", "faces enroll", "attention",
            "record keygen")  # fmt: skip
+
+
+def written(task: str) -> list[str]:
+    """Return names of files and folders that a task's run writes into its work dir."""
+    names = ["results.json", "record.json", "record.html", "record.sha256", "samples.txt", "run.log", "attention.jpg",
+             PICTURES[task], ".delete-tasks.json", ".delete-tasks.lock", "last_checkpoint", "forget_set.json",
+             PUBLISHED[task]]  # fmt: skip
+    return names + [
+        f"{PUBLISHED[task]}/{name}" for name in ("weights.safetensors", "model.json") if task != "segmentation"
+    ]
 
 
 def writing(kit: Kit, name: str, out: str) -> list[str]:

@@ -69,3 +69,22 @@ def slow(self):
     return train(self)
 delete_tasks.runner.unlearn_runner.UnlearnRunner.train = slow
 """
+
+# Calls change() once, after the first step or after the erased model is written.
+DURING = """
+import delete_tasks.runner.hooks
+step = delete_tasks.runner.hooks.StateHook.after_train_iter
+def after_step(self, runner, batch_idx, *more, **named):
+    step(self, runner, batch_idx, *more, **named)
+    if batch_idx == 0:
+        change()
+delete_tasks.runner.hooks.StateHook.after_train_iter = after_step
+"""
+AT_THE_END = """
+import delete_tasks.runner.unlearn_runner
+publish = delete_tasks.runner.unlearn_runner.UnlearnRunner.publish
+def publish_and_change(self):
+    publish(self)
+    change()
+delete_tasks.runner.unlearn_runner.UnlearnRunner.publish = publish_and_change
+"""

@@ -148,7 +148,10 @@ class Server:
 
 
 def no_traceback(done: Done) -> None:
+    """Check for no traceback, and no control character that a terminal would obey."""
     assert "Traceback (most recent call last)" not in done.output, f"a traceback: {done}"
+    raw = re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", done.output)
+    assert raw is None, f"raw {raw[0]!r}: {done}"
 
 
 def is_refused(done: Done, world: World, before: Snapshot, says: str = "", ignore: tuple[str, ...] = ()) -> None:

@@ -25,11 +25,10 @@ def names_in(folder: Path) -> set[str]:
 
 
 def results_of(work_dir: Path) -> dict[str, Any]:
-    """Read results.json without values that differ between runs: seconds, memory, paths."""
+    """Read results.json without values that differ between runs: seconds, memory, residue, paths."""
     results = json.loads((work_dir / "results.json").read_text())
-    details = {name: value for name, value in results["details"].items() if name != "still_holding"}
-    found = {name: value for name, value in results.items() if not re.search("seconds|memory", name)}
-    text = json.dumps(found | {"details": details})
+    found = {name: value for name, value in results.items() if not re.search("seconds|memory|residue", name)}
+    text = json.dumps(found)
     return json.loads(re.sub(r'("seconds[a-z_]*": )[\d.]+', r"\1 0", re.sub(r"/[^\" ]*/world\d+", "", text)))
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import WRITERS, writing
+from commands import WRITERS, writing, written
 from harness import difference, is_done, is_refused, no_half_file, no_leftovers, no_traceback, snapshot
-from kit import PICTURES, PUBLISHED, TASKS
+from kit import TASKS
 
 pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
 
@@ -97,16 +97,7 @@ def test_a_disk_that_cannot_be_written(server, world, kit, task):
         no_leftovers(here)
 
 
-def occupied(task: str) -> list[str]:
-    names = ["results.json", "record.json", "record.html", "record.sha256", "samples.txt", "run.log", "attention.jpg",
-             PICTURES[task], ".delete-tasks.json", ".delete-tasks.lock", "last_checkpoint", "forget_set.json",
-             PUBLISHED[task]]  # fmt: skip
-    return names + [
-        f"{PUBLISHED[task]}/{name}" for name in ("weights.safetensors", "model.json") if task != "segmentation"
-    ]
-
-
-@pytest.mark.parametrize(("task", "name"), [(t, n) for t in TASKS for n in occupied(t)])
+@pytest.mark.parametrize(("task", "name"), [(t, n) for t in TASKS for n in written(t)])
 def test_a_folder_in_a_files_place(server, here, kit, task, name):
     """With --overwrite the folder stays: there is one message, or the run writes into the folder."""
     place = here.cwd / "W" / name

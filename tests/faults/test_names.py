@@ -160,7 +160,21 @@ ODD = {"markup": "[/red]", "opening markup": "[bold red]x", "an emoji code": ":s
        "HTML": "<script>alert(1)</script>", "braces": "{x} {0}", "a dollar": "$PATH", "a hash": "#1",
        "a date": "2026-01-01", "a null character": "a\x00b", "emoji": "🦌", "long": "x" * 5000, "spaces": "  red  ",
        "none": "none", "a number": "1e5", "a backslash": "a\\nb", "a template": "{{ 71289 * 7919 }}",
-       "NFD": unicodedata.normalize("NFD", "é")}  # fmt: skip
+       "NFD": unicodedata.normalize("NFD", "é"), "C1": "\x9b31mred", "a title": "\x1b]0;red\x07", "the clipboard": "\x1b]52;c;eA==\x07",
+       "a link": "\x1b]8;;http://a\x1b\\red", "a status report": "\x1b[6n", "backspaces": "red\x08\x08\x08blue", "a formula": "=1+1",
+       "isolates": "\u2066red\u2069", "CJK": "李小龍", "joined": "👩\u200d🚀", "a bell": "\x07"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", some(ODD, fast=0))
+def test_odd_names_in_a_grid(server, here, kit, kind):
+    """No name of a grid reaches the terminal raw, or a table as a formula."""
+    grid = Path(kit.path("grid.py")).read_text().replace("'DELETE': dict", f"{ODD[kind]!r}: dict")
+    (here.cwd / "grid.py").write_text(grid)
+    done = server.run(["benchmark", "grid.py", "--work-dir", "W", "--device", "cpu"], here)
+    no_traceback(done)
+    assert done.code in (0, 2), f"{done}"
+    if done.code == 0:
+        assert not re.search('(^|[,"])[=@]', (here.cwd / "W/cells.csv").read_text())
 
 
 @pytest.mark.parametrize("kind", some(ODD, fast=2))
@@ -197,7 +211,8 @@ def test_class_names_that_are_no_text(server, here, kit, name):
 FILES = {"a line break": "a\nb.png", "a carriage return": "a\rb.png", "a form feed": "a\x0cb.png", "NEL": "a\x85b.png",
          "a line separator": "a\u2028b.png", "a tab": "a\tb.png", "no UTF-8": os.fsdecode(b"\xff\xfe.png"), "markup": "[red].png",
          "a comma": "a,b.png", "a percent": "a%2Fb.png", "spaces": "  .png", "a long name": "x" * 250 + ".png", "HTML": "<b>.png",
-         "an escape sequence": "\x1b[2J.png"}  # fmt: skip
+         "an escape sequence": "\x1b[2J.png", "C1": "\x9b2J.png", "a title": "\x1b]0;x\x07.png", "reversed": "\u202egnp.png",
+         "a formula": "=1+1.png", "backspaces": "a\x08\x08b.png"}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", some(FILES, fast=1))

@@ -118,7 +118,7 @@ OTHER_REQUEST = {"images": ["--classes", "blue"], "segmentation": ["--classes", 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_again(server, here, kit, task):
-    """A repeated request replaces its own files; another request and an invalid one are refused."""
+    """A request that is repeated with --overwrite replaces its own files; another request and an invalid one are refused."""
     work_dir = here.cwd / "W"
     is_done(server.run(kit.argv(task, "W"), here))
     no_leftovers(here)
@@ -147,7 +147,7 @@ def test_again(server, here, kit, task):
         is_refused(server.run(kit.argv(task, "W", *more), here), here, before)
     fill(work_dir, "mine.txt", "step_77.pth")
     first = snapshot(work_dir / PUBLISHED[task])
-    for more in ([], ["--resume"]):
+    for more in (["--resume"], ["--overwrite"]):
         is_done(server.run(kit.argv(task, "W", *more), here))
         assert not difference(first, snapshot(work_dir / PUBLISHED[task]))
         assert (work_dir / "mine.txt").exists() and (work_dir / "step_77.pth").exists()

@@ -1,12 +1,13 @@
 """Messages about the content of files: the file, the key's place, its value and what was expected."""
 
+import os
 from typing import Any
 
 import pytest
 from msgspec import Struct, field
 
 from delete_tasks.errors import RequestError
-from delete_tasks.fileio.validate import as_type
+from delete_tasks.fileio.validate import DEEPEST, as_type, parse_json, read_json
 
 
 class Inner(Struct, forbid_unknown_fields=True):
@@ -45,3 +46,33 @@ def test_a_message_is_short():
         as_type({"k" * 10**6: 1}, Outer, "f.json")
     assert len(str(caught.value)) < 400
     assert as_type({"inner": {"size": [1], "class": "a"}}, Outer, "f.json").inner.size == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[" * 100_000, "levels"),
+        ('{"a":' * 100_000, "levels"),
+        ("[" * (DEEPEST + 2) + "]" * (DEEPEST + 2), "levels"),
+        ("[NaN]", "finite"),
+        ("[-Infinity]", "finite"),
+        ('{"a": 1e999}', "finite"),
+        ("1" * 10_000, ""),
+        ('{"a": 1, "a": 2}', "twice"),
+        ("", ""),
+        ("{} {}", ""),
+    ],
+)
+def test_json_that_is_refused(text, problem):
+    with pytest.raises(ValueError, match=problem):
+        parse_json(text)
+
+
+def test_json_files(tmp_path):
+    """At most so many levels are read; a fifo would wait for a writer."""
+    text = "[" * DEEPEST + "]" * DEEPEST
+    (tmp_path / "a.json").write_text(text)
+    assert read_json(tmp_path / "a.json") == parse_json(text)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="no regular file"):
+        read_json(tmp_path / "fifo")

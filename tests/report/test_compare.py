@@ -15,6 +15,7 @@ from PIL import Image
 from delete_tasks.cli import main
 from delete_tasks.evaluation import Measured
 from delete_tasks.plugins import plugin_modules
+from delete_tasks.report.compare import picture
 from delete_tasks.report.compare.compare import metrics_of, read_runs
 from delete_tasks.report.results import FORMAT, VERSION
 from delete_tasks.task import load_task
@@ -57,6 +58,10 @@ IMAGES = results_of(
                    "worst_drop": 1.5, "linear_probe": 93.0, "few_shot": 70.0},
     },
 )  # fmt: skip
+
+
+VERDICT = {"word": "weakened", "title": "WEAKENED: still read", "sentence": "Probe 80.7, original 82.3.", "level": "red",
+           "decided_by": "linear_probe", "words": {}, "reasons": {}, "limits": {"exceeded": ["remain_drop"]}}  # fmt: skip
 
 
 def changed(**places) -> dict:
@@ -110,6 +115,16 @@ def test_the_picture_shows_the_figures(compare):
     assert np.array_equal(pixels["a"], pixels["b"]) and not np.array_equal(pixels["a"], pixels["c"])
 
 
+@pytest.mark.parametrize(("interval", "least", "most"), [(None, 2, 2.5), ([88.0, 95.0], 7, 12)])
+def test_a_small_difference_looks_small(compare, monkeypatch, interval, least, most):
+    """92.50 -> 92.45 on an axis of at least two points, or of the interval."""
+    figures = []
+    monkeypatch.setattr(picture, "save_figure", lambda figure, *_, **__: figures.append(figure))
+    compare({"a": changed(rows__erased__remain_acc__value=92.45, rows__erased__remain_acc__interval=interval)})
+    low, high = figures[0].axes[1].get_xlim()
+    assert least <= high - low <= most and low < 92.45 < 92.5 < high
+
+
 def test_wide(compare):
     _, out, _ = compare({"run": IMAGES}, "--wide")
     (line,) = (line for line in out.splitlines() if line.startswith("run ") and "300" in line)
@@ -122,7 +137,21 @@ def test_wide(compare):
     [
         # Several requests get a column; the longest names leave room for the figures.
         ({"a": IMAGES, "b": changed(forgotten=["red", "blue"])}, ["a     green", "b     red, blue"]),
-        ({"x" * 90: IMAGES, "y": IMAGES}, ["91.00 -> 0.25", "92.50 -> 92.25"]),
+        ({"x" * 60: IMAGES, "y": IMAGES}, ["91.00 -> 0.25", "92.50 -> 92.25", "run 1   91.00", f"run 1: {'x' * 60}"]),
+        ({"erased_with_temperature_8": IMAGES, "b": IMAGES}, ["erased_with_temperature_8   91.00 -> 0.25"]),
+        # Options, data and seeds in which the runs differ; numbers of samples tell data of the same name apart.
+        (
+            {"a": changed(data={"retain": "r?limit=5", "public": None}, recipe__seed=1),
+             "b": changed(data={"retain": None, "public": "p"}, recipe__seed=2)},
+            ["a: seed=1, data.retain=r?limit=5, data.public=none", "b: seed=2, data.retain=none, data.public=p"],
+        ),
+        ({"a": IMAGES, "b": changed(forget_set__read=9)}, ["a: forget_set.read=1", "b: forget_set.read=9"]),
+        ({"a": IMAGES, "b": IMAGES}, ["All options and data of the runs are the same.", "Measured on the same data, cifar10"]),
+        ({"a": IMAGES, "b": changed(rows__original__forget_acc__value=90.5)}, ["but the original's figures differ: another"]),
+        (
+            {"a": changed(verdict=VERDICT), "b": IMAGES},
+            ["a: WEAKENED: still read. Probe 80.7, original 82.3. Limits exceeded:\n  remain_drop."],
+        ),
         # Without test images: the columns of training images.
         (
             {
@@ -174,7 +203,7 @@ def test_notes(runs, texts, compare):
         (json.dumps(changed(rows={})), [], "\\$.rows: 'original' is a required property"),
         (json.dumps(changed(steps="many")), [], "\\$.steps: 'many' is not of type 'integer'"),
         (json.dumps(changed(rows__erased__forget_acc__value=float("nan"))), [], "is no JSON|not a finite number"),
-        (json.dumps(IMAGES).replace("0.25", "1e999"), [], "inf is greater than the maximum"),
+        (json.dumps(IMAGES).replace("0.25", "1e999"), [], "1e999 is not a finite number"),
         (json.dumps(changed(rows__erased__forget_acc={})), [], "\\$.rows.erased.forget_acc: 'value' is a required"),
         (json.dumps(IMAGES), ["run/../run"], "a run is given twice: run, run/../run"),
         (json.dumps(IMAGES), ["--out", "mine.png"], "'mine.png' is there and was not made by this command"),

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from delete_tasks.report.finish import tell_before, tell_next
+from delete_tasks.report.finish import notes, tell_before, tell_next
 
 
 @pytest.fixture
@@ -43,9 +43,29 @@ def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
     if record:
         (tmp_path / "record.json").write_text("{}")
     args = SimpleNamespace(work_dir=str(tmp_path), no_record=not record)
-    tell_next(console, args, "M", results)
+    if results is not None:
+        residue = [("weights [/b]", "/m/w.pth"), ("log", "/m/a.log"), ("log", "/m/b.log"), ("copies", "not known")]
+        results = results | {
+            "forgotten": ["Zoë"],
+            "residue": [{"what": what, "where": where} for what, where in residue],
+        }
+    tell_next(console, args, results)
     told = console.file.getvalue()
-    assert told.startswith(expected) and ("the original M" in told) == ("record" in expected or "compare" in expected)
+    finished = "record" in expected or "compare" in expected
+    assert told.startswith(expected) and (told.count("\n  ") == 3) == finished
+    if finished:
+        assert "hold Zoë" in told and "  weights [/b]: /m/w.pth\n  log: /m/a.log, /m/b.log\n  copies: not known" in told
     monkeypatch.setenv("RANK", "1")
-    tell_next(console, args, "M", results)
+    tell_next(console, args, results)
     assert console.file.getvalue() == told, "only the first process speaks"
+
+
+@pytest.mark.parametrize(
+    ("lost", "text"),
+    [("bird", "a class: bird, 4.00 points; it is the run's target."), ("cat", "a retained class: cat")],
+)
+def test_the_class_that_lost_most_may_be_a_backdoors_target(lost, text):
+    results = {"forgotten": ["bird"], "rows": {"erased": {"worst_drop": {"value": 4.0, "of_class": lost}}}, "steps": 2,
+               "recipe": {"steps": 2, "optimizer": {}}, "forget_set": {"read": 1, "available": 1}, "seconds": {},
+               **dict.fromkeys(("prediction_shares", "forget_check", "finished", "audit")), "not_measured": {}}  # fmt: skip
+    assert notes(results)[0].startswith(f"Largest loss of {text}")

@@ -52,7 +52,7 @@ def nearest_drop(row: Row) -> Measured:
     return mean_of(_lost(original, test, chosen), 2, details={"classes": [row.names[i] for i in near]})
 
 
-_attack = partial(Attack, of="held-out samples of kept classes", lacking="no held-out samples were given")
+_attack = partial(Attack, of="held-out samples of kept classes", lacking="no held-out samples were given", group="kept")
 ATTACKS = (
     _attack("kept_drop", "loss of the kept classes' accuracy", "points", kept_drop, column="kept: lost"),
     _attack(

@@ -69,6 +69,7 @@ ATTACKS = (
         over_unlearning,
         of="neighbours of forgotten samples",
         column=f"OU@{EPSILON:g}",
+        group="kept",
         level="full",
         source="arXiv 2506.01318",
     ),

@@ -160,7 +160,12 @@ ATTACKS = (
         "forgotten mass",
     ),
     _attack(
-        "output_entropy", "entropy of the probabilities on forgotten samples", "nats", output_entropy, "output entropy"
+        "output_entropy",
+        "entropy of the probabilities on forgotten samples",
+        "nats",
+        output_entropy,
+        "output entropy",
+        directed=False,
     ),
     _attack(
         "js_retrained",
@@ -169,7 +174,14 @@ ATTACKS = (
         distance_to_retrained,
         "JS to retrained",
     ),
-    _attack("logit_rank", "rank of the forgotten classes' logit on their samples", "rank", logit_rank, "logit rank"),
+    _attack(
+        "logit_rank",
+        "rank of the forgotten classes' logit on their samples",
+        "rank",
+        logit_rank,
+        "logit rank",
+        lower_is_better=False,
+    ),
     _attack("logit_level", "the forgotten classes' logit above the largest other", "nats", logit_level, "logit level"),
     _attack(
         "logit_auc",

@@ -73,6 +73,7 @@ def _probe(name: str, title: str, column: str, fit: Callable[..., Any]) -> Attac
         of_features=True,
         level="full",
         reads=True,
+        group="readers",
         needs=TEST,
     )
 

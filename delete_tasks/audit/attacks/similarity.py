@@ -65,6 +65,7 @@ ATTACKS = (
         cka_original,
         of="held-out samples",
         column="CKA, original",
+        group="kept",
         source=SOURCE,
     ),
     Attack(
@@ -75,6 +76,7 @@ ATTACKS = (
         lower_is_better=False,
         of="held-out samples",
         column="CKA, retrained",
+        group="kept",
         source=SOURCE,
     ),
 )

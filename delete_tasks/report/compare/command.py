@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-from ...cli.command import FILE, argument, command, data, evaluation
+from ...cli.command import FILE, OUT, argument, command, data, evaluation
 
 
 @command(
@@ -18,12 +18,11 @@ from ...cli.command import FILE, argument, command, data, evaluation
         metavar="DIR...",
         help="Work dirs of runs (results.json in each), of any tasks.",
     ),
-    data("--out", type=FILE, default="compare.png", help="Picture to write."),
+    data("--out", type=OUT, default="compare.png", help="Picture to write."),
     evaluation("--wide", is_flag=True, help="Print all columns of the table."),
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    from rich.console import Console
-
+    from ...display.terminal import make_console
     from .compare import notes, read_runs, tabulate
     from .picture import check_out, draw
 
@@ -34,12 +33,12 @@ def COMMAND(args: SimpleNamespace) -> int:
     tables = [(tabulate(group, args.wide), notes(group)) for _, group in groups]
     draw(out, groups)
     width = 200 if args.wide else None if os.isatty(1) else 80
-    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    console = make_console(width=width)
     for number, (table, lines) in enumerate(tables):
         if number:
             console.print()
         table.show(console, args.wide, wrap=True, hint="--wide shows them")
         for line in lines:
             console.print(line)
-    console.print(f"Written: {out}", soft_wrap=True)
+    console.print(f"Written: {out}")
     return 0

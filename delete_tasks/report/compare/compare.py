@@ -1,6 +1,7 @@
 """Comparison of finished runs from their results.json: one table with notes for each task."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,20 @@ from ...display.table import Column, Table
 from ...errors import RequestError
 from ..results import RESULTS, read_results
 
-NOT_SETTINGS = ("classes", "seed", "steps_done")  # keys of a recipe that describe the request or the run
+SETTINGS = ("recipe", "data", "expected", "forget_set", "retain_set", "public_data")  # keys of results.json, except:
+NOT_SETTINGS = ("classes", "steps_done", "data.test")  # the request, the run, and what has a note of its own
+LONGEST = 28  # characters of a run's name in the table; longer ones are numbered
+WIDTH = 80
 
 
 @dataclass(frozen=True)
 class Run:
-    """Finished run: the content of its results.json, and a name that differs from the other runs'."""
+    """Finished run: the content of its results.json, and a name that differs from the other runs'. ``label`` is the name in the
+    table."""
 
     name: str
     results: Mapping[str, Any]
+    label: str
 
     @property
     def task(self) -> str:
@@ -32,6 +38,17 @@ class Run:
         rows = self.results["rows"]
         names = ("erased",) if metric["relative"] else ("original", "erased")
         return tuple((rows[name].get(metric["name"]) or {}).get("value") for name in names)
+
+    def interval(self, metric: Mapping[str, Any]) -> Sequence[float] | None:
+        """Return the 95% interval of a metric after the run; None if there is none."""
+        return (self.results["rows"]["erased"].get(metric["name"]) or {}).get("interval")
+
+    def settings(self) -> dict[str, str]:
+        """Return the options and the data of the run, as text by name."""
+        options: dict[str, str] = {}
+        for part in SETTINGS:
+            options |= _flat(self.results.get(part), "" if part == "recipe" else f"{part}.")
+        return {name: value for name, value in options.items() if name not in NOT_SETTINGS}
 
 
 def metrics_of(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
@@ -48,7 +65,10 @@ def read_runs(folders: Iterable[str]) -> list[Run]:
         raise RequestError(f"a run is given twice: {', '.join(map(str, paths))}; name each work dir once")
     short = [path.resolve().name for path in paths]
     names = short if len(set(short)) == len(short) else map(str, paths)
-    return [Run(plain(name), read_results(path / RESULTS)) for name, path in zip(names, paths, strict=True)]
+    runs = []
+    for number, (name, path) in enumerate(zip(map(plain, names), paths, strict=True), 1):
+        runs.append(Run(name, read_results(path / RESULTS), name if len(name) <= LONGEST else f"run {number}"))
+    return runs
 
 
 def plain(text: Any) -> str:
@@ -70,28 +90,55 @@ def tabulate(runs: Sequence[Run], wide: bool = False) -> Table:
     table = Table([*several, *figures, "steps", "seconds"], "run", title)
     for run in runs:
         cells = [*(run.forgotten for _ in several), *(_cell(run.values(metric)) for metric in main)]
-        table.add(run.name, [*cells, str(run.results["steps"]), f"{run.results['seconds']['unlearning']:.0f}"])
+        table.add(run.label, [*cells, str(run.results["steps"]), f"{run.results['seconds']['unlearning']:.0f}"])
     return table
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """Write notes on figures that no run has, on settings in which the runs differ, and on different test data."""
-    lines = []
+    """Write notes, at most 80 columns wide: long names, verdicts, figures that no run has, options in which the runs differ, and
+    whether they were measured on the same data. Words longer than a line are not broken."""
+    return [
+        line
+        for note in _notes(runs)
+        for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    ]
+
+
+def _notes(runs: Sequence[Run]) -> Iterator[str]:
+    for run in runs:
+        if run.label != run.name:
+            yield f"{run.label}: {run.name}"
+    for run in runs:
+        verdict = run.results.get("verdict")
+        if verdict:
+            exceeded = verdict["limits"].get("exceeded")
+            limits = f" Limits exceeded: {', '.join(exceeded)}." if exceeded else ""
+            yield plain(f"{run.label}: {verdict['title']}. {verdict['sentence']}{limits}")
     main = [metric for metric in metrics_of(runs) if metric["role"] is not None and not metric["detail"]]
     missing = [plain(metric["column"]) for metric in main if not measured(runs, [metric])]
     if missing:
-        lines.append(f"Not measured in any run: {'; '.join(missing)}")
-    settings = [_flat(run.results["recipe"]) for run in runs]
-    keys = dict.fromkeys(key for options in settings for key in options if key not in NOT_SETTINGS)
+        yield f"Not measured in any run: {'; '.join(missing)}"
+    if len(runs) == 1:
+        return
+    settings = [run.settings() for run in runs]
+    keys = dict.fromkeys(key for options in settings for key in options)
     differing = [key for key in keys if len({options.get(key) for options in settings}) > 1]
+    yield "The runs differ in:" if differing else "All options and data of the runs are the same."
     for run, options in zip(runs, settings, strict=True):
-        values = ", ".join(f"{key}={options[key]}" for key in differing if key in options)
+        values = ", ".join(f"{key}={options.get(key, 'none')}" for key in differing)
         if values:
-            lines.append(f"{run.name}: {values}")
-    if len({run.results["measured_on"] for run in runs}) > 1:
-        names = "; ".join(f"{run.name} on {plain(run.results['measured_on'] or 'nothing')}" for run in runs)
-        lines.append(f"Not measured on the same data, so the figures do not compare: {names}")
-    return lines
+            yield f"{run.label}: {values}"
+    measured_on = {run.results["measured_on"] for run in runs}
+    if len(measured_on) > 1:
+        names = "; ".join(f"{run.label} on {plain(run.results['measured_on'] or 'nothing')}" for run in runs)
+        yield f"Not measured on the same data, so the figures do not compare: {names}"
+    elif measured_on != {None}:
+        figures = [[run.results["rows"]["original"].get(each["name"]) for each in main] for run in runs]
+        data = plain(runs[0].results["measured_on"])
+        if all(row == figures[0] for row in figures):
+            yield f"Measured on the same data, {data}; the original's figures are the same."
+        else:
+            yield f"Measured on {data}, but the original's figures differ: another original, or other data of that name."
 
 
 def measured(runs: Sequence[Run], metrics: Sequence[Mapping[str, Any]]) -> bool:
@@ -99,14 +146,15 @@ def measured(runs: Sequence[Run], metrics: Sequence[Mapping[str, Any]]) -> bool:
     return any(value is not None for run in runs for metric in metrics for value in run.values(metric))
 
 
-def _flat(options: Any, prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in options.items() if isinstance(options, Mapping) else ():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[plain(f"{prefix}{key}")] = f"{value:.4g}" if isinstance(value, float) else plain(value)
-    return flat
+def _flat(options: Any, prefix: str) -> dict[str, str]:
+    """Flatten options to texts by dotted name, without those that are not set."""
+    if isinstance(options, Mapping):
+        return {name: text for key, value in options.items() for name, text in _flat(value, f"{prefix}{key}.").items()}
+    if options in (None, [], ""):
+        return {}
+    name = plain(prefix.removesuffix("."))
+    text = f"{options:.4g}" if isinstance(options, float) else plain(options)
+    return {name: text[:12] if name.endswith("sha256") else text}
 
 
 def _cell(values: Sequence[float | None]) -> str | None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from ...cli.command import FILE, Group, argument, command, data, evaluation
+from ...cli.command import FILE, Group, Output, argument, command, data, evaluation
 from ...cli.options import DEVICE
 from ...fileio.compute import flush_subnormals
 
@@ -14,27 +14,32 @@ from ...fileio.compute import flush_subnormals
     argument("folder", type=FILE, metavar="DIR", help="Work dir with record.json."),
     data("--key", type=FILE, help="Public key (PEM) to check the signature with."),
     evaluation("--rerun", is_flag=True, help="Measure the figures again if all other checks pass."),
-    evaluation("--name", many=True, metavar="NAME...", help="Names of people, if --rerun requires them."),
+    evaluation(
+        "--name",
+        many=True,
+        metavar="NAME...",
+        help="Names of people, to see whether the record is about them; --rerun may need them.",
+    ),
     DEVICE,
 )
 def verify(args: SimpleNamespace) -> int:
-    from ...display.terminal import printable
+    from ...display.terminal import say
     from .verify import FAILED, NOT_CHECKED, verify
 
     if args.rerun:  # like a Runner
         flush_subnormals()
     checks = verify(Path(args.folder), args.key, args.rerun, args.name)
     for check in checks:
-        print(printable(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}"))
+        say(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}")
     failed = [check for check in checks if check.status == FAILED]
     unchecked = sum(check.status == NOT_CHECKED for check in checks)
     if failed:
-        print(f"FAILED: {len(failed)} of {len(checks)} checks; the record or its files were changed")
+        say(f"FAILED: {len(failed)} of {len(checks)} checks; the record or its files were changed")
         return 1
-    print(
-        f"Passed: {len(checks) - unchecked} checks, {unchecked} not checked. Digests detect accidental change; deliberate"
+    say(f"Passed: {len(checks) - unchecked} checks, {unchecked} not checked.")
+    say(
+        "Digests detect accidental change; deliberate change is detected only by a detached signature, checked with --key."
     )
-    print("change is detected only by a detached signature, checked with --key.")
     return 0
 
 
@@ -53,7 +58,7 @@ def sign(args: SimpleNamespace) -> None:
 @command(
     "keygen",
     "Make an Ed25519 key pair: KEY and KEY.pub.",
-    argument("key", type=FILE, metavar="KEY", help="File of the private key."),
+    argument("key", type=Output("KEY"), metavar="KEY", help="File of the private key."),
 )
 def keygen(args: SimpleNamespace) -> None:
     from .sign import make_keys

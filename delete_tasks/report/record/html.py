@@ -2,15 +2,26 @@
 
 import base64
 import mimetypes
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...audit.verdict import STATUSES
+from ...audit.pictures import BARS, TSNE
+from ...audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, NOT_FORGOTTEN, WEAKENED
 from ...errors import require
+from ...fileio.inputs import read_bytes
 from ...runner.done import sentences
 from .figures import few, number
+from .parts import ATTENTION, UNKNOWN
 
+PLAIN = {  # answers to "Can it still be recognised?" by the verdict's word
+    FORGOTTEN: "Not in any test that was made.",
+    WEAKENED: "Yes, though less well than before.",
+    HIDDEN: "Yes: the model no longer names it, and its features show it as before.",
+    NOT_FORGOTTEN: "Yes: the model itself still names it.",
+    CANNOT_TELL: "Not known: the measurements do not decide it.",
+}
 TEMPLATE = Path(__file__).with_name("template.html")
 _NAMES = {
     "steps": "Maximum number of optimizer steps",
@@ -66,14 +77,13 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"number": number, "few": few}
+    environment.filters |= {"number": number, "few": few, "code": _code}
     pictures = []
     for picture in record["pictures"]:
         path = folder / picture["path"]
         if path.is_file():
-            content = base64.b64encode(path.read_bytes()).decode()
+            content = base64.b64encode(read_bytes(path)).decode()
             pictures.append({**picture, "data": f"data:{mimetypes.guess_type(path)[0]};base64,{content}"})
-    titles = {status: [row["title"] for row in record["figures"] if row["status"] == status] for status in STATUSES}
     audit = record["audit"] or {"attacks": ()}
     unread: dict[str, list[str]] = {}
     for attack in audit["attacks"]:
@@ -83,11 +93,19 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         r=record,
         pictures=pictures,
-        titles=titles,
+        first=next((one for one in pictures if one["path"] not in (BARS, TSNE, ATTENTION)), None),
+        plain=PLAIN,
+        places=sum(item["where"] != UNKNOWN for item in record["residue"]),
         unread=unread,
         done=[] if record["done"] is None else sentences(record["done"]),
         settings=dict(setting(name, value) for name, value in settings if value is not None and name != "classes"),
     )
+
+
+def _code(text: str) -> Any:
+    """Mark what stands in backticks as code."""
+    markup: Any = require("markupsafe", "record")
+    return markup.Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(markup.escape(text))))
 
 
 def setting(name: str, value: Any) -> tuple[str, str]:

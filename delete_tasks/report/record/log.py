@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import RequestError
+from ...fileio.inputs import open_regular
 
 
 def check_log(path: Path) -> None:
@@ -21,10 +22,12 @@ def check_log(path: Path) -> None:
     if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
         reason = "not writable" if place.is_dir() or place == path else "no folder"
         raise RequestError(f"the log of records '{path}' cannot be written ('{place}' is {reason}); {advice}")
+    if path.is_symlink():
+        raise RequestError(f"the log of records '{path}' is a link, and outputs follow no link; {advice}")
     if path.is_file():
-        with open(path, "rb") as file:
-            if file.read(1) not in (b"", b"{"):
-                raise RequestError(f"'{path}' does not begin with '{{', so it is no log of records; {advice}")
+        with open_regular(path) as file:
+            if not b'{"'.startswith(file.read(2)):  # JSON in several lines begins with a brace alone
+                raise RequestError(f"'{path}' does not begin with '{{\"', so it is no log of records; {advice}")
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
@@ -32,7 +35,8 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
     may leave. Raise :class:`OSError` if writing fails."""
     line = json.dumps(entry, sort_keys=True).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b", buffering=0) as file:
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(handle, "a+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(size - 1)

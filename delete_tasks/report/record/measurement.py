@@ -23,7 +23,8 @@ def pack(value: Any, hider: Hider) -> Any:
     if isinstance(value, Person):
         return {"$person": hider.name(value.name)}
     if isinstance(value, Text):
-        return {"$text": [pack(piece, hider) for piece in value.pieces]}
+        pieces = [pack(piece, hider) for piece in value.pieces]
+        return {"$text": pieces if hider.salt is None else _without_order(pieces)}
     if isinstance(value, Mapping):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
             return {key: pack(item, hider) for key, item in value.items()}
@@ -35,6 +36,18 @@ def pack(value: Any, hider: Hider) -> Any:
     if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise TypeError(f"{value!r} cannot be written as JSON")
+
+
+def _without_order(pieces: Sequence[Any]) -> list[Any]:
+    """Sort the hashes in each list of people's names, ``[..., name, ",", name, ...]``, whose order tells the names' places."""
+    pieces = [*pieces]
+    for begin, piece in enumerate(pieces):
+        if isinstance(piece, dict) and "$person" in piece and (not begin or pieces[begin - 1] != ","):
+            end = begin + 2
+            while end < len(pieces) and pieces[end - 1] == ",":
+                end += 2
+            pieces[begin:end:2] = sorted(pieces[begin:end:2], key=lambda person: person["$person"])
+    return pieces
 
 
 def unpack(value: Any, folder: Path, salt: bytes | None, names: Sequence[str] = ()) -> Any:

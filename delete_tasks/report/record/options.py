@@ -15,7 +15,8 @@ from .log import check_log
 from .sign import read_key
 
 LARGEST = 1e6  # largest limit, in percent or points
-UNEXPECTED_MOST = 10.0  # percent of the forgotten locations that may be predicted as other classes than --expect
+# Percent of the forgotten locations that may be predicted as other classes than --expect, or as those of --avoid.
+REPLACED_MOST = {"expect": ("unexpected", 10.0), "avoid": ("avoided", 10.0)}
 
 
 def record_options(args: SimpleNamespace) -> dict[str, Any]:
@@ -29,11 +30,12 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
     """
     values = vars(args)
     reference, expect = values.get("reference"), list(values.get("expect") or ())
+    limits = dict(limit for option, limit in REPLACED_MOST.items() if values.get(option))
     options = {
         "reference": None if reference is None else printable(reference),
         "requested": values.get("requested"),
         "show_names": bool(values.get("show_names")),
-        "accept": ({"unexpected": UNEXPECTED_MOST} if expect else {}) | _limits(values.get("accept") or ()),
+        "accept": limits | _limits(values.get("accept") or ()),
         "expect": expect,
         "sign": values.get("sign"),
         "log": values.get("record_log"),

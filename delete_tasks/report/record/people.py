@@ -9,18 +9,26 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from ...errors import RequestError
+from ...fileio.atomic import save_bytes
 from ...fileio.digests import relative
-from ...fileio.workdir import TEMPORARY
+from ...fileio.inputs import read_text
 
 SALT = "record.salt"
 RUN_TOGETHER = 4  # letters and digits; a shorter name matches only a whole word
+_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)  # scripts: Thai, Lao, Japanese, Chinese
 _STAND_IN = re.compile("person-[0-9a-f]{12}")
+_LIST = re.compile(
+    f"{_STAND_IN.pattern}(, {_STAND_IN.pattern}){{2,}}"
+)  # in alphabetical order, which tells whose they are
 
 
 def new_salt() -> bytes:
@@ -30,13 +38,7 @@ def new_salt() -> bytes:
 
 def save_salt(folder: Path, salt: bytes) -> None:
     """Write ``folder/record.salt``, at all times readable only by its owner."""
-    temporary = folder / f".{SALT}{TEMPORARY}"
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(salt.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / SALT)
+    save_bytes(f"{salt.hex()}\n".encode(), folder / SALT, 0o600)
 
 
 def read_salt(folder: Path) -> bytes:
@@ -45,7 +47,7 @@ def read_salt(folder: Path) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"no {SALT} in '{folder}'; without it no name can be compared with the record")
     try:
-        return bytes.fromhex(path.read_text().strip())
+        return bytes.fromhex(read_text(path).strip())
     except ValueError as error:
         raise RequestError(f"'{path}' is no salt ({error}); restore it from a copy") from error
 
@@ -60,6 +62,18 @@ def stand_in(name: str, salt: bytes) -> str:
     return f"person-{hashed(name, salt)[:12]}"
 
 
+def find_forgotten(classes: Sequence[Mapping[str, Any]], salt: bytes | None, names: Sequence[str]) -> list[int]:
+    """Find the indices in ``names``, all class names, of a record's forgotten ``classes``; raise :class:`RequestError` if a
+    hidden one is not there."""
+    hashes = [] if salt is None else [hashed(name, salt) for name in names]
+    try:
+        return [hashes.index(one["salted_sha256"]) if one["id"] is None else one["id"] for one in classes]
+    except ValueError as error:
+        raise RequestError(
+            "the record is about none of the original's classes: a hidden name has no hash among them"
+        ) from error
+
+
 def fold(text: str) -> tuple[str, list[int]]:
     """Return a text's letters and digits without case and accents, and the index in ``text`` of each."""
     characters: list[str] = []
@@ -69,6 +83,11 @@ def fold(text: str) -> tuple[str, list[int]]:
             characters.append(character)
             indices.append(index)
     return "".join(characters), indices
+
+
+def whole_word(key: str) -> bool:
+    """Return True if a folded name matches whole words only, since it is short and of a script that separates words."""
+    return len(key) < RUN_TOGETHER and not _WITHOUT_SPACES.search(key)
 
 
 class Hider:
@@ -90,6 +109,11 @@ class Hider:
         """Hide names in a path, relative inside the work dir and else absolute."""
         return self._hidden(relative(path, self.base))
 
+    def place(self, text: str) -> str:
+        """Hide names in a path, with or without the options of a data string; in other text as :meth:`text`."""
+        path, mark, query = text.partition("?")
+        return self.path(path) + str(self.text(mark + query)) if Path(path).is_absolute() else str(self.text(text))
+
     def absolute(self, path: str | os.PathLike[str]) -> str:
         """Hide names in a path, always absolute."""
         return self._hidden(str(Path(path).resolve()))
@@ -103,7 +127,7 @@ class Hider:
                 text = text.replace(word, stand_in(word, self.salt))
         for start, end, name in reversed(self._matches(text)):
             text = text[:start] + stand_in(name, self.salt) + text[end:]
-        return text
+        return _LIST.sub(lambda names: f"{names.group().count(',') + 1} people", text)
 
     def _hidden(self, path: str) -> str:
         return path if self.salt is None else str(Path(*map(self._component, Path(path).parts)))
@@ -121,7 +145,7 @@ class Hider:
             at = folded.find(key)
             while at >= 0:
                 start, end = indices[at], indices[at + len(key) - 1] + 1
-                if len(key) >= RUN_TOGETHER or (_edge(text, start) and _edge(text, end)):
+                if not whole_word(key) or (_edge(text, start) and _edge(text, end)):
                     hits.append((start, end, name))
                 at = folded.find(key, at + 1)
         matches: list[tuple[int, int, str]] = []

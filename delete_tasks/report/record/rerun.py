@@ -6,6 +6,7 @@ nothing that it names is imported or run.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ...errors import RequestError, first_line
 from ...fileio.processes import raise_lost
 from ...task import load_task
 from .parts import FAILED, NOT_CHECKED, OK, Check
-from .people import find_place, read_salt
+from .people import find_forgotten, find_place, read_salt
 from .samples import SampleList
 
 TOLERANCE = 0.05  # percent or points: other processors and versions round differently
@@ -61,6 +62,7 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
                 paths[role] = str(path)
     # Never run a model's code or fetch anything, whatever the record says.
     options = {**measurement["options"], "recorded": True, "allow_import": False, "samples": samples}
+    options["forgotten"] = partial(find_forgotten, record["forgotten"]["classes"], salt)
     opened = None if task.open is None else task.open(paths, measurement["data"], options)
     if opened is None:
         raise RequestError(f"{task.name} cannot open these models to measure them again")

@@ -1,24 +1,17 @@
 """Sections ``audit`` and ``residue`` of the record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...audit.depth import retrained_names
 from ...audit.pictures import BARS, TSNE
-from ...fileio.digests import SUMS, WEIGHTS, is_temporary
-from ...fileio.workdir import passing
-from .parts import ATTENTION, PAGE, RECORD
 from .people import SALT, Hider
-from .samples import SAMPLES
-from .sign import SIGNATURE
 
 CAPTIONS = {
     BARS: "Figures of attacks on the forgotten classes' held-out samples, by model.",
     TSNE: "Features of held-out samples by model (t-SNE), the forgotten classes as triangles.",
 }
-# Files of the record, which are not residue.
-RECORD_FILES = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION)
 
 
 def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | None:
@@ -54,35 +47,9 @@ def audit_pictures(results: Mapping[str, Any], folder: Path) -> list[tuple[str, 
     return [(str(folder / name), CAPTIONS[name]) for name in (results.get("audit") or {}).get("pictures", ())]
 
 
-def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> list[dict[str, Any]]:
-    """List the original, states of the run and files that name the forgotten classes, except the published model ``erased``:
-    ``what`` and ``where``, inside the work dir as relative paths."""
-    items = [{"what": "the original model, before erasure", "where": hider.path(original)}]
-    transient = passing(folder)
-    published = None if erased is None else Path(erased).resolve()
-    for path in sorted(item for item in folder.rglob("*") if item.is_file()):
-        full = path.resolve()
-        of_model = published is not None and full.is_relative_to(published)
-        of_record = path.parent == folder and path.name in RECORD_FILES
-        if full not in transient and (is_temporary(path) or not (of_model or of_record)):
-            items.append({"what": _kind(path), "where": hider.path(path)})
-    elsewhere = "copies elsewhere: backups, other machines, models made from the original"
-    return [
-        *items,
-        {"what": "the samples of the forget set, and copies of them in caches", "where": "the data's folder"},
-        {"what": elsewhere, "where": "unknown"},
-    ]
-
-
-def _kind(path: Path) -> str:
-    if is_temporary(path):
-        return "temporary file of a stopped run, possibly with weights"
-    if path.suffix in WEIGHTS:
-        return "state of the run: intermediate weights, and the optimizer's state"
-    if path.suffix in (".log", ".jsonl") or "vis_data" in path.parts:
-        return "log of the run, which names the forgotten classes"
-    if path.suffix == ".py":
-        return "config of the run, which names the forgotten classes"
-    if path.suffix in (".png", ".jpg"):
-        return "picture made from test data"
-    return "file of the run, which may name the forgotten classes"
+def residue(items: Sequence[Mapping[str, str]], hider: Hider) -> list[dict[str, Any]]:
+    """Make the section ``residue`` from that of results.json: paths inside the work dir are relative, names hidden."""
+    listed = [{"what": hider.text(item["what"]), "where": hider.place(item["where"])} for item in items]
+    if hider.salt is not None:
+        listed.append({"what": "salt, with which a name can be compared with this record", "where": SALT})
+    return listed

@@ -2,12 +2,14 @@
 
 import base64
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 from ...errors import RequestError, require
 from ...fileio.atomic import save_text
 from ...fileio.digests import SUMS
+from ...fileio.inputs import read_bytes, refuse_inputs
 
 SIGNATURE = f"{SUMS}.sig"
 
@@ -26,7 +28,7 @@ def make_keys(path: str) -> tuple[Path, Path]:
     serialization, ed25519 = _library()
     private_path, public_path = Path(path), Path(f"{path}.pub")
     for existing in (private_path, public_path):
-        if existing.exists():
+        if os.path.lexists(existing):
             raise RequestError(f"'{existing}' exists and is not overwritten; choose another name")
     key = ed25519.Ed25519PrivateKey.generate()
     pem = serialization.Encoding.PEM
@@ -48,9 +50,15 @@ def read_key(path: str, private: bool) -> Any:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no key at '{path}'; make a pair with: delete-tasks record keygen")
     try:
-        data = Path(path).read_bytes()
+        state, data = os.stat(path), read_bytes(path)
     except OSError as error:
         raise RequestError(f"the key '{path}' cannot be read ({error.strerror})") from error
+    if private and os.name == "posix" and state.st_uid == os.getuid() and state.st_mode & 0o077:  # as ssh
+        mode = f"{state.st_mode & 0o777:04o}"
+        raise RequestError(
+            f"other users can read or change the private key '{path}' (mode {mode}); run: chmod 600 {shlex.quote(str(path))}, "
+            "and sign with a new key if they may have read it"
+        )
     kind = "private" if private else "public"
     expected = ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey
     try:
@@ -65,12 +73,21 @@ def read_key(path: str, private: bool) -> Any:
 
 
 def sign(folder: Path, key: str) -> Path:
-    """Sign ``folder/record.sha256`` with a private key; raise the errors of :func:`read_key`, and :class:`FileNotFoundError`
-    without a record."""
+    """Sign ``folder/record.sha256`` with a private key; raise the errors of :func:`read_key`, :class:`FileNotFoundError` without
+    a record, and :class:`RequestError` if a file has another digest than the one to sign."""
+    from .verify import failed_sums
+
     private = read_key(key, private=True)
     if not (folder / SUMS).is_file():
         raise FileNotFoundError(f"no {SUMS} in '{folder}', so there is nothing to sign")
-    save_text(_as_text(private.sign((folder / SUMS).read_bytes())), folder / SIGNATURE)
+    refuse_inputs(folder / SIGNATURE, [key], [])
+    failed = failed_sums(folder)
+    if failed:
+        raise RequestError(
+            f"the record in '{folder}' is not signed, since its files do not fit {SUMS}: {'; '.join(failed)}. Put the files back "
+            f"(this shows all differences): delete-tasks record verify {shlex.quote(str(folder))}"
+        )
+    save_text(_as_text(private.sign(read_bytes(folder / SUMS))), folder / SIGNATURE)
     return folder / SIGNATURE
 
 
@@ -84,10 +101,10 @@ def signature_holds(folder: Path, key: str) -> bool:
     from cryptography.exceptions import InvalidSignature
 
     public = read_key(key, private=False)
-    written = (folder / SIGNATURE).read_bytes()
+    written = read_bytes(folder / SIGNATURE)
     try:
         signature = base64.b64decode(written.removesuffix(b"\n"), validate=True)
-        public.verify(signature, (folder / SUMS).read_bytes())
+        public.verify(signature, read_bytes(folder / SUMS))
     except (InvalidSignature, ValueError):
         return False
     return written == _as_text(signature).encode()  # base64 has several ways to write some bytes

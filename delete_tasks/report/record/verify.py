@@ -1,7 +1,6 @@
 """``record verify``: recomputation of a record's digests, and the differences."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,10 @@ from typing import Any
 from ...errors import RequestError, require
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import SUMS, describe_model, read_sums, section_digests
+from ...fileio.inputs import read_bytes
+from ...fileio.validate import read_json
 from .parts import FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
-from .people import find_place
+from .people import find_place, hashed, read_salt
 from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
 
@@ -25,7 +26,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
         folder: Folder with record.json.
         key: Signer's public key (PEM); None leaves a signature unchecked.
         rerun: Whether to measure the figures again; only if no check failed, since a changed record is not trusted.
-        names: Names of people that the record hides and that are not names of folders.
+        names: Names of people to compare with those that the record hides.
 
     Raises:
         FileNotFoundError: The record or the key is missing.
@@ -35,7 +36,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     if not path.is_file():
         raise FileNotFoundError(f"no record.json in '{folder}'; pass the work dir of an erasing command")
     try:
-        record = _parse(path)
+        record = read_json(path)
     except (ValueError, RecursionError) as error:
         checks = [Check("record.json: schema", FAILED, f"it is not JSON ({error}): it was changed, or is incomplete")]
         return [*checks, *_sums(folder), _signature(folder, key)]
@@ -48,6 +49,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     for role in ("original", "erased"):
         checks += _guarded(f"{role} model", _model, role, record["models"][role], folder)
     checks += _guarded("pictures", _pictures, record, folder)
+    checks += _guarded("names", _people, record, folder, names)
     if not rerun:
         return [*checks, Check("figures", NOT_CHECKED, "measure them again with --rerun")]
     failed = sum(check.status == FAILED for check in checks)
@@ -57,24 +59,6 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     from .rerun import measure_again
 
     return [*checks, *measure_again(record, folder, names)]
-
-
-def _parse(path: Path) -> Any:
-    """Read JSON in which all numbers are finite and all keys of an object differ."""
-
-    def finite(text: str) -> float:
-        if not math.isfinite(float(text)):
-            raise ValueError(f"{text} is no number of JSON")
-        return float(text)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            raise ValueError(f"a key occurs twice among {', '.join(content)[:80]}")
-        return content
-
-    text = path.read_text(encoding="utf-8")
-    return json.loads(text, parse_constant=finite, parse_float=finite, object_pairs_hook=unique)
 
 
 def _guarded(what: str, check: Callable[..., list[Check]], *args: Any) -> list[Check]:
@@ -147,13 +131,18 @@ def _sums(folder: Path) -> list[Check]:
     return [*checks, *(_file(name, folder / name, digest, missing) for name, digest in sums.items())]
 
 
+def failed_sums(folder: Path) -> list[str]:
+    """List the differences between record.sha256 and the files that it lists or should list."""
+    return [f"{check.what} ({check.why})" for check in _sums(folder) if check.status == FAILED]
+
+
 def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
     samples = record["samples"]
     what, path = f"sample list ({samples['list']})", folder / samples["list"]
     check = _file(what, path, samples["list_sha256"])
     if check.status != OK:
         return [check]
-    lines, count = path.read_bytes().count(b"\n"), sum(samples["read"].values())
+    lines, count = read_bytes(path).count(b"\n"), sum(samples["read"].values())
     if lines != count:
         return [Check(what, FAILED, f"it has {lines} lines, the record counts {count}")]
     return [Check(what, OK, f"{lines} samples")]
@@ -195,6 +184,21 @@ def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:
         _file(f"picture {picture['path']}", folder / picture["path"], picture["sha256"], missing, NOT_CHECKED)
         for picture in record["pictures"]
     ]
+
+
+def _people(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> list[Check]:
+    """Say of each name whether it is a forgotten person's, whose name the record hides."""
+    if not names or not record["forgotten"]["names_hidden"]:
+        return []
+    salt, hidden = read_salt(folder), [one["salted_sha256"] for one in record["forgotten"]["classes"]]
+    checks = []
+    for name in names:
+        same = {hashed(text, salt) for text in (name, name.replace(" ", "_"), name.replace("_", " "))} & {*hidden}
+        answer = (
+            (OK, "the record is about this person") if same else (NOT_CHECKED, "not a person that was forgotten here")
+        )
+        checks.append(Check(f"name {name}", *answer))
+    return checks
 
 
 def _signature(folder: Path, key: str | None) -> Check:

@@ -10,14 +10,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...audit.pictures import BARS
 from ...audit.verdict import conclude, headline
-from ...display.terminal import printable, short
+from ...display.terminal import printable, say, short
 from ...errors import RequestError
 from ...evaluation.intervals import wilson
 from ...evaluation.metric import Measured
 from ...evaluation.opened import Opened
 from ...evaluation.text import Place, Text
-from ...fileio.atomic import save_json, save_text
+from ...fileio.atomic import discard, save_json, save_text
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import describe_model, relative, section_digests, write_sums
 from ...fileio.environment import code_version, environment, plain
@@ -67,15 +68,18 @@ def write_record(
 
     Raises:
         RequestError: The record is written, but could not be signed.
+        CheckpointMismatchError: The original was changed during the run, so that nothing is written.
     """
+    runner.work.check_inputs()
     rows, withheld = results["limits"], runner.outcome.withheld
-    print(printable("\n".join(lines_of(rows))))
+    say("\n".join(lines_of(rows)))
     if not options.get("skip"):
         path = _write(runner, results, options, opened, pictures)
-        print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
+        say(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}")
         if options.get("sign"):
+            runner.work.finish()  # also if signing fails, since the record exists
             _sign(path.parent, options["sign"])
-    print(printable(f"Verdict: {headline(results['verdict'])}"))
+    say(f"Verdict: {headline(results['verdict'])}")
     return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
 
 
@@ -103,9 +107,14 @@ def _write(
     salt = new_salt() if hide else None
     hider = Hider(runner.selection.class_names, salt, folder)
     samples = _samples(runner, opened, folder, salt)
-    (folder / ATTENTION).unlink(missing_ok=True)
+    discard(folder / ATTENTION)
     drawn, picture_note = (
-        ([], "Omitted, since names are hidden.") if hide else _pictures(runner, results, opened, pictures, folder)
+        (
+            [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS],
+            "Pictures with people's names or faces are left out, since names are hidden.",
+        )
+        if hide
+        else _pictures(runner, results, opened, pictures, folder)
     )
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
@@ -115,19 +124,24 @@ def _write(
         "schema_version": SCHEMA_VERSION,
         "id": str(uuid.uuid4()),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "request": {"reference": hider.text(options.get("reference")), "date": options.get("requested")},
+        "request": {
+            "reference": hider.text(options.get("reference")),
+            "date": options.get("requested"),
+            "signature": bool(options.get("sign")),
+        },
         "task": task.name,
         "forgotten": {
             "kind": task.forgets,
             "names_hidden": hide,
             "classes": [
-                {"id": i, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
+                {"id": None, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
                 if salt is not None
                 else {"id": i, "name": runner.selection.class_names[i], "salted_sha256": None}
                 for i in runner.selection.forget_ids
             ],
         },
         "verdict": _verdict(results["verdict"], hider),
+        "before_after": plain(results["before_after"]),
         "withheld": hider.text(runner.outcome.withheld),
         "forget_check": _forget_check(runner),
         "figures": [{**row, "note": hider.text(row["note"])} for row in results["limits"]],
@@ -154,11 +168,11 @@ def _write(
             {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in drawn
         ],
         "picture_note": picture_note,
-        "residue": residue(folder, runner.teacher_path, runner.outcome.published, hider),
-        "limits": [*LIMITS, *opened.limits],
+        "residue": residue(results["residue"], hider),
+        "limits": [*LIMITS, *opened.limits, *(hider.text(str(copies)) for copies in opened.copies)],
     }
-    (folder / SIGNATURE).unlink(missing_ok=True)  # an earlier record's
-    (folder / SALT).unlink(missing_ok=True)
+    discard(folder / SIGNATURE)  # an earlier record's
+    discard(folder / SALT)
     if salt is not None:
         save_salt(folder, salt)
     record["section_sha256"] = section_digests(record)
@@ -190,11 +204,7 @@ def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> N
         append(path, entry)
     except OSError as error:
         reason = hider.text(error.strerror or str(error))
-        print(
-            printable(
-                f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}"
-            )
-        )
+        say(f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}")
 
 
 def _sign(folder: Path, key: str) -> None:

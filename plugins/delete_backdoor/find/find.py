@@ -1,6 +1,7 @@
 """The command ``backdoor find``: rank the samples of a training set by how poisoned they look."""
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,7 +152,9 @@ def run(
     show_ranking(content, len(data), console)
     console.print(f"Written: {', '.join(map(str, written))}")
     if content["flagged"]:
-        console.print(f"Next: delete-tasks backdoor clean --model {model} --poisoned {out} --work-dir DIR")
+        words = ("--model", model, "--poisoned", out, "--retain", f"{out}?limit=500")
+        command = " ".join(shlex.quote(str(word)) for word in words)
+        console.print(f"Next: delete-tasks backdoor clean {command} --work-dir DIR", markup=False, soft_wrap=True)
     return content
 
 

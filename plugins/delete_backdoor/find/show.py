@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -10,9 +11,22 @@ from delete_images.data.opening import ImageData
 from delete_tasks.display.figure import new_figure, save_figure
 from delete_tasks.display.table import Column, Table
 
-from ..picture import SHOWN, cell, draw_image
+from ..picture import SHOWN, cell, draw_image, percent
 from .clusters import ClassClusters
 from .evidence import CLUSTERS
+
+NO_ALL_CLEAR = (
+    "That is no all-clear: find does not see triggers that are blended into the whole image or warp it (WaNet) if the features "
+    "do not hold them apart, nor poison in less than 1% of the images."
+)
+LARGE = 1.25  # times the median size of the other classes
+
+
+def large_class(sizes: Mapping[str, int]) -> tuple[str, float] | None:
+    """Find the largest class if it is :data:`LARGE` times the median of the others or more, and how many times."""
+    *others, size = sorted(sizes.values())
+    times = size / median(others) if others else 0
+    return (max(sizes, key=sizes.__getitem__), times) if times >= LARGE else None
 
 
 def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> None:
@@ -25,14 +39,22 @@ def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> No
     table.show(console, wrap=True, hint="the terminal is too narrow")
     suspicious = content["suspicious"]
     if suspicious is None:
-        console.print("No class's clusters stand out: nothing is flagged.")
+        console.print(f"No class's clusters stand out: nothing is flagged. {NO_ALL_CLEAR}")
     else:
         _show_clusters(suspicious, console)
+    large = large_class({name: split["samples"] for name, split in content["classes"].items()})
+    if large is not None and not content["flagged"]:
+        name, times = large
+        console.print(
+            f"'{name}' has {content['classes'][name]['samples']:,} of {total:,} samples, {times:.1f} times the median of the "
+            "other classes. Poison that carries a label enlarges its class.",
+            markup=False,
+        )
     if content["rates"] is not None:
         precision, recall = content["rates"]["precision"], content["rates"]["recall"]
         console.print(
-            f"Against the truth in the file: precision {cell(precision)}% (share of flagged samples that are poisoned), recall "
-            f"{cell(recall)}% (share of poisoned samples that are flagged)"
+            f"Against the truth in the file: precision {percent(precision)} (share of flagged samples that are poisoned), recall "
+            f"{percent(recall)} (share of poisoned samples that are flagged)"
         )
 
 
@@ -54,7 +76,8 @@ MEASURES = (
 
 def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
     poison, clusters = suspicious["poison"], suspicious["clusters"]
-    title = f"The clusters of '{suspicious['class']}' stand out; which is the poison?"
+    undecided = f"Cannot tell: the clusters of '{suspicious['class']}' are further apart than those of other classes"
+    title = undecided if poison is None else f"The clusters of '{suspicious['class']}' stand out; which is the poison?"
     table = Table([*CLUSTERS, Column("poison by this", words=True)], "", title)
     for key, words, _, sign in MEASURES:
         cluster = (suspicious["signs"][sign] or "-") if sign else ""
@@ -67,8 +90,9 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
         console.print(f"The {poison} one is the poison by these signs, and is flagged.")
     else:
         console.print(
-            "These signs do not decide which of the two is the poison, if any: nothing is flagged. Look at the images of both "
-            "in the picture named below, then run find again with --flag smaller or --flag larger."
+            "These signs do not say that either is poison, and clusters of clean images can be as far apart: nothing is flagged. "
+            "Look at the images of both in the picture named below. If one is poison, run find again with --flag smaller or "
+            f"--flag larger. {NO_ALL_CLEAR}"
         )
 
 

@@ -61,13 +61,11 @@ class Gallery:
         return Gallery(self.embeddings[others], list(compress(self.names, others)), more)
 
     def project(self, changes: Sequence[Change]) -> tuple[Gallery, dict[str, float]]:
-        """Apply ``changes`` of the embedder to the templates, which keep their lengths and type; return their drift as well: mean
-        and least cosine with the former templates."""
+        """Apply ``changes`` of the embedder to the templates, which keep their lengths and type; return their :func:`drift_of` as
+        well."""
         before = torch.from_numpy(np.asarray(self.embeddings, np.float32))
         after = F.normalize(project_each(before, changes)) * before.norm(dim=1, keepdim=True)
-        cosines = F.cosine_similarity(before, after)
-        drift = {"mean_cosine": round(float(cosines.mean()), 4), "least_cosine": round(float(cosines.min()), 4)}
-        return Gallery(after.numpy().astype(self.embeddings.dtype), self.names, self.more), drift
+        return Gallery(after.numpy().astype(self.embeddings.dtype), self.names, self.more), drift_of(before, after)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz atomically."""
@@ -75,6 +73,12 @@ class Gallery:
         size = sum(array.nbytes for array in arrays.values())
         with replacing(path, size) as temporary, open(temporary, "xb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def drift_of(before: Tensor, after: Tensor) -> dict[str, float]:
+    """Compute the mean and the least cosine of two models' embeddings ``(n, D)`` of the same photos, one or more."""
+    cosines = F.cosine_similarity(before, after)
+    return {"mean_cosine": round(float(cosines.mean()), 4), "least_cosine": round(float(cosines.min()), 4)}
 
 
 def read_gallery(path: str | os.PathLike[str]) -> Gallery:

@@ -69,7 +69,7 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
         place = "" if box is None else f" at {box}"
         people = ", ".join(f"{person} {score:.3f}" for person, score in listed.items())
         limit = "" if threshold is None else f" (threshold {threshold:.3f})"
-        console.print(f"{path}{place}: {name or 'unknown'}: {people}{limit}", soft_wrap=True)
+        console.print(f"{path}{place}: {name or 'unknown'}: {people}{limit}")
     if not identified:
         raise RequestError(f"no face found on any of {len(paths)} photos; give photos turned to the camera")
     return identified
@@ -94,9 +94,9 @@ def _find_faces(paths: Sequence[Path], framing: Framing, console: Console) -> It
     for path, (problem, faces) in zip(paths, results, strict=True):
         if problem is not None:
             unread.append(f"'{path}' ({problem})")
-            console.print(f"Warning: skipped, cannot be read: {unread[-1]}", soft_wrap=True)
+            console.print(f"Warning: skipped, cannot be read: {unread[-1]}")
         elif not faces:
-            console.print(f"{path}: no face found", soft_wrap=True)
+            console.print(f"{path}: no face found")
         yield from ((path, face) for face in faces)
     if len(unread) == len(paths):
         raise RequestError(f"no photo that can be read: {', '.join(unread[:5])}; give intact JPEG or PNG files")

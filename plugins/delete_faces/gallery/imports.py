@@ -1,8 +1,6 @@
 """The commands ``faces import``, which makes a model from an embedder with a head or gallery, and ``faces embed``."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +12,8 @@ from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
-from delete_tasks.fileio.validate import as_type
+from delete_tasks.fileio.inputs import read_text
+from delete_tasks.fileio.validate import as_type, parse_json
 
 from ..backbones import backbone_defaults, batch_counters, build_backbone
 from ..checks import check_numbers
@@ -154,10 +153,17 @@ def _read_names(path: str | None, count: int) -> tuple[str, ...]:
     """Read the people in order of the head's outputs: one per line, or a JSON list; without a file, person_0 and so on."""
     if path is None:
         return tuple(f"person_{number}" for number in range(count))
-    text = Path(path).read_text(encoding="utf-8")
-    names = [line.strip() for line in text.splitlines() if line.strip()]
-    if path.endswith(".json"):
-        names = as_type(json.loads(text), list[str], f"'{path}'")
+    try:
+        text = read_text(path)
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        if path.endswith(".json"):
+            names = as_type(parse_json(text), list[str], f"'{path}'")
+    except RequestError:
+        raise
+    except ValueError as error:
+        raise RequestError(
+            f"'{path}' is no list of names ({error}); expected UTF-8 text, a name a line, or JSON"
+        ) from error
     if len(names) != count or len(set(names)) != count:
         raise RequestError(
             f"'{path}' holds {len(names)} names, {len(set(names))} of them different, and the head has {count} rows; name each "

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from delete_images.data.opening import ImageData
 from delete_tasks.errors import RequestError, require
+from delete_tasks.fileio.atomic import replacing
 from delete_tasks.fileio.compute import choose_device
 
 from ..backbones import backbone_defaults
@@ -39,8 +40,8 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     data, total = photos.data, photos.searched
     held_out = hold_out(data.labels, options["held_out"], options["seed"])
     for i, path in enumerate(_places(data, out, held_out)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image_module.fromarray(data[i][0]).save(path)
+        with replacing(path) as temporary:
+            image_module.fromarray(data[i][0]).save(temporary, "PNG")
     summary = {
         "photos": total,
         "found": total - len(photos.no_face),

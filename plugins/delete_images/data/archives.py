@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from delete_tasks.errors import RequestError, first_line
+from delete_tasks.fileio.inputs import open_regular, refuse_special
 
 MOST_UNPACKED = 2**28
 MOST_RATIO = 100  # photos compress 1 to 3 times, drawings 20 times; a bomb 1,000 times and more
@@ -92,6 +93,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        refuse_special(path)
         with _named_errors(path), zipfile.ZipFile(path) as archive:
             self.names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
 
@@ -140,7 +142,7 @@ class Archive:
 
 def read_npy(path: Path) -> np.ndarray:
     """Read a plain array from an .npy file; raises RequestError for anything else."""
-    with _named_errors(path), open(path, "rb") as stream:
+    with _named_errors(path), open_regular(path) as stream:
         size = os.path.getsize(path)
         header = _read_header(stream, size, size, "it")
         stream.seek(0)

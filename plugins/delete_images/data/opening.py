@@ -23,7 +23,7 @@ limit, and is the same on every machine.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.copies import MOST, SIDE, Copies, find_alike, leave_out, thumbnail
 from delete_tasks.request.classes import NameIndex
 
 from ..models.class_names import CLASSES as CIFAR_CLASSES
@@ -40,6 +41,7 @@ from .sources import ArraySource, FolderSource, pixels_sha256
 from .strings import DataSpec, choose_indices, parse_spec
 
 NO_LABEL = -1
+FORGET_SET = "the forget set"
 MOST_CLASSES = 1_000_000  # of integer labels without names: each number up to the highest becomes a name
 
 
@@ -61,10 +63,10 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
         names: Sequence[str],
         skipped: Sequence[tuple[str, str]] = (),
         rows: np.ndarray | None = None,
-        digest: Callable[[int], str] | None = None,
+        source: FolderSource | None = None,
     ) -> None:
         self._read = read
-        self._digest = digest
+        self._source = source  # has digests and thumbnails already
         self._rows = np.arange(len(labels)) if rows is None else rows
         self.labels = np.asarray(labels, dtype=np.int64)
         self.class_names = tuple(class_names)
@@ -96,9 +98,18 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
 
     @cached_property  # several checks read the digests, and photos are decoded for them
     def _digests(self) -> list[str]:
-        if self._digest is not None:
-            return [self._digest(int(row)) for row in self._rows]
+        if self._source is not None:
+            return [self._source.digests[int(row)] for row in self._rows]
         return [pixels_sha256(self[index][0]) for index in range(len(self))]
+
+    @cached_property
+    def thumbnails(self) -> np.ndarray:
+        """Thumbnails of the images, uint8 ``(N, SIDE, SIDE)``."""
+        if self._source is not None:
+            made = [self._source.thumbnails[int(row)] for row in self._rows]
+        else:
+            made = [thumbnail(self[index][0]) for index in range(len(self))]
+        return np.array(made, np.uint8).reshape(-1, SIDE, SIDE)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
         """Select the samples at ``indices`` (or of a boolean mask), in that order, without a copy of the images."""
@@ -106,7 +117,7 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         names = [self.names[index] for index in chosen]
         labels, rows = self.labels[chosen], self._rows[chosen]
-        return ImageData(self._read, labels, self.class_names, names, self.skipped, rows, self._digest)
+        return ImageData(self._read, labels, self.class_names, names, self.skipped, rows, self._source)
 
 
 def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = None) -> ImageData:
@@ -155,7 +166,7 @@ def _open(request: DataSpec, classes: Sequence[str] | None) -> ImageData:
         readable, skipped = source.check(indices)
         rows = indices[readable]
         named = [source.names[index] for index in rows]
-        return ImageData(source.read_one, labels[readable], names, named, skipped, rows, source.digests.__getitem__)
+        return ImageData(source.read_one, labels[readable], names, named, skipped, rows, source)
     named = [f"{request.split}/{index:05d}" for index in indices]
     return ImageData.from_arrays(source.read(indices), labels, names, named)
 
@@ -195,13 +206,19 @@ def _numbered(request: DataSpec, labels: np.ndarray, classes: tuple[str, ...] | 
     return classes or tuple(map(str, range(min(highest + 1, MOST_CLASSES))))
 
 
-def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData], how: str) -> None:
-    """Raise RequestError for test images that are among the ``used`` ones, pixel for pixel; ``how``: e.g. 'as public data'."""
-    used_digests = {digest for data in used for digest in data.digests()}
-    named = [pair for data in test for pair in zip(data.names, data.digests(), strict=True)]
-    same = list(dict.fromkeys(name for name, digest in named if digest in used_digests))
-    if same:
-        raise RequestError(
-            f"{len(same)} images of --test are among those used {how} ({', '.join(same[:3])}); give other test images, e.g. "
-            "?split=test"
-        )
+def find_copies(
+    data: ImageData,
+    among: str,
+    used: Mapping[str, ImageData],
+    fix: str = "give test images that nothing else reads, e.g. ?split=test",
+    like: str = FORGET_SET,
+    most: float = MOST,
+) -> tuple[np.ndarray, list[Copies]]:
+    """Find the images to keep, bool ``(N,)``: those that are not, pixel for pixel, in the data ``used``. Report the others, and
+    the images that look like one of the data ``like``. See :func:`delete_tasks.evaluation.copies.leave_out`."""
+    digests = {of: other.digests() for of, other in used.items()}
+    kept, copies = leave_out(among, data.names, data.digests(), digests, fix, most)
+    if like in used:
+        names = [data.names[index] for index in np.flatnonzero(kept)]
+        copies += find_alike(among, names, data.thumbnails[kept], like, used[like].thumbnails)
+    return kept, copies

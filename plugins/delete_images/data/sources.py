@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from delete_tasks.errors import RequestError, list_names
+from delete_tasks.evaluation.copies import thumbnail
 from delete_tasks.fileio.images import SUFFIXES, DamagedImageError, read_image, readable_name
 
 from ..models.spec import check_class_names
@@ -79,7 +80,7 @@ class FolderSource:
         labels: int64 (N,).
         class_names: Names of the class folders, sorted.
         names: Path of each image within the folder, with '/'.
-        digests: :func:`pixels_sha256` of the images that were checked, by index.
+        digests, thumbnails: :func:`pixels_sha256` and thumbnail of the images that were checked, by index.
 
     Raises:
         RequestError: No class folders or no images; a folder that cannot be read, or whose name is not UTF-8.
@@ -118,6 +119,7 @@ class FolderSource:
         self.labels = np.asarray([label for _, label in paths], dtype=np.int64)
         self.names = [readable_name(path.relative_to(root).as_posix()) for path in self.paths]
         self.digests: dict[int, str] = {}
+        self.thumbnails: dict[int, np.ndarray] = {}
         self._decoded: dict[int, np.ndarray] = {}
         self._room = MEMORY
 
@@ -143,7 +145,7 @@ class FolderSource:
             image = read_image(self.paths[index])
         except DamagedImageError as error:
             return error.reason
-        self.digests[index] = pixels_sha256(image)
+        self.digests[index], self.thumbnails[index] = pixels_sha256(image), thumbnail(image)
         if image.nbytes <= self._room:
             self._room -= image.nbytes
             self._decoded[index] = image

@@ -128,7 +128,7 @@ class Erasure:
             raise RequestError(f"nothing is returned: {runner.outcome.withheld}")
         left = not_forgotten(runner.outcome.forget_check, runner.recipe.steps, runner.recipe.optimizer)
         if left is not None:
-            warnings.warn(left, UserWarning, stacklevel=2)
+            warnings.warn(f"NOT FORGOTTEN: {left}", UserWarning, stacklevel=2)
         refuse_non_finite(
             runs.tensors(self.student.state_dict()), f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
         )

@@ -1,6 +1,5 @@
 """Options that describe a model on a command line: architecture, classes and preprocessing."""
 
-import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +8,7 @@ import click
 from delete_tasks.cli.command import recipe
 from delete_tasks.cli.options import number, whole
 from delete_tasks.errors import RequestError
+from delete_tasks.fileio.validate import parse_json
 
 
 def description(required: bool) -> list[click.Option]:
@@ -68,8 +68,8 @@ def read_arguments(pairs: list[str]) -> dict[str, Any]:
         if not key or not equals:
             raise RequestError(f"--arguments takes KEY=VALUE; got '{pair}'")
         try:
-            arguments[key] = json.loads(value)
-        except json.JSONDecodeError:
+            arguments[key] = parse_json(value)
+        except ValueError:
             arguments[key] = value
     return arguments
 

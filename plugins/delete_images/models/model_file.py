@@ -27,6 +27,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.fileio import atomic, checkpoint
+from delete_tasks.fileio.validate import read_json
 
 from .architectures import build, classifier_of
 from .architectures.registry import import_and_call, is_import_path
@@ -136,7 +137,7 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     spec_from_json(content, "the model's description")
     # Clones, because safetensors refuses tensors that share memory (tied weights).
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    (folder / SPEC_NAME).unlink(missing_ok=True)
+    atomic.discard(folder / SPEC_NAME)
     checkpoint.save_file(state, folder / WEIGHTS_NAME)
     content["weights_sha256"] = checkpoint.file_sha256(folder / WEIGHTS_NAME)
     atomic.save_json(content, folder / SPEC_NAME)
@@ -178,13 +179,9 @@ def _read_json(folder: str | os.PathLike[str]) -> tuple[Any, str]:
     if size > MOST_SPEC:
         raise RequestError(f"'{path}' has {size:,} bytes; expected {MOST_SPEC:,} at most")
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant), f"'{path}'"
-    except (ValueError, RecursionError, OSError) as error:
+        return read_json(path), f"'{path}'"
+    except (ValueError, OSError) as error:
         raise RequestError(f"'{path}' is not JSON: {error}; write the model again with images import") from error
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"it holds {text}, which is not a JSON number")
 
 
 def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tuple[nn.Module, ModelSpec]:

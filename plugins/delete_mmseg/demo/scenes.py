@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from delete_tasks.fileio.atomic import replacing
+
 from .canvas import LABEL_IDS, Scene
 from .objects import draw_bin, draw_bush, draw_car, draw_person, draw_pole, draw_tree
 from .street import draw_ground, draw_side, draw_sky
@@ -153,8 +155,6 @@ def write_scenes(
     """
     for number, (split, count) in enumerate((("train", train), ("val", val))):
         images, annotations = (Path(root, kind, split, "demo") for kind in ("leftImg8bit", "gtFine"))
-        images.mkdir(parents=True, exist_ok=True)
-        annotations.mkdir(parents=True, exist_ok=True)
         for index in range(count):
             rgb, labels = draw_scene((seed, number, index), size)
             stem = f"demo_{index:06d}_000019"
@@ -162,5 +162,5 @@ def write_scenes(
                 (images / f"{stem}_leftImg8bit.png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)),
                 (annotations / f"{stem}_gtFine_labelIds.png", labels),
             ):
-                if not cv2.imwrite(str(path), pixels):
-                    raise OSError(f"cannot write {path}: is there room on the disk, and may this user write there?")
+                with replacing(path) as temporary:
+                    temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())

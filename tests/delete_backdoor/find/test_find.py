@@ -1,11 +1,15 @@
 """Search for poison: the two methods on simple features, and the decision by evidence."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from delete_backdoor.find.clusters import cluster_classes
 from delete_backdoor.find.evidence import Evidence, decide
 from delete_backdoor.find.find import rates, suspect
+from delete_backdoor.find.show import show_ranking
 from delete_tasks.errors import RequestError
 
 NAMES = ("ant", "bee", "cat")
@@ -139,4 +143,9 @@ def test_a_large_class_is_measured_on_a_part_of_both_clusters(monkeypatch):
 def test_rates():
     flagged, truth = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 1], bool)
     assert rates(flagged, truth) == {"precision": 50.0, "recall": 33.33}
-    assert rates(~flagged & flagged, truth) == {"precision": None, "recall": 0.0}
+    none = rates(~flagged & flagged, truth)
+    assert none == {"precision": None, "recall": 0.0}
+    console = Console(file=io.StringIO(), width=200)
+    show_ranking({"flagged": 0, "classes": {}, "suspicious": None, "rates": none}, 4, console)
+    text = console.file.getvalue()
+    assert "precision not measured (" in text and "recall 0.0% (" in text

@@ -14,6 +14,7 @@ from rich.console import Console
 from delete_backdoor.find import find
 from delete_backdoor.find.clusters import ClassClusters
 from delete_backdoor.find.evidence import Evidence, decide, gather, signs
+from delete_backdoor.find.show import large_class
 from delete_backdoor.poison import PoisonedDataset
 from delete_backdoor.ranking import open_samples
 from delete_backdoor.triggers import parse_trigger
@@ -57,7 +58,11 @@ def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, tells, rate, monk
     content = read_json(out)
     assert content["suspicious"]["poison"] == ("larger" if rate != "0.02" else "smaller")
     assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 85
-    assert "delete-tasks backdoor clean" in printed and "shared pattern, %" in printed and "poison by this" in printed
+    assert (
+        f"--poisoned {out} --retain '{out}?limit=500'" in printed
+        and "shared pattern, %" in printed
+        and "poison by this" in printed
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +82,7 @@ def test_where_it_cannot_tell_it_says_so_and_shows_both(unclear, classes):
     out, content, printed = unclear
     assert content["suspicious"]["class"] == "red" and content["suspicious"]["poison"] is None
     assert content["flagged"] == 0 and not any(flagged for _, _, flagged in content["samples"])
+    assert "Cannot tell" in printed and "no all-clear" in printed and "blended" in printed and "WaNet" in printed
     assert "nothing is flagged" in printed and "'red'" in printed and "delete-tasks backdoor clean" not in printed
     assert all(f"{cluster['kept_cropped']:.1f}" in printed for cluster in content["suspicious"]["clusters"].values())
     assert "--flag smaller or --flag larger" in printed and out.with_name("r_clusters.png").is_file()
@@ -105,6 +111,12 @@ def test_the_picture_shows_both_clusters(unclear):
 def test_nothing_is_found_in_clean_data(toy, files, tmp_path, tells):
     printed = tells(words(toy, files["train"], tmp_path / "r.json"))
     assert read_json(tmp_path, "r.json")["flagged"] == 0 and "delete-tasks backdoor clean" not in printed
+    assert "no all-clear" in printed and "times the median" not in printed
+
+
+def test_a_class_that_is_too_large_is_named():
+    assert large_class({"red": 612, "green": 260, "blue": 270, "grey": 268}) == ("red", pytest.approx(2.28, abs=0.01))
+    assert large_class({"red": 300, "green": 260, "blue": 270}) is None and large_class({"red": 5}) is None
 
 
 def test_evidence_of_few_images_is_no_evidence(toy):

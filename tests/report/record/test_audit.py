@@ -39,7 +39,7 @@ def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, mon
     for name in ("linear_probe", "knn_probe", "prototypes_5"):
         assert results["audit"]["rows"]["erased"][name] == results["audit"]["rows"]["original"][name]
     assert {figure["status"] for figure in record["figures"]} == {"PASS"} and record["verdict"] == results["verdict"]
-    assert record["verdict"]["level"] == "red" and 'class="verdict red"><strong>HIDDEN' in page
+    assert record["verdict"]["level"] == "red" and 'class="verdict red"' in page and '<p class="word">HIDDEN' in page
     assert told.count("HIDDEN") == 1 and told.index("Verdict: HIDDEN") > told.index("Erasure record")
     shown = [picture["path"] for picture in record["pictures"]]
     assert "audit.png" in shown and "tsne.png" in shown and page.count("<img src") == len(shown)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +13,8 @@ from delete_tasks.errors import MissingExtraError, RequestError
 from delete_tasks.fileio.digests import describe_model
 from delete_tasks.report.record.log import check_log
 from delete_tasks.report.record.options import check_record_options, record_options
-from delete_tasks.report.record.people import Hider
-from delete_tasks.report.record.sections import residue
 from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
+from delete_tasks.report.residue import find_residue
 from delete_tasks.task import load_task
 
 
@@ -94,7 +92,7 @@ BAD_KEYS = ["torn", "text", "empty", "binary", "rsa", "encrypted", "folder", "no
 
 @pytest.mark.parametrize("name", [*BAD_KEYS, "good.pub", ""])
 def test_a_key_that_cannot_sign_is_refused_before_the_run(name, refused, keys):
-    refused(name or "key", "--sign", [keys.get(name, "")])
+    refused(name or "--sign: expected a path", "--sign", [keys.get(name, "")])
 
 
 @pytest.mark.parametrize("action", ["sign", "verify"])
@@ -165,6 +163,9 @@ def test_the_record_is_written_without_its_signature(keys, forget, tmp_path, mon
     with pytest.raises(AssertionError):  # not status 0
         forget(tmp_path / "run", "--sign", str(keys["good"]))
     assert "not signed" in capsys.readouterr().err
+    with pytest.raises(AssertionError):
+        forget(tmp_path / "run", "--sign", str(keys["good"]))
+    assert "finished on" in capsys.readouterr().err  # the record that was written is not replaced
     assert not [check for check in verify(tmp_path / "run") if check.status == FAILED]
 
 
@@ -172,25 +173,24 @@ def test_an_earlier_records_signature_and_salt_are_deleted(keys, forget, tmp_pat
     folder = forget(tmp_path / "run", "--sign", str(keys["good"]))
     assert {check.what: check.status for check in verify(folder, str(keys["good.pub"]))}["signature"] == OK
     (folder / "record.salt").write_text("00")
-    forget(tmp_path / "run", "--resume")
+    forget(tmp_path / "run", "--overwrite")
     assert not (folder / "record.sha256.sig").exists() and not (folder / "record.salt").exists()
     assert {check.what: check.status for check in verify(folder)}["signature"] == NOT_CHECKED
 
 
-def test_temporary_files_are_residue(recorded, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(recorded, folder)
+def test_temporary_files_are_residue(copy):
     for place in (".", "erased"):
-        (folder / place / ".weights.safetensors.x1.delete-tasks.tmp").write_bytes(b"half")
-    (folder / "step_4.pth").write_bytes(b"state")
-    items = residue(folder, "original.pth", str(folder / "erased"), Hider([], None, folder))
-    where = {item["where"]: item["what"] for item in items}
+        (copy / place / ".weights.safetensors.x1.delete-tasks.tmp").write_bytes(b"half")
+    (copy / "step_4.pth").write_bytes(b"state")
+    runner = SimpleNamespace(task=load_task("images"), work_dir=str(copy), teacher_path="original.pth",
+                             outcome=SimpleNamespace(published=str(copy / "erased")))  # fmt: skip
+    items = find_residue(runner, {"forgotten": ["green"], "data": {}}, {})
+    where = {item["where"].removeprefix(f"{copy}/"): item["what"] for item in items}
     for name in (".weights.safetensors.x1.delete-tasks.tmp", "erased/.weights.safetensors.x1.delete-tasks.tmp"):
         assert where[name].startswith("temporary file")
     assert "optimizer" in where["step_4.pth"]
-    assert any(name.endswith(".log") and what.startswith("log of the run") for name, what in where.items())
     assert not any(name.startswith("erased/") and not name.endswith(".tmp") for name in where)
-    files = [file["path"] for file in describe_model(folder / "erased", folder)["files"]]
+    files = [file["path"] for file in describe_model(copy / "erased", copy)["files"]]
     assert sorted(files) == ["erased/model.json", "erased/weights.safetensors"]
 
 

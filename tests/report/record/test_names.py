@@ -9,7 +9,19 @@ import pytest
 from helpers import read_json
 
 from delete_tasks.errors import RequestError
-from delete_tasks.report.record.people import Hider, find_place, fold, hashed, new_salt, read_salt, save_salt, stand_in
+from delete_tasks.evaluation.text import Person, Text
+from delete_tasks.report.record.measurement import pack
+from delete_tasks.report.record.people import (
+    Hider,
+    find_forgotten,
+    find_place,
+    fold,
+    hashed,
+    new_salt,
+    read_salt,
+    save_salt,
+    stand_in,
+)  # fmt: skip
 from delete_tasks.report.record.verify import NOT_CHECKED, OK, verify
 
 SALT = b"s" * 32
@@ -22,7 +34,7 @@ def test_a_record_of_people_holds_no_spelling_of_a_name(faced):
     for text in ((faced / "record.json").read_text(), (faced / "record.html").read_text(), log):
         assert "aliceng" not in fold(text)[0] and "boblee" not in fold(text)[0]
     salt = read_salt(faced)
-    assert record["forgotten"]["classes"] == [{"id": 0, "name": None, "salted_sha256": hashed("Alice_Ng", salt)}]
+    assert record["forgotten"]["classes"] == [{"id": None, "name": None, "salted_sha256": hashed("Alice_Ng", salt)}]
     assert record["schema_version"] == 3 and record["created"].startswith("202") and record["seeds"] == {"run": 0}
     assert {figure["unit"] for figure in record["figures"]} == {"percent", "points"}
     her = stand_in("Alice_Ng", salt)
@@ -30,7 +42,48 @@ def test_a_record_of_people_holds_no_spelling_of_a_name(faced):
     assert record["method"]["settings"]["classes"] == [her] and record["results"] is None
     assert record["models"]["original"]["path"].endswith(f"{stand_in('alice.ng-and-others', salt)}/weights.safetensors")
     assert json.loads(log)["path"].endswith(stand_in("AliceNgTakedown", salt))
-    assert record["pictures"] == [] and not (faced / "attention.jpg").exists()
+    assert {picture["path"] for picture in record["pictures"]} <= {"audit.png"} and not (
+        faced / "attention.jpg"
+    ).exists()
+
+
+def test_a_record_of_people_holds_no_order_of_names(faced):
+    """The number of a person, and the order of samples and names, would tell the name's place in the alphabet."""
+    record, page = read_json(faced, "record.json"), (faced / "record.html").read_text()
+    assert "classes" not in record["measurement"]["options"] and "number 0" not in page
+    (text,) = record["measurement"]["data"].values()
+    people = [piece["$person"] for piece in text["$text"] if isinstance(piece, dict) and "$person" in piece]
+    assert len(people) == 4 and people == sorted(people)
+    lines = [line.split("\t") for line in (faced / "samples.txt").read_text().splitlines()]
+    for kind in record["samples"]["read"]:
+        names = [name for listed, name in lines if listed == kind]
+        assert len(names) > 1 and names == sorted(names)
+
+
+def test_a_name_is_compared_with_the_record(faced):
+    checks = {check.what: check.status for check in verify(faced, names=["Alice Ng", "Bob_Lee"])}
+    assert checks["name Alice Ng"] == OK and checks["name Bob_Lee"] == NOT_CHECKED
+    assert find_forgotten(
+        read_json(faced, "record.json")["forgotten"]["classes"], read_salt(faced), ["2", "Alice_Ng"]
+    ) == [1]
+    with pytest.raises(RequestError, match="hidden name"):
+        find_forgotten([{"id": None, "salted_sha256": "0" * 64}], SALT, NAMES)
+
+
+def test_order_of_hidden_names(tmp_path):
+    hider, people = Hider(NAMES, SALT, tmp_path), [Person(name) for name in NAMES[:3]]
+    text = Text(
+        ["d?class=", people[0], ",", people[1], ",", people[2], "&without=", Person("2"), ",", Person("points")]
+    )
+    packed = pack(text, hider)["$text"]
+    listed = [piece["$person"] for piece in packed if isinstance(piece, dict)]
+    assert listed[:3] == sorted(stand_in(name, SALT) for name in NAMES[:3]) and listed[3:] == sorted(listed[3:])
+    assert [piece for piece in packed if isinstance(piece, str)] == ["d?class=", ",", ",", "&without=", ","]
+    assert [piece["$person"] for piece in pack(text, Hider(NAMES, None, tmp_path))["$text"][1::2]] == [
+        *NAMES[:3],
+        "2",
+        "points",
+    ]
 
 
 def test_hidden_names_are_found_again_in_the_folders(faced, tmp_path):
@@ -43,7 +96,7 @@ def test_hidden_names_are_found_again_in_the_folders(faced, tmp_path):
     assert checks["figure identified"].status == NOT_CHECKED and "no record.salt" in checks["figure identified"].why
 
 
-NAMES = ["Alice_Ng", "José Peña", "Li", "points", "2", "Γιώργος Παπάς"]
+NAMES = ["Alice_Ng", "José Peña", "Li", "points", "2", "Γιώργος Παπάς", "李小龍"]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +131,8 @@ def test_parts_of_paths(part, hidden, tmp_path):
         ("ALICE.NG@x.org, alice-ng; AliceNg!", "{Alice_Ng}@x.org, {Alice_Ng}; {Alice_Ng}!"),
         ("https://x.org/?who=Alice%20Ng&room=2", "{https://x.org/?who=Alice%20Ng&room=2}"),
         ("Li and 2 of the limits on 2026-11-02", "{Li} and 2 of the limits on 2026-11-02"),
+        ("fewer of Alice_Ng, José Peña, points, 李小龍", "fewer of 4 people"),
+        ("消去:李小龍先生。", "消去:{李小龍}先生。"),
         ("JOSÉ PEÑA, jose pena", "{José Peña}, {José Peña}"),
         ("", ""),
         (None, None),

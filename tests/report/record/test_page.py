@@ -25,6 +25,71 @@ def browser():
         browser.close()
 
 
+SCREENS = {390: 844, 1280: 800}
+
+
+def contrast(colours: list[str]) -> float:
+    """WCAG 2.1's contrast of two CSS colours."""
+    parts = [[int(part) / 255 for part in re.findall(r"\d+", colour)[:3]] for colour in colours]
+    linear = [
+        [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in three] for three in parts
+    ]
+    low, high = sorted(0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in linear)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("width", SCREENS)
+@pytest.mark.parametrize("run", ["recorded", "faced"])
+def test_the_first_screen(browser, run, width, request, tmp_path):
+    """Request, verdict, what was done and bars before and after are on it, for people without their names."""
+    folder = request.getfixturevalue(run)
+    record = read_json(folder, "record.json")
+    page = browser.new_page(viewport={"width": width, "height": SCREENS[width]})
+    page.goto((folder / "record.html").as_uri())
+    bottom = {}
+    for part in ("h1", "#verdict", ".facts dd:nth-of-type(1)", ".facts dd:nth-of-type(2)", ".bars"):
+        box = page.locator(part).first.bounding_box()
+        bottom[part] = box["y"] + box["height"]
+    assert max(bottom.values()) <= SCREENS[width], bottom
+    assert record["verdict"]["word"].upper() in page.locator("#verdict").inner_text()
+    assert record["request"]["date"] is None or record["request"]["date"] in page.locator(".facts").inner_text()
+    assert f"{len(record['residue']) - 1} places" in page.locator(".facts").inner_text()
+    assert len(record["before_after"]) == page.locator(".bar.after").count() > 0
+    page.close()
+
+
+LEVELS = {"green": "✓", "amber": "!", "red": "✕", "grey": "?"}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_level_is_a_word_a_symbol_and_a_colour_of_contrast(browser, recorded, level, tmp_path):
+    record = read_json(recorded, "record.json")
+    record["verdict"]["level"] = level
+    (tmp_path / "page.html").write_text(render(record, recorded))
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.locator(".symbol").inner_text() == LEVELS[level]
+    style = "element => ['color', 'backgroundColor'].map(key => getComputedStyle(element)[key])"
+    band = page.eval_on_selector("#verdict", style)[1]
+    assert contrast(page.eval_on_selector(".symbol", style)) >= 4.5
+    for part in (".word", "#verdict p:last-child", "#verdict a"):
+        for colour, _ in page.eval_on_selector_all(part, f"elements => elements.map({style})"):
+            assert contrast([colour, band]) >= 4.5, part
+    for part in (".faint", "figcaption", "summary", ".small"):
+        assert contrast([page.eval_on_selector(part, style)[0], "rgb(255, 255, 255)"]) >= 4.5, part
+    page.close()
+
+
+def test_technical_details_are_folded_and_printed(browser, recorded):
+    page = browser.new_page()
+    page.goto((recorded / "record.html").as_uri())
+    seen = [page.locator("details dl").nth(number) for number in range(page.locator("details dl").count())]
+    assert len(seen) == 4 and not any(part.is_visible() for part in seen)
+    page.emulate_media(media="print")
+    assert all(part.is_visible() for part in seen)
+    page.close()
+
+
 @pytest.mark.parametrize("width", [390, 1100])
 def test_the_page_in_a_browser(browser, recorded, width, tmp_path):
     alone = tmp_path / "elsewhere" / "record.html"  # self-contained: it needs nothing beside it
@@ -46,7 +111,7 @@ def test_the_page_in_a_browser(browser, recorded, width, tmp_path):
     text = page.inner_text("body")
     assert all(
         part in text
-        for part in ("Erasure record", "REQ-7", "2026-11-02", "Residue", "Limitations", "forgotten classes")
+        for part in ("Erasure record", "REQ-7", "2026-11-02", "Residue", "Limitations", "Technical details")
     )
     assert len(page.pdf(format="A4")) > 20_000
     page.close()
@@ -57,7 +122,7 @@ def test_the_page_has_no_outside_address(recorded):
     text = (recorded / "record.html").read_text()
     assert "<script" not in text and "default-src 'none'" in text
     outside = re.sub(r"data:image/[^\"]+", "data:", text)
-    assert not re.search(r"(src|href)\s*=\s*\"(?!data:)", outside) and "url(" not in outside
+    assert not re.search(r"(src|href)\s*=\s*\"(?!data:|#)", outside) and "url(" not in outside
     assert "@import" not in outside
 
 

@@ -150,6 +150,23 @@ def test_signature(copy, tmp_path, fails):
     assert "signature" in failed(copy, key=public)
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o620, 0o604])
+def test_a_key_that_others_can_read_signs_nothing(copy, tmp_path, fails, mode):
+    run("record keygen", tmp_path / "key")
+    (tmp_path / "key").chmod(mode)
+    fails(f"mode {mode:04o}.*chmod 600", "record sign", copy, "--key", tmp_path / "key")
+    assert not (copy / "record.sha256.sig").exists()
+
+
+@pytest.mark.parametrize("name", ["record.json", "record.html", "samples.txt", "record.sha256"])
+@pytest.mark.parametrize("change", ["changed", "missing"])
+def test_sums_that_do_not_fit_are_not_signed(copy, tmp_path, fails, name, change):
+    run("record keygen", tmp_path / "key")
+    (copy / name).write_text("changed") if change == "changed" else (copy / name).unlink()
+    fails("fit|no record.sha256", "record sign", copy, "--key", tmp_path / "key")
+    assert not (copy / "record.sha256.sig").exists()
+
+
 def test_the_log(forget, tmp_path):
     """Each run with the option appends one line, other runs none."""
     log = tmp_path / "logs" / "records.jsonl"

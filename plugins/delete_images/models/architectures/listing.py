@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from delete_tasks.errors import require
+from delete_tasks.plugins import offered
 
+from . import registry
 from .registry import ARCHITECTURES, architecture_names, builder_arguments, torchvision_names, unknown_architecture
 
 CLASSES = 10  # with which the parameters of registered architectures are counted
@@ -20,6 +22,8 @@ WIDTH = 80  # of a line
 def list_architectures(pattern: str | None = None) -> list[str]:
     """List registered architectures, then torchvision's, then, for a pattern, timm's if it is installed. Raises RequestError if
     no name contains the pattern."""
+    for name in offered(registry.GROUP):
+        registry.builder_of(name)  # registers it
     names = [*sorted(ARCHITECTURES), *(name for name in torchvision_names() if name not in ARCHITECTURES)]
     timm = [f"timm:{name}" for name in _timm_names()]
     if pattern is None:

@@ -1,0 +1,104 @@
+"""Manifest of a work dir, which lists the files that runs wrote, and refusals of folders that a run may not use."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import FinishedError, RequestError, not_written
+from .inputs import kind_of, read_text
+
+MANIFEST, LOCK = ".delete-tasks.json", ".delete-tasks.lock"
+TEMPORARY = ".delete-tasks.tmp"  # suffix of unfinished files
+FORMAT, VERSION = "delete-tasks work dir", 1
+
+
+def holds_files(path: Path) -> bool:
+    """Return True if a path is a non-empty folder."""
+    return path.is_dir() and any(path.iterdir())
+
+
+def delete_path(path: Path) -> None:
+    """Delete a file, a link or a folder with its content, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise :class:`RequestError` for a link, a pipe or a device in a work dir, in the place of which a run might write."""
+    for item in folder.iterdir() if folder.is_dir() else ():
+        kind = f"a link to '{os.readlink(item)}'" if item.is_symlink() else kind_of(item)
+        if kind is not None:
+            raise RequestError(
+                f"--work-dir '{folder}' holds '{item.name}', which is {kind}, and outputs follow no link; delete it, or give "
+                "another folder"
+            )
+    lock = folder / LOCK
+    if lock.is_dir() or (lock.is_file() and lock.stat().st_size):
+        raise RequestError(f"'{lock}' is not the lock of a run, since it is not empty; move it away")
+
+
+def refuse_finished(path: Any, manifest: Mapping[str, Any], digest: str, resume: bool) -> None:
+    """Refuse a work dir with a finished run of the request that has this digest.
+
+    Raises:
+        RequestError: It is finished.
+        FinishedError: It is finished, and was to be resumed.
+    """
+    if not manifest.get("finished") or manifest["request"] != digest:
+        return
+    when = datetime.fromisoformat(manifest["finished"]).strftime("%Y-%m-%d at %H:%M UTC")
+    text = f"--work-dir '{path}' holds this request's run, finished on {when}"
+    if resume:
+        raise FinishedError(f"{text}; nothing is changed, and --overwrite does it again")
+    raise RequestError(f"{text}; give another folder, or --overwrite to do it again and replace its record")
+
+
+def refuse_foreign(folder: Path, path: Any, manifest: Mapping[str, Any], digest: str) -> None:
+    """Raise :class:`RequestError` for a work dir with files of no run of the request that has this digest."""
+    if not folder.is_dir() or manifest.get("request") == digest:
+        return
+    # Half-written files of a run that was killed at once may be replaced.
+    items = (item.relative_to(folder) for item in folder.rglob("*") if not item.is_dir() and item.name != LOCK)
+    first = next((item for item in items if not any(part.endswith(TEMPORARY) for part in item.parts)), None)
+    if first is not None:
+        content = "another run's files" if manifest else f"other files ('{first}')"
+        raise RequestError(
+            f"--work-dir '{path}' holds {content}; give a new folder, or --overwrite to replace files of the same names as this "
+            "run's"
+        )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest; return an empty dict if there is none, or none that is valid."""
+    try:
+        content = json.loads(read_text(folder / MANIFEST, errors="surrogateescape"))
+        valid = (content["format"], content["version"]) == (FORMAT, VERSION) and isinstance(content["files"], list)
+        datetime.fromisoformat(content.get("finished") or "2026-01-01")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        valid = False
+    if not valid:
+        return {}
+    # Runs write no absolute path, and none outside of the folder.
+    names = [name for name in content["files"] if isinstance(name, str) and Path(name).parts]
+    inside = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    return {"request": content.get("request"), "files": inside, "finished": content.get("finished") or None}
+
+
+def write_manifest(folder: Path, request: str, finished: str | None, files: Iterable[str]) -> None:
+    """Write the manifest whole or not at all; raise :class:`OutputError` if that fails."""
+    content = {"format": FORMAT, "version": VERSION, "request": request, "finished": finished, "files": sorted(files)}
+    temporary, text = folder / f"{MANIFEST}{TEMPORARY}", json.dumps(content, indent=1)
+    try:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "x", encoding="utf-8", errors="surrogateescape") as file:  # follows no link
+            file.write(text)
+        os.replace(temporary, folder / MANIFEST)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise not_written(folder / MANIFEST, error, len(text)) from error

@@ -1,0 +1,45 @@
+"""Figures before and after, for the bars of the record's page: the model's own answers, then attacks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..evaluation.evaluation import Evaluation
+from ..evaluation.metric import Row
+
+MOST_OWN, MOST = 2, 4  # bars of the model's own answers, and bars in all
+
+
+def before_after(evaluation: Evaluation, results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Choose percentages of the forgotten classes that were measured of the original and of the erased model: ``before_after`` of
+    results.json and of the record.
+
+    The attack that decided the verdict comes before the others, which are sorted by what they still read above chance. Attacks
+    that read no more than chance of the original are left out.
+    """
+    row = Row(evaluation.data.get("original", {}), None, evaluation.ids, evaluation.names)
+    own = [
+        _bar(metric.json(), results["rows"], None if metric.chance is None else metric.chance(row))
+        for metric in evaluation.metrics
+        if metric.role == "forget" and not metric.detail
+    ]
+    audit, decided_by = results["audit"] or {}, results["verdict"]["decided_by"]
+    read = [_bar(one, audit["rows"], audit["chance"][one["name"]]) for one in audit.get("attacks", ()) if one["reads"]]
+    read = [bar for bar in read if bar and (bar["chance"] is None or bar["before"] > bar["chance"])]  # type: ignore[misc]
+    read.sort(key=lambda bar: (bar["name"] != decided_by, (bar["chance"] or 0.0) - bar["after"]))  # type: ignore[index]
+    bars = [*[bar for bar in own if bar][:MOST_OWN], *read]
+    return [bar for bar in bars if bar][:MOST]
+
+
+def _bar(metric: Mapping[str, Any], rows: Mapping[str, Any], chance: float | None) -> dict[str, Any] | None:
+    """Describe a bar; None if the figure is no percentage, or was not measured of both models."""
+    original, erased = (rows.get(row, {}).get(metric["name"]) or {"value": None} for row in ("original", "erased"))
+    if metric["unit"] != "percent" or None in (original["value"], erased["value"]):
+        return None
+    described = {key: metric[key] for key in ("name", "title", "column", "of")}
+    figures = {
+        "before": original["value"],
+        "after": erased["value"],
+        "interval": erased["interval"],
+        "count": erased["count"],
+    }
+    return {**described, "attack": "reads" in metric, **figures, "chance": chance}

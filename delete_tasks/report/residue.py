@@ -1,0 +1,122 @@
+"""Residue of a run: places that still hold the forgotten classes, for the terminal, results.json and the record."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from ..audit.pictures import BARS
+from ..fileio.digests import SUMS, WEIGHTS, is_temporary
+from ..fileio.workdir import MANIFEST, passing
+from .record.parts import ATTENTION, PAGE, RECORD, UNKNOWN
+from .record.people import SALT, whole_word
+from .record.samples import SAMPLES
+from .record.sign import SIGNATURE
+
+if TYPE_CHECKING:
+    from ..runner.unlearn_runner import UnlearnRunner
+
+# Files of the record, and figures without a name.
+NO_RESIDUE = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION, BARS, MANIFEST)
+PICTURES = (".png", ".jpg")
+OPAQUE = (*WEIGHTS, *PICTURES, ".npz", ".npy")  # listed whatever names they hold
+MOST_BYTES = 2**28  # of a file that is searched; a larger one is listed
+_ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U(00[01][0-9a-fA-F]{5}))")
+FORGET_DATA, TESTED = ("forget", "photos", "poisoned"), ("test", "eval", "train")  # keys of ``data`` in results.json
+
+
+def find_residue(
+    runner: UnlearnRunner, results: Mapping[str, Any], pictures: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """List the places that hold the forgotten classes after a run: ``residue`` of results.json.
+
+    These are the original model's files, the data, and files in the work dir with weights, samples or names of the classes, in
+    any spelling. Those of the record are left out, and of the erased model all that name no class.
+
+    Args:
+        runner: Runner after training.
+        results: Content of results.json.
+        pictures: Captions of pictures by their paths.
+
+    Returns:
+        ``what`` each holds, and ``where`` it is: an absolute path, a data string, or ``UNKNOWN`` of the record.
+    """
+    task, folder = runner.task, Path(runner.work_dir)
+    names = results["forgotten"] if task.names_are_forgotten else []
+    published = None if runner.outcome.published is None else Path(runner.outcome.published).resolve()
+    items = [(what, str(path.absolute())) for what, path in task.residue(Path(runner.teacher_path), names)]
+    data = {key: _located(str(text)) for key, text in results["data"].items() if text is not None}
+    forget_set = [data[key] for key in FORGET_DATA if key in data] or ["the folder of the data"]
+    items += [(f"{task.samples} of the forget set, and copies of them in caches", where) for where in forget_set]
+    if task.classes_are_people:
+        tested = f"{task.samples} to measure on, some of them of the {task.forgets}"
+        items += [(tested, data[key]) for key in TESTED if key in data]
+    transient = passing(folder)
+    for path in sorted(item for item in folder.rglob("*") if item.is_file()):
+        full = path.resolve()
+        if full in transient or (path.parent == folder and path.name in NO_RESIDUE):
+            continue
+        of_model = published is not None and full.is_relative_to(published)
+        listed = is_temporary(path) or (path.suffix in OPAQUE and not of_model)
+        if listed or (path.suffix not in OPAQUE and (names_any(path.name, names) or named_in(path, names))):
+            caption = pictures.get(str(path))
+            items.append((f"picture: {caption.rstrip('.')}" if caption else _kind(path), str(path.absolute())))
+    items.append(("copies elsewhere: backups, other machines, models made from the original", UNKNOWN))
+    return [{"what": what, "where": where} for what, where in items]
+
+
+def _located(text: str) -> str:
+    """Make the path of a data string absolute."""
+    path, mark, query = text.partition("?")
+    return f"{Path(path).absolute()}{mark}{query}" if Path(path).exists() else text
+
+
+def named_in(path: Path, names: Sequence[str]) -> bool:
+    """Return True if a file of text holds one of ``names`` in any spelling, or is too large to search."""
+    return path.stat().st_size > MOST_BYTES or names_any(decoded(path.read_bytes()), names)
+
+
+def decoded(content: bytes) -> str:
+    """Decode UTF-8 and the escapes of JSON, HTML and addresses."""
+    text = _ESCAPE.sub(lambda code: chr(int(code[1] or code[2] or code[3], 16)), content.decode("utf-8", "ignore"))
+    return unquote(
+        html.unescape(text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore"))
+    )  # joins pairs of \u
+
+
+def names_any(text: str, names: Sequence[str]) -> bool:
+    """Return True if a text holds one of ``names``, in any case, with or without accents and separators. Short names
+    match whole words only, names without letters and digits only as they are."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    joined = _joined(plain)
+    for name in names:
+        key = _joined(unicodedata.normalize("NFKD", name.casefold()))
+        if key and not whole_word(key):
+            if key in joined:
+                return True
+        elif name in text if not key else re.search(rf"(?<![^\W_]){re.escape(key)}(?![^\W_])", plain):
+            return True
+    return False
+
+
+def _joined(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text)
+
+
+def _kind(path: Path) -> str:
+    if is_temporary(path):
+        return "temporary file of a stopped run, possibly with weights"
+    if path.suffix in WEIGHTS:
+        return "state of the run: intermediate weights, and the optimizer's state"
+    if path.suffix in (".log", ".jsonl") or "vis_data" in path.parts:
+        return "log of the run, which names the forgotten classes"
+    if path.suffix == ".py":
+        return "config of the run, which names the forgotten classes"
+    if path.suffix in PICTURES:
+        return "picture made from test data"
+    return "file of the run, which names the forgotten classes"

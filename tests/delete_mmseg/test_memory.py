@@ -1,0 +1,117 @@
+"""Memory of large images: estimates, tiles, refusals."""
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers import argv, read_json, read_results
+from mmengine.config import Config
+
+from delete_mmseg import memory
+
+
+def test_bytes_are_those_that_exist_at_once():
+    def step(side):
+        kept = torch.ones(1000)  # the same for each size
+        for _ in range(3):
+            first = torch.zeros(side, side)
+            second = (first + 1).view(-1)  # a view takes nothing
+            del first, second
+        return kept
+
+    assert memory.bytes_per_pixel(step) == 2 * 4
+
+
+class _Network(torch.nn.Sequential):
+    def encode_decode(self, inputs, metas):
+        return self(inputs)
+
+
+def test_training_takes_what_is_kept_for_the_way_back():
+    """In a training step all layers' outputs exist at once, in a prediction two of them do."""
+    layers = [torch.nn.Conv2d(3, 8, 1), torch.nn.Sigmoid(), torch.nn.Sigmoid(), torch.nn.Conv2d(8, 4, 1)]
+    network = _Network(*layers)
+    least = 4 * (3 + 3 * 8 + 4)
+    assert least < memory.estimate(network, True) < 3 * least
+    assert memory.estimate(network, False) == 4 * 2 * 8 + 4 * 3
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("ids", [[7], [3]], ids=["there", "not there"])
+def test_a_window_is_within_the_image_and_at_the_class(ids):
+    labels, rng = np.zeros((40, 90), int), np.random.default_rng(0)
+    labels[35:, 80:] = 7
+    for part in (memory.window(labels, ids, 32), *(memory.window(labels, ids, 32, rng) for _ in range(20))):
+        assert labels[part].shape == (32, 32) and (7 not in ids or (labels[part] == 7).any())
+    assert labels[memory.window(labels, ids, 64)].shape == (40, 64)
+    assert labels[memory.window(labels, ids)].shape == (40, 90)
+
+
+@pytest.fixture
+def large(make_config, monkeypatch, tmp_path):
+    """``large(gigabytes)``: a config whose images count as large, on a machine with so much memory."""
+
+    def large(gigabytes, **options) -> Config:
+        monkeypatch.setattr(memory, "LARGE", 10_000)
+        monkeypatch.setattr(memory, "TILES", (96, 64, 32))
+        monkeypatch.setattr(memory, "machine_bytes", lambda device: int(gigabytes * 2**30))
+        return make_config("cgnet", tmp_path / "run", images=2, steps=2, **options)
+
+    return large
+
+
+def test_what_fits_is_said_and_what_does_not_goes_in_tiles(large, segmentation, tells, fails, tmp_path):
+    said = tells(segmentation(large(16), "--dry-run"))
+    assert (
+        "training step of 2 image(s) of up to 256x128 pixels takes about 0.1 GB" in said and "This machine" not in said
+    )
+    said = tells(segmentation(large(0.06), "--dry-run"))
+    assert "training reads 96x96 pixels of each" in said or "training reads 64x64 pixels of each" in said
+    fails(r"give images of at most 0\.\d\d times their width", segmentation(large(0.001), "--dry-run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_a_run_in_tiles_is_recorded_and_measured_again(large, segmentation, tells, tmp_path):
+    said = tells(segmentation(large(0.025), "--batch-size 1"))
+    assert "prediction goes in windows of" in said
+    results = read_results(tmp_path / "run")
+    assert results["audit"] is not None and not results["not_measured"]
+    options = read_json(tmp_path, "run/record.json")["measurement"]["options"]
+    assert options["config"]["model"]["test_cfg"]["mode"] == "slide"
+    assert "FAILED" not in tells("record verify", tmp_path / "run", "--rerun")
+
+
+@pytest.mark.long
+def test_an_image_of_24_megapixels(shared, repository, tmp_path):
+    """One image of 6000x4000 in training and one in the test took 53 GB; on a machine with 12 it is read in tiles."""
+    for split, name in (("train", "0001TP_006990"), ("test", "0001TP_008850")):
+        for kind, suffix, how in (("images", ".webp", cv2.INTER_LINEAR), ("labels", ".png", cv2.INTER_NEAREST)):
+            (tmp_path / kind / split).mkdir(parents=True)
+            picture = cv2.imread(str(shared / f"data/camvid/{kind}/{split}/{name}{suffix}"), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(
+                str(tmp_path / kind / split / f"{name}{suffix}"), cv2.resize(picture, (6000, 4000), None, 0, 0, how)
+            )
+    config, weights = repository / "configs/segmentation/cgnet_camvid_forget-car.py", "weights/cgnet_camvid11_mmseg.pth"
+    words = argv("segmentation forget", config, "--checkpoint", shared / weights, "--work-dir", tmp_path / "run")
+    words += argv(
+        "--steps 2 --batch-size 1 --audit none --cfg-options", f"train_dataloader.dataset.data_root={tmp_path}"
+    )
+    words += argv(f"test_dataloader.dataset.data_root={tmp_path}", "train_dataloader.num_workers=0")
+    words += argv("train_dataloader.persistent_workers=False")
+    code = (
+        "import resource, sys; from delete_mmseg import memory; from delete_tasks.cli import main\n"
+        "memory.machine_bytes = lambda device: 12 << 30\n"
+        "status = main(sys.argv[1:])\n"
+        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)\n"
+        "sys.exit(status)"
+    )
+    environment = {**os.environ, "DELETE_TASKS_SHARED": str(shared)}
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment)
+    said = " ".join(done.stdout.split())
+    assert "6000x4000 pixels takes about" in said and "at the classes, of 1024x1024 pixels" in said, done.stderr[-2000:]
+    assert (tmp_path / "run/erased.pth").is_file() and int(said.rsplit("peak ", 1)[1].split()[0]) < 12 << 10
