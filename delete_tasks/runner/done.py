@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch.nn.modules.batchnorm import _NormBase
+
 from ..evaluation.forget_data import FORGET_SET
 from ..fileio.environment import plain
 from ..model.facts import REPLACED, Facts, digests, layers_of
@@ -70,6 +72,22 @@ def statement(runner: Any) -> dict[str, Any]:
             "unchanged": [layer for layer in layers_of(published) if layer not in set(layers_of(differing))],
         }
     )
+
+
+def note_steps(runner: Any) -> None:
+    """Note what the steps have changed, once after the last one."""
+    method, recipe, facts = runner.method, runner.recipe, runner.outcome.facts
+    own, steps = method.own_facts(facts), runner.iter // runner.accumulation - method.idle
+    if steps:
+        rule = (
+            {} if method.stop_ratio is None else {"stop": {"ratio": method.stop_ratio, "window": method.history.maxlen}}
+        )
+        schedule = next((hook.schedule for hook in runner.hooks if hasattr(hook, "schedule")), recipe.schedule)
+        how = {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule}
+        facts.change("training", buffers=False, **how, **rule, **own)
+    norms = [module for module in runner.unwrapped_model.modules() if isinstance(module, _NormBase)]
+    facts.change("running statistics", norms, buffers=True)
+    facts.change("other buffers", buffers=True)
 
 
 def _read_in_steps(runner: Any) -> list[dict[str, Any]]:
