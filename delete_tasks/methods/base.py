@@ -145,7 +145,8 @@ class UnlearnHook(Hook):
         return {}
 
     def forgotten_weight(self, inputs: LossInputs, weight: Tensor | None) -> Tensor:
-        """Select the locations of the forgotten classes, see :func:`delete_tasks.methods.locations.forgotten_weight`."""
+        """Select the locations whose label is a forgotten class: float32 ``(N, *locations)``, ``weight`` there, else 0. Raise
+        :class:`RequestError` if there are no labels."""
         return forgotten_weight(type(self).__name__, inputs, self.ids, weight)
 
     # Stages of the run -------------------------------------------------------------------------------------------
