@@ -120,13 +120,15 @@ def sentences(done: Mapping[str, Any]) -> list[str]:
     lines += [
         f"Also: {_samples(entry, forgets)}, {entry['use']}." for entry in done["data"] if entry["use"] not in used
     ]
-    early = done["steps"] + done["steps_without_training"] < done["most_steps"]
-    ended = f" The run ended early: {done['why_it_ended']}." if early else ""
-    idle = done["steps_without_training"]
+    idle, early = done["steps_without_training"], done["why_it_ended"]
     if idle:
         lines.append(f"{_count(idle, 'step')} only read {'their batches' if idle > 1 else 'its batch'}.")
-    if not done["steps"] or ended:
-        lines.append(f"{'' if done['steps'] else 'No training step was taken.'}{ended}".strip())
+    if done["steps"] + idle >= done["most_steps"]:
+        early = ""
+    if not done["steps"]:
+        lines.append(f"No training step was taken{': ' if early else ''}{early}.")
+    elif early:
+        lines.append(f"The run ended early: {early}.")
     if done["withheld"]:
         lines.append("The changed model was not written.")
     if done["resumed"]:
