@@ -229,7 +229,7 @@ def remove(args: SimpleNamespace) -> int:
     request = {"people": sorted(args.person), "photos": args.photos, "retain": args.retain}
     with shared.claim_work_dir(vars(args), [args.model], **request):
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
-        read = args.photos or "the photos that it was enrolled from"
+        read = args.photos or "the photos that the model was made from"
         read += f" and, of people who stay, {args.retain}" if args.retain else ""
         tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)
