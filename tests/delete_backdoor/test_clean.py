@@ -76,6 +76,9 @@ def test_picture_and_words(done):
         assert picture.width > 1000
     text = "\n".join(lines_of(results))
     assert "ASR: " in text and "Watch: cleaned" in text
+    drop = results["rows"]["erased"]["ra_drop"]
+    assert drop["count"] == 300 and drop["interval"] is not None
+    assert ("The trigger no longer leads to the target, and still misleads" in text) == (drop["value"] > 10)
 
 
 def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path, tells):
