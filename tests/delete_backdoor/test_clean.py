@@ -1,5 +1,7 @@
 """The commands ``backdoor clean`` and ``audit`` on a small backdoored network: both modes, and every refusal."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from helpers import argv, read_json, read_results, run, values
 from PIL import Image
 
 from delete_backdoor.datasets import BackdoorDataset
+from delete_backdoor.metrics import STILL_MISLEADS
 from delete_backdoor.picture import lines_of
 from delete_images.models.model_file import WEIGHTS_NAME, load_model, save_model
 from delete_tasks.evaluation.reader import read as real
@@ -78,7 +81,12 @@ def test_picture_and_words(done):
     assert "ASR: " in text and "Watch: cleaned" in text
     drop = results["rows"]["erased"]["ra_drop"]
     assert drop["count"] == 300 and drop["interval"] is not None
-    assert ("The trigger no longer leads to the target, and still misleads" in text) == (drop["value"] > 10)
+    assert "still misleads" not in text and drop["value"] <= 10
+    misled = copy.deepcopy(results)
+    misled["rows"]["erased"]["ra"]["value"] = 48.0
+    misled["rows"]["erased"]["ra_drop"] |= {"value": 35.0, "note": STILL_MISLEADS}
+    text = "\n".join(lines_of(misled))
+    assert "The trigger no longer leads to the target, and still misleads: 48.0%" in text and "83.0% without" in text
 
 
 def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path, tells):
