@@ -114,7 +114,7 @@ def test_a_crop_cuts_image_and_maps_alike():
 
 @pytest.mark.long
 def test_a_run_in_windows_is_recorded_and_measured_again(make_config, segmentation, tells, tmp_path, monkeypatch):
-    for name, value in (("LARGE", 10_000), ("TILES", (64,)), ("machine_bytes", lambda _: 2**25)):
+    for name, value in (("LARGE", 10_000), ("TILES", (64,)), ("machine_bytes", lambda _: 17_500_000)):
         monkeypatch.setattr(memory, name, value)
     said = tells(segmentation(make_config("cgnet", tmp_path / "run", images=2, steps=2), "--batch-size 1"))
     assert "prediction goes in windows of 64x64" in said and "training reads windows at the classes, of 64x64" in said
