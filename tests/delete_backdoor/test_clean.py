@@ -107,7 +107,10 @@ def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp
     printed = tells(ruin, status=4)
     assert "--force" in printed and "NOT written" in printed and "damaged" in printed
     advice = printed.rpartition("Next: ")[2]
-    assert 0 < advice.index("--retain") < advice.index("--steps") and "Give samples without a trigger (--retain)" in printed
+    assert (
+        0 < advice.index("--retain") < advice.index("--steps")
+        and "Give samples without a trigger (--retain)" in printed
+    )
     results = read_results(tmp_path)
     assert results["details"]["verdict"] == "damaged" and not results["published"]
     assert not (tmp_path / "cleaned").exists() and not list(tmp_path.glob("*.pth"))
