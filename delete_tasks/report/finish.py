@@ -121,7 +121,9 @@ def report(
         written += [folder / name for name in results["audit"]["pictures"]]
     save_json(results, folder / RESULTS)
     task_notes = lines(results)
-    results["residue"] = find_residue(runner, results, {**dict(pictures), **dict(audit_pictures(results, folder))})
+    captions = {**dict(pictures), **dict(audit_pictures(results, folder))}
+    salted = runner.task.classes_are_people and not options.get("show_names") and not options.get("skip")
+    results["residue"] = find_residue(runner, results, captions, salted)
     save_json(results, folder / RESULTS)
     show_rows(console, title, results, wide)
     for line in [*task_notes, *notes(results)]:
@@ -201,6 +203,8 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
 def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> None:
     """Print the next step after a run, and its residue. ``results`` are None on processes without results; ``first`` precedes the
     advice for a model that was not written."""
+    from .record.parts import UNKNOWN
+
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))
@@ -210,11 +214,12 @@ def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)
     places: dict[str, list[str]] = {}
-    for item in results["residue"]:
+    residue = results.get("residue", [])
+    for item in residue:
         where = item["where"]
         places.setdefault(item["what"], []).append(short(where) if Path(where).is_absolute() else where)
-    console.print(
-        Text(f"Not deleted: {len(results['residue'])} places that may still hold {' or '.join(results['forgotten'])}.")
-    )
+    count, names = sum(item["where"] != UNKNOWN for item in residue), " or ".join(results["forgotten"])
+    console.print(Text(f"Not deleted: {count} places that may still hold {names}, and copies elsewhere."))
     for what, where in places.items():
-        console.print(Text(f"  {what}: {', '.join(where)}"), soft_wrap=True)
+        if where != [UNKNOWN]:
+            console.print(Text(f"  {what}: {', '.join(where)}"))

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ..audit.pictures import BARS
+from ..errors import RequestError
 from ..fileio.digests import SUMS, WEIGHTS, is_temporary
+from ..fileio.inputs import read_bytes
 from ..fileio.workdir import MANIFEST, passing
 from .record.parts import ATTENTION, PAGE, RECORD, UNKNOWN
 from .record.people import SALT, whole_word
@@ -31,7 +33,7 @@ FORGET_DATA, TESTED = ("forget", "photos", "poisoned"), ("test", "eval", "train"
 
 
 def find_residue(
-    runner: UnlearnRunner, results: Mapping[str, Any], pictures: Mapping[str, str]
+    runner: UnlearnRunner, results: Mapping[str, Any], pictures: Mapping[str, str], salted: bool = False
 ) -> list[dict[str, str]]:
     """List the places that hold the forgotten classes after a run: ``residue`` of results.json.
 
@@ -42,6 +44,7 @@ def find_residue(
         runner: Runner after training.
         results: Content of results.json.
         pictures: Captions of pictures by their paths.
+        salted: The run writes a record with hidden names.
 
     Returns:
         ``what`` each holds, and ``where`` it is: an absolute path, a data string, or ``UNKNOWN`` of the record.
@@ -66,7 +69,10 @@ def find_residue(
         if listed or (path.suffix not in OPAQUE and (names_any(path.name, names) or named_in(path, names))):
             caption = pictures.get(str(path))
             items.append((f"picture: {caption.rstrip('.')}" if caption else _kind(path), str(path.absolute())))
-    items.append(("copies elsewhere: backups, other machines, models made from the original", UNKNOWN))
+    if salted:
+        items.append(("salt, with which a name can be compared with the record", str(folder.absolute() / SALT)))
+    galleries = ", templates in other galleries" if task.classes_are_people else ""
+    items.append((f"copies elsewhere: backups, other machines, models made from the original{galleries}", UNKNOWN))
     return [{"what": what, "where": where} for what, where in items]
 
 
@@ -77,8 +83,11 @@ def _located(text: str) -> str:
 
 
 def named_in(path: Path, names: Sequence[str]) -> bool:
-    """Return True if a file of text holds one of ``names`` in any spelling, or is too large to search."""
-    return path.stat().st_size > MOST_BYTES or names_any(decoded(path.read_bytes()), names)
+    """Return True if a file of text holds one of ``names`` in any spelling, or cannot be searched."""
+    try:
+        return path.stat().st_size > MOST_BYTES or names_any(decoded(read_bytes(path)), names)
+    except (OSError, RequestError):
+        return True
 
 
 def decoded(content: bytes) -> str:

@@ -93,12 +93,12 @@ class FacesTask(ImagesTask):
 
     def content(self, path: Path, names: Sequence[str]) -> str | None:
         if path.name == NAME:
-            count = sum(name in names for name in read_gallery(path).names)
-            return (
-                f"{count} templates of the forgotten people, in the original's gallery (biometric data)"
-                if count
-                else None
-            )
+            try:
+                count: Any = sum(name in names for name in read_gallery(path).names)
+            except RequestError:
+                count = "possibly"
+            held = "templates of the forgotten people, in the original's gallery (biometric data)"
+            return f"{count} {held}" if count else None
         what = super().content(path, names)
         return f"{what}: their photos, and the folder of all" if what and path.name == ENROLMENT else what
 

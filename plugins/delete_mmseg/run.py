@@ -1,6 +1,7 @@
 """Segmentation run: unlearn, evaluate before and after, write the erased model, figures and picture."""
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
 from .checks import check_data, check_request
+from .labels import data_info
 from .opened import attacked_rows, by_pixel, reopening
 from .picture import choose_images, draw, image_and_predictions
 from .recipes import PRESETS
@@ -113,7 +115,10 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     results = collect(
         runner,
         evaluation,
-        data={"test": f"{len(test)} images of the config's test split ({type(test).__name__})"},
+        data={
+            "forget": os.path.dirname(os.path.abspath(data_info(splits.open("train"), 0)["img_path"])),
+            "test": f"{len(test)} images of the config's test split ({type(test).__name__})",
+        },
         measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}",
         predicted_as=counts["erased"].confusion[list(ids)].sum(0) if counts else None,
         details={

@@ -16,7 +16,7 @@ from .figures import few, number
 from .parts import ATTENTION, UNKNOWN
 
 PLAIN = {  # answers to "Can it still be recognised?" by the verdict's word
-    FORGOTTEN: "Not in any test that was made.",
+    FORGOTTEN: "No better than by a model that never saw it.",
     WEAKENED: "Yes, though less well than before.",
     HIDDEN: "Yes: the model no longer names it, and its features show it as before.",
     NOT_FORGOTTEN: "Yes: the model itself still names it.",

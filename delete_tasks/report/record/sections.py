@@ -6,7 +6,7 @@ from typing import Any
 
 from ...audit.depth import retrained_names
 from ...audit.pictures import BARS, TSNE
-from .people import SALT, Hider
+from .people import Hider
 
 CAPTIONS = {
     BARS: "Figures of attacks on the forgotten classes' held-out samples, by model.",
@@ -49,7 +49,4 @@ def audit_pictures(results: Mapping[str, Any], folder: Path) -> list[tuple[str, 
 
 def residue(items: Sequence[Mapping[str, str]], hider: Hider) -> list[dict[str, Any]]:
     """Make the section ``residue`` from that of results.json: paths inside the work dir are relative, names hidden."""
-    listed = [{"what": hider.text(item["what"]), "where": hider.place(item["where"])} for item in items]
-    if hider.salt is not None:
-        listed.append({"what": "salt, with which a name can be compared with this record", "where": SALT})
-    return listed
+    return [{"what": hider.text(item["what"]), "where": hider.place(item["where"])} for item in items]

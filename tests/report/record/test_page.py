@@ -52,8 +52,8 @@ def test_the_first_screen(browser, run, width, request, tmp_path):
         bottom[part] = box["y"] + box["height"]
     assert max(bottom.values()) <= SCREENS[width], bottom
     assert record["verdict"]["word"].upper() in page.locator("#verdict").inner_text()
-    assert record["request"]["date"] is None or record["request"]["date"] in page.locator(".facts").inner_text()
-    assert f"{len(record['residue']) - 1} places" in page.locator(".facts").inner_text()
+    assert record["request"]["date"] is None or record["request"]["date"] in page.locator(".first").inner_text()
+    assert f"{len(record['residue']) - 1} places" in page.locator(".first").inner_text()
     assert len(record["before_after"]) == page.locator(".bar.after").count() > 0
     page.close()
 

@@ -27,7 +27,7 @@ def failed(folder: Path, **options) -> list[str]:
 def test_content(recorded, colours):
     record = read(recorded)
     jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(record)
-    assert record["request"] == {"reference": "REQ-7", "date": "2026-11-02"}
+    assert record["request"] == {"reference": "REQ-7", "date": "2026-11-02", "signature": False}
     assert record["forgotten"]["classes"] == [{"id": 1, "name": "green", "salted_sha256": None}]
     assert record["method"]["name"] == "DELETE" and record["method"]["settings"]["steps_done"] == 4
     assert record["method"]["settings"]["teacher_temperature"] == 0.25 and record["seeds"] == {"run": 0}

@@ -30,9 +30,9 @@ FIGURES = {
         "nll_rise",
         "ece_rise",
     ],
-    "segmented": ["forget_iou", "others_drop", "still_predicted"],
+    "segmented": ["forget_iou", "others_drop", "still_predicted", "misplaced"],
     "faced": ["identified", "kept_drop", "verified", "nll_rise", "ece_rise"],
-    "cleaned": ["asr", "acc_drop", "worst_drop", "nll_rise", "ece_rise"],
+    "cleaned": ["asr", "ra_drop", "acc_drop", "worst_drop", "nll_rise", "ece_rise"],
 }
 ONCE = {"still_predicted": "only the run measures it"}  # what a run alone can measure, and why
 

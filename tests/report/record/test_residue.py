@@ -71,6 +71,9 @@ def test_files_of_a_face_model(tmp_path):
     assert set(found) == {"weights.safetensors", "gallery.npz", "model.json", "enrolment.json"}
     found = {path.name: what for what, path in task.residue(folder / "weights.safetensors", ["Dee"])}
     assert set(found) == {"weights.safetensors"}
+    (folder / "gallery.npz").write_bytes(b"torn")  # what cannot be searched is listed
+    found = {path.name: what for what, path in task.residue(folder / "weights.safetensors", ["Dee"])}
+    assert found["gallery.npz"].startswith("possibly templates")
     alone = tmp_path / "original.pth"  # in a folder of other things
     alone.write_bytes(b"")
     assert [path for _, path in load_task("images").residue(alone, ["car"])] == [alone]
@@ -90,7 +93,9 @@ def test_every_file_that_holds_a_name_is_listed(run, request):
         if path.is_file() and not inside.startswith(("record.", "erased", "cleaned")) and inside not in free:
             holds = path.suffix in (".png", ".pth") or named_in(path, names)
             assert holds == (str(path) in listed), path
-    assert len(record["residue"]) == len(listed := results["residue"]) + record["forgotten"]["names_hidden"]
+    listed = results["residue"]
+    assert len(record["residue"]) == len(listed)
+    assert [item["where"] for item in listed].count(str(folder / "record.salt")) == record["forgotten"]["names_hidden"]
     assert all(
         Path(item["where"]).exists() for item in listed if item["where"].startswith("/") and "?" not in item["where"]
     )
