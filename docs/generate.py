@@ -1,4 +1,4 @@
-"""Parts of the reference that are made from the code, as Markdown: options, config keys, metrics, keys of results.json, docstrings.
+"""Parts of the reference that are made from the code: options, config keys, metrics, keys of results.json, docstrings.
 
 ``python docs/generate.py`` writes them into the pages, between ``<!-- generate: NAME -->`` and ``<!-- end -->``.
 """

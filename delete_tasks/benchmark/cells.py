@@ -20,7 +20,7 @@ from ..fileio.processes import raise_lost
 from ..fileio.validate import read_json
 from ..fileio.workdir import holds_files
 from ..request.classes import resolve_classes
-from .finished import DONE, digest, features_sha256, read_cell
+from .finished import DONE, digest, read_cell
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import measure
 from .source import GridSource
@@ -82,7 +82,7 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     made_now = source.made_of(cell)
     changed = [name for name, before in made_of.items() if before not in (None, made_now[name])]
     if changed:
-        raise RequestError(f"the {changed[0]} was replaced during the run; run the command again")
+        raise RequestError(f"{changed[0]}: replaced during the run; run the command again")
     content: dict[str, Any] = {
         "network": cell.network,
         "group": cell.group,
@@ -95,10 +95,10 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
         "not_measured": reasons,
         "made_of": made_now,
         "code": code_version(),
-        "features_sha256": features_sha256(folder),
     }
     save_json({**content, "sha256": digest(content)}, folder / DONE)
-    (folder / FAILED).unlink(missing_ok=True)
+    for name in (FAILED, BEGUN):
+        (folder / name).unlink(missing_ok=True)
     if not keep_models:
         shutil.rmtree(folder / "run", ignore_errors=True)
     return content

@@ -1,5 +1,6 @@
 """Figures of a grid: radar, box plot over seeds, number of classes, t-SNE, and accuracy against a linear probe."""
 
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,12 @@ def _plain(text: str) -> str:
 
 
 def _title(rows: Sequence[Line]) -> str:
-    return _plain(f"{rows[0].cell.network}: {rows[0].cell.group}")
+    return f"{rows[0].cell.network}: {rows[0].cell.group}"
+
+
+def _set_title(figure: Any, text: str) -> None:
+    """Set the title of a figure, in as many lines as its width needs."""
+    figure.suptitle(_plain(textwrap.fill(text, int(13 * figure.get_figwidth()))), fontsize=10)
 
 
 def _colours(rows: Sequence[Line]) -> dict[str, Any]:
@@ -108,10 +114,8 @@ def draw_radar(rows: Sequence[Line], path: Path) -> None:
         axis.set_yticks((25, 50, 75, 100), [])
         axis.tick_params(axis="x", pad=0)
         axis.set_ylim(0, 100)
-        axis.set_title(_plain(method), fontsize=9)
-    figure.suptitle(
-        f"{_title(rows)} (outside is better; dashed: reads retain data; black: {_plain(first)})", fontsize=10
-    )
+        axis.set_title(_plain(textwrap.fill(method, 26)), fontsize=9)
+    _set_title(figure, f"{_title(rows)} (outside is better; dashed: reads retain data; black: {first})")
     save_figure(figure, path)
 
 
@@ -131,7 +135,7 @@ def draw_seeds(rows: Sequence[Line], path: Path) -> None:
         axis.set_xlabel(f"accuracy of the {title} on test samples, percent")
         axis.grid(axis="x", alpha=0.3)
     figure.axes[0].invert_yaxis()
-    figure.suptitle(f"{_title(rows)} (one dot per seed; orange: reads retain data)", fontsize=10)
+    _set_title(figure, f"{_title(rows)} (one dot per seed; orange: reads retain data)")
     save_figure(figure, path)
 
 
@@ -185,7 +189,7 @@ def draw_probe(rows: Sequence[Line], path: Path) -> None:
     axis.set_xlabel("accuracy of a linear probe on the forgotten classes, percent (left is better)")
     axis.set_ylabel("accuracy of the remaining classes, percent")
     axis.grid(alpha=0.3)
-    axis.set_title(f"{_title(rows)} (hollow: reads retain data)", fontsize=10)
+    _set_title(figure, f"{_title(rows)} (hollow: reads retain data)")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     save_figure(figure, path)
 
@@ -220,9 +224,9 @@ def draw_tsne(rows: Sequence[Line], root: Path, path: Path) -> None:
             x[~forgotten], y[~forgotten], c=labels[~forgotten] % 20, cmap="tab20", vmin=0, vmax=19, s=5, alpha=0.7
         )
         axis.scatter(x[forgotten], y[forgotten], c="black", marker="^", s=9)
-        axis.set_title(_plain(title), fontsize=9)
+        axis.set_title(_plain(textwrap.fill(title, 34)), fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
-    names = _plain(list_names(rows[0].cell.classes, 3))
-    figure.suptitle(f"t-SNE of the last features (black triangles: {names}; dots: other classes)", fontsize=10)
+    names = list_names(rows[0].cell.classes, 3)
+    _set_title(figure, f"t-SNE of the last features (black triangles: {names}; dots: other classes)")
     save_figure(figure, path)

@@ -10,12 +10,11 @@ from msgspec import Meta, Struct
 from rich.console import Console
 
 from ..errors import RequestError
-from ..fileio.checkpoint import file_sha256
 from ..fileio.digests import canonical
 from ..fileio.environment import code_version
 from ..fileio.validate import as_type, read_json
 from .grid import Cell
-from .measure import COLUMNS, FEATURES
+from .measure import COLUMNS
 
 DONE = "cell.json"
 AGAIN = "delete its folder to run the cell again"
@@ -34,18 +33,12 @@ class _Finished(Struct):
     not_measured: dict[str, str]
     made_of: dict[str, str | None] = {}
     code: dict[str, Any] = {}
-    features_sha256: str | None = None
     sha256: str | None = None
 
 
 def digest(content: Mapping[str, Any]) -> str:
     """Compute the SHA-256 of the content of a cell.json, without this digest."""
     return hashlib.sha256(canonical({key: value for key, value in content.items() if key != "sha256"})).hexdigest()
-
-
-def features_sha256(folder: Path) -> str | None:
-    """Compute the SHA-256 of a cell's saved features; None if there are none."""
-    return file_sha256(folder / FEATURES) if (folder / FEATURES).is_file() else None
 
 
 def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
@@ -74,8 +67,6 @@ def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
         raise RequestError(
             f"'{path}' was changed after its run: its content has another SHA-256 than the run wrote; {AGAIN}"
         )
-    if saved.features_sha256 is not None and features_sha256(path.parent) not in (None, saved.features_sha256):
-        raise RequestError(f"'{path.parent / FEATURES}' was changed after its run; {AGAIN}")
     return content
 
 
@@ -98,8 +89,8 @@ def check_cells(
         for name, now in made_of(cell).items():
             if now is not None and before.get(name) not in (None, now):
                 raise RequestError(
-                    f"the cell '{cell.title}' in '{root / cell.folder}' was made of another {name} (SHA-256 {before[name]}) than "
-                    f"there is now ({now}), and one table would hold both; restore it, give another --work-dir, or delete the "
+                    f"the cell '{cell.title}' in '{root / cell.folder}' was made of other {name} (SHA-256 {before[name]}) than "
+                    f"now ({now}), and one table would hold both; restore the former, give another --work-dir, or delete the "
                     "folders of all such cells to run them again"
                 )
         if content.get("sha256") is None:

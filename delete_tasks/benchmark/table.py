@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..display.table import Table
+from ..display.terminal import printable
 from ..evaluation.functional import drop, h_mean
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import COLUMNS, Column
@@ -88,8 +89,11 @@ def to_csv(results: Results) -> str:
 
 
 def _inert(cell: Any) -> Any:
-    """Put a ' before a text that a spreadsheet would take for a formula, as OWASP advises."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    """Escape control characters of a text, and put a ' before one that a spreadsheet would take for a formula (OWASP)."""
+    if not isinstance(cell, str):
+        return cell
+    text = printable(cell)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def best(rows: Sequence[Line], column: Column) -> set[int]:

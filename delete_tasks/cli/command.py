@@ -36,7 +36,7 @@ class File(click.Path):
         return self.metavar if isinstance(param, click.Option) else None
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not value.strip() or "\0" in value:
+        if not value.strip():
             self.fail(f"expected a path, got {value!r}", param, ctx)
         return value
 

@@ -26,8 +26,8 @@ def new_figure(size: tuple[float, float], extra: str, dpi: int = 110) -> Any:
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> None:
-    """Write a figure whole or not at all, in the format of the suffix; ``options`` are those of ``savefig``. Texts but the labels of
-    ticks, which matplotlib makes anew, pass through :func:`drawn`."""
+    """Write a figure whole or not at all, in the format of the suffix; ``options`` are those of ``savefig``. Texts pass through
+    :func:`drawn`, but for labels of ticks, which matplotlib makes anew."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
@@ -52,8 +52,8 @@ def drawable(names: Sequence[str], kind: str = "class") -> list[str]:
 
 @functools.lru_cache(maxsize=4096)
 def _font_with(text: str) -> str | None:
-    """Find the family of a font for what matplotlib's own font lacks in ``text``: that font if it lacks nothing, None if no font of
-    the system has all of it."""
+    """Find the family of a font for what matplotlib's own font lacks in ``text``: that font if it lacks nothing, None if no font
+    of the system has all of it."""
     from matplotlib import font_manager
 
     lacking = {ord(character) for character in text if not character.isspace()}

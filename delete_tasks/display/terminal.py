@@ -212,8 +212,8 @@ def from_library(path: str) -> bool:
 
 
 def hush(logger: logging.Logger) -> None:
-    """Limit a logger's output in the terminal to errors, and to warnings of this package and users' code, but not its files, which
-    also take the warnings that are hidden, and the messages of other loggers.
+    """Limit a logger's output in the terminal to errors, and to warnings of this package and users' code, but not its files,
+    which also take the warnings that are hidden, and the messages of other loggers.
 
     Messages that commands print themselves are logged with ``extra={"printed": True}``.
     """

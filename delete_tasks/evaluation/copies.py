@@ -38,12 +38,13 @@ class Copies:
 
     def __str__(self) -> str:
         share = f"{self.count:,} of {self.total:,} samples of {self.among} ({100 * self.count / self.total:.3g}%)"
-        names = ", ".join([*self.names, *["..."] * (self.count > len(self.names))])
+        listed = ", ".join([*self.names, *["..."] * (self.count > len(self.names))])
+        names = f" ({listed})" if self.names else ""
         if self.left_out:
-            return f"Left out: {share}, exact copies of {self.of} ({names})."
+            return f"Left out: {share}, exact copies of {self.of}{names}."
         return (
-            f"Warning: {share} look like samples of {self.of}, perhaps re-encoded, mirrored or slightly changed copies "
-            f"({names}). They are not left out: remove them if they are copies."
+            f"Warning: {share} look like samples of {self.of}, perhaps re-encoded, mirrored or slightly changed "
+            f"copies{names}. They are not left out: remove them if they are copies."
         )
 
 

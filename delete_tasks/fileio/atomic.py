@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError, RequestError, not_written
-from .inputs import refuse_inputs, refuse_occupied
+from .inputs import kind_of, refuse_inputs
 from .workdir import TEMPORARY, claimed, delete_path, holds_files
 
 
@@ -31,7 +31,8 @@ def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
     try:
         if work_dir is not None:
             work_dir.check_place(path)
-        refuse_occupied(path)
+        if not path.is_symlink() and (kind := kind_of(path)) is not None:  # which a file would replace
+            raise OutputError(f"cannot write '{path}': {kind} is there; give another path")
         path.parent.mkdir(parents=True, exist_ok=True)
         if work_dir is not None:
             work_dir.own(path)
@@ -121,10 +122,7 @@ def refuse_existing(
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir():
         raise RequestError(f"'{out}' lies below '{above}', which is a file; give another name")
-    for source in (Path(os.path.expanduser(source)) for source in inputs):
-        if path.exists() and source.exists() and path.samefile(source):
-            raise RequestError(f"'{out}' would overwrite '{source}', which is read; give another path for the result")
-        refuse_inputs(out, [source], [])
+    refuse_inputs(out, inputs, [])
     if path.is_symlink() and path.is_dir():
         raise RequestError(
             f"'{out}' is a link to '{os.readlink(path)}', and outputs follow no link; give the folder itself"

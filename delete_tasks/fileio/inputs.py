@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import CheckpointMismatchError, OutputError, RequestError
+from ..errors import CheckpointMismatchError, RequestError
 
 KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"), (stat.S_ISSOCK, "a socket"))
 KERNEL = ("/proc", "/sys")  # regular files by their mode, but reading some of them waits, or never ends
@@ -106,9 +106,9 @@ def refuse_changed(marks: dict[Path, Any]) -> None:
 def refuse_inputs(out: StrPath, files: Iterable[StrPath], models: Iterable[StrPath], source: str = "") -> None:
     """Refuse an output that is an input, a folder with an input in it, or in a model's folder; raise :class:`RequestError`, whose
     message begins with the ``source`` of the output, e.g. ``--out``."""
-    place, folders = _real(out), [_real(model) for model in models]
-    for path in [*map(_real, files), *folders]:
-        if path == place:
+    place, folders = resolved(out), [resolved(model) for model in models]
+    for path in [*map(resolved, files), *folders]:
+        if path == place or (path.exists() and place.exists() and path.samefile(place)):
             raise RequestError(f"{source} '{out}' would overwrite '{path}', which is read; give another path".lstrip())
         if path.is_relative_to(place) and path.exists():
             raise RequestError(
@@ -120,14 +120,9 @@ def refuse_inputs(out: StrPath, files: Iterable[StrPath], models: Iterable[StrPa
             raise RequestError(f"{source} '{out}' is in '{folder}', which is read; give a path outside of it".lstrip())
 
 
-def _real(path: StrPath) -> Path:
+def resolved(path: StrPath) -> Path:
+    """Make a path absolute and follow its links; raise :class:`RequestError` if that fails."""
     try:
         return Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, an unknown user, a null character
         raise RequestError(f"'{path}' cannot be resolved ({error}); give another path") from error
-
-
-def refuse_occupied(path: Path) -> None:
-    """Raise :class:`OutputError` if a pipe, a device or a socket is at the place of an output, which a file would replace."""
-    if not path.is_symlink() and kind_of(path) is not None:
-        raise OutputError(f"cannot write '{path}': {kind_of(path)} is there; give another path")

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import OutputError, RequestError
-from .inputs import marks_of, refuse_changed, refuse_inputs
+from .inputs import marks_of, refuse_changed, refuse_inputs, resolved
 from .manifest import (
     LOCK,
     MANIFEST,
@@ -201,13 +201,8 @@ def claim(
             run.
         FinishedError: It holds a finished run of this request, with ``resume``, without ``overwrite``.
     """
-    try:
-        given = Path(os.path.abspath(Path(path).expanduser()))
-        folder = Path(path).expanduser().resolve()
-        same = given.resolve() == folder and str(path).strip()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, an unknown user, a null character
-        raise RequestError(f"'{path}' cannot be resolved ({error}); give another path") from error
-    if not same:
+    folder, given = resolved(path), Path(os.path.abspath(Path(path).expanduser()))
+    if given.resolve() != folder or not str(path).strip():
         raise RequestError(f"--work-dir '{path}' is empty, or '..' follows a link in it; give the path of a folder")
     models = [original for original in originals if original is not None]
     if folder in _CLAIMED:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import RequestError
 from ..fileio.processes import raise_together
 from ..fileio.seeds import STEP_STREAM, seed_all
-from ..losses.masks import is_forgotten
+from ..model.facts import Facts
 from ..model.loss_point import LossInputs, LossPoint, is_loss, swap
 from ..model.teacher import Frozen, check_same_weights
 from ..model.teacher_cache import Caught, TeacherCache, make_cache
@@ -25,6 +25,7 @@ from ..request import ranges
 from ..request.classes import ForgetRequest
 from ..task import Recipes, Run, Task
 from .accumulation import AccumulatedStep
+from .locations import forgotten_weight, loss_weight
 
 LossSums = tuple[Tensor, dict[str, Tensor], Tensor]  # weighted loss, values to log, weight: sums over locations
 
@@ -139,20 +140,14 @@ class UnlearnHook(Hook):
     def prepare(self, runner: Run, model: nn.Module) -> None:
         """Prepare the run: called once before training, with the unwrapped model, before the loss is replaced."""
 
-    def forgotten_weight(self, inputs: LossInputs, weight: Tensor | None) -> Tensor:
-        """Select the locations whose label is a forgotten class: float32 ``(N, *locations)``, ``weight`` there, else 0.
+    def own_facts(self, facts: Facts) -> dict[str, Any]:
+        """Note changes by the steps that are no training, once after the last one; return further facts of the training."""
+        return {}
 
-        Raises:
-            RequestError: There are no labels.
-        """
-        if inputs.labels is None:
-            raise RequestError(
-                f"{type(self).__name__} needs the label of each location, and the data have none; use type='DELETE'"
-            )
-        forgotten = is_forgotten(inputs.labels, self.ids)
-        if inputs.retain is not None:
-            forgotten = forgotten & ~inputs.retain
-        return forgotten.float() if weight is None else forgotten * weight
+    def forgotten_weight(self, inputs: LossInputs, weight: Tensor | None) -> Tensor:
+        """Select the locations whose label is a forgotten class: float32 ``(N, *locations)``, ``weight`` there, else 0. Raise
+        :class:`RequestError` if there are no labels."""
+        return forgotten_weight(type(self).__name__, inputs, self.ids, weight)
 
     # Stages of the run -------------------------------------------------------------------------------------------
 
@@ -211,34 +206,16 @@ class UnlearnHook(Hook):
         student, teacher = (sum(column) for column in zip(*self.history, strict=True))
         ratio = student / teacher if teacher > 0 else 0.0
         if len(self.history) == self.history.maxlen and ratio <= self.stop_ratio:
-            self.stop_run(
-                runner,
-                f"the stop rule was met: the forgotten classes have {ratio:.2%} of the original's probability (at most "
-                f"{self.stop_ratio:.2%})",
+            left = (
+                f"the forgotten classes have {ratio:.2%} of the original's probability (at most {self.stop_ratio:.2%})"
             )
-            runner.logger.info(f"Stopped after {self.step + 1} steps: {runner.outcome.facts.ended}.")
+            self.stop_run(runner, f"the stop rule was met: {left}")
 
     def stop_run(self, runner: Run, reason: str) -> None:
         """End the run after this step."""
         self.stopped = runner.train_loop.stop_training = True
         runner.outcome.facts.ended = reason
-
-    def note_steps(self, runner: Run) -> None:
-        """Note what the steps changed, once after the last one."""
-        facts, norms = runner.outcome.facts, nn.modules.batchnorm._NormBase
-        if runner.iter // runner.accumulation > self.idle:
-            facts.change("training", buffers=False, **self.step_facts(runner))
-        statistics = [module for module in runner.unwrapped_model.modules() if isinstance(module, norms)]
-        facts.change("running statistics", statistics, buffers=True)
-        facts.change("other buffers", buffers=True)
-
-    def step_facts(self, runner: Run) -> dict[str, Any]:
-        """Describe the training steps."""
-        recipe = runner.recipe
-        rule = {} if self.stop_ratio is None else {"stop": {"ratio": self.stop_ratio, "window": self.history.maxlen}}
-        steps = runner.iter // runner.accumulation - self.idle
-        schedule = next((hook.schedule for hook in runner.hooks if hasattr(hook, "schedule")), recipe.schedule)
-        return {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule, **rule}
+        runner.logger.info(f"Stopped after {self.step + 1} steps: {reason}.")
 
     def after_train(self, runner: Run) -> None:
         for undo in reversed(self._restore):
@@ -308,17 +285,7 @@ class UnlearnHook(Hook):
         return losses
 
     def _weight(self, inputs: LossInputs, teacher: Any) -> Tensor | None:
-        """Weigh the locations that take part in the loss ``(N, *locations)`` by 1, all others by 0; None if all take part."""
-        valid = inputs.valid
-        if self.request.locations == "forgotten":
-            labels = None if self.request.select == "teacher" else inputs.labels
-            if labels is None and teacher is None:
-                raise RequestError("locations='forgotten' needs labels or a teacher, and here is neither")
-            forgotten = is_forgotten(inputs.classes(teacher) if labels is None else labels, self.ids)
-            if inputs.retain is not None:
-                forgotten = forgotten | inputs.retain  # every location of a retain set takes part
-            valid = forgotten if valid is None else valid & forgotten
-        return None if valid is None else valid.float()
+        return loss_weight(self.request, inputs, self.ids, teacher)
 
     def _watch(self, student_mass: Tensor, teacher_mass: Tensor) -> None:
         """Add one output's masses (sums of t*s and t*t over locations) to those of the step, if there is a stop rule."""

@@ -7,6 +7,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..errors import RequestError
+from ..model.facts import Facts
 from ..model.loss_point import LossInputs
 from ..request.ranges import number, whole
 from ..task import Run
@@ -108,6 +109,6 @@ class InfluenceUnlearning(GradientHook):
                 parameter.add_(part.to(parameter.dtype))
         self.moves = done + 1
 
-    def note_steps(self, runner: Run) -> None:
-        runner.outcome.facts.change("Newton steps", buffers=False, moves=self.moves)
-        super().note_steps(runner)
+    def own_facts(self, facts: Facts) -> dict[str, Any]:
+        facts.change("Newton steps", buffers=False, moves=self.moves)
+        return {}

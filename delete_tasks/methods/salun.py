@@ -6,6 +6,7 @@ import torch
 from mmengine.registry import HOOKS
 from torch import Tensor
 
+from ..model.facts import Facts
 from ..model.loss_point import LossInputs
 from ..request.ranges import number, whole
 from ..task import Run
@@ -57,8 +58,8 @@ class SalUn(GradientHook):
         weight = forget + retain
         return (label_losses(student, torch.where(forget > 0, drawn, labels)) * weight).sum(), {}, weight.sum()
 
-    def step_facts(self, runner: Run) -> dict[str, Any]:
-        return {**super().step_facts(runner), "share_of_weights": float(self.mask.float().mean())}  # type: ignore[union-attr]
+    def own_facts(self, facts: Facts) -> dict[str, Any]:
+        return {"share_of_weights": float(self.mask.float().mean())}  # type: ignore[union-attr]
 
     def before_step(self, runner: Run, step: int) -> None:
         if step < self.saliency_steps:

@@ -168,7 +168,10 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         lines.append(f"Predicted in place of {forgotten}: {', '.join(shares)}.")
     avoided = results["rows"]["erased"].get("avoided") or {}
     if avoided.get("value") is not None:
-        lines.append(f"Became a class to avoid, which --avoid lowers and does not rule out: {avoided['value']:.1f}%.")
+        named = ", ".join(map(str, results["recipe"]["avoid"]))
+        lines.append(
+            f"Became a class to avoid ({named}): {avoided['value']:.1f}%; --avoid lowers that, it rules nothing out."
+        )
     check = results["forget_check"]
     finished = results["finished"] or {}
     failure = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])

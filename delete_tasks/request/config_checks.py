@@ -32,7 +32,7 @@ def registered(registry: Registry, kind: Any, scope: str | None = None) -> Any:
     with registry.switch_scope_and_registry(scope) as scoped:
         try:
             return scoped.get(kind)
-        except RuntimeError:
+        except (RuntimeError, TypeError, ValueError):  # mmengine imports the module before a '.', whatever its name
             return None
 
 

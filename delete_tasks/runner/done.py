@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch.nn.modules.batchnorm import _NormBase
+
 from ..evaluation.forget_data import FORGET_SET
 from ..fileio.environment import plain
 from ..model.facts import REPLACED, Facts, digests, layers_of
@@ -72,6 +74,22 @@ def statement(runner: Any) -> dict[str, Any]:
     )
 
 
+def note_steps(runner: Any) -> None:
+    """Note what the steps have changed, once after the last one."""
+    method, recipe, facts = runner.method, runner.recipe, runner.outcome.facts
+    own, steps = method.own_facts(facts), runner.iter // runner.accumulation - method.idle
+    if steps:
+        rule = (
+            {} if method.stop_ratio is None else {"stop": {"ratio": method.stop_ratio, "window": method.history.maxlen}}
+        )
+        schedule = next((hook.schedule for hook in runner.hooks if hasattr(hook, "schedule")), recipe.schedule)
+        how = {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule}
+        facts.change("training", buffers=False, **how, **rule, **own)
+    norms = [module for module in runner.unwrapped_model.modules() if isinstance(module, _NormBase)]
+    facts.change("running statistics", norms, buffers=True)
+    facts.change("other buffers", buffers=True)
+
+
 def _read_in_steps(runner: Any) -> list[dict[str, Any]]:
     """List the data that the steps have read, and for what."""
     task, method, selection = runner.task, runner.method, runner.selection
@@ -102,13 +120,15 @@ def sentences(done: Mapping[str, Any]) -> list[str]:
     lines += [
         f"Also: {_samples(entry, forgets)}, {entry['use']}." for entry in done["data"] if entry["use"] not in used
     ]
-    early = done["steps"] + done["steps_without_training"] < done["most_steps"]
-    ended = f" The run ended early: {done['why_it_ended']}." if early else ""
-    idle = done["steps_without_training"]
+    idle, early = done["steps_without_training"], done["why_it_ended"]
     if idle:
         lines.append(f"{_count(idle, 'step')} only read {'their batches' if idle > 1 else 'its batch'}.")
-    if not done["steps"] or ended:
-        lines.append(f"{'' if done['steps'] else 'No training step was taken.'}{ended}".strip())
+    if done["steps"] + idle >= done["most_steps"]:
+        early = ""
+    if not done["steps"]:
+        lines.append(f"No training step was taken{': ' if early else ''}{early}.")
+    elif early:
+        lines.append(f"The run ended early: {early}.")
     if done["withheld"]:
         lines.append("The changed model was not written.")
     if done["resumed"]:

@@ -111,12 +111,16 @@ class StateHook(Hook):
         if self.stopped_by is not None:
             # Only by this process: a signal need not reach the others at the same step.
             self._save(runner, step)
+            handler = self.signals[self.stopped_by]
             self.restore_signals()
-            raise Interrupted(
+            message = (
                 f"Step {step} of {runner.max_iters // runner.accumulation} is saved in {runner.work_dir}; continue with the same "
-                "command and --resume.",
-                self.stopped_by,
+                "command and --resume."
             )
+            if handler == signal.SIG_DFL:  # a script of the user's, which an exception would end with Ctrl-C's status
+                runner.logger.warning(message)
+                raise SystemExit(128 + self.stopped_by)
+            raise Interrupted(message, self.stopped_by)
 
     def _is_late(self) -> bool:
         if self.minutes is None:

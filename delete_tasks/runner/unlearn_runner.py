@@ -30,7 +30,7 @@ from ..model.teacher import make_teacher
 from ..request.classes import as_compared
 from ..request.ranges import SEED_MOST, whole
 from ..task import Outcome, Task, task_for
-from .done import sentences, statement
+from .done import note_steps, sentences, statement
 from .forget_check import ForgetCheckHook
 from .forget_set import ForgetSet, loader_config, select_forget_set
 from .hooks import StateHook
@@ -183,7 +183,7 @@ class UnlearnRunner(RunStates):
         """Remove the forgotten classes from the last layer, once, on every process: after the last state is saved, before the
         model is published or measured."""
         if self.outcome.finished is None:
-            self.method.note_steps(self)
+            note_steps(self)
             self.outcome.finished = self.task.finish(self)
 
     def build_train_loop(self, loop: Any) -> Any:

@@ -12,15 +12,7 @@ from delete_images.data.opening import ImageData
 from delete_images.data.strings import parse_spec
 from delete_images.look import sample_of
 from delete_images.models.spec import ModelSpec
-from delete_images.opened import (
-    ERASED,
-    Networks,
-    check_classes,
-    forgotten_ids,
-    make_opened,
-    open_attacked,
-    open_networks,
-)
+from delete_images.opened import Networks, check_classes, forgotten_ids, make_opened, open_attacked, open_networks
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Opened, Sample
 from delete_tasks.evaluation.text import Person, Place, Text
@@ -114,7 +106,7 @@ def _give_heads(networks: Networks, always: bool) -> list[str]:
                 f"the {row} model has {len(description.classes)} people, the original {len(spec.classes)}"
             )
         if not fewer:
-            check_classes(description.classes, spec.classes, (), f"{row} model", row in ERASED)
+            check_classes(description.classes, spec.classes, (), f"{row} model", row == "erased")
         if fewer or always:
             networks[row] = FaceNetwork(embedder, head).eval(), spec
         if fewer:

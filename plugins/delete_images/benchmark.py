@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from delete_tasks.cli import parse
 from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.fileio.checkpoint import file_sha256
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.fileio.digests import canonical
 from delete_tasks.fileio.validate import as_type
@@ -34,8 +33,8 @@ from .data.layouts import CLASSES
 from .data.opening import ImageData, open_data
 from .data.strings import parse_spec
 from .forget import UNLEARN_OPTIONS, make_config
-from .grid import Data, Network, Training
-from .models.model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
+from .grid import Data, Network, Training, data_sha256, split, weights_sha256
+from .models.model_file import SPEC_NAME, build_model, import_checkpoint, load_model, load_spec
 from .models.spec import ModelSpec, Preprocessing, spec_from_json, spec_to_json
 from .opened import make_opened
 from .train import train
@@ -69,6 +68,8 @@ class ImagesGrid(GridSource):
         return {name: as_type(content, Network, f"networks['{name}']") for name, content in self.grid.networks.items()}
 
     def check(self) -> None:
+        _open.cache_clear()
+        data_sha256.cache_clear()
         if self.data.retain is None and any(
             method_of(options).needs_retain_set for options in self.grid.methods.values()
         ):
@@ -77,14 +78,14 @@ class ImagesGrid(GridSource):
             if network.original is None and network.train is None:
                 raise RequestError(f"networks['{name}'] has neither original nor train; give one")
             if network.train is not None:
-                self._training(name, self.folder)
+                _open(self._training(name, self.folder)["data"], "train", tuple(self.names(name)))
             try:
                 (network.retrained or "").format(classes="", seed=0)
             except (LookupError, ValueError, AttributeError, TypeError) as error:
                 raise RequestError(
                     f"networks['{name}']: retrained is '{network.retrained}'; expected a path with {{classes}} and {{seed}}"
                 ) from error
-            self._original_path(name)
+            build_model(self._spec(name))
             for group, classes in self.grid.groups.items():
                 resolve_classes(list(classes), list(self.names(name)))
                 self._data(Cell(name, group, classes, "", {}, 0))
@@ -117,18 +118,20 @@ class ImagesGrid(GridSource):
         return existing[0]
 
     def originals(self) -> Mapping[str, str]:
-        return {name: _weights_sha256(self._original_path(name)) or "trained" for name in self.networks}
+        return {name: weights_sha256(self._original_path(name)) or "trained" for name in self.networks}
 
     def made_of(self, cell: Cell) -> Mapping[str, str | None]:
         names, content = tuple(self.names(cell.network)), {**asdict(cell), "network": self.grid.networks[cell.network]}
-        digests = {"setting of the grid": hashlib.sha256(canonical(content)).hexdigest()}
+        digests = {"settings": hashlib.sha256(canonical(content)).hexdigest()}
         for key, text in structs.asdict(self.data).items():
             if text is not None and (key != "retain" or cell.retain):
-                digests[f"{key} data"] = _data_sha256(text, _split(key), names)
-        models = {"original": self._original_path(cell.network) or self._trained_folder(cell.network)}
+                digests[f"{key} data"] = data_sha256(text, split(key), names)
+        models = {"weights of the original": self._original_path(cell.network) or self._trained_folder(cell.network)}
         if cell.method == RETRAINED:
-            models["retrained model"] = self._retrained_folder(*_without(cell)) or self._trained_folder(*_without(cell))
-        return digests | {name: _weights_sha256(path) for name, path in models.items()}
+            models["weights of the retrained model"] = self._retrained_folder(*_without(cell)) or self._trained_folder(
+                *_without(cell)
+            )
+        return digests | {name: weights_sha256(path) for name, path in models.items()}
 
     def inputs(self) -> Sequence[Path]:
         return [path for path in map(self._original_path, self.grid.networks) if path is not None]
@@ -219,7 +222,7 @@ class ImagesGrid(GridSource):
     def _data(self, cell: Cell) -> dict[str, ImageData]:
         names = tuple(self.names(cell.network))
         texts = {"forget": self._forget(cell), "train": self.data.train, "test": self.data.test}
-        return {key: _open(text, _split(key), names) for key, text in texts.items()}
+        return {key: _open(text, split(key), names) for key, text in texts.items()}
 
     def _forget(self, cell: Cell) -> str:
         return parse_spec(self.data.forget).compose({"class": cell.classes})
@@ -278,32 +281,6 @@ class ImagesGrid(GridSource):
 
 def _without(cell: Cell) -> tuple[str, tuple[str, ...], int]:
     return cell.network, cell.classes, cell.seed
-
-
-def _split(key: str) -> str:
-    return "test" if key == "test" else "train"
-
-
-def _weights_sha256(path: Path | None) -> str | None:
-    """Compute the digest of a weights file, or of that of a model folder; None if there is none."""
-    weights = path / WEIGHTS_NAME if path is not None and path.is_dir() else path
-    if weights is None or not weights.is_file():
-        return None
-    state = weights.stat()
-    return _file_sha256(weights, state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _file_sha256(path: Path, *state: int) -> str:
-    return file_sha256(path)
-
-
-@cache
-def _data_sha256(text: str, split: str, names: tuple[str, ...]) -> str:
-    """Compute the digest of names, labels and pixels of all samples that a string names."""
-    data = open_data(text, split, names)
-    lines = zip(data.names, data.labels.tolist(), data.digests(), strict=True)
-    return hashlib.sha256(canonical([list(names), *map(list, lines)])).hexdigest()
 
 
 @lru_cache(maxsize=16)

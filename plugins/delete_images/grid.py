@@ -1,9 +1,18 @@
-"""Keys of the images' part of a grid file, see :class:`delete_images.benchmark.ImagesGrid`."""
+"""Keys of the images' part of a grid file, see :class:`delete_images.benchmark.ImagesGrid`, and digests of what they name."""
 
+import hashlib
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
+
+from delete_tasks.fileio.checkpoint import file_sha256
+from delete_tasks.fileio.digests import canonical
+
+from .data.opening import open_data
+from .models.model_file import WEIGHTS_NAME
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -46,3 +55,29 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     original: Text | Annotated[list[Text], Meta(min_length=1)] | None = None
     retrained: Text | None = None
     train: dict[str, Any] | None = None
+
+
+def split(key: str) -> str:
+    return "test" if key == "test" else "train"
+
+
+def weights_sha256(path: Path | None) -> str | None:
+    """Compute the digest of a weights file, or of that of a model folder; None if there is none."""
+    weights = path / WEIGHTS_NAME if path is not None and path.is_dir() else path
+    if weights is None or not weights.is_file():
+        return None
+    state = weights.stat()
+    return _file_sha256(weights, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _file_sha256(path: Path, *state: int) -> str:
+    return file_sha256(path)
+
+
+@cache
+def data_sha256(text: str, split: str, names: tuple[str, ...]) -> str:
+    """Compute the digest of names, labels and pixels of all samples that a string names."""
+    data = open_data(text, split, names)
+    lines = zip(data.names, data.labels.tolist(), data.digests(), strict=True)
+    return hashlib.sha256(canonical([list(names), *map(list, lines)])).hexdigest()

@@ -147,9 +147,11 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
     flush_subnormals()
     console: Console = options["console"]
     tested = None if test is None else open_data(test, "test", spec.classes)
+    start = options["finetune"]
+    if start is not None:
+        start = load_model(start, options["allow_import"])[0].state_dict()
     runner = TrainRunner.from_cfg(make_config(spec, parse_spec(data).compose({"without": without}), work_dir, options))
-    if options["finetune"] is not None:
-        runner.start = load_model(options["finetune"], options["allow_import"])[0].state_dict()
+    runner.start = start
     network = runner.unwrapped_model.network
     if tested is not None:
         try_out(opened_model(network, spec), tested, "model on --test")  # errors before the first step

@@ -32,7 +32,7 @@ PROBES = (256, 384)  # sides of the images on which bytes are counted
 COPIES = (
     4  # of an image's logits: of the windows' sum, a padded window, at the annotation's size, and of the row before
 )
-USABLE = 0.7  # share of the memory that tensors may take: libraries and data need some
+USABLE = 0.8  # share of the memory that tensors may take: libraries and data need some
 
 
 class LiveBytes(TorchDispatchMode):

@@ -182,19 +182,18 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
 
 def _check_order(paths: Mapping[str, str]) -> None:
     """Refuse a model whose checkpoint names a class of the original's at another place; most checkpoints name their classes."""
-    names = {}
+    original: list[Any] = []
     for row, path in paths.items():
         meta = load_once(path).get("meta")
         data = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
-        names[row] = list(data.get("classes") or ()) if isinstance(data, Mapping) else []
-    original = names.get("original") or []
-    for row, classes in names.items():
-        moved = [i for i, name in enumerate(classes) if name in original and original.index(name) != i]
-        if moved:
-            raise RequestError(
-                f"class {moved[0]} of the {row} model '{paths[row]}' is '{classes[moved[0]]}', which is class "
-                f"{original.index(classes[moved[0]])} of the original; give models whose classes have one order"
-            )
+        classes = list(data.get("classes") or ()) if isinstance(data, Mapping) else []
+        original = classes if row == "original" else original
+        for i, name in enumerate(classes):
+            if name in original and original.index(name) != i:
+                raise RequestError(
+                    f"class {i} of the {row} model '{path}' is '{name}', which is class {original.index(name)} of the original; "
+                    "give models whose classes have one order"
+                )
 
 
 def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:

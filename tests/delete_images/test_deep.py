@@ -45,7 +45,7 @@ def test_the_images_read_are_recorded(deeply, cifar, public, tmp_path, publish_a
         ("--public PUBLIC?limit=9 --retain CIFAR?class=ship&limit=9", "retain set.*public|--retain.*--public"),
         ("--public CIFAR?split=test&limit=20 --test CIFAR?limit=40", "of --test .*exact copies: 20 of --public"),
         ("--public CIFAR?class=deer&limit=32", "32 of 32 samples of --public .*the forget set"),
-        ("--test CIFAR?split=train", "of --test .*the forget set"),
+        ("--test CIFAR?split=train&class=deer&limit=200", "of 200 samples of --test .*the forget set"),
         ("--retain CIFAR?class=ship&split=test&limit=200 --test CIFAR", "of --test .*exact copies: 200 of --retain"),
         ("--retain CIFAR?limit=60", r"deer.*\?without=deer"),
         ("--public EMPTY", "empty"),

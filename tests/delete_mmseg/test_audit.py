@@ -4,6 +4,8 @@ import pytest
 import torch
 from helpers import argv, read_json, run
 
+from delete_mmseg.opened import _check_order
+
 
 def test_a_changed_last_layer_is_hidden(make_config, tmp_path, fails):
     cfg = make_config("fastscnn", tmp_path / "run")
@@ -26,7 +28,7 @@ def test_a_changed_last_layer_is_hidden(make_config, tmp_path, fails):
     assert rows["original"]["original_head"]["value"] == rows["erased"]["original_head"]["value"] is not None
     assert "stage before" in rows["erased"]["linear_probe_before"]["note"]
     fails("cart", words, tmp_path / "x", "--classes cart")
-    fails("10 of 10 test images", words, tmp_path / "x", "--classes car --test train")
+    fails("10 of 10 samples of the test data", words, tmp_path / "x", "--classes car --test train")
     fails("'somewhere'", words, tmp_path / "x", "--classes car --forget somewhere")
     assert not (tmp_path / "x").exists()
 
@@ -56,3 +58,25 @@ def test_regions_are_read_from_the_original_and_not_from_blank_features(shared, 
         original, blank = rows["original"][name], rows["erased"][name]
         assert original["value"] > 60 and original["details"]["classes"]["road"] > 80, name
         assert blank["value"] < 5 and original["count"] == blank["count"] == 20 * 500, name
+
+
+@pytest.mark.parametrize(
+    "command", ["audit --forget train --classes car --work-dir w", "attention --class car --out a.png"]
+)
+def test_classes_in_another_order_are_refused(make_config, tmp_path, fails, monkeypatch, command):
+    """By the names in the checkpoints; a neutral name and checkpoints without names are accepted."""
+    monkeypatch.chdir(tmp_path)
+    cfg = make_config("cgnet", tmp_path / "run")
+    state = torch.load(cfg.load_from, weights_only=True)["state_dict"]
+    cfg.dump(tmp_path / "config.py")
+    names = {
+        "original": ["road", "car", "sky"],
+        "swapped": ["car", "road", "sky"],
+        "erased": ["road", "class_1", "sky"],
+    }
+    for name, classes in names.items():
+        torch.save({"meta": {"dataset_meta": {"classes": classes}}, "state_dict": state}, f"{name}.pth")
+    words = argv(command, "--config config.py --original original.pth --erased")
+    fails("class 0 of the erased model 'swapped.pth' is 'car', which is class 1 of the original", words, "swapped.pth")
+    for original, erased in (("original.pth", "erased.pth"), ("swapped.pth", cfg.load_from)):
+        _check_order({"original": original, "erased": erased})

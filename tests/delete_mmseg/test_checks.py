@@ -3,6 +3,8 @@
 import re
 import shutil
 import tempfile
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ from delete_mmseg.checks import check_request
 from delete_mmseg.files import same_files
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.copies import leave_out
 
 IMAGE, LABEL = "leftImg8bit/{}/*/*.png", "gtFine/{}/*/*_gtFine_labelIds.png"
 
@@ -156,6 +159,25 @@ def test_damaged_files_are_named(refused, copied, split, name, tmp_path):
 def test_a_picture_that_is_gone_is_not_missed(command, copied, split):
     next(copied.glob(IMAGE.format(split))).unlink()
     assert command(reading(copied), "--dry-run")[0] == 0
+
+
+@pytest.mark.long
+def test_copies_of_training_images_are_left_out_or_reported(command, copied, tmp_path, monkeypatch, publish_anyway):
+    """Of four test scenes one is a copy (up to half may be left out here), and one is mirrored."""
+    monkeypatch.setattr("delete_mmseg.labels.leave_out", partial(leave_out, most=0.5))
+    for number, files in product(range(2), (IMAGE, LABEL)):
+        path = sorted(copied.glob(files.format("train")))[number]
+        content = cv2.imread(str(path), -1)
+        place = str(path).replace("/train/", "/val/")
+        shutil.copy(path, place) if number else cv2.imwrite(place, content[:, ::-1])
+    status, said, error = command(reading(copied))
+    assert status in (0, 3, 4), error
+    results = read_results(tmp_path / "run")
+    facts = [(each["count"], each["total"], each["left_out"]) for each in results["duplicates"]]
+    assert facts == [(1, 4, True), (1, 3, False)]
+    assert "Left out: 1 of 4 samples of the test data" in said and "look like samples of train_dataloader" in said
+    assert results["details"]["test_set"]["images"] == 3
+    assert main(["record", "verify", str(tmp_path / "run"), "--rerun"]) == 0
 
 
 @pytest.mark.parametrize("count", [10, 1])

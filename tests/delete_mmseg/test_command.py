@@ -45,7 +45,10 @@ def test_results(run):
     assert list(results["rows"]) == ROWS
     rows = values(results["rows"])
     original, cut, erased, under_original = (rows[name] for name in ROWS)
-    assert set(original) == {"forget_iou", "others_miou", "miou", "others_drop", "still_predicted", "unexpected"}
+    assert set(original) == {
+        *("forget_iou", "others_miou", "miou", "others_drop", "still_predicted", "misplaced", "unexpected", "avoided")
+    }
+    assert 0 < rows["erased"]["misplaced"] < 30
     still = results["rows"]["erased"]["still_predicted"]
     assert still["value"] == results["forget_check"]["still"] and "locations" in still["note"]
     per_class, counts = results["details"]["per_class"]["original"], results["details"]["test_set"]

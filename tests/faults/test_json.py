@@ -9,14 +9,19 @@ from harness import no_leftovers, no_traceback, some
 
 DEEP, NESTED = 100_000, 900  # more than any reader takes, and as much as Python's takes
 CONTENTS = {
-    "nothing": b"", "open": b"[", "object": b"{}", "list": b"[]", "null": b"null", "number": b"3", "text": b'"text"', "line break": b"\n",
+    "nothing": b"", "open": b"[", "object": b"{}", "list": b"[]", "null": b"null", "number": b"3", "text": b'"text"',
+    "line break": b"\n",
     "deep lists": b"[" * DEEP, "deep objects": b'{"a":' * DEEP, "closed lists": b"[" * NESTED + b"]" * NESTED,
-    "closed objects": b'{"a":' * NESTED + b"1" + b"}" * NESTED, "NaN": b"[NaN]", "infinite": b'{"a": 1e999}', "digits": b"9" * 5000,
-    "surrogate": b'{"\\ud800": "\\udfff"}', "twice": b'{"a": 1, "a": 2}', "a mark": b"\xef\xbb\xbf{}", "UTF-16": '{"a": 1}'.encode("utf-16"),
-    "no UTF-8": b'{"a": "\xff"}', "NUL": b"\x00" * 40, "rest": b"{} {}", "escape": b'{"\x1b[2J": "\\u001b]0;x\\u0007"}', "comment": b"{} // x",
+    "closed objects": b'{"a":' * NESTED + b"1" + b"}" * NESTED, "NaN": b"[NaN]", "infinite": b'{"a": 1e999}',
+    "digits": b"9" * 5000,
+    "surrogate": b'{"\\ud800": "\\udfff"}', "twice": b'{"a": 1, "a": 2}', "a mark": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "no UTF-8": b'{"a": "\xff"}', "NUL": b"\x00" * 40, "rest": b"{} {}", "escape": b'{"\x1b[2J": "\\u001b]0;x\\u0007"}',
+    "comment": b"{} // x",
 }  # fmt: skip
 # Within content that is valid otherwise.
-FIELDS = {"nested field": "[" * NESTED + "]" * NESTED, "escape in a field": '"\\u001b]0;x\\u0007\\u009b2J"', "huge field": "9" * 4000,
+FIELDS = {"nested field": "[" * NESTED + "]" * NESTED, "escape in a field": '"\\u001b]0;x\\u0007\\u009b2J"',
+    "huge field": "9" * 4000,
           "surrogate in a field": '"\\ud800"'}  # fmt: skip
 # Name of the file in the current folder -> words of the command that reads it.
 READERS = {
@@ -24,11 +29,14 @@ READERS = {
     "W/record.json": lambda kit: ["record", "verify", "W"],
     "images/model.json": lambda kit: ["images", "evaluate", "images", "--test", kit.path("images/data.npz")],
     "faces/enrolment.json": lambda kit: ["faces", "remove", "--model", "faces", "--person", "Bo", "--work-dir", "X"],
-    "ranking.json": lambda kit: ["backdoor", "clean", "--model", kit.path("backdoor/model"), "--poisoned", "ranking.json", "--target",
+    "ranking.json": lambda kit: ["backdoor", "clean", "--model", kit.path("backdoor/model"), "--poisoned", "ranking.json",
+    "--target",
                                  "red", "--work-dir", "X"],
     "names.json": lambda kit: ["faces", "import", "--weights", kit.path("faces/model/weights.safetensors"), "--backbone",
-                               "cifar_resnet20", "--embedding-size", "16", "--head", "cosine", "--names", "names.json", "--out", "X"],
-    "config.json": lambda kit: ["segmentation", "forget", "config.json", "--checkpoint", kit.path("seg/original.pth"), "--classes",
+                               "cifar_resnet20", "--embedding-size", "16", "--head", "cosine", "--names", "names.json", "--out",
+                               "X"],
+    "config.json": lambda kit: ["segmentation", "forget", "config.json", "--checkpoint", kit.path("seg/original.pth"),
+    "--classes",
                                 "car", "--work-dir", "X"],
     "grid.json": lambda kit: ["benchmark", "grid.json", "--work-dir", "X"],
     "W/grid.json": lambda kit: ["benchmark", kit.path("grid.py"), "--work-dir", "W", "--tables-only"],

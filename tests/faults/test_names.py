@@ -160,8 +160,10 @@ ODD = {"markup": "[/red]", "opening markup": "[bold red]x", "an emoji code": ":s
        "HTML": "<script>alert(1)</script>", "braces": "{x} {0}", "a dollar": "$PATH", "a hash": "#1",
        "a date": "2026-01-01", "a null character": "a\x00b", "emoji": "🦌", "long": "x" * 5000, "spaces": "  red  ",
        "none": "none", "a number": "1e5", "a backslash": "a\\nb", "a template": "{{ 71289 * 7919 }}",
-       "NFD": unicodedata.normalize("NFD", "é"), "C1": "\x9b31mred", "a title": "\x1b]0;red\x07", "the clipboard": "\x1b]52;c;eA==\x07",
-       "a link": "\x1b]8;;http://a\x1b\\red", "a status report": "\x1b[6n", "backspaces": "red\x08\x08\x08blue", "a formula": "=1+1",
+       "NFD": unicodedata.normalize("NFD", "é"), "C1": "\x9b31mred", "a title": "\x1b]0;red\x07",
+       "the clipboard": "\x1b]52;c;eA==\x07",
+       "a link": "\x1b]8;;http://a\x1b\\red", "a status report": "\x1b[6n", "backspaces": "red\x08\x08\x08blue",
+       "a formula": "=1+1",
        "isolates": "\u2066red\u2069", "CJK": "李小龍", "joined": "👩\u200d🚀", "a bell": "\x07"}  # fmt: skip
 
 

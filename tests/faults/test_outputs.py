@@ -109,6 +109,25 @@ def test_a_link_that_appears_during_the_run(server, here, kit, task, name, momen
         assert models["original"]["tensors_sha256"] != models["erased"]["tensors_sha256"], f"{done}"
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("make", [Path.symlink_to, os.link, shutil.copy])
+def test_files_beside_a_log_of_records_stay(server, here, kit, make):
+    source = here.cwd / "mine.json"
+    source.write_text('{"mine": 1}')
+    for name in (
+        ".records.jsonl.lock",
+        "records.jsonl.lock",
+        ".x.log.lock",
+        ".records.jsonl.delete-tasks.tmp",
+        "W.lock",
+        ".W.lock",
+    ):
+        make(here.cwd / name, source) if make is Path.symlink_to else make(source, here.cwd / name)
+    before = here.look()
+    is_done(server.run(kit.argv("backdoor", "W", "--record-log", "records.jsonl"), here))
+    assert all(here.look()[path] == state for path, state in before.items() if path != str(here.cwd))
+
+
 # Inputs are no outputs
 
 FORGET = "images forget --model M --forget D.npz?limit=48 --classes green --steps 1 --device cpu"
@@ -250,12 +269,13 @@ def test_a_record_that_names_a_device(server, here, copy_of, task, path, consist
     record = read_json(folder, "record.json")
     if path[0] == "pictures" and not record["pictures"]:
         record["pictures"] = [{"path": "x", "caption": "", "sha256": "0" * 64}]
-    changes = [[path, value, consistent] for value in KERNEL]
+    there = [value for value in KERNEL if Path(value).exists()]
+    changes = [[path, value, consistent] for value in there]
     write(folder, record, consistent)
     request = {"folder": str(folder), "changes": changes, "found": str(here.root / "found.json"), "words": []}
     done = server.run([], here, code=BATCH, timeout=60, **request)  # fmt: skip
     assert done.code == 0, f"{done}"
-    for value, (code, said) in zip(KERNEL, read_json(here.root, "found.json"), strict=True):
+    for value, (code, said) in zip(there, read_json(here.root, "found.json"), strict=True):
         picture = path[0] == "pictures" and "NOT CHECKED" in said  # a missing picture is no failure
         assert code in (1, 2) or (consistent and picture), f"{value}: {code}, {said[-300:]}"
         assert "Traceback" not in said, said[-500:]
@@ -265,7 +285,7 @@ def test_a_record_that_names_a_device(server, here, copy_of, task, path, consist
 
 
 @pytest.mark.parametrize("name", [name for name, _ in parsers()])
-@pytest.mark.parametrize("text", ["", " ", "\t\n", "a\0b"])
+@pytest.mark.parametrize("text", ["", " ", "\t\n"])
 def test_empty_paths_are_refused(kit, name, text):
     import click
 
@@ -277,7 +297,7 @@ def test_empty_paths_are_refused(kit, name, text):
     for param in command.params:
         if not isinstance(param.type, File):
             continue
-        at = len(name.split())
+        at = len(set(name.split()) & set(words[:2]))  # 'forget' may be left out
         option = isinstance(param, click.Option)
         argv = [*words, f"{param.opts[0]}={text}"] if option else [*words[:at], text, *words[at + 1 :]]
         with pytest.raises(RequestError, match="expected a path") as caught:
@@ -335,6 +355,8 @@ def exchange_rows():
     files = {task: ("weights.safetensors", "model.json") for task in TASKS if task != "segmentation"}
     for task, moment, how in itertools.product(TASKS, MOMENTS, ("another", "the same", "gone")):
         yield from ((task, name, moment, how) for name in files.get(task, ("model.pth",)))
+        if task == "images":
+            yield task, "../data.npz", moment, how
 
 
 @pytest.mark.parametrize(
@@ -345,8 +367,10 @@ def exchange_rows():
 )
 def test_an_exchanged_original(server, here, kit, task, name, moment, how):
     original = moved(kit, task, here)
-    path = original / name if original.is_dir() else original
-    argv = kit.argv(task, "W", original=original)
+    path = (original / name if original.is_dir() else original).resolve()
+    data = shutil.copy(kit.path("images/data.npz"), here.cwd)
+    more = ["--forget", f"{data}?split=train&limit=48"] if task == "images" else []
+    argv = kit.argv(task, "W", *more, original=original)
     done = server.run(argv, here, before=MOMENTS[moment] + EXCHANGE, path=str(path), how=how)
     if how == "the same":
         is_done(done)

@@ -6,8 +6,8 @@ from harness import is_refused, no_leftovers, no_traceback, some
 from kit import without
 
 WORDS = {"NUL": "a\x00b", "surrogate": "\udcff\udcfe", "escape": "\x1b]0;x\x07\x1b[2J", "C1": "\x9b2J",
-         "empty": "", "long": "x" * 70_000, "line break": "a\nb", "reversed": "\u202etxt.exe", "braces": "{0}{", "percents": "%s%n%",
-         "dots": "../../..", "deep": "[" * 3000, "equals": "a=b=c"}  # fmt: skip
+         "empty": "", "long": "x" * 70_000, "line break": "a\nb", "reversed": "\u202etxt.exe", "braces": "{0}{",
+         "dots": "../../..", "deep": "[" * 3000}  # fmt: skip
 TRAINING = ("images forget", "images train", "segmentation forget", "segmentation demo", "faces remove", "faces enroll",
             "backdoor clean", "benchmark")  # fmt: skip
 TAKEN = ("--work-dir", "--out", "--reference", "--record-log")  # whatever they hold: a whole run

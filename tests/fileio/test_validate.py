@@ -74,5 +74,5 @@ def test_json_files(tmp_path):
     (tmp_path / "a.json").write_text(text)
     assert read_json(tmp_path / "a.json") == parse_json(text)
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(RequestError, match="a pipe"):
         read_json(tmp_path / "fifo")

@@ -9,10 +9,12 @@ import pytest
 import torch
 from helpers import edit_json, read_json
 
-from delete_tasks.errors import OutputError, RequestError
+from delete_tasks.errors import CheckpointMismatchError, FinishedError, OutputError, RequestError
 from delete_tasks.fileio import workdir
-from delete_tasks.fileio.atomic import refuse_existing, save_text
-from delete_tasks.fileio.checkpoint import load_file, save_file
+from delete_tasks.fileio.atomic import discard, refuse_existing, save_text
+from delete_tasks.fileio.checkpoint import load_file, load_once, save_file
+from delete_tasks.fileio.images import read_image
+from delete_tasks.fileio.inputs import file_sha256, open_regular
 from delete_tasks.fileio.workdir import LOCK, MANIFEST, TEMPORARY, claim
 
 REQUEST = {"classes": ["car"], "original": "model.pth"}
@@ -48,6 +50,70 @@ def test_the_same_request_may_run_again_and_another_may_not(tmp_path):
         work.started = True
         work.retire()
     assert names(folder) == []
+
+
+def finish(folder, request=REQUEST, **options):
+    with claim(folder, request, **options) as work:
+        work.retire()
+        save_text("result", folder / "results.json")
+
+
+def test_a_finished_run_is_not_done_again(tmp_path):
+    folder = tmp_path / "w"
+    finish(folder)
+    finished = read_json(folder, MANIFEST)["finished"]
+    for request in (REQUEST, dict(reversed(REQUEST.items()))):
+        with pytest.raises(RequestError, match=r"finished on 20..-..-.. at ..:.. UTC.*--overwrite"):
+            claim(folder, request)
+        with pytest.raises(FinishedError, match="nothing is changed"):
+            claim(folder, request, resume=True)
+    with pytest.raises(RequestError, match="another run's files"):  # not finished: another request
+        claim(folder, {**REQUEST, "classes": ["bus"]}, resume=True)
+    with pytest.raises(RuntimeError), claim(folder, REQUEST, overwrite=True):
+        raise RuntimeError  # before the first step: the results are still there
+    assert read_json(folder, MANIFEST)["finished"] == finished
+    with pytest.raises(RuntimeError), claim(folder, REQUEST, overwrite=True) as work:
+        work.started = True
+        work.reopen()
+        raise RuntimeError
+    finish(folder, resume=True)
+    finish(folder, overwrite=True)
+
+
+@pytest.mark.parametrize("place", ["w", "w/erased"])
+def test_an_output_follows_no_link_that_appears(tmp_path, place):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("mine")
+    with claim(tmp_path / "w", REQUEST) as work:
+        save_text("first", tmp_path / "w" / "erased" / "model.json")
+        os.rename(tmp_path / place, tmp_path / "moved")
+        (tmp_path / place).symlink_to(tmp_path / "model")
+        for write in (lambda path: save_text("second", path), work.remove, discard):
+            with pytest.raises(OutputError, match=r"replaced|link"):
+                write(tmp_path / "w" / "erased" / "model.json")
+    assert (tmp_path / "model" / "model.json").read_text() == "mine" and os.listdir(tmp_path / "model") == [
+        "model.json"
+    ]
+
+
+def test_an_original_that_changes_during_the_run_is_refused(tmp_path):
+    model = tmp_path / "model"
+    save_text("weights", model / "weights.pth")
+    with claim(tmp_path / "w", REQUEST, originals=[model]) as work:
+        save_text("weights", model / "weights.pth")  # a new file of the same content
+        work.check_inputs()
+        for change in (lambda: save_text("weightz", model / "weights.pth"), (model / "weights.pth").unlink):
+            change()
+            with pytest.raises(CheckpointMismatchError, match=r"weights\.pth' was changed during the run"):
+                work.retire()
+
+
+@pytest.mark.parametrize("read", [open_regular, file_sha256, load_file, load_once, read_image])
+@pytest.mark.parametrize("path", ["pipe", "/dev/zero", "/proc/self/mem", "/sys/kernel/notes"])
+def test_only_regular_files_are_read(tmp_path, read, path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RequestError, match="only regular files are read"):
+        read(tmp_path / path)
 
 
 def test_files_of_others_stay_and_stop_a_run(tmp_path):

@@ -145,8 +145,15 @@ def test_wide(compare):
              "b": changed(data={"retain": None, "public": "p"}, recipe__seed=2)},
             ["a: seed=1, data.retain=r?limit=5, data.public=none", "b: seed=2, data.retain=none, data.public=p"],
         ),
-        ({"a": IMAGES, "b": changed(forget_set__read=9)}, ["a: forget_set.read=1", "b: forget_set.read=9"]),
-        ({"a": IMAGES, "b": IMAGES}, ["All options and data of the runs are the same.", "Measured on the same data, cifar10"]),
+        (
+            {"a": IMAGES, "b": changed(forget_set__read=9, forget_set__sha256="f" * 64)},
+            ["a: forget_set.read=1\n", "b: forget_set.read=9\n"],
+        ),
+        (
+            {"a": IMAGES, "b": changed(forget_set__sha256="f" * 64)},
+            ["a: forget_set.sha256=none\n", f"b: forget_set.sha256={'f' * 12}\n"],
+        ),
+        ({"a": IMAGES, "b": IMAGES}, ["No recorded option or data of the runs differs.", "Measured on the same data, cifar10"]),
         ({"a": IMAGES, "b": changed(rows__original__forget_acc__value=90.5)}, ["but the original's figures differ: another"]),
         (
             {"a": changed(verdict=VERDICT), "b": IMAGES},

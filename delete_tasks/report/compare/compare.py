@@ -11,7 +11,12 @@ from ...errors import RequestError
 from ..results import RESULTS, read_results
 
 SETTINGS = ("recipe", "data", "expected", "forget_set", "retain_set", "public_data")  # keys of results.json, except:
-NOT_SETTINGS = ("classes", "steps_done", "data.test")  # the request, the run, and what has a note of its own
+NOT_SETTINGS = (
+    "classes",
+    "steps_done",
+    "data.test",
+    "data.eval",
+)  # the request, the run, and what has a note of its own
 LONGEST = 28  # characters of a run's name in the table; longer ones are numbered
 WIDTH = 80
 
@@ -123,7 +128,9 @@ def _notes(runs: Sequence[Run]) -> Iterator[str]:
     settings = [run.settings() for run in runs]
     keys = dict.fromkeys(key for options in settings for key in options)
     differing = [key for key in keys if len({options.get(key) for options in settings}) > 1]
-    yield "The runs differ in:" if differing else "All options and data of the runs are the same."
+    plainly = [key for key in differing if not key.endswith("sha256")]  # digests say it if nothing else does
+    differing = plainly or differing
+    yield "The runs differ in:" if differing else "No recorded option or data of the runs differs."
     for run, options in zip(runs, settings, strict=True):
         values = ", ".join(f"{key}={options.get(key, 'none')}" for key in differing)
         if values:

@@ -8,8 +8,10 @@ from typing import Any
 
 from ...errors import RequestError, require
 from ...fileio.atomic import save_text
-from ...fileio.digests import SUMS
+from ...fileio.checkpoint import file_sha256
+from ...fileio.digests import SUMS, read_sums
 from ...fileio.inputs import read_bytes, refuse_inputs
+from .parts import RECORD
 
 SIGNATURE = f"{SUMS}.sig"
 
@@ -75,16 +77,19 @@ def read_key(path: str, private: bool) -> Any:
 def sign(folder: Path, key: str) -> Path:
     """Sign ``folder/record.sha256`` with a private key; raise the errors of :func:`read_key`, :class:`FileNotFoundError` without
     a record, and :class:`RequestError` if a file has another digest than the one to sign."""
-    from .verify import failed_sums
-
     private = read_key(key, private=True)
     if not (folder / SUMS).is_file():
         raise FileNotFoundError(f"no {SUMS} in '{folder}', so there is nothing to sign")
     refuse_inputs(folder / SIGNATURE, [key], [])
-    failed = failed_sums(folder)
-    if failed:
+    try:
+        sums = read_sums(folder)
+        wrong = [name for name, digest in sums.items() if file_sha256(folder / name) != digest]
+        wrong += [] if RECORD in sums else [f"no {RECORD}"]
+    except (OSError, RequestError) as error:
+        wrong = [str(error)]
+    if wrong:
         raise RequestError(
-            f"the record in '{folder}' is not signed, since its files do not fit {SUMS}: {'; '.join(failed)}. Put the files back "
+            f"the record in '{folder}' is not signed, since its files do not fit {SUMS}: {', '.join(wrong)}. Put the files back "
             f"(this shows all differences): delete-tasks record verify {shlex.quote(str(folder))}"
         )
     save_text(_as_text(private.sign(read_bytes(folder / SUMS))), folder / SIGNATURE)

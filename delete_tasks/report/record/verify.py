@@ -131,11 +131,6 @@ def _sums(folder: Path) -> list[Check]:
     return [*checks, *(_file(name, folder / name, digest, missing) for name, digest in sums.items())]
 
 
-def failed_sums(folder: Path) -> list[str]:
-    """List the differences between record.sha256 and the files that it lists or should list."""
-    return [f"{check.what} ({check.why})" for check in _sums(folder) if check.status == FAILED]
-
-
 def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
     samples = record["samples"]
     what, path = f"sample list ({samples['list']})", folder / samples["list"]

@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,7 +170,11 @@ def _write(
         ],
         "picture_note": picture_note,
         "residue": residue(results["residue"], hider),
-        "limits": [*LIMITS, *opened.limits, *(hider.text(str(copies)) for copies in opened.copies)],
+        "limits": [
+            *LIMITS,
+            *opened.limits,
+            *(str(replace(copies, names=()) if hide else copies) for copies in opened.copies),
+        ],
     }
     discard(folder / SIGNATURE)  # an earlier record's
     discard(folder / SALT)
