@@ -49,7 +49,7 @@ def test_results(done):
     assert all(columns.values())
     first, *_, last = details["watch"]["readings"]
     assert first["to_target"] == 100 and last["to_target"] <= 5 and last["step"] == results["steps"] == 60
-    assert [change["by"] for change in results["done"]["changes"]] == ["training", "running statistics"]
+    assert [change["by"] for change in results["done"]["changes"]] == ["training"]
     assert "rising" not in results["done"]["changes"][0]["schedule"]
     uses = {(use["set"], use["use"].split(" ")[0]): use["samples"] for use in results["done"]["data"]}
     assert uses["retain set", "trained"] == 192 and uses["poisoned samples, set aside", "read"] == 36

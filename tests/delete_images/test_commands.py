@@ -113,9 +113,8 @@ def test_the_table_fits(done, width):
     for column in ("forgotten", "others", "worst drop", "NLL", "ECE"):
         assert column in text
     assert "erased, original head" in text and "Predicted in place of deer: " in text
-    assert (
-        "Largest loss" in text and "samples of the data were not read." in text and "12 training steps (AdamW, " in text
-    )
+    assert "Largest loss" in text and "Done: 12 training steps (AdamW, " in text
+    assert "samples of the data were not read." in " ".join(text.split())
     assert ("5-shot" in text.split("Not shown")[0]) == (width > 80)
     assert "H-mean" in shown(results, 40, wide=True) and "Not shown" not in shown(results, 40, wide=True)
 
