@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -142,6 +143,14 @@ class Server:
         for path in Path(self.logs).iterdir():
             path.unlink()
         os.rmdir(self.logs)
+
+
+def make_socket(place: Path) -> None:
+    here = os.getcwd()
+    os.chdir(place.parent)  # its path may have 108 bytes at most
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(place.name)
+    os.chdir(here)
 
 
 # Verdicts
