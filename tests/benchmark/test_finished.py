@@ -76,9 +76,9 @@ def test_a_cell_of_other_data_is_refused_with_both_digests(write, name):
         ("[]", "Expected `object`, got `array`"),
         ("", "cannot be read"),
         ("{", "cannot be read"),
-        ("[" * 100_000, "cannot be read .maximum recursion depth"),
+        ("[" * 100_000, "cannot be read .more than 64 levels"),
         ('{"a": NaN}', "cannot be read"),
-        ('{"a": 1e999}', "cannot be read .Number out of range"),
+        ('{"a": 1e999}', "cannot be read .1e999 is not a finite number"),
         ("\x00", "cannot be read"),
     ],
 )  # fmt: skip

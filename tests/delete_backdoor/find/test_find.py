@@ -146,6 +146,7 @@ def test_rates():
     none = rates(~flagged & flagged, truth)
     assert none == {"precision": None, "recall": 0.0}
     console = Console(file=io.StringIO(), width=200)
-    show_ranking({"flagged": 0, "classes": {}, "suspicious": None, "rates": none}, 4, console)
+    classes = {"ant": {"samples": 4, "smaller_cluster": 0.0, "silhouette": 0.0, "suspicious": False}}
+    show_ranking({"flagged": 0, "classes": classes, "suspicious": None, "rates": none}, 4, console)
     text = console.file.getvalue()
     assert "precision not measured (" in text and "recall 0.0% (" in text
