@@ -87,6 +87,6 @@ def run(
     for name, reason in content["not_measured"].items():
         console.print(Text(f"NOT MEASURED: {name}, because {reason.rstrip('.')}."))
     written = ", ".join(short(folder / name) for name in (RESULTS, TABLE, *content["pictures"]))
-    console.print(Text(f"Written: {written}"), soft_wrap=True)
+    console.print(Text(f"Written: {written}"))
     console.print(Text(f"Verdict: {headline(audit.verdict)}"))
     return content

@@ -81,7 +81,7 @@ def finish(cells: Sequence[Cell], root: Path, console: Any) -> int:
     if rest:
         console.print(f"{rest} of {len(cells)} cells are not done; the same command continues with them.")
     for cell, reason in failed:
-        console.print(f"FAILED: {cell.title} ({root / cell.folder}): {reason}", soft_wrap=True)
+        console.print(f"FAILED: {cell.title} ({root / cell.folder}): {reason}")
     return 1 if failed else 0
 
 
