@@ -32,6 +32,12 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal_width(monkeypatch):
+    """Print as to a pipe; a parallel run of the tests sets the width of its terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_face_cache(tmp_path_factory):
     """Cache found faces for the session, outside of the user's home."""

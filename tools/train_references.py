@@ -78,12 +78,12 @@ def _train(folder: Path, work: Path, without: list[str], seed: int, args: argpar
             "--test",
             args.test or args.data,
             "--out",
-            str(temporary / FIGURES),
+            str(work / FIGURES),
         ]
         status = command([*words, *(["--classes", *without] if without else [])])
         if status:
             return status
-        figures = json.loads((temporary / FIGURES).read_text())
+        figures = json.loads((work / FIGURES).read_text())
         save_json({**figures, "model": folder.name, "epochs": args.epochs, "seed": seed}, temporary / FIGURES)
     shutil.rmtree(work)
     return 0

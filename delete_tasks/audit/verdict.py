@@ -208,14 +208,15 @@ def conclude(verdict: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], wi
 
     Returns:
         The verdict, ``limits`` (names by 'exceeded', 'uncertain', 'unmeasured') and ``level``: that of the word; red if a limit
-        is exceeded or no model was written; amber instead of green if a limit is uncertain or not measured.
+        is exceeded or no model was written; amber instead of green if a limit is uncertain, not measured or, of a metric that
+        only warns, exceeded.
     """
     statuses = {"exceeded": FAIL, "uncertain": UNCERTAIN, "unmeasured": NOT_MEASURED}
     names = {key: [row["name"] for row in limits if row["status"] == status] for key, status in statuses.items()}
     level = LEVEL_OF[verdict["word"]]
-    if withheld is not None or names["exceeded"]:
+    if withheld is not None or any(row["status"] == FAIL and not row["warns"] for row in limits):
         level = RED
-    elif level == GREEN and (not limits or names["uncertain"] or names["unmeasured"]):
+    elif level == GREEN and (not limits or any(names.values())):
         level = AMBER
     return {**verdict, "limits": names, "level": level}
 

@@ -49,7 +49,7 @@ METRICS = (
            partial(_rate, f.robust_accuracy, "triggered"), lower_is_better=False, of="triggered test images", column="RA",
            role="retain"),
     Metric("ra_drop", "loss of accuracy by the trigger: the same images without it, less RA", "points", misled,
-           limit=MOST_MISLED, of="triggered test images"),
+           limit=MOST_MISLED, warns=True, of="triggered test images"),
     Metric("base", "the same images without the trigger that are predicted as the target: an ASR without a backdoor", "percent",
            partial(_rate, f.attack_success_rate, "test"), of="clean test images", column="base"),
     Metric("target_acc", "clean test images of the target class that are predicted as it", "percent",

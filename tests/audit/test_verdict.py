@@ -163,6 +163,7 @@ def test_the_originals_features_are_hidden():
         (GONE, ["PASS", "UNCERTAIN"], None, "amber"),
         (GONE, ["PASS", "NOT MEASURED"], None, "amber"),
         (GONE, ["PASS", "FAIL"], None, "red"),
+        (GONE, ["PASS", "FAIL of a warning"], None, "amber"),
         (GONE, ["PASS"], "the watch says so", "red"),
         (FELL, ["PASS"], None, "amber"),
         (FELL, ["FAIL"], None, "red"),
@@ -172,7 +173,10 @@ def test_the_originals_features_are_hidden():
     ],
 )
 def test_level(word_of, statuses, withheld, level):
-    limits = [{"name": f"figure_{number}", "status": status} for number, status in enumerate(statuses)]
+    limits = [
+        {"name": f"figure_{number}", "status": status.removesuffix(" of a warning"), "warns": "warning" in status}
+        for number, status in enumerate(statuses)
+    ]
     verdict = conclude(decide([reading(*word_of)]), limits, withheld)
     assert verdict["level"] == level and sum(map(len, verdict["limits"].values())) == len(statuses) - statuses.count(
         "PASS"

@@ -61,6 +61,7 @@ def _row(metric: Metric, original: Measured, erased: Measured, limit: float, by_
         "of": metric.of,
         "note": erased.note,
         "at_most": limit,
+        "warns": metric.warns,
         "limit_set_by": "user" if by_user else "default",
         "status": _status(erased, limit),
     }

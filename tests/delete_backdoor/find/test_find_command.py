@@ -51,7 +51,7 @@ def test_command(ranking, classes):
 @pytest.mark.parametrize("rate", ["0.02", "0.3", "0.6"])
 def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, tells, rate, monkeypatch):
     """At 0.6 the clean images of the target are the smaller cluster: by size alone they were flagged."""
-    monkeypatch.setenv("COLUMNS", "200")  # so that no heading is broken
+    monkeypatch.setenv("COLUMNS", "400")  # so that no line is broken
     data, out = tmp_path / "p.npz", tmp_path / "r.json"
     run("backdoor poison --data", files["train"], "--trigger", TRIGGER, "--target red --rate", rate, "--out", data)
     printed = tells(words(toy, data, out))
@@ -161,7 +161,7 @@ RANKINGS = {  # the file's text, or what is changed in a good one, None: taken o
     "samples null": ({"samples": None}, "samples "),
     "samples a word": ({"samples": "abc"}, "samples "),
     "samples an object": ({"samples": {}}, "samples "),
-    "samples nan": ({"samples": float("nan")}, "samples "),
+    "samples nan": ({"samples": float("nan")}, "finite"),
     "samples empty": ({"samples": []}, "samples "),
     "samples words": ({"samples": ["a"]}, r"samples\[0\]"),
     "samples numbers": ({"samples": [1, 2]}, r"samples\[0\]"),
@@ -171,7 +171,7 @@ RANKINGS = {  # the file's text, or what is changed in a good one, None: taken o
     "flags that are numbers": ({"samples": [["a", 1.0, 1]]}, r"samples\[0\]"),
     "flags that are words": ({"samples": [["a", 1.0, "no"]]}, r"samples\[0\]"),
     "names that are numbers": ({"samples": [[3, 1.0, True]]}, r"samples\[0\]"),
-    "scores that are nan": ({"samples": [["a", float("nan"), True]]}, r"samples\[0\]"),
+    "scores that are nan": ({"samples": [["a", float("nan"), True]]}, "finite"),
     "scores that are words": ({"samples": [["a", "x", True]]}, r"samples\[0\]"),
     "a sample twice": ({"samples": [["a", 1, True], ["a", 1, False]]}, "twice"),
     "unknown samples": ({"samples": [["nobody", 1.0, True]]}, "nobody|backdoor find"),

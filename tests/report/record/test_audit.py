@@ -29,7 +29,7 @@ def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, mon
     fitted, fit = [], LogisticRegression.fit
     monkeypatch.setattr(LogisticRegression, "fit", lambda *args: (fitted.append(1), fit(*args))[1])
     run, training = tmp_path / "run", f"{colours / 'data.npz'}?limit=60"
-    forget(run, "--method", "HeadOnly", "--train-data", training, *LOOSE)
+    forget(run, "--method", "HeadOnly", "--steps", 60, "--lr", 0.05, "--train-data", training, *LOOSE)
     told = " ".join(capsys.readouterr().out.split())
     results, record, page = read(run)
     assert results["verdict"]["word"] == "hidden" and "audit" in results["seconds"]
