@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..evaluation.intervals import Interval, newcombe, paired
 from ..evaluation.metric import Measured
-from .attack import Found, interval_of_mean
+from .attack import interval_of_mean
 
 WORDS = FORGOTTEN, WEAKENED, HIDDEN, NOT_FORGOTTEN, CANNOT_TELL = (
     "forgotten", "weakened", "hidden", "not forgotten", "cannot tell"
@@ -82,7 +81,7 @@ def difference(first: Measured, second: Measured, unit: str = "percent") -> Inte
     """
     if first.value is None or second.value is None:
         return None
-    values, others = _samples(first), _samples(second)
+    values, others = (getattr(figure, "samples", None) for figure in (first, second))  # of an attack
     if values is None or others is None or len(values) != len(others):
         return newcombe(first.value, first.interval, second.value, second.interval)
     change, count = values - others, len(values)
@@ -93,10 +92,6 @@ def difference(first: Measured, second: Measured, unit: str = "percent") -> Inte
     low, high = interval_of_mean(change)
     middle, half = float(change.mean()), paired(0, 0, count)[1]  # type: ignore[index]
     return min(low, middle - half), max(high, middle + half)
-
-
-def _samples(figure: Measured) -> NDArray[np.float64] | None:
-    return figure.samples if isinstance(figure, Found) else None
 
 
 def judge(reading: Reading) -> Judged:
@@ -111,7 +106,7 @@ def judge(reading: Reading) -> Judged:
     if original.value is None or erased.value is None:
         return Judged(CANNOT_TELL, erased.note or original.note or "it was not measured", counts=False)
     chance = None if reading.chance is None else Measured(reading.chance, interval=(reading.chance, reading.chance))
-    beyond = None if chance is None else newcombe(original.value, original.interval, *_pair(chance))
+    beyond = None if chance is None else difference(original, chance)
     if beyond is not None and beyond[0] <= 0:
         return Judged(CANNOT_TELL, "it reads the original no better than chance", counts=False)
     retrained = [figure for figure in reading.retrained if figure.value is not None]
@@ -138,10 +133,6 @@ def judge(reading: Reading) -> Judged:
     count = "" if erased.count is None else f" ({erased.count:,})"
     what = "from a retrained model's" if fell else "from the original's"
     return Judged(CANNOT_TELL, f"too few samples{count} to tell its figure {what}", fell=fell)
-
-
-def _pair(figure: Measured) -> tuple[float, Interval | None]:
-    return figure.value or 0.0, figure.interval
 
 
 def decide(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...evaluation.functional import confusion_matrix, forgotten_iou, intersection_over_union, mean_iou
 from ...evaluation.metric import Measured, NotMeasured, Row
-from ..attack import DRAWS, Attack, Found, features_of, predictions_of
+from ..attack import DRAWS, Attack, Found, features_of, predictions_of, reader
 from ..probes import fit_linear_probe
 from .probes import NEIGHBOURS, fit_neighbours, fit_perceptron
 
@@ -63,17 +63,14 @@ def _interval(confusion: Tensor, ids: list[int]) -> tuple[float, float]:
 
 
 def _probe(name: str, title: str, column: str, fit: Callable[..., Any]) -> Attack:
-    return Attack(
+    return reader(
         name,
         f"IoU of the forgotten classes as {title} reads them from the last features",
-        "percent",
-        partial(read_regions, fit),
+        compute=partial(read_regions, fit),
         of="held-out pixels",
         column=column,
         of_features=True,
         level="full",
-        reads=True,
-        group="readers",
         needs=TEST,
     )
 

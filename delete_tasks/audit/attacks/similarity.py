@@ -1,6 +1,7 @@
 """Similarity of features: linear CKA of forgotten samples' features with the original's and a retrained model's."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,27 +57,19 @@ def cka_retrained(row: Row) -> Measured:
     return Found(round(float(np.mean(values)), 4), figures[0].count, note=f"the mean of {len(values)} retrained models")
 
 
-SOURCE = "arXiv 1905.00414"
+_attack = partial(Attack, unit="similarity", of="held-out samples", group="kept", source="arXiv 1905.00414")
 ATTACKS = (
-    Attack(
+    _attack(
         "cka_original",
         "similarity of features of forgotten samples with the original's (linear CKA)",
-        "similarity",
-        cka_original,
-        of="held-out samples",
+        compute=cka_original,
         column="CKA, original",
-        group="kept",
-        source=SOURCE,
     ),
-    Attack(
+    _attack(
         "cka_retrained",
         "similarity of features of forgotten samples with the retrained model's (linear CKA)",
-        "similarity",
-        cka_retrained,
+        compute=cka_retrained,
         lower_is_better=False,
-        of="held-out samples",
         column="CKA, retrained",
-        group="kept",
-        source=SOURCE,
     ),
 )
