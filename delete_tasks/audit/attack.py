@@ -131,6 +131,15 @@ def predictions_of(row: Row, split: str) -> Predictions:
     return predictions
 
 
+def original_test(row: Row) -> Predictions:
+    """Return the original's predictions of the held-out samples; raise :class:`NotMeasured` if it or the row has none."""
+    predictions_of(row, "test")
+    original = (row.original or {}).get("test")
+    if original is None:
+        raise NotMeasured("the original is not there any more")
+    return original
+
+
 def other_retrained(row: Row) -> list[Mapping[str, Any]]:
     """Return the data of retrained models other than the row's; raise :class:`NotMeasured` if there are none."""
     test = predictions_of(row, "test")

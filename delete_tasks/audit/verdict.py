@@ -148,14 +148,11 @@ def decide(
     samples as these. *forgotten* or *hidden*: the word of every attack that counts; also *hidden* if the features are the
     original's. *cannot tell*: no attack can, or some cannot and the others call it forgotten. Else *weakened*.
 
-    Args:
-        predicted: Percentages that the erased model itself predicts as a forgotten class, by their description.
-        same_features: The features are the original's.
-        unread: Reason why there are no readings.
+    ``predicted`` are the percentages that the erased model itself predicts as a forgotten class, by their description; ``unread``
+    is the reason why there are no readings.
 
-    Returns:
-        ``verdict`` of results.json without limits, see :func:`conclude`: ``word``; ``title``; ``sentence`` with the figures of
-        the strongest attack and of the one that fell most; ``decided_by``, its name; ``words`` and ``reasons`` by attack.
+    Return ``verdict`` of results.json without limits, see :func:`conclude`: ``word``; ``title``; ``sentence`` with the figures of
+    the strongest attack and of the one that fell most; ``decided_by``, its name; ``words`` and ``reasons`` by attack.
     """
     judged = {reading.name: judge(reading) for reading in readings}
     counting = [reading for reading in readings if judged[reading.name].counts]
@@ -190,16 +187,11 @@ def decide(
 
 
 def conclude(verdict: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], withheld: str | None) -> dict[str, Any]:
-    """Add the limits of a run's figures to the verdict of its attacks: ``verdict`` of results.json.
+    """Add the limits of a run's figures, entries ``figures`` of the record, to the result of :func:`decide`: ``verdict`` of
+    results.json. ``withheld`` is the reason why no model was written; None if one was.
 
-    Args:
-        verdict: Result of :func:`decide`.
-        limits: Entries ``figures`` of the record.
-        withheld: Reason why no model was written; None if one was.
-
-    Returns:
-        The verdict, ``limits`` (names by 'exceeded', 'uncertain', 'unmeasured') and ``level``: that of the word; red if a limit
-        is exceeded or no model was written; amber instead of green if a limit is uncertain or not measured.
+    It gets ``limits`` (names by 'exceeded', 'uncertain', 'unmeasured') and ``level``: that of the word; red if a limit is
+    exceeded or no model was written; amber instead of green if a limit is uncertain or not measured.
     """
     statuses = {"exceeded": FAIL, "uncertain": UNCERTAIN, "unmeasured": NOT_MEASURED}
     names = {key: [row["name"] for row in limits if row["status"] == status] for key, status in statuses.items()}

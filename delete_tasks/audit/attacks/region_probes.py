@@ -22,14 +22,9 @@ TRAIN, TEST = "train_regions", "test_regions"
 
 
 def read_regions(fit: Callable[..., Any], row: Row) -> Measured:
-    """Measure the IoU in percent of the forgotten classes, as a probe fitted on training pixels reads held-out ones.
-
-    Returns:
-        The mean over forgotten classes, of which ``details`` holds each class's and the others' mean; with a bootstrap interval
-        over pixels.
-
-    Raises:
-        NotMeasured: The training pixels show no forgotten class beside another, or the held-out ones no forgotten class.
+    """Measure the IoU in percent of the forgotten classes, as a probe fitted on training pixels reads held-out ones: the mean
+    over them, with a bootstrap interval over pixels; ``details`` holds each class's and the others' mean. Raise
+    :class:`NotMeasured` if the training pixels show no forgotten class beside another, or the held-out ones no forgotten class.
     """
     train, test = predictions_of(row, TRAIN), predictions_of(row, TEST)
     ids, forgotten = list(row.ids), torch.tensor(list(row.ids))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, Found, NotMeasured, bootstrap, features_of, members, other_retrained, predictions_of
+from ..attack import Attack, Found, NotMeasured, bootstrap, features_of, members, original_test, other_retrained
 
 MOST, LEAST = 500, 10  # samples; the matrices have an entry for each pair
 
@@ -42,10 +42,7 @@ def _compare(row: Row, other: Mapping[str, Any]) -> Found:
 
 def cka_original(row: Row) -> Measured:
     """Measure CKA with the original's features on held-out samples of the forgotten classes."""
-    predictions_of(row, "test")
-    if row.original is None:
-        raise NotMeasured("the original is not there any more")
-    return _compare(row, row.original)
+    return _compare(row, {"test": original_test(row)})
 
 
 def cka_retrained(row: Row) -> Measured:
