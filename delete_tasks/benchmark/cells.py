@@ -152,11 +152,8 @@ def _minutes(seconds: float) -> str:
 
 def claim_root(root: Path, request: Mapping[str, Any], check: Callable[[], object] = lambda: None) -> None:
     """Claim a work dir for a grid: a new or empty folder, or one of the same grid. Methods, classes, networks and seeds may be
-    added, but none may be changed under its name. ``check`` is called before anything is written.
-
-    Raises:
-        RequestError: It holds links, other files, or another grid's cells.
-    """
+    added, but none may be changed under its name. ``check`` is called before anything is written. Raise :class:`RequestError` if
+    the folder holds links, other files, or another grid's cells."""
     for folder in (root, *(item for item in root.rglob("*") if item.is_dir())):
         refuse_links(folder)
     marker = root / "grid.json"

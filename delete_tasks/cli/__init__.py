@@ -67,11 +67,7 @@ def _status(argv: Sequence[str] | None) -> int:
 
 
 def parse(words: Sequence[str]) -> SimpleNamespace:
-    """Parse a command line to the options of its command, and run nothing.
-
-    Raises:
-        RequestError: The command line is wrong.
-    """
+    """Parse a command line to the options of its command, and run nothing; raise :class:`RequestError` if it is wrong."""
     return _parse(words, lambda run, args: args)
 
 

@@ -29,12 +29,8 @@ class ClassLayer:
 
 
 def check_linear(layer: nn.Module, name: str) -> None:
-    """Refuse a layer whose class weights cannot be replaced.
-
-    Raises:
-        UnsupportedModelError: It is neither a Linear nor a convolution without groups. A cosine head's logits, for example, are
-            no linear function of the class weights.
-    """
+    """Refuse a layer whose class weights cannot be replaced: raise :class:`UnsupportedModelError` unless it is a Linear or a
+    convolution without groups. A cosine head's logits, for example, are no linear function of the class weights."""
     linear = isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
     convolution = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.groups == 1
     # A subclass with another forward may normalise class weights; a parametrized weight is recomputed at each call.
@@ -98,18 +94,13 @@ def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None
 
 
 def match_scale(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> float | None:
-    """Find the factor a > 0 with the least ``KL(softmax(teacher) || softmax(a * student))``, in the weighted mean over samples.
+    """Find the factor a > 0 with the least ``KL(softmax(teacher) || softmax(a * student))``, in the weighted mean over samples:
+    logits ``(N, K)`` of both, and weights ``(N,)``, not negative (None: ones).
 
     Only samples with the same prediction of both take part: on others the flattest scale would always be best. This is
     temperature scaling (Guo et al., ICML 2017, sec. 4.2) with another model's probabilities in place of labels.
 
-    Args:
-        student: Logits ``(N, K)``.
-        teacher: Logits ``(N, K)``.
-        weight: ``(N,)``, not negative; None for ones.
-
-    Returns:
-        The factor, between 1e-3 and 1e3; None if no sample with a weight above 0 takes part, or the best lies outside.
+    Return the factor, between 1e-3 and 1e3; None if no sample with a weight above 0 takes part, or the best lies outside.
     """
     weight = torch.ones(len(student)) if weight is None else weight
     agree = (student.argmax(1) == teacher.argmax(1)) & (weight > 0)

@@ -29,12 +29,10 @@ Caught = dict[str, deque[Any]]  # outputs of each call by loss point: tensors (N
 
 
 class TeacherCache:
-    """Outputs of one teacher by view.
+    """Outputs of one teacher by view. The digest of the ``teacher`` is part of every key.
 
-    Args:
-        teacher: Digest of the teacher's file, part of every key.
-        folder: Folder of the file for outputs beyond the memory limit. The file has no name, so that a killed run leaves no
-            outputs of the original behind.
+    Outputs beyond the memory limit go into a file in ``folder``, which has no name, so that a killed run leaves no outputs of the
+    original behind.
     """
 
     def __init__(self, teacher: str, folder: str) -> None:
