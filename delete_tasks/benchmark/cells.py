@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,13 @@ def failures(root: Path, cells: Sequence[Cell]) -> list[tuple[Cell, str]]:
 def claimed(folder: Path) -> Iterator[bool]:
     """Claim a cell's folder; yield False if another process holds it. A killed process loses its claim."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(folder / LOCK, timeout=0))
-        except Timeout:
-            yield False
-        else:
-            yield True
+    try:
+        claim = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    with claim:
+        yield True
 
 
 def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = False) -> dict[str, Any]:

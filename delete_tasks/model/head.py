@@ -43,23 +43,18 @@ def check_linear(layer: nn.Module, name: str) -> None:
 
 
 @torch.no_grad()
-def neutralise_rows(layer: nn.Module, ids: Sequence[int], margin: float = MARGIN, centre: bool = True) -> None:
-    """Replace the weights of the classes ``ids`` in a last layer by the mean of the remaining classes' weights, in place.
+def neutralise_rows(layer: nn.Module, ids: Sequence[int], centre: bool = True) -> None:
+    """Replace the weights of the classes ``ids`` in a last layer by the mean of the remaining classes' weights, in place. The
+    layer is a Linear with weight ``(C, D)``, or a convolution with weight ``(C, D, *kernel)``.
 
-    The logit of mean weights is the mean of the remaining logits, which is never above the largest. ``margin`` is subtracted
-    from its bias: the probability of a class of ``ids`` is at most ``exp(-margin)`` over the number of remaining classes.
+    The logit of mean weights is the mean of the remaining logits, which is never above the largest. :data:`MARGIN` is subtracted
+    from its bias: the probability of a class of ``ids`` is at most ``exp(-MARGIN)`` over the number of remaining classes.
     Without a bias there is no margin: the class still never wins, but has an equal share if all other logits are equal.
 
     The class weights of a trained classifier sum to almost 0 (weight decay removes a component that softmax ignores), so the mean
     of the remaining ones is minus the forgotten one. With ``centre`` the mean is first subtracted from the remaining weights and
-    biases, which changes none of their probabilities. The new weights are then zero, and so is the sum of the others.
-
-    Args:
-        layer: A Linear with weight ``(C, D)``, or a convolution with weight ``(C, D, *kernel)``.
-        ids: Classes to remove; at least one other remains.
-        margin: In logits.
-        centre: Subtract the mean from the remaining class weights. Only if no later layer reads the layer's output, which
-            changes.
+    biases, which changes none of their probabilities; the layer's output changes, so no later layer may read it. The new weights
+    are then zero, and so is the sum of the others.
 
     Raises:
         UnsupportedModelError: Another kind of layer.
@@ -83,7 +78,7 @@ def neutralise_rows(layer: nn.Module, ids: Sequence[int], margin: float = MARGIN
         if centre:
             tensor[~removed] = (tensor[~removed].double() - mean).to(tensor.dtype)
             mean = torch.zeros_like(mean)
-        tensor[removed] = (mean - (margin if name == "bias" else 0.0)).to(tensor.dtype)
+        tensor[removed] = (mean - (MARGIN if name == "bias" else 0.0)).to(tensor.dtype)
 
 
 @torch.no_grad()

@@ -94,15 +94,9 @@ class NameIndex:
 
 
 def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[str]) -> list[int]:
-    """Resolve class names or ids to ids, ascending, by the rule of :class:`NameIndex`.
-
-    Args:
-        classes: Names as in ``names``, ids ``0 .. len(names)-1`` or ids written ``#2``; one of them, or a list.
-        names: The model's class names, in order of their logits.
-
-    Raises:
-        RequestError: No class, an unknown or ambiguous class, a class twice, all classes, or a model with a single class.
-    """
+    """Resolve one class or a list to ids, ascending: names, ids or ids written ``#2`` among the model's class ``names``, in order
+    of their logits, by the rule of :class:`NameIndex`. Raise RequestError for no class, an unknown or ambiguous class, a class
+    twice, all classes, or a model with a single class."""
     if isinstance(classes, (str, int)):
         classes = [classes]
     if len(names) < 2:
