@@ -38,14 +38,8 @@ MOST_PREDICTED = 5.0  # percent of the forgotten classes' held-out samples that 
 
 @dataclass(frozen=True)
 class Reading:
-    """Figures of one attack on the features.
-
-    Attributes:
-        name, column, unit: Those of the attack.
-        original, erased: Figures of these models.
-        retrained: Figures of models that never saw the classes.
-        chance: Figure of a model without information; None if unknown.
-    """
+    """Figures of one attack on the features: of the original, of the erased model, of models that never saw the classes, and, if
+    known, of a model without information."""
 
     name: str
     column: str
@@ -58,19 +52,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Judged:
-    """Word of one attack.
+    """Word of one attack."""
 
-    Attributes:
-        word: One of ``WORDS``, but never *not forgotten*.
-        reason: Why the attack cannot tell; else None.
-        fell: It reads significantly less than before, and by more than a hidden class may.
-        counts: It reads the original beyond chance and beyond the retrained models.
-    """
-
-    word: str
-    reason: str | None = None
-    fell: bool = False
-    counts: bool = True
+    word: str  # one of WORDS, but never NOT_FORGOTTEN
+    reason: str | None = None  # why the attack cannot tell
+    fell: bool = False  # it reads significantly less than before, and by more than a hidden class may
+    counts: bool = True  # it reads the original beyond chance and beyond the retrained models
 
 
 def difference(first: Measured, second: Measured, unit: str = "percent") -> Interval | None:

@@ -15,17 +15,11 @@ MARGIN = 10.0
 
 @dataclass(frozen=True)
 class ClassLayer:
-    """A layer whose output is class logits.
-
-    Attributes:
-        name: Dotted name within the model.
-        module: Layer.
-        is_last: True if only losses and predictions read its output; a cascade's first stage feeds the next.
-    """
+    """A layer whose output is class logits, with its dotted name within the model."""
 
     name: str
     module: nn.Module
-    is_last: bool = True
+    is_last: bool = True  # only losses and predictions read its output; a cascade's first stage feeds the next
 
 
 def check_linear(layer: nn.Module, name: str) -> None:
