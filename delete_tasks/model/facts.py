@@ -1,7 +1,5 @@
 """Facts of a run, noted while they happen: what changed which tensors, which data were read for what, why the run ended."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
