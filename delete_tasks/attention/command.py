@@ -50,7 +50,6 @@ from ..fileio.atomic import refuse_existing
     ALLOW_IMPORT,
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    """Run the command."""
     from ..fileio.atomic import save_json
     from .measure import compare_samples, open_models, spread_samples, summarise, table
     from .panels import SUFFIXES, draw

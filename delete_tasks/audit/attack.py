@@ -52,7 +52,6 @@ class Network:
     """Model that an attack runs and trains.
 
     Attributes:
-        module: The network.
         forward: ``(module, inputs) -> logits (N, C)``, with gradients.
         inputs: Inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; 'beside' (training) and
             'kept' (held-out) of the others. Empty if there are no such data.
@@ -67,17 +66,10 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """Inputs of attacks besides a model's predictions, None or empty if unknown.
+    """Inputs of attacks besides a model's predictions, None or empty if unknown. ``retrained`` are the predictions by split of
+    each model that never saw the classes, perhaps this one among them."""
 
-    Attributes:
-        head: Last layer, if the logits are its output on the features.
-        original_head: Last layer of the original.
-        retrained: Predictions by split of each model that never saw the classes, perhaps this one among them.
-        network: The model.
-        original_network: The original.
-    """
-
-    head: nn.Module | None = None
+    head: nn.Module | None = None  # the last layer, if the logits are its output on the features
     original_head: nn.Module | None = None
     retrained: Sequence[Mapping[str, Any]] = ()
     network: Network | None = None
@@ -129,6 +121,15 @@ def predictions_of(row: Row, split: str) -> Predictions:
     if predictions is None:
         raise NotMeasured(f"no {SPLITS[split]} were given")
     return predictions
+
+
+def original_test(row: Row) -> Predictions:
+    """Return the original's predictions of the held-out samples; raise :class:`NotMeasured` if it or the row has none."""
+    predictions_of(row, "test")
+    original = (row.original or {}).get("test")
+    if original is None:
+        raise NotMeasured("the original is not there any more")
+    return original
 
 
 def other_retrained(row: Row) -> list[Mapping[str, Any]]:

@@ -42,7 +42,6 @@ from ..display.terminal import make_console
     VERBOSE,
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    """Run the command."""
     from .run import open_source, run
 
     options = vars(args)

@@ -1,18 +1,16 @@
 """Depth of forgetting: an attack's figures of the erased and of retrained models on one scale."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..evaluation.metric import Measured
-from .attack import Found, resampled_means
+from .attack import resampled_means
 
 ALIKE = "a retrained model is read as well as the original, so depth is undefined"
-Rows = Mapping[str, Mapping[str, Measured]]
 
 
-def retrained_names(rows: Rows) -> list[str]:
+def retrained_names(rows: Iterable[str]) -> list[str]:
     """Return the names of models that never saw the classes."""
     return [name for name in rows if name.startswith("retrained")]
 
@@ -31,7 +29,7 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
         notes = (figure.note for figure in retrained if figure.note)
         return Measured(note=next(notes, "no retrained model is given"))
     gap = original.value - float(np.mean(values))
-    samples = [_samples(figure) for figure in (original, erased, *retrained)]
+    samples = [getattr(figure, "samples", None) for figure in (original, erased, *retrained)]
     paired = [values for values in samples if values is not None]
     if len(paired) < len(samples) or len({len(values) for values in paired}) > 1:
         if abs(gap) < 1e-9:
@@ -47,7 +45,3 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
     low, high = np.percentile((means[0] - means[1])[nonzero] / gaps[nonzero], [2.5, 97.5])
     value = round((original.value - erased.value) / gap, 3)
     return Measured(value, erased.count, (round(float(low), 3), round(float(high), 3)))
-
-
-def _samples(figure: Measured) -> NDArray[np.float64] | None:
-    return figure.samples if isinstance(figure, Found) else None

@@ -36,14 +36,10 @@ def audit_run(
     read: Callable[[], Rows] | None = None,
     original: OpenedModel | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """Attack the models that a command measured, and draw audit.png and tsne.png beside its results.
+    """Attack the models that a command measured, and draw audit.png and tsne.png in its work dir, ``folder``.
 
-    Args:
-        evaluation: Evaluation with its rows.
-        level: 'none', 'quick' or 'full'.
-        folder: Work dir.
-        read: Function that returns predictions by row and split; None takes those behind the rows.
-        original: The original, whose last layer reads the other models' features as well.
+    The attacks are those of ``level``: 'none', 'quick' or 'full'. ``read`` returns predictions by row and split; None takes those
+    behind the rows. The last layer of the ``original`` reads the other models' features as well.
 
     Returns:
         ``audit`` of results.json: None for 'none'; else at least ``level``, ``pictures`` and ``not_measured``; if attacks read,

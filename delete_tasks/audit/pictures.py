@@ -1,7 +1,7 @@
 """Pictures of an audit: bars of attacks (audit.png) and t-SNE maps of features (tsne.png)."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,14 @@ def draw_pictures(
     audit: Audit, rows: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> tuple[list[str], dict[str, str]]:
     """Draw audit.png and tsne.png; return the names of the files written, and the reasons by name for the others."""
+    jobs = {BARS: partial(draw_bars, audit), TSNE: partial(draw_tsne, rows, audit.ids, audit.names)}
+    return draw_each(jobs, folder)
+
+
+def draw_each(jobs: Mapping[str, Callable[[Path], None]], folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Draw pictures by the names of their files; return the names of those written, and the reasons by name for the others."""
     drawn, reasons = [], {}
-    for name, draw in ((BARS, partial(draw_bars, audit)), (TSNE, partial(draw_tsne, rows, audit.ids, audit.names))):
+    for name, draw in jobs.items():
         try:
             draw(folder / name)
         except RequestError as error:
@@ -123,10 +129,7 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
 
 def embed(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Embed features ``(n, d)``, scaled to length 1, in the plane by t-SNE (scikit-learn): ``(n, 2)``, deterministic.
-
-    Raises:
-        RequestError: All features are equal, with which scikit-learn ends the process.
-    """
+    Raise :class:`RequestError` if all features are equal, with which scikit-learn ends the process."""
     require("sklearn", "audit")
     from sklearn.manifold import TSNE
 

@@ -13,14 +13,8 @@ PROTOTYPE_DRAWS = 20
 
 
 def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
-    """Fit a multinomial logistic regression on standardised features (scikit-learn), the usual linear probe.
-
-    Args:
-        features: ``(n, d)``.
-        labels: ``(n,)``, at least two different ones.
-
-    Returns:
-        A fitted scikit-learn pipeline; ``decision_function`` gives ``(n, classes)`` in order of ``classes_``.
+    """Fit a multinomial logistic regression on standardised features ``(n, d)`` and labels ``(n,)``, at least two different ones:
+    the usual linear probe, as a scikit-learn pipeline. Its ``decision_function`` gives ``(n, classes)`` in order of ``classes_``.
     """
     require("sklearn", "audit")
     from sklearn.linear_model import LogisticRegression
@@ -50,17 +44,9 @@ def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]
 def fit_hidden_probe(
     features: NDArray[np.float32], labels: NDArray[np.int64], hidden: int, decay: float | None = None
 ) -> Any:
-    """Fit a perceptron with one hidden layer on standardised features (scikit-learn).
-
-    Args:
-        features: ``(n, d)``.
-        labels: ``(n,)``, at least two different ones.
-        hidden: Number of rectified units.
-        decay: Weight decay of 200 epochs without early stopping, for sets too small to hold a tenth out. None stops early.
-
-    Returns:
-        A fitted scikit-learn pipeline; ``predict_proba`` gives ``(n, classes)`` in order of ``classes_``.
-    """
+    """Fit a perceptron with one layer of ``hidden`` rectified units; data as of :func:`fit_linear_probe`. ``decay`` is the weight
+    decay of 200 epochs without early stopping, for sets too small to hold a tenth out; None stops early. The scikit-learn
+    pipeline's ``predict_proba`` gives ``(n, classes)`` in order of ``classes_``."""
     require("sklearn", "audit")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier

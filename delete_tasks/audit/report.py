@@ -1,9 +1,6 @@
 """Tables of an audit."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -30,7 +27,7 @@ def markdown(audit: Audit) -> str:
     for title, attacks in _groups(audit):
         table = Table([*map(row_title, models), "95% interval", "chance", *columns], first="attack")
         for attack in attacks:
-            line = _Line.of(audit, attack)
+            line = _Line(audit, attack)
             cells = [line.figure(name) for name in models]
             cells += [line.range(line.interval), line.text(line.chance)]
             if count == 1:
@@ -52,7 +49,7 @@ def show(audit: Audit, console: Console, wide: bool = False) -> None:
         columns = ["original", "erased", "interval", "retrained", "chance", "depth"]
         table = Table([*columns, *(SHORT.get(name, name) for name in models), "range"], "attack", title)
         for attack in attacks:
-            line, erased = _Line.of(audit, attack), audit.rows["erased"][attack.name]
+            line, erased = _Line(audit, attack), audit.rows["erased"][attack.name]
             cells = [line.figure("original"), line.figure("erased"), line.range(line.interval), line.text(line.mean)]
             cells += [line.text(line.chance) if any(cells) else None, _depth(line.depth), *map(line.figure, models)]
             table.add(line.title, [*cells, line.range(line.retrained) if len(line.retrained) > 1 else None])
@@ -85,39 +82,29 @@ def _mark(attack: Attack) -> str:
     return NEITHER if not attack.directed else "" if attack.lower_is_better else HIGHER
 
 
-@dataclass(frozen=True)
 class _Line:
     """Line of an attack: figures by model, or as :attr:`Attack.ratio` if it has one and depth is known."""
 
-    title: str
-    digits: int
-    values: Mapping[str, float | None]
-    retrained: Sequence[float]
-    interval: Sequence[float]
-    chance: float | None
-    depth: float | None
-
-    @classmethod
-    def of(cls, audit: Audit, attack: Attack) -> _Line:
-        values = {name: audit.rows[name][attack.name].value for name in audit.rows}
-        names = retrained_names(audit.rows)
-        retrained = [value for name in names if (value := values[name]) is not None]
-        depth, interval = (
-            audit.depth.get(attack.name, Measured()).value,
-            audit.rows["erased"][attack.name].interval or (),
-        )
-        unit, digits, chance = attack.unit, 1 if attack.unit in ("percent", "points") else 3, audit.chance[attack.name]
-        title, original = attack.column, values.get("original")
-        if attack.ratio is not None and depth is not None and original is not None:
-            low = float(np.mean(retrained))
-            values = {
-                name: None if value is None else (value - low) / (original - low) for name, value in values.items()
+    def __init__(self, audit: Audit, attack: Attack) -> None:
+        self.values = {name: row[attack.name].value for name, row in audit.rows.items()}
+        self.interval: Sequence[float] = audit.rows["erased"][attack.name].interval or ()
+        self.depth, self.chance = audit.depth.get(attack.name, Measured()).value, audit.chance[attack.name]
+        unit, title, original, mean = attack.unit, str(attack.column), self.values.get("original"), self.mean
+        self.digits = 1 if unit in ("percent", "points") else 3
+        if attack.ratio is not None and self.depth is not None and original is not None and mean is not None:
+            self.values = {
+                name: None if value is None else (value - mean) / (original - mean)
+                for name, value in self.values.items()
             }
-            retrained, interval = [(value - low) / (original - low) for value in retrained], ()
-            unit, digits, title, chance = "ratio", 2, attack.ratio, None
+            self.interval, self.chance = (), None
+            unit, self.digits, title = "ratio", 2, attack.ratio
         mark = _mark(attack)
-        title = f"{title}{'' if unit == 'percent' or unit in str(title) else f', {unit}'}{f' {mark}' if mark else ''}"
-        return cls(title, digits, values, retrained, interval, chance, depth)
+        self.title = f"{title}{'' if unit == 'percent' or unit in title else f', {unit}'}{f' {mark}' if mark else ''}"
+
+    @property
+    def retrained(self) -> list[float]:
+        """Figures of the retrained models."""
+        return [value for name in retrained_names(self.values) if (value := self.values[name]) is not None]
 
     @property
     def mean(self) -> float | None:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..evaluation.intervals import Interval, newcombe, paired
 from ..evaluation.metric import Measured
-from .attack import Found, interval_of_mean
+from .attack import interval_of_mean
 
 WORDS = FORGOTTEN, WEAKENED, HIDDEN, NOT_FORGOTTEN, CANNOT_TELL = (
     "forgotten", "weakened", "hidden", "not forgotten", "cannot tell"
@@ -39,14 +38,8 @@ MOST_PREDICTED = 5.0  # percent of the forgotten classes' held-out samples that 
 
 @dataclass(frozen=True)
 class Reading:
-    """Figures of one attack on the features.
-
-    Attributes:
-        name, column, unit: Those of the attack.
-        original, erased: Figures of these models.
-        retrained: Figures of models that never saw the classes.
-        chance: Figure of a model without information; None if unknown.
-    """
+    """Figures of one attack on the features: of the original, of the erased model, of models that never saw the classes, and, if
+    known, of a model without information."""
 
     name: str
     column: str
@@ -59,19 +52,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Judged:
-    """Word of one attack.
+    """Word of one attack."""
 
-    Attributes:
-        word: One of ``WORDS``, but never *not forgotten*.
-        reason: Why the attack cannot tell; else None.
-        fell: It reads significantly less than before, and by more than a hidden class may.
-        counts: It reads the original beyond chance and beyond the retrained models.
-    """
-
-    word: str
-    reason: str | None = None
-    fell: bool = False
-    counts: bool = True
+    word: str  # one of WORDS, but never NOT_FORGOTTEN
+    reason: str | None = None  # why the attack cannot tell
+    fell: bool = False  # it reads significantly less than before, and by more than a hidden class may
+    counts: bool = True  # it reads the original beyond chance and beyond the retrained models
 
 
 def difference(first: Measured, second: Measured, unit: str = "percent") -> Interval | None:
@@ -82,7 +68,7 @@ def difference(first: Measured, second: Measured, unit: str = "percent") -> Inte
     """
     if first.value is None or second.value is None:
         return None
-    values, others = _samples(first), _samples(second)
+    values, others = (getattr(figure, "samples", None) for figure in (first, second))  # of an attack
     if values is None or others is None or len(values) != len(others):
         return newcombe(first.value, first.interval, second.value, second.interval)
     change, count = values - others, len(values)
@@ -93,10 +79,6 @@ def difference(first: Measured, second: Measured, unit: str = "percent") -> Inte
     low, high = interval_of_mean(change)
     middle, half = float(change.mean()), paired(0, 0, count)[1]  # type: ignore[index]
     return min(low, middle - half), max(high, middle + half)
-
-
-def _samples(figure: Measured) -> NDArray[np.float64] | None:
-    return figure.samples if isinstance(figure, Found) else None
 
 
 def judge(reading: Reading) -> Judged:
@@ -111,7 +93,7 @@ def judge(reading: Reading) -> Judged:
     if original.value is None or erased.value is None:
         return Judged(CANNOT_TELL, erased.note or original.note or "it was not measured", counts=False)
     chance = None if reading.chance is None else Measured(reading.chance, interval=(reading.chance, reading.chance))
-    beyond = None if chance is None else newcombe(original.value, original.interval, *_pair(chance))
+    beyond = None if chance is None else difference(original, chance)
     if beyond is not None and beyond[0] <= 0:
         return Judged(CANNOT_TELL, "it reads the original no better than chance", counts=False)
     retrained = [figure for figure in reading.retrained if figure.value is not None]
@@ -140,10 +122,6 @@ def judge(reading: Reading) -> Judged:
     return Judged(CANNOT_TELL, f"too few samples{count} to tell its figure {what}", fell=fell)
 
 
-def _pair(figure: Measured) -> tuple[float, Interval | None]:
-    return figure.value or 0.0, figure.interval
-
-
 def decide(
     readings: Sequence[Reading],
     *,
@@ -157,14 +135,11 @@ def decide(
     samples as these. *forgotten* or *hidden*: the word of every attack that counts; also *hidden* if the features are the
     original's. *cannot tell*: no attack can, or some cannot and the others call it forgotten. Else *weakened*.
 
-    Args:
-        predicted: Percentages that the erased model itself predicts as a forgotten class, by their description.
-        same_features: The features are the original's.
-        unread: Reason why there are no readings.
+    ``predicted`` are the percentages that the erased model itself predicts as a forgotten class, by their description; ``unread``
+    is the reason why there are no readings.
 
-    Returns:
-        ``verdict`` of results.json without limits, see :func:`conclude`: ``word``; ``title``; ``sentence`` with the figures of
-        the strongest attack and of the one that fell most; ``decided_by``, its name; ``words`` and ``reasons`` by attack.
+    Return ``verdict`` of results.json without limits, see :func:`conclude`: ``word``; ``title``; ``sentence`` with the figures of
+    the strongest attack and of the one that fell most; ``decided_by``, its name; ``words`` and ``reasons`` by attack.
     """
     judged = {reading.name: judge(reading) for reading in readings}
     counting = [reading for reading in readings if judged[reading.name].counts]
@@ -199,8 +174,10 @@ def decide(
 
 
 def conclude(verdict: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], withheld: str | None) -> dict[str, Any]:
-    """Add the limits of a run's figures to the verdict of its attacks: ``verdict`` of results.json.
+    """Add the limits of a run's figures, entries ``figures`` of the record, to the result of :func:`decide`: ``verdict`` of
+    results.json. ``withheld`` is the reason why no model was written; None if one was.
 
+<<<<<<< HEAD
     Args:
         verdict: Result of :func:`decide`.
         limits: Entries ``figures`` of the record.
@@ -210,6 +187,10 @@ def conclude(verdict: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], wi
         The verdict, ``limits`` (names by 'exceeded', 'uncertain', 'unmeasured') and ``level``: that of the word; red if a limit
         is exceeded or no model was written; amber instead of green if a limit is uncertain, not measured or, of a metric that
         only warns, exceeded.
+=======
+    It gets ``limits`` (names by 'exceeded', 'uncertain', 'unmeasured') and ``level``: that of the word; red if a limit is
+    exceeded or no model was written; amber instead of green if a limit is uncertain or not measured.
+>>>>>>> cuta
     """
     statuses = {"exceeded": FAIL, "uncertain": UNCERTAIN, "unmeasured": NOT_MEASURED}
     names = {key: [row["name"] for row in limits if row["status"] == status] for key, status in statuses.items()}

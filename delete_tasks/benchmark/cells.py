@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,13 @@ def failures(root: Path, cells: Sequence[Cell]) -> list[tuple[Cell, str]]:
 def claimed(folder: Path) -> Iterator[bool]:
     """Claim a cell's folder; yield False if another process holds it. A killed process loses its claim."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(folder / LOCK, timeout=0))
-        except Timeout:
-            yield False
-        else:
-            yield True
+    try:
+        claim = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    with claim:
+        yield True
 
 
 def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = False) -> dict[str, Any]:
@@ -152,11 +152,8 @@ def _minutes(seconds: float) -> str:
 
 def claim_root(root: Path, request: Mapping[str, Any], check: Callable[[], object] = lambda: None) -> None:
     """Claim a work dir for a grid: a new or empty folder, or one of the same grid. Methods, classes, networks and seeds may be
-    added, but none may be changed under its name. ``check`` is called before anything is written.
-
-    Raises:
-        RequestError: It holds links, other files, or another grid's cells.
-    """
+    added, but none may be changed under its name. ``check`` is called before anything is written. Raise :class:`RequestError` if
+    the folder holds links, other files, or another grid's cells."""
     for folder in (root, *(item for item in root.rglob("*") if item.is_dir())):
         refuse_links(folder)
     marker = root / "grid.json"

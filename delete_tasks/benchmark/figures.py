@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ..audit.pictures import embed
+from ..audit.pictures import draw_each, embed
 from ..display.figure import drawn, new_figure, save_figure
 from ..errors import RequestError, list_names, require
 from .grid import CUT, ORIGINAL, RETRAINED
@@ -23,7 +23,6 @@ MARKERS = {ORIGINAL: "s", CUT: "X", RETRAINED: "*"}
 
 def draw_all(rows: Sequence[Line], root: Path) -> tuple[list[str], dict[str, str]]:
     """Draw all figures; return the names of their files, and the reasons why others could not be drawn."""
-    drawn, reasons = [], {}
     jobs: dict[str, Any] = {"by_classes.png": partial(draw_by_classes, rows)}
     groups = tables(rows)
     for number, (_, group) in enumerate(groups, 1):
@@ -32,14 +31,7 @@ def draw_all(rows: Sequence[Line], root: Path) -> tuple[list[str], dict[str, str
         jobs[f"seeds{suffix}.png"] = partial(draw_seeds, group)
         jobs[f"probe{suffix}.png"] = partial(draw_probe, group)
         jobs[f"tsne{suffix}.png"] = partial(draw_tsne, group, root)
-    for name, draw in jobs.items():
-        try:
-            draw(root / name)
-        except RequestError as error:
-            reasons[name] = str(error)
-        else:
-            drawn.append(name)
-    return drawn, reasons
+    return draw_each(jobs, root)
 
 
 def _plain(text: str) -> str:

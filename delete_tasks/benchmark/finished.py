@@ -42,11 +42,8 @@ def digest(content: Mapping[str, Any]) -> str:
 
 
 def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
-    """Read a cell's figures; None if it is not done.
-
-    Raises:
-        RequestError: The file is no JSON, has other content, is of another cell, or was changed after the run that wrote it.
-    """
+    """Read a cell's figures; None if it is not done. Raise :class:`RequestError` if the file is no JSON, has other content, is of
+    another cell, or was changed after the run that wrote it."""
     path = root / cell.folder / DONE
     if not path.is_file():
         if path.exists():
@@ -74,11 +71,8 @@ def check_cells(
     root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Mapping[str, str | None]], console: Console
 ) -> None:
     """Check the finished cells of a grid, and print how many have no digests, or are of other code. ``made_of`` is
-    :meth:`delete_tasks.benchmark.source.GridSource.made_of`.
-
-    Raises:
-        RequestError: As :func:`read_cell`; or a cell was made of other data, settings or models.
-    """
+    :meth:`delete_tasks.benchmark.source.GridSource.made_of`. Raise as :func:`read_cell`, or if a cell was made of other data,
+    settings or models."""
     remarks: Counter[str] = Counter()
     version = code_version()
     for cell in cells:

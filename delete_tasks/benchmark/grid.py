@@ -30,25 +30,15 @@ Seeds = Annotated[list[Annotated[int, Meta(ge=0, le=SEED_MOST)]], SOME]
 
 @dataclass(frozen=True)
 class Cell:
-    """One model of the table.
-
-    Attributes:
-        network: Name of the network in the grid.
-        group: Name of the forgotten classes in the grid.
-        classes: Forgotten classes.
-        method: Name of the method in the grid, or one of :data:`REFERENCES`.
-        unlearn: The method's options with ``type``; empty for a reference.
-        seed: Seed of the run, or of the retrained network.
-        retain: Whether the method reads a retain set.
-    """
+    """One model of the table. Network, group (of the forgotten classes) and method are names in the grid."""
 
     network: str
     group: str
     classes: tuple[str, ...]
-    method: str
-    unlearn: Mapping[str, Any]
-    seed: int
-    retain: bool = False
+    method: str  # or one of REFERENCES
+    unlearn: Mapping[str, Any]  # the method's options with `type`; empty for a reference
+    seed: int  # of the run, or of the retrained network
+    retain: bool = False  # whether the method reads a retain set
 
     @property
     def folder(self) -> str:

@@ -103,5 +103,4 @@ def _run_processes(args: SimpleNamespace) -> None:
             process.wait()
     finally:
         for process in started:
-            if process.poll() is None:
-                process.terminate()
+            process.terminate()

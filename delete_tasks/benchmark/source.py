@@ -11,18 +11,11 @@ from .grid import Cell, Grid
 
 @dataclass(frozen=True)
 class Erased:
-    """Erased model of a cell, and its cost.
+    """Erased model of a cell, and the cost of unlearning."""
 
-    Attributes:
-        opened: Model, as 'erased', and the grid's data: 'forget', 'train' and 'test'.
-        seconds: Time of unlearning.
-        samples: Number of samples read by unlearning, with repetition.
-        steps: Number of steps.
-    """
-
-    opened: Opened
+    opened: Opened  # the model, as 'erased', and the grid's data: 'forget', 'train' and 'test'
     seconds: float
-    samples: int
+    samples: int  # read, with repetition
     steps: int
 
 

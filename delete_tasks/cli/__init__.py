@@ -30,12 +30,8 @@ USER_ERRORS = (*errors.USER_ERRORS, MissingExtraError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Returns:
-        0; 2 after a user's mistake, with one message on standard error of the first process; 3, 4: see the commands; 130 after
-        Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
-    """
+    """Run a command, and return its exit status: 0; 2 after a user's mistake, with one message on standard error of the first
+    process; 3, 4: see the commands; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
     if argv is None:  # the process is the command's own
         keep_freed_memory()
     logging.raiseExceptions = False  # print no tracebacks when logging fails
@@ -67,11 +63,7 @@ def _status(argv: Sequence[str] | None) -> int:
 
 
 def parse(words: Sequence[str]) -> SimpleNamespace:
-    """Parse a command line to the options of its command, and run nothing.
-
-    Raises:
-        RequestError: The command line is wrong.
-    """
+    """Parse a command line to the options of its command, and run nothing; raise :class:`RequestError` if it is wrong."""
     return _parse(words, lambda run, args: args)
 
 

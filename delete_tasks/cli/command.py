@@ -56,14 +56,8 @@ def _place(text: str) -> str | None:
 
 
 def option(*names: str, panel: str | None, many: bool = False, **settings: Any) -> RichOption:
-    """Make an option.
-
-    Args:
-        names: ``--name``, and the name of the value if that differs.
-        panel: One of :data:`PANELS`; None: next to ``--help``.
-        many: Whether it takes several words, and can be repeated: ``--classes a b --classes c``.
-        settings: See ``click.Option``.
-    """
+    """Make an option ``--name``, with the name of its value if that differs, in one of :data:`PANELS` (None: next to ``--help``).
+    One for ``many`` values takes several words, and can be repeated: ``--classes a b --classes c``."""
     return RichOption(names, panel=panel, multiple=many, **settings)
 
 
@@ -106,12 +100,7 @@ HELP_ALL = option(
 
 class Command(RichCommand):
     """Command whose function takes its options as a namespace, with ``command`` and ``action``, the names of its group and
-    itself.
-
-    Args:
-        short: Names of the options in ``--help``, besides required ones; empty: all. ``--help-all`` shows all.
-        settings: See ``click.Command``.
-    """
+    itself. ``short`` names the options in ``--help``, besides required ones (empty: all); ``--help-all`` shows all."""
 
     def __init__(self, *args: Any, short: str = "", **settings: Any) -> None:
         super().__init__(*args, **settings)

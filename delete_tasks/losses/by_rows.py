@@ -133,18 +133,12 @@ class Row:
 def add_between(
     above: Row, below: Row, columns: slice, shares: Sequence[float], m: Tensor, w: Tensor | None, sums: Tensor
 ) -> bool:
-    """Add the loss of the places between two rows to ``sums`` and to the rows' sums, from which ``sum p (t - s)`` follows.
+    """Add the loss of the places between two rows to ``sums`` and to the rows' sums, from which ``sum p (t - s)`` follows; return
+    False, with nothing added, if sums of exponentials are too small for full precision.
 
-    Args:
-        above, below: Rows of logits, shifted so that in each column the greatest unmasked one is about 0.
-        columns: W of the columns.
-        shares: Share of the row below in each of K places at equal distances.
-        m: Mask ``(K, n, C, W)``, or ``(C,)`` if it is the same everywhere.
-        w: Weights ``(K, n, W)``, or None.
-        sums: Sums of :class:`._common.Result`.
-
-    Returns:
-        False, with nothing added, if sums of exponentials are too small for full precision.
+    The rows' logits are shifted so that in each column the greatest unmasked one is about 0. ``shares`` are those of the row
+    below in each of K places at equal distances. The mask is ``(K, n, C, W)``, or ``(C,)`` if it is the same everywhere, weights
+    are ``(K, n, W)``, and ``sums`` those of :class:`._common.Result`.
     """
     e = _exponentials(above.logits[..., columns], below.logits[..., columns], shares)
     flat = m.view(1, -1, 1) if m.ndim == 1 else m.unsqueeze(1).expand(e.shape).flatten(0, 2)

@@ -31,23 +31,14 @@ def avoid_classes(target: Tensor, seen: Tensor, avoid: Sequence[int]) -> Tensor:
 
 
 def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = ()) -> Tensor:
-    """Fill the locations of forgotten classes with the logits of their surroundings.
+    """Fill the locations of forgotten classes with the logits of their surroundings, given the original's logits ``(N, C, h, w)``
+    at the model's resolution; return the same tensor if no forgotten class is predicted.
 
     The probabilities of the remaining classes are diffused into the locations of the forgotten ones: Laplace's equation with
     fixed values at the border. The border is where the original predicts surroundings: neither a class of ``avoid`` nor a narrow
     region (a pole, a person in front). Nothing diffuses through such regions, and their target does not change. A hole
-    without such a border keeps the original's second choice.
-
-    Args:
-        logits: Logits of the original ``(N, C, h, w)``, at the model's resolution.
-        ids: Forgotten classes, whose probability does not change: the loss masks it.
-        avoid: Classes that are not diffused into the holes.
-
-    Returns:
-        Logits of the same shape and dtype; the same tensor if no forgotten class is predicted.
-
-    Raises:
-        RequestError: Logits without a map have no surroundings.
+    without such a border keeps the original's second choice. The forgotten classes' probability does not change: the loss masks
+    it. Raise :class:`RequestError` for logits without a map, which have no surroundings.
     """
     if logits.ndim != 4:
         raise RequestError(

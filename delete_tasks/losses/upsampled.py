@@ -30,16 +30,13 @@ def masked_kl_div_upsampled(
     CPU, and on a GPU with Triton, no tensor of the full size times the classes is allocated.
 
     Args:
-        student: Logits ``(N, C, h, w)``, floating point; the gradient flows here.
-        teacher: Logits of the same shape, any floating dtype; no gradient flows here.
+        student, teacher: Logits ``(N, C, h, w)``, any floating dtype; the gradient flows to the student alone.
         size: ``(H, W)``, the size of the locations.
         mask: Boolean, broadcastable to ``(N, C, H, W)``; True removes a class from the target at that location.
         align_corners: See :func:`torch.nn.functional.interpolate`.
         weight: ``(N, H, W)`` or broadcastable to it, not negative; 0 leaves a location out.
         reduction: 'mean' or 'sum'.
-        temperature: Divisor of both logits; the loss is multiplied by its square.
-        teacher_temperature: Divisor of the teacher's logits alone.
-        return_terms: Also return :class:`MaskedKLTerms`.
+        temperature, teacher_temperature, return_terms: See :func:`masked_kl_div`.
 
     Returns:
         The loss, 0-d, float32 (float64 for float64 logits); with ``return_terms`` a tuple of the loss and its terms.

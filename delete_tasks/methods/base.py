@@ -1,7 +1,6 @@
 """Base of every unlearning method: replaces the model's loss and applies the stop rule."""
 
 import copy
-import inspect
 import math
 from abc import abstractmethod
 from collections import deque
@@ -17,15 +16,16 @@ from torch import Tensor, nn
 from ..errors import RequestError
 from ..fileio.processes import raise_together
 from ..fileio.seeds import STEP_STREAM, seed_all
+from ..losses.masks import is_forgotten
 from ..model.facts import Facts
 from ..model.loss_point import LossInputs, LossPoint, is_loss, swap
 from ..model.teacher import Frozen, check_same_weights
 from ..model.teacher_cache import Caught, TeacherCache, make_cache
 from ..request import ranges
 from ..request.classes import ForgetRequest
+from ..request.config_checks import parameters
 from ..task import Recipes, Run, Task
 from .accumulation import AccumulatedStep
-from .locations import forgotten_weight, loss_weight
 
 LossSums = tuple[Tensor, dict[str, Tensor], Tensor]  # weighted loss, values to log, weight: sums over locations
 
@@ -99,9 +99,7 @@ class UnlearnHook(Hook):
     @classmethod
     def option_names(cls) -> list[str]:
         """List the options in ``unlearn = dict(type=..., ...)`` that this method takes."""
-        classes = [base for base in cls.__mro__ if "__init__" in vars(base) and base is not object]
-        names = [name for base in classes for name in inspect.signature(vars(base)["__init__"]).parameters]
-        return [name for name in dict.fromkeys(names) if name not in ("self", "options")]
+        return list(dict.fromkeys(parameters(cls)))
 
     # Interface of a method --------------------------------------------------------------------------------------
 
@@ -147,7 +145,14 @@ class UnlearnHook(Hook):
     def forgotten_weight(self, inputs: LossInputs, weight: Tensor | None) -> Tensor:
         """Select the locations whose label is a forgotten class: float32 ``(N, *locations)``, ``weight`` there, else 0. Raise
         :class:`RequestError` if there are no labels."""
-        return forgotten_weight(type(self).__name__, inputs, self.ids, weight)
+        if inputs.labels is None:
+            raise RequestError(
+                f"{type(self).__name__} needs the label of each location, and the data have none; use type='DELETE'"
+            )
+        forgotten = is_forgotten(inputs.labels, self.ids)
+        if inputs.retain is not None:
+            forgotten = forgotten & ~inputs.retain
+        return forgotten.float() if weight is None else forgotten * weight
 
     # Stages of the run -------------------------------------------------------------------------------------------
 
@@ -285,7 +290,17 @@ class UnlearnHook(Hook):
         return losses
 
     def _weight(self, inputs: LossInputs, teacher: Any) -> Tensor | None:
-        return loss_weight(self.request, inputs, self.ids, teacher)
+        """Weigh the locations that take part in the loss ``(N, *locations)`` by 1, all others by 0; None if all take part."""
+        valid = inputs.valid
+        if self.request.locations == "forgotten":
+            labels = None if self.request.select == "teacher" else inputs.labels
+            if labels is None and teacher is None:
+                raise RequestError("locations='forgotten' needs labels or a teacher, and here is neither")
+            forgotten = is_forgotten(inputs.classes(teacher) if labels is None else labels, self.ids)
+            if inputs.retain is not None:
+                forgotten = forgotten | inputs.retain  # every location of a retain set takes part
+            valid = forgotten if valid is None else valid & forgotten
+        return None if valid is None else valid.float()
 
     def _watch(self, student_mass: Tensor, teacher_mass: Tensor) -> None:
         """Add one output's masses (sums of t*s and t*t over locations) to those of the step, if there is a stop rule."""

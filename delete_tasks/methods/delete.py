@@ -125,12 +125,8 @@ class DELETE(UnlearnHook):
     def feature_losses(
         self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
     ) -> dict[str, Tensor]:
-        """Compute losses of the last layer's input.
-
-        Args:
-            features: ``(N, d, *locations)``, perhaps at a lower resolution than the labels.
-            teacher, inputs, weight: See :meth:`extra_losses`.
-        """
+        """Compute losses of the last layer's input, ``features`` ``(N, d, *locations)``, perhaps at a lower resolution than the
+        labels; other arguments as of :meth:`extra_losses`."""
         if not self.readout:
             return {}
         if features.ndim < 3:

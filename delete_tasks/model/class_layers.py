@@ -16,22 +16,17 @@ LARGE = 100.0  # factor of a shift that a rectifier after the layer cannot hide
 def find_class_layers(
     network: nn.Module, outputs_of: Callable[[], Sequence[Tensor]], num_classes: int, nonlinear: bool = False
 ) -> list[list[str]]:
-    """Find the linear layers and convolutions whose outputs are class logits, for each output of a network.
+    """Find the linear layers and convolutions whose outputs are class logits, for each output of a network: their dotted names,
+    an empty list for an output without such a layer.
 
     A layer's output is shifted in one channel: it is class logits if that moves the logit of this class by the same amount
     everywhere, relative to the others, whose differences stay. Between layer and logits there may be a resize, an average, a sum
     with another such layer (LR-ASPP's two), a temperature or a log-softmax.
 
-    Args:
-        network: Network in the mode in which it gives all its outputs.
-        outputs_of: Function that runs the network on a small batch, always the same one: class logits ``(N, C, *locations)`` of
-            the prediction, then of auxiliary outputs.
-        num_classes: C.
-        nonlinear: If no layer moves the prediction's logit by the same amount everywhere (a rectifier or a tanh lies between
-            them), take the layer that comes closest and does move it everywhere.
-
-    Returns:
-        Dotted names for each output; an empty list for an output without such a layer.
+    The network is in the mode in which it gives all its outputs. ``outputs_of`` runs it on a small batch, always the same one,
+    and returns class logits ``(N, C, *locations)`` of the prediction, then of auxiliary outputs. With ``nonlinear``, if no layer
+    moves the prediction's logit by the same amount everywhere (a rectifier or a tanh lies between them), the layer that comes
+    closest and does move it everywhere is taken.
     """
     before = outputs_of()
     linear = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, LINEAR)]

@@ -1,7 +1,5 @@
 """Facts of a run, noted while they happen: what changed which tensors, which data were read for what, why the run ended."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,16 +58,8 @@ class Facts:
         classes: int | None = None,
         labels: bool = False,
     ) -> None:
-        """Note a use of data.
-
-        Args:
-            of: Name of the set, e.g. 'forget set'.
-            use: Purpose, in the words of "100 photos were ...".
-            samples: Number of samples in the set.
-            reads: Number of samples read, repeated ones as well; None for each sample once.
-            classes: Number of classes (people) that the set shows, if it is known.
-            labels: True if labels were read.
-        """
+        """Note a use, in the words of "100 photos were ...", of a set of data, e.g. 'forget set'. ``reads`` counts the samples
+        read, repeated ones as well (None: each of ``samples`` once), ``classes`` the classes (people) that the set shows."""
         facts = {"samples": samples, "reads": reads, "classes": classes, "labels_used": labels}
         self.uses.append({"set": of, "use": use, **facts})
 

@@ -15,26 +15,16 @@ MARGIN = 10.0
 
 @dataclass(frozen=True)
 class ClassLayer:
-    """A layer whose output is class logits.
-
-    Attributes:
-        name: Dotted name within the model.
-        module: Layer.
-        is_last: True if only losses and predictions read its output; a cascade's first stage feeds the next.
-    """
+    """A layer whose output is class logits, with its dotted name within the model."""
 
     name: str
     module: nn.Module
-    is_last: bool = True
+    is_last: bool = True  # only losses and predictions read its output; a cascade's first stage feeds the next
 
 
 def check_linear(layer: nn.Module, name: str) -> None:
-    """Refuse a layer whose class weights cannot be replaced.
-
-    Raises:
-        UnsupportedModelError: It is neither a Linear nor a convolution without groups. A cosine head's logits, for example, are
-            no linear function of the class weights.
-    """
+    """Refuse a layer whose class weights cannot be replaced: raise :class:`UnsupportedModelError` unless it is a Linear or a
+    convolution without groups. A cosine head's logits, for example, are no linear function of the class weights."""
     linear = isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
     convolution = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.groups == 1
     # A subclass with another forward may normalise class weights; a parametrized weight is recomputed at each call.
@@ -47,23 +37,18 @@ def check_linear(layer: nn.Module, name: str) -> None:
 
 
 @torch.no_grad()
-def neutralise_rows(layer: nn.Module, ids: Sequence[int], margin: float = MARGIN, centre: bool = True) -> None:
-    """Replace the weights of the classes ``ids`` in a last layer by the mean of the remaining classes' weights, in place.
+def neutralise_rows(layer: nn.Module, ids: Sequence[int], centre: bool = True) -> None:
+    """Replace the weights of the classes ``ids`` in a last layer by the mean of the remaining classes' weights, in place. The
+    layer is a Linear with weight ``(C, D)``, or a convolution with weight ``(C, D, *kernel)``.
 
-    The logit of mean weights is the mean of the remaining logits, which is never above the largest. ``margin`` is subtracted
-    from its bias: the probability of a class of ``ids`` is at most ``exp(-margin)`` over the number of remaining classes.
+    The logit of mean weights is the mean of the remaining logits, which is never above the largest. :data:`MARGIN` is subtracted
+    from its bias: the probability of a class of ``ids`` is at most ``exp(-MARGIN)`` over the number of remaining classes.
     Without a bias there is no margin: the class still never wins, but has an equal share if all other logits are equal.
 
     The class weights of a trained classifier sum to almost 0 (weight decay removes a component that softmax ignores), so the mean
     of the remaining ones is minus the forgotten one. With ``centre`` the mean is first subtracted from the remaining weights and
-    biases, which changes none of their probabilities. The new weights are then zero, and so is the sum of the others.
-
-    Args:
-        layer: A Linear with weight ``(C, D)``, or a convolution with weight ``(C, D, *kernel)``.
-        ids: Classes to remove; at least one other remains.
-        margin: In logits.
-        centre: Subtract the mean from the remaining class weights. Only if no later layer reads the layer's output, which
-            changes.
+    biases, which changes none of their probabilities; the layer's output changes, so no later layer may read it. The new weights
+    are then zero, and so is the sum of the others.
 
     Raises:
         UnsupportedModelError: Another kind of layer.
@@ -87,7 +72,7 @@ def neutralise_rows(layer: nn.Module, ids: Sequence[int], margin: float = MARGIN
         if centre:
             tensor[~removed] = (tensor[~removed].double() - mean).to(tensor.dtype)
             mean = torch.zeros_like(mean)
-        tensor[removed] = (mean - (margin if name == "bias" else 0.0)).to(tensor.dtype)
+        tensor[removed] = (mean - (MARGIN if name == "bias" else 0.0)).to(tensor.dtype)
 
 
 @torch.no_grad()
@@ -98,18 +83,13 @@ def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None
 
 
 def match_scale(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> float | None:
-    """Find the factor a > 0 with the least ``KL(softmax(teacher) || softmax(a * student))``, in the weighted mean over samples.
+    """Find the factor a > 0 with the least ``KL(softmax(teacher) || softmax(a * student))``, in the weighted mean over samples:
+    logits ``(N, K)`` of both, and weights ``(N,)``, not negative (None: ones).
 
     Only samples with the same prediction of both take part: on others the flattest scale would always be best. This is
     temperature scaling (Guo et al., ICML 2017, sec. 4.2) with another model's probabilities in place of labels.
 
-    Args:
-        student: Logits ``(N, K)``.
-        teacher: Logits ``(N, K)``.
-        weight: ``(N,)``, not negative; None for ones.
-
-    Returns:
-        The factor, between 1e-3 and 1e3; None if no sample with a weight above 0 takes part, or the best lies outside.
+    Return the factor, between 1e-3 and 1e3; None if no sample with a weight above 0 takes part, or the best lies outside.
     """
     weight = torch.ones(len(student)) if weight is None else weight
     agree = (student.argmax(1) == teacher.argmax(1)) & (weight > 0)

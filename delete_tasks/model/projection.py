@@ -7,29 +7,18 @@ from torch import Tensor
 
 
 def project_out(features: Tensor, directions: Tensor, scale: float = 1.0) -> Tensor:
-    """Project directions out of features: ``scale (f - Q Q^T f)``.
-
-    Args:
-        features: ``(n, D)`` or ``(D,)``.
-        directions: ``(D, r)``, orthogonal columns. A column of length 1 is removed completely; of one of length l below 1 a share
-            ``1 - l * l`` remains.
-        scale: Factor of the result.
-    """
+    """Project directions out of features ``(n, D)`` or ``(D,)``: ``scale (f - Q Q^T f)``. Directions are orthogonal columns
+    ``(D, r)``. One of length 1 is removed completely; of one of length l below 1 a share ``1 - l * l`` remains."""
     return scale * (features - features @ directions @ directions.T)
 
 
 @torch.no_grad()
 def project_outputs(layer: Any, norm: Any, directions: Tensor, scale: float = 1.0) -> None:
-    """Apply :func:`project_out` to the output of a linear layer or convolution with its batch norm in eval mode, in place and
-    exactly.
+    """Apply :func:`project_out` to the output of a linear layer or convolution, with weight ``(D, ...)``, and of the batch norm
+    after it in eval mode, if there is one, in place and exactly.
 
     With a batch norm, ``f = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and the norm only
     adds the constant, ``P (g/s (b - m) + h)``. If the norm has no g and h, the layer's bias adds it.
-
-    Args:
-        layer: Layer with ``weight (D, ...)``.
-        norm: Batch norm after it, or None.
-        directions, scale: See :func:`project_out`.
     """
     weight, bias = layer.weight, getattr(layer, "bias", None)
     flat = weight.flatten(1).double()

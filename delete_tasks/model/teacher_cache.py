@@ -7,15 +7,13 @@ A matrix product rounds a sample's output differently alone and in a batch. So o
 its outputs do not depend on what the cache holds, and a resumed run, with an empty cache, gives the same result.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,12 +27,10 @@ Caught = dict[str, deque[Any]]  # outputs of each call by loss point: tensors (N
 
 
 class TeacherCache:
-    """Outputs of one teacher by view.
+    """Outputs of one teacher by view. The digest of the ``teacher`` is part of every key.
 
-    Args:
-        teacher: Digest of the teacher's file, part of every key.
-        folder: Folder of the file for outputs beyond the memory limit. The file has no name, so that a killed run leaves no
-            outputs of the original behind.
+    Outputs beyond the memory limit go into a file in ``folder``, which has no name, so that a killed run leaves no outputs of the
+    original behind.
     """
 
     def __init__(self, teacher: str, folder: str) -> None:
@@ -69,7 +65,7 @@ class TeacherCache:
             for place, i in enumerate(group):
                 samples[i] = tree_map(lambda tensor, place=place: tensor[place].clone(), caught)
                 self._keep(keys[i], samples[i])
-        read = [tree_map(self._read, outputs) for outputs in samples]
+        read = [tree_map(lambda stored: stored() if callable(stored) else stored, outputs) for outputs in samples]
         caught.clear()
         caught.update(tree_map(lambda *tensors: torch.stack(tensors), *read))
 
@@ -94,30 +90,18 @@ class TeacherCache:
         with contextlib.suppress(OSError):  # the disk is full: this view is computed again
             self.outputs[key] = tree_map(self._write, outputs)
 
-    def _write(self, tensor: Tensor) -> _OnDisk:
+    def _write(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Write a tensor into the file, and return a function that reads it."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - open until close()
         start = self._file.seek(0, os.SEEK_END)
         self._file.write(_bytes(tensor))
         self._file.flush()
-        return _OnDisk(start, tuple(tensor.shape), tensor.dtype, tensor.device)
+        return partial(self._read, start, tensor.shape, tensor.dtype, tensor.device)
 
-    def _read(self, stored: Tensor | _OnDisk) -> Tensor:
-        if isinstance(stored, Tensor):
-            return stored
-        length = torch.Size(stored.shape).numel() * stored.dtype.itemsize
-        values = torch.frombuffer(bytearray(os.pread(self._file.fileno(), length, stored.start)), dtype=stored.dtype)
-        return values.reshape(stored.shape).to(stored.device)
-
-
-@dataclass(frozen=True)
-class _OnDisk:
-    """Place of a tensor in the file."""
-
-    start: int
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
+    def _read(self, start: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+        data = os.pread(self._file.fileno(), shape.numel() * dtype.itemsize, start)
+        return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape).to(device)
 
 
 def _bytes(tensor: Tensor) -> bytes:

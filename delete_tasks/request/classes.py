@@ -9,10 +9,6 @@ from typing import Any
 
 from ..errors import LISTED, RequestError, list_names, shorten
 
-MASKINGS = ("all", "own")
-LOCATIONS = ("all", "forgotten")
-SELECTIONS = ("labels", "teacher")
-FILLS = ("second", "surroundings")
 UNKNOWN_CLASS = -2
 CLOSE = 3  # similar names in the message about an unknown name
 
@@ -65,11 +61,8 @@ class NameIndex:
 
     def find(self, wanted: str | int, source: str | None = None) -> int:
         """Find the id of a class from its name, an id written ``#2``, or an integer id (in configs and calls). Errors begin with
-        ``source``, the place of the name.
-
-        Raises:
-            RequestError: It is unknown (the closest names are listed), ambiguous, or an id out of range.
-        """
+        ``source``, the place of the name; raise RequestError if it is unknown (the closest names are listed), ambiguous, or an
+        id out of range."""
         text = str(wanted)
         matches = self.fitting(text) if isinstance(wanted, str) else []
         if len(matches) == 1:
@@ -101,15 +94,9 @@ class NameIndex:
 
 
 def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[str]) -> list[int]:
-    """Resolve class names or ids to ids, ascending, by the rule of :class:`NameIndex`.
-
-    Args:
-        classes: Names as in ``names``, ids ``0 .. len(names)-1`` or ids written ``#2``; one of them, or a list.
-        names: The model's class names, in order of their logits.
-
-    Raises:
-        RequestError: No class, an unknown or ambiguous class, a class twice, all classes, or a model with a single class.
-    """
+    """Resolve one class or a list to ids, ascending: names, ids or ids written ``#2`` among the model's class ``names``, in order
+    of their logits, by the rule of :class:`NameIndex`. Raise RequestError for no class, an unknown or ambiguous class, a class
+    twice, all classes, or a model with a single class."""
     if isinstance(classes, (str, int)):
         classes = [classes]
     if len(names) < 2:
@@ -153,10 +140,10 @@ class ForgetRequest:
     fill: str = "second"
 
     def __post_init__(self) -> None:
-        choose("masking", self.masking, MASKINGS)
-        choose("locations", self.locations, LOCATIONS)
-        choose("select", self.select, SELECTIONS)
-        choose("fill", self.fill, FILLS)
+        choose("masking", self.masking, ("all", "own"))
+        choose("locations", self.locations, ("all", "forgotten"))
+        choose("select", self.select, ("labels", "teacher"))
+        choose("fill", self.fill, ("second", "surroundings"))
         if self.masking == "own" and self.select == "teacher":
             raise RequestError(
                 "masking='own' needs the label of each location, but select='teacher' reads none; use masking='all', or "
@@ -169,11 +156,8 @@ class ForgetRequest:
         return resolve_classes(self.classes, names)
 
     def resolve_avoid(self, names: Sequence[str]) -> list[int]:
-        """Resolve the classes to avoid to ids, ascending.
-
-        Raises:
-            RequestError: As :func:`resolve_classes`; a class to forget is among them; or no class is left for the target.
-        """
+        """Resolve the classes to avoid to ids, ascending; raise as :func:`resolve_classes`, or if a class to forget is among
+        them, or no class is left for the target."""
         if not self.avoid and not isinstance(self.avoid, int):
             return []
         forgotten, avoided = (resolve_classes(classes, names) for classes in (self.classes, self.avoid))

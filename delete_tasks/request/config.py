@@ -41,12 +41,8 @@ def config_path(name: str) -> Path:
 
 
 def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Any:
-    """Load an mmengine config (Python, which is run, JSON or YAML) and apply the ``changes`` of :func:`parse_options`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        RequestError: It cannot be read, or a change does not fit it.
-    """
+    """Load an mmengine config (Python, which is run, JSON or YAML) and apply the ``changes`` of :func:`parse_options`; raise
+    FileNotFoundError without such a file, RequestError if it cannot be read or a change does not fit it."""
     from mmengine.config import Config
     from mmengine.logging import MMLogger
 
@@ -136,11 +132,8 @@ def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
 
 
 def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:
-    """Check the types of the sections of a config. ``needed`` are dotted names of required sections; messages name ``source``.
-
-    Raises:
-        RequestError: A section is missing or no dict, ``custom_hooks`` no list of dicts, or ``log_level`` unknown.
-    """
+    """Check the types of the sections of a config; ``needed`` are dotted names of required ones. Raise RequestError, which names
+    ``source``, if a section is missing or no dict, ``custom_hooks`` no list of dicts, or ``log_level`` unknown."""
     for name in (*SECTIONS, *needed):
         first, *rest = name.split(".")
         section: Any = cfg.get(first)

@@ -76,7 +76,7 @@ def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[s
     wrapper_class = registered(OPTIM_WRAPPERS, kind, scope)
     if wrapper_class is None:
         raise RequestError(f"no optim_wrapper {kind!r} is registered; there are: {_names(OPTIM_WRAPPERS)}")
-    allowed = set(_parameters(wrapper_class)) - {"optimizer"}
+    allowed = set(parameters(wrapper_class)) - {"optimizer"}
     unknown = set(wrapper) - allowed - {"type", *REPLACED}
     if unknown:
         raise RequestError(
@@ -96,7 +96,7 @@ def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[s
     return retained
 
 
-def _parameters(function: Any) -> Iterator[str]:
+def parameters(function: Any) -> Iterator[str]:
     """Iterate over the names of the parameters of a function, or of a class and its bases."""
     if not inspect.isclass(function):
         functions = [function]

@@ -11,17 +11,9 @@ from ...evaluation import functional as f
 from ...evaluation.metric import Measured, Row
 from ...evaluation.metrics import fit, worst_drop
 from ...evaluation.predictions import Predictions
-from ..attack import Attack, NotMeasured, mean_of, members, predictions_of
+from ..attack import Attack, NotMeasured, mean_of, members, original_test
 
 NEAREST = 3
-
-
-def _original_test(row: Row) -> Predictions:
-    predictions_of(row, "test")
-    original = (row.original or {}).get("test")
-    if original is None:
-        raise NotMeasured("the original is not there any more")
-    return original
 
 
 def _lost(original: Predictions, test: Predictions, mask: Tensor) -> NDArray[np.float64]:
@@ -32,7 +24,7 @@ def _lost(original: Predictions, test: Predictions, mask: Tensor) -> NDArray[np.
 
 def kept_drop(row: Row) -> Measured:
     """Measure the drop of accuracy in points on held-out samples of the other classes, overall and by class."""
-    original, test = _original_test(row), row.data["test"]
+    original, test = original_test(row), row.data["test"]
     lost = _lost(original, test, torch.from_numpy(members(row, "test", "retain")))
     accuracies = zip(f.per_class_accuracy(original.counts), f.per_class_accuracy(test.counts), strict=True)
     drops = [f.drop(then, now) for then, now in accuracies]
@@ -42,7 +34,7 @@ def kept_drop(row: Row) -> Measured:
 
 def nearest_drop(row: Row) -> Measured:
     """Measure the same for the classes to which the original gives most probability on the forgotten classes' samples."""
-    original, test = _original_test(row), row.data["test"]
+    original, test = original_test(row), row.data["test"]
     mass = original.logits[torch.from_numpy(members(row, "test"))].softmax(1).mean(0)
     mass[list(row.ids)] = -1
     near = [i for i in torch.argsort(-mass).tolist() if i not in set(row.ids)][:NEAREST]

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, Found, NotMeasured, interval_of_mean, members, predictions_of
+from ..attack import Found, NotMeasured, interval_of_mean, members, predictions_of, reader
 from ..probes import fit_hidden_probe
 
 CRITIC = 64  # hidden units
@@ -52,17 +52,14 @@ def read_information(row: Row) -> Measured:
 
 
 ATTACKS = (
-    Attack(
+    reader(
         "information",
         "information about the forget label in the stages' features (InfoNCE; IDI = 1 - depth)",
-        "nats",
-        read_information,
-        of="held-out samples",
+        unit="nats",
+        compute=read_information,
         column="information",
         of_features=True,
         level="full",
-        reads=True,
-        group="readers",
         ratio="IDI",
         source="arXiv 2405.17878",
         chance=lambda row: 0.0,

@@ -46,11 +46,9 @@ def _split(logits: Tensor, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
 def roc_area(positive: Scores, negative: Scores) -> float:
     """Compute the AUC, 0 to 1, of scores of positive ``(n,)`` and negative ``(m,)`` samples; ties count half."""
     require("scipy", "audit")
-    from scipy.stats import rankdata
+    from scipy.stats import mannwhitneyu
 
-    n, m = len(positive), len(negative)
-    ranks = rankdata(np.concatenate([positive, negative]))
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+    return float(mannwhitneyu(positive, negative, method="asymptotic").statistic / (len(positive) * len(negative)))
 
 
 def rate_at(positive: Scores, negative: Scores, most_false: float) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...evaluation.functional import confusion_matrix, forgotten_iou, intersection_over_union, mean_iou
 from ...evaluation.metric import Measured, NotMeasured, Row
-from ..attack import DRAWS, Attack, Found, features_of, predictions_of
+from ..attack import DRAWS, Attack, Found, features_of, predictions_of, reader
 from ..probes import fit_linear_probe
 from .probes import NEIGHBOURS, fit_neighbours, fit_perceptron
 
@@ -22,14 +22,9 @@ TRAIN, TEST = "train_regions", "test_regions"
 
 
 def read_regions(fit: Callable[..., Any], row: Row) -> Measured:
-    """Measure the IoU in percent of the forgotten classes, as a probe fitted on training pixels reads held-out ones.
-
-    Returns:
-        The mean over forgotten classes, of which ``details`` holds each class's and the others' mean; with a bootstrap interval
-        over pixels.
-
-    Raises:
-        NotMeasured: The training pixels show no forgotten class beside another, or the held-out ones no forgotten class.
+    """Measure the IoU in percent of the forgotten classes, as a probe fitted on training pixels reads held-out ones: the mean
+    over them, with a bootstrap interval over pixels; ``details`` holds each class's and the others' mean. Raise
+    :class:`NotMeasured` if the training pixels show no forgotten class beside another, or the held-out ones no forgotten class.
     """
     train, test = predictions_of(row, TRAIN), predictions_of(row, TEST)
     ids, forgotten = list(row.ids), torch.tensor(list(row.ids))
@@ -63,17 +58,14 @@ def _interval(confusion: Tensor, ids: list[int]) -> tuple[float, float]:
 
 
 def _probe(name: str, title: str, column: str, fit: Callable[..., Any]) -> Attack:
-    return Attack(
+    return reader(
         name,
         f"IoU of the forgotten classes as {title} reads them from the last features",
-        "percent",
-        partial(read_regions, fit),
+        compute=partial(read_regions, fit),
         of="held-out pixels",
         column=column,
         of_features=True,
         level="full",
-        reads=True,
-        group="readers",
         needs=TEST,
     )
 

@@ -1,13 +1,14 @@
 """Similarity of features: linear CKA of forgotten samples' features with the original's and a retrained model's."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, Found, NotMeasured, bootstrap, features_of, members, other_retrained, predictions_of
+from ..attack import Attack, Found, NotMeasured, bootstrap, features_of, members, original_test, other_retrained
 
 MOST, LEAST = 500, 10  # samples; the matrices have an entry for each pair
 
@@ -41,10 +42,7 @@ def _compare(row: Row, other: Mapping[str, Any]) -> Found:
 
 def cka_original(row: Row) -> Measured:
     """Measure CKA with the original's features on held-out samples of the forgotten classes."""
-    predictions_of(row, "test")
-    if row.original is None:
-        raise NotMeasured("the original is not there any more")
-    return _compare(row, row.original)
+    return _compare(row, {"test": original_test(row)})
 
 
 def cka_retrained(row: Row) -> Measured:
@@ -56,27 +54,19 @@ def cka_retrained(row: Row) -> Measured:
     return Found(round(float(np.mean(values)), 4), figures[0].count, note=f"the mean of {len(values)} retrained models")
 
 
-SOURCE = "arXiv 1905.00414"
+_attack = partial(Attack, unit="similarity", of="held-out samples", group="kept", source="arXiv 1905.00414")
 ATTACKS = (
-    Attack(
+    _attack(
         "cka_original",
         "similarity of features of forgotten samples with the original's (linear CKA)",
-        "similarity",
-        cka_original,
-        of="held-out samples",
+        compute=cka_original,
         column="CKA, original",
-        group="kept",
-        source=SOURCE,
     ),
-    Attack(
+    _attack(
         "cka_retrained",
         "similarity of features of forgotten samples with the retrained model's (linear CKA)",
-        "similarity",
-        cka_retrained,
+        compute=cka_retrained,
         lower_is_better=False,
-        of="held-out samples",
         column="CKA, retrained",
-        group="kept",
-        source=SOURCE,
     ),
 )
