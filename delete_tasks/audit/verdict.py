@@ -177,20 +177,9 @@ def conclude(verdict: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], wi
     """Add the limits of a run's figures, entries ``figures`` of the record, to the result of :func:`decide`: ``verdict`` of
     results.json. ``withheld`` is the reason why no model was written; None if one was.
 
-<<<<<<< HEAD
-    Args:
-        verdict: Result of :func:`decide`.
-        limits: Entries ``figures`` of the record.
-        withheld: Reason why no model was written; None if one was.
-
-    Returns:
-        The verdict, ``limits`` (names by 'exceeded', 'uncertain', 'unmeasured') and ``level``: that of the word; red if a limit
-        is exceeded or no model was written; amber instead of green if a limit is uncertain, not measured or, of a metric that
-        only warns, exceeded.
-=======
     It gets ``limits`` (names by 'exceeded', 'uncertain', 'unmeasured') and ``level``: that of the word; red if a limit is
-    exceeded or no model was written; amber instead of green if a limit is uncertain or not measured.
->>>>>>> cuta
+    exceeded or no model was written; amber instead of green if a limit is uncertain, not measured or, of a metric that only warns,
+    exceeded.
     """
     statuses = {"exceeded": FAIL, "uncertain": UNCERTAIN, "unmeasured": NOT_MEASURED}
     names = {key: [row["name"] for row in limits if row["status"] == status] for key, status in statuses.items()}

@@ -32,7 +32,6 @@ def changed(runner):
 
 
 ADAM = dict(type="AdamW", lr=1e-3)
-RESUME = {"parts": {"resume": True}}
 
 
 @pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient"])
@@ -45,7 +44,7 @@ def test_labels_alone_and_no_teacher(method, train):
     assert "decode_head.conv_seg.bias" in names and any(name.startswith("backbone") for name in names)
     original, erased = (state["decode_head.conv_seg.bias"] for state in states(runner))
     assert erased[13] < original[13], "the logit of car goes down"
-    again = train("cgnet", type=method, steps=3, optimizer=ADAM, **RESUME)
+    again = train("cgnet", type=method, steps=3, optimizer=ADAM, overwrite=True)
     assert again.iter == 3 and torch.equal(again.unwrapped_model.decode_head.conv_seg.bias, erased)
 
 
@@ -114,7 +113,7 @@ def test_methods_of_the_forget_set_work_per_pixel(method, make_config, train, tm
         assert any(name.startswith("backbone") for name in names)
     else:
         assert check["probability_after"] < check["probability_before"]
-    again = train("cgnet", **options, **RESUME)
+    again = train("cgnet", **options, overwrite=True)
     assert same_tensors(runner.unwrapped_model.state_dict(), again.unwrapped_model.state_dict())
 
 
