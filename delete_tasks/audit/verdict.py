@@ -178,8 +178,8 @@ def conclude(verdict: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], wi
     results.json. ``withheld`` is the reason why no model was written; None if one was.
 
     It gets ``limits`` (names by 'exceeded', 'uncertain', 'unmeasured') and ``level``: that of the word; red if a limit is
-    exceeded or no model was written; amber instead of green if a limit is uncertain, not measured or, of a metric that only warns,
-    exceeded.
+    exceeded or no model was written; amber instead of green if a limit is uncertain, not measured or, of a metric that only
+    warns, exceeded.
     """
     statuses = {"exceeded": FAIL, "uncertain": UNCERTAIN, "unmeasured": NOT_MEASURED}
     names = {key: [row["name"] for row in limits if row["status"] == status] for key, status in statuses.items()}
