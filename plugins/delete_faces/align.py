@@ -34,17 +34,11 @@ CACHE_VARIABLE = "DELETE_TASKS_FACE_CACHE"  # another folder of the cache; 'off'
 
 @dataclass(frozen=True)
 class Faces:
-    """Faces that a detector found in one photo, the largest central one first.
+    """Faces that a detector found in one photo, the largest central one first."""
 
-    Attributes:
-        boxes: ``(n, 4)`` left, top, right, bottom in pixels.
-        points: ``(n, 5, 2)`` x, y of eyes, nose and corners of the mouth, left to right as seen.
-        probabilities: ``(n,)``.
-    """
-
-    boxes: NDArray[np.float64]
-    points: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
+    boxes: NDArray[np.float64]  # (n, 4): left, top, right, bottom in pixels
+    points: NDArray[np.float64]  # (n, 5, 2): x, y of eyes, nose and corners of the mouth, left to right as seen
+    probabilities: NDArray[np.float64]  # (n,)
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -21,17 +21,11 @@ DOWNLOADS = ("vggface2", "casia-webface")  # weights of InceptionResnetV1 that f
 
 @dataclass(frozen=True)
 class Backbone:
-    """Embedder with a name.
+    """Embedder with a name."""
 
-    Attributes:
-        build: From keyword arguments to a module that maps ``(N, 3, H, W)`` to ``(N, D)``.
-        preprocessing: Preprocessing that it was trained with.
-        framing: See :func:`delete_faces.align.frame_face`.
-    """
-
-    build: Callable[..., nn.Module]
-    preprocessing: Preprocessing
-    framing: str
+    build: Callable[..., nn.Module]  # from keyword arguments to a module that maps (N, 3, H, W) to (N, D)
+    preprocessing: Preprocessing  # that it was trained with
+    framing: str  # see delete_faces.align.frame_face
 
 
 def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6, normalize: bool = True) -> nn.Module:

@@ -21,15 +21,10 @@ MOST_LOGITS = 2**26  # of a row of the table, 256 MB
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Places of a model's photos.
+    """Places of a model's photos, as data strings; flags as of :class:`delete_faces.photos.Framing`."""
 
-    Attributes:
-        photos, tested: Data strings of the photos that the model was made from, and of the held-out photos.
-        aligned, largest_face: See :class:`delete_faces.photos.Framing`.
-    """
-
-    photos: str
-    tested: str
+    photos: str  # that the model was made from
+    tested: str  # the held-out ones
     aligned: bool = False
     largest_face: bool = False
 

@@ -32,23 +32,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Framing:
-    """Framing of faces in photos.
+    """Framing of faces in photos."""
 
-    Attributes:
-        preprocessing: The network's; its size is the size of a face.
-        framing: See :func:`delete_faces.align.frame_face`.
-        aligned: The photos are framed faces already; no detector runs.
-        largest_face: Take the largest central face of a photo with several faces, instead of leaving the photo out.
-        device: Device of the detector.
-        processes: Most processes that detect faces on a CPU; None: one per core.
-    """
-
-    preprocessing: Preprocessing
-    framing: str = "points"
-    aligned: bool = False
-    largest_face: bool = False
-    device: str = "cpu"
-    processes: int | None = None
+    preprocessing: Preprocessing  # the network's; its size is the size of a face
+    framing: str = "points"  # see delete_faces.align.frame_face
+    aligned: bool = False  # the photos are framed faces already; no detector runs
+    largest_face: bool = False  # take the largest central face of a photo with several, instead of leaving it out
+    device: str = "cpu"  # of the detector
+    processes: int | None = None  # at most, that detect faces on a CPU; None: one per core
 
     def each(self, do: Callable[[int], T], count: int) -> Iterator[T]:
         """Yield ``do(i)``, which detects faces, for each of ``count`` photos, in order; see :func:`do_each`."""
@@ -58,21 +49,13 @@ class Framing:
 
 @dataclass(frozen=True)
 class Photos:
-    """Faces of people.
+    """Faces of people."""
 
-    Attributes:
-        data: Faces with labels (indices into the people) and names.
-        no_face: Names of photos without a face.
-        several: Numbers of faces, by name, of photos with several.
-        unreadable: Name and reason of files that are no intact image.
-        largest_face: The photos in ``several`` are among the faces.
-    """
-
-    data: ImageData
-    no_face: list[str] = field(default_factory=list)
-    several: dict[str, int] = field(default_factory=dict)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    largest_face: bool = False
+    data: ImageData  # faces with labels (indices into the people) and names
+    no_face: list[str] = field(default_factory=list)  # names of photos without a face
+    several: dict[str, int] = field(default_factory=dict)  # numbers of faces, by name, of photos with several
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # name and reason of files that are no intact image
+    largest_face: bool = False  # the photos in `several` are among the faces
 
     @property
     def searched(self) -> int:

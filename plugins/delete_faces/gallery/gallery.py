@@ -30,17 +30,11 @@ EMBEDDINGS, NAMES = "embeddings", "names"
 
 @dataclass(frozen=True)
 class Gallery:
-    """Templates, one or several per person.
+    """Templates, one or several per person."""
 
-    Attributes:
-        embeddings: ``(n, D)``, floating point, of any length.
-        names: Person of each.
-        more: Further arrays ``(n, ...)``.
-    """
-
-    embeddings: NDArray[Any]
-    names: list[str]
-    more: Mapping[str, NDArray[Any]]
+    embeddings: NDArray[Any]  # (n, D), floating point, of any length
+    names: list[str]  # person of each
+    more: Mapping[str, NDArray[Any]]  # further arrays (n, ...)
 
     @property
     def people(self) -> tuple[str, ...]:

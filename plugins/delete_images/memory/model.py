@@ -51,25 +51,15 @@ def device_of(model: nn.Module) -> torch.device:
 
 @dataclass
 class OpenModel:
-    """Caller's model and its properties, found by one forward pass.
+    """Caller's model and its properties, found by one forward pass."""
 
-    Attributes:
-        model: The model passed in, which never changes.
-        student: Its copy on ``device``.
-        device: Device to train on.
-        names: Names of all classes, in order of the logits; ``class_<id>`` if unknown.
-        named: Whether the names are known.
-        dimensions: Number of dimensions of the locations; 0 for a classifier.
-        images: Batch of the forward pass.
-    """
-
-    model: nn.Module
-    student: nn.Module
-    device: torch.device
-    names: list[str]
-    named: bool
-    dimensions: int
-    images: Tensor
+    model: nn.Module  # the model passed in, which never changes
+    student: nn.Module  # its copy on `device`
+    device: torch.device  # to train on
+    names: list[str]  # of all classes, in order of the logits; class_<id> if unknown
+    named: bool  # the names are known
+    dimensions: int  # of the locations; 0 for a classifier
+    images: Tensor  # batch of the forward pass
 
 
 def open_model(

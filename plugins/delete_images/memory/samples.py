@@ -25,21 +25,13 @@ LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 @dataclass
 class Samples:
-    """Samples read by number, and their collation.
+    """Samples read by number, and their collation."""
 
-    Attributes:
-        argument: Name of the argument of erase() that holds them.
-        items: The caller's dataset, or a list of its samples.
-        indices: Indices of the samples that take part.
-        collate: The caller's collate function.
-        class_of: The model's class of each of the data's labels, int64; None if they are the same.
-    """
-
-    argument: str
-    items: Any
-    indices: Sequence[int]
-    collate: Callable[[list[Any]], Any]
-    class_of: Tensor | None = None
+    argument: str  # name of the argument of erase() that holds them
+    items: Any  # the caller's dataset, or a list of its samples
+    indices: Sequence[int]  # of the samples that take part
+    collate: Callable[[list[Any]], Any]  # the caller's
+    class_of: Tensor | None = None  # the model's class of each of the data's labels, int64; None if they are the same
 
     def __len__(self) -> int:
         return len(self.indices)

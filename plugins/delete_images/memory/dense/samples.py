@@ -23,15 +23,10 @@ VOID = 255
 
 @dataclass
 class MapSamples(Samples):
-    """Samples whose labels are maps.
+    """Samples whose labels are maps."""
 
-    Attributes:
-        classes: C.
-        dimensions: Number of dimensions of the locations.
-    """
-
-    classes: int = 0
-    dimensions: int = 2
+    classes: int = 0  # C
+    dimensions: int = 2  # of the locations
 
     @classmethod
     def of(cls, samples: Samples, classes: int, dimensions: int) -> MapSamples:
