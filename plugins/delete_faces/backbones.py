@@ -56,17 +56,11 @@ def backbone_defaults(name: str) -> Backbone:
 def build_backbone(
     name: str, embedding_size: int | None = None, arguments: Mapping[str, Any] | None = None, allow_import: bool = False
 ) -> nn.Module:
-    """Build an embedder with random weights.
+    """Build an embedder with random weights; refuse unknown names or arguments, and an import path without ``allow_import``.
 
-    Args:
-        name: 'mobilefacenet', 'inception_resnet_v1', an architecture of :func:`delete_images.models.architectures.build` (whose
-            last layer then gives the embedding), or an import path ``package.module:Class``.
-        embedding_size: D; None takes the backbone's default, or 128. Not passed on to an import path.
-        arguments: Further keyword arguments, JSON values only.
-        allow_import: Run the code behind an import path.
-
-    Raises:
-        RequestError: Unknown name or arguments, or an import path without ``allow_import``.
+    A name is 'mobilefacenet', 'inception_resnet_v1', an architecture of :func:`delete_images.models.architectures.build` (whose
+    last layer then gives the embedding), or an import path ``package.module:Class``. The embedding size D is the backbone's
+    default, or 128, if None, and is not passed on to an import path. ``arguments`` are JSON values.
     """
     given = dict(arguments or {})
     if is_import_path(name):
@@ -92,17 +86,9 @@ def build_backbone(
 
 
 def load_backbone_weights(model: nn.Module, name: str, weights: str | os.PathLike[str]) -> None:
-    """Load an embedder's weights strictly from a file, or the published ones of inception_resnet_v1 by name.
-
-    Args:
-        model: The embedder.
-        name: Its name.
-        weights: A state dict; or 'vggface2' or 'casia-webface', which facenet-pytorch downloads and keeps in PyTorch's cache.
-
-    Raises:
-        FileNotFoundError, CheckpointMismatchError, UnsafeCheckpointError: As :func:`delete_tasks.fileio.checkpoint.load_weights`.
-        RequestError: The download fails.
-    """
+    """Load the weights of the embedder ``name`` strictly from a file of a state dict, as
+    :func:`delete_tasks.fileio.checkpoint.load_weights`; or, for inception_resnet_v1, 'vggface2' or 'casia-webface', which
+    facenet-pytorch downloads and keeps in PyTorch's cache. RequestError says that the download fails."""
     if name == "inception_resnet_v1" and str(weights) in DOWNLOADS and not os.path.exists(weights):
         try:
             state = require("facenet_pytorch", "faces").InceptionResnetV1(pretrained=str(weights)).state_dict()

@@ -98,10 +98,8 @@ def divide(
     """Hold out some ``photos`` to forget of each person in ``ids`` whose photos to measure on are all among them.
 
     These are the photos that ``tested``, photos of everyone to measure on, has; if it has all, those that the enrolment of the
-    ``model`` folder held out, or a random share. Photos are the same if their pixels are.
-
-    Returns:
-        Remaining photos to forget, remaining photos to measure on, and a line for each division.
+    ``model`` folder held out, or a random share. Photos are the same if their pixels are. Return the remaining photos to forget,
+    the remaining photos to measure on, and a line for each division.
     """
     enrolment = read_enrolment(model)
     enrolled = frozenset[str]() if enrolment is None else enrolment.held_out
