@@ -60,11 +60,8 @@ def confusions(
     before: Predictions, after: Predictions, ids: Sequence[int], most: int = 30
 ) -> tuple[list[int], Tensor, Tensor]:
     """Choose the classes to draw and count predictions: all classes or, of more than ``most``, the forgotten ones ``ids`` and
-    those that the erased model predicts most for them.
-
-    Returns:
-        Ids of the classes; counts of predictions for their images before and after, int64 ``(len(classes), C)``.
-    """
+    those that the erased model predicts most for them. Return the ids of the classes, and counts of predictions for their images
+    before and after, int64 ``(len(classes), C)``."""
     classes = list(range(after.logits.shape[1]))
     if len(classes) > most:
         forgotten, often = set(ids), torch.argsort(-predicted_as(after, ids), stable=True)[: most + len(ids)].tolist()

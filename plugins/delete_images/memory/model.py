@@ -66,12 +66,8 @@ def open_model(
     model: Any, samples: Samples, class_names: Sequence[str] | None, seed: int, device: str | torch.device | None
 ) -> OpenModel:
     """Check a model, copy it and run the copy on two samples. ``class_names`` and ``device`` as in
-    :func:`delete_images.memory.erase.erase`; ``seed`` is that of the samples' randomness.
-
-    Raises:
-        UnsupportedModelError: A model that cannot be unlearned.
-        RequestError: Another number of names than of logits.
-    """
+    :func:`delete_images.memory.erase.erase`; ``seed`` is that of the samples' randomness. Raise :class:`UnsupportedModelError`
+    for a model that cannot be unlearned, and :class:`RequestError` for another number of names than of logits."""
     check_model(model)
     place = torch.device(device) if device is not None else device_of(model)
     student = copy_model(model).to(place)

@@ -132,11 +132,8 @@ def images_and_labels(batch: Any, argument: str, label_keys: Sequence[str] = LAB
 
 def read_samples(data: Any, argument: str) -> Samples:
     """Read a Dataset, a DataLoader (with its collate_fn and the indices of a subset sampler), or a tensor or list of samples.
-    Iterable-style data are read once and kept in memory.
-
-    Raises:
-        RequestError: Another type, whole batches instead of samples, or no sample at all.
-    """
+    Iterable-style data are read once and kept in memory. Raise :class:`RequestError` for another type, whole batches instead of
+    samples, or no sample at all."""
     collate: Callable[[list[Any]], Any] = default_collate
     indices: Sequence[int] | None = None
     if isinstance(data, DataLoader):
@@ -208,13 +205,9 @@ def in_words(counts: Mapping[str, int]) -> str:
 class UserData(ImageForgetData, Dataset):
     """Dataset of a run over a caller's samples; see :mod:`delete_images.data.datasets` for items and batches.
 
-    Args:
-        forget: Forget set.
-        labels: Its labels, int64 ``(N,)``; a missing one becomes the forgotten class, if there is only one.
-        class_names: Names of all classes.
-        ids: Indices of the forgotten classes.
-        retain: Retain set or public data; a random sample joins each of ``forget``.
-        views: Function from a sample's image tensor to a random view of it, or None.
+    ``labels`` are those of ``forget``, int64 ``(N,)``; a missing one becomes the forgotten class, if there is only one. A random
+    sample of ``retain``, retain set or public data, joins each of ``forget``. ``views`` makes a random view of a sample's image
+    tensor.
     """
 
     spec_json = None

@@ -35,11 +35,8 @@ class MapSamples(Samples):
 
     def batch(self, items: list[Any]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Collate images; labels int64 ``(N, *locations)``, -1 where void (255 or negative); and booleans, False on padding, from
-        a dict's 'pixel_mask'. Labels and booleans are None if missing.
-
-        Raises:
-            RequestError: No tensor of images, or labels that are not one class per location.
-        """
+        a dict's 'pixel_mask'. Labels and booleans are None if missing. Raise :class:`RequestError` without a tensor of images,
+        or if labels are not one class per location."""
         collated = self.collated(items)
         images, labels = images_and_labels(collated, self.argument, MAP_KEYS)
         valid = collated.get(PADDING_KEY) if isinstance(collated, Mapping) else None
@@ -91,13 +88,8 @@ class MapData(UserData):
     """Dataset of a run over samples of dense models. A batch is a dict of ``inputs`` and, if any, ``labels``, ``valid`` and
     ``retain``, as :meth:`delete_images.memory.dense.task.DenseModel.forward` takes them.
 
-    Args:
-        forget: Forget set; each sample contains a forgotten class.
-        class_names: Names of all classes.
-        ids: Indices of the forgotten classes.
-        retain: Retain set, without these classes; a random sample joins each of ``forget``.
-        views: Function from a sample's image tensor to a random view of it, or None.
-        with_labels: Whether the method reads label maps.
+    Each sample of ``forget`` contains a forgotten class, and none of ``retain`` does. ``with_labels`` says that the method reads
+    label maps; other arguments are those of :class:`UserData`.
     """
 
     def __init__(
