@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from delete_images.models.architectures import build
 from delete_images.models.architectures.registry import import_and_call, is_import_path
+from delete_images.models.model_file import batch_counters
 from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
@@ -102,8 +103,3 @@ def load_backbone_weights(model: nn.Module, name: str, weights: str | os.PathLik
         # The published files hold the classifier over the people that they were trained on.
         state = {key: value for key, value in state.items() if not key.startswith("logits.")}
     load_state(model, {**batch_counters(model.state_dict()), **state}, f"'{weights}'")
-
-
-def batch_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Select batch norm's counters, which files older than PyTorch 0.4.1 lack and eval mode never reads."""
-    return {key: value for key, value in state.items() if key.endswith(".num_batches_tracked")}

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from delete_images.models.model_file import ModelSpec, save_model
+from delete_images.models.model_file import ModelSpec, batch_counters, save_model
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
@@ -15,7 +15,7 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.fileio.inputs import read_text
 from delete_tasks.fileio.validate import as_type, parse_json
 
-from ..backbones import backbone_defaults, batch_counters, build_backbone
+from ..backbones import backbone_defaults, build_backbone
 from ..checks import check_numbers
 from ..datasets import framing_for
 from ..enrolment import NAME as ENROLMENT

@@ -80,14 +80,11 @@ def _resize(pre: Preprocessing) -> list[Any]:
 
 
 def eval_transform(spec: ModelSpec | Preprocessing, before: Sequence[Any] = ()) -> ImageTransform:
-    """Make the model's preprocessing: resize, scale, normalise. Deterministic unless ``before`` is random.
+    """Make the model's preprocessing: resize, scale, normalise. uint8 (H, W, 3) RGB array -> float32 (3, height, width) tensor in
+    the model's channel order.
 
-    Args:
-        spec: A model's description or its preprocessing.
-        before: albumentations transforms of the uint8 RGB image, applied first (triggers, for example).
-
-    Returns:
-        uint8 (H, W, 3) RGB array -> float32 (3, height, width) tensor in the model's channel order.
+    ``before`` are albumentations transforms of the uint8 RGB image, applied first (triggers, for example); it is deterministic
+    unless they are random.
     """
     pre = _preprocessing(spec)
     return ImageTransform([*before, *_resize(pre), _normalize(pre)], pre.channels == "BGR", is_random=bool(before))
