@@ -21,10 +21,9 @@ from ...models.classifier import NO_LABEL, predict_batch
 from ...models.outputs import at_size, class_layers_of, resize
 from ..model import copy_model, open_model
 from ..samples import read_samples
-from .samples import MapSamples
+from .samples import READ_BATCH, MapSamples
 from .task import DenseModel
 
-READ_BATCH = 4
 FEW = 1000  # locations; a class with fewer is not reported as the worst
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from delete_tasks.errors import RequestError
 from delete_tasks.losses.masks import is_forgotten
 
-from ...models.classifier import NO_LABEL
+from ...models.classifier import NO_LABEL, ImageClassifier, predict_batch
 from ...models.outputs import at_size
 from ..samples import LABEL_KEYS, Samples, UserData, images_and_labels
 
+READ_BATCH = 4
 MAP_KEYS = (*LABEL_KEYS, "mask", "masks")
 PADDING_KEY = "pixel_mask"  # of transformers' image processors: 0 where a batch is padded
 VOID = 255
@@ -71,15 +72,13 @@ def without_padding(labels: Tensor, valid: Tensor | None) -> Tensor:
     return labels if valid is None else labels.masked_fill(~at_size(valid, labels.shape[1:]), NO_LABEL)
 
 
-def contain_classes(
-    samples: MapSamples, ids: Sequence[int], predict: Callable[[Tensor], Tensor], size: int, seed: int
-) -> tuple[Tensor, bool]:
+def contain_classes(samples: MapSamples, ids: Sequence[int], model: ImageClassifier, seed: int) -> tuple[Tensor, bool]:
     """Mark the samples that contain one of the classes ``ids``, booleans ``(len(samples),)``, and return whether all have label
-    maps. Without one, the classes ``(N, *locations)`` that ``predict`` returns for a batch of images count."""
+    maps. Without one, the classes that the ``model`` predicts count."""
     matches, labelled = [], True
-    for images, labels, valid in samples.batches(range(len(samples)), size, seed):
+    for images, labels, valid in samples.batches(range(len(samples)), READ_BATCH, seed):
         if labels is None:
-            labels, labelled = without_padding(predict(images), valid), False
+            labels, labelled = without_padding(predict_batch(model, images).argmax(1).cpu(), valid), False
         matches.append(is_forgotten(labels, ids).flatten(1).any(1))
     return torch.cat(matches), labelled
 
