@@ -111,14 +111,11 @@ def divide(
         digests, measured_digests = photos.subset(candidates).digests(), tested.subset(measured).digests()
         if len(candidates) < 2 or not len(measured) or not np.isin(measured_digests, digests).all():
             continue  # nothing to divide, nothing to measure on, or other photos to measure on
+        at_enrolment = candidates[[photos.names[i] in enrolled for i in candidates]]
         held_out = candidates[np.isin(digests, measured_digests)]
-        by_enrolment_alone = all(photos.names[i] in enrolled for i in held_out)
-        why = "those that enrolment held out" if by_enrolment_alone else "those of --test"
+        why = "those that enrolment held out" if np.isin(held_out, at_enrolment).all() else "those of --test"
         if len(held_out) == len(candidates):
-            held_out, why = (
-                candidates[[photos.names[i] in enrolled for i in candidates]],
-                "those that enrolment held out",
-            )
+            held_out, why = at_enrolment, "those that enrolment held out"
             if 0 < len(held_out) < len(candidates):
                 by_enrolment = True
             else:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -125,19 +126,15 @@ def located_photos(text: str) -> Text:
     if request.label is not None:
         named["label"] = (request.label,)
     pieces: list[Any] = [Place(path)]
+    marks = chain("?", repeat("&"))  # before each option
     for key, names in named.items():
         for number, name in enumerate(names):
-            pieces += [("," if number else f"{_mark(pieces)}{key}="), Person(name)]
+            pieces += [("," if number else f"{next(marks)}{key}="), Person(name)]
     split = request.split if request.split_given else None
     for key, value in (("split", split), ("limit", request.limit), ("seed", request.seed)):
         if value is not None:
-            pieces.append(f"{_mark(pieces)}{key}={value}")
+            pieces.append(f"{next(marks)}{key}={value}")
     return Text(pieces)
-
-
-def _mark(pieces: Sequence[Any]) -> str:
-    """Return the character before the next option of a data string."""
-    return "?" if len(pieces) == 1 else "&"
 
 
 def look_at_people(
