@@ -1,6 +1,5 @@
 """Embedders by name: building them, the input that they were trained with, and their weights files."""
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from delete_images.models.architectures import build
-from delete_images.models.architectures.registry import import_and_call, is_import_path
+from delete_images.models.architectures.registry import check_arguments, import_and_call, is_import_path
 from delete_images.models.model_file import batch_counters
 from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import RequestError, require
@@ -73,11 +72,7 @@ def build_backbone(
     if embedding_size is not None:
         given["embedding_size"] = embedding_size
     if name in BACKBONES:
-        try:
-            inspect.signature(BACKBONES[name].build).bind(**given)
-        except TypeError as error:
-            takes = ", ".join(inspect.signature(BACKBONES[name].build).parameters)
-            raise RequestError(f"backbone '{name}': {error}; it takes: {takes}") from error
+        check_arguments(f"backbone '{name}'", BACKBONES[name].build, given)
         return BACKBONES[name].build(**given)
     size = given.pop("embedding_size", 128)
     try:
