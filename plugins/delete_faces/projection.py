@@ -204,9 +204,9 @@ class PersonProjection(Hook):
         photos, spec = dataset.data.subset(selection.indices), dataset.spec
         before = predict_images(network, spec, photos, "Projecting")
         changes = changes_of(network, spec, photos, before, ids, self.directions, getattr(dataset, "kept", None))
-        for change in changes:
+        for number, change in enumerate(changes):
             fold_changes(network.embedder, [change], (3, *spec.preprocessing.size))
-        _note(runner, *changes)
+            self._note(runner, change, number)
         after = predict_images(network, spec, photos, "Projected")
         teacher, left = (forgotten_mass(predictions.logits, ids) for predictions in (before, after))
         # The logits of an embedding of which nothing is left are arbitrary: a person with a single photo.
@@ -216,19 +216,25 @@ class PersonProjection(Hook):
         if method.stop_ratio is not None and share <= method.stop_ratio:
             method.stop_run(runner, "the projection alone met the stop rule")
 
-
-def _note(runner: UnlearnRunner, projection: Change, scatter: Change | None = None) -> None:
-    """Note the projection, the change after it, and their data."""
-    facts, selection = runner.outcome.facts, runner.selection
-    photos, people = len(selection.indices), len(selection.forget_ids)
-    whole = int((projection.directions.norm(dim=0) > 1 - RANK).sum())
-    facts.read("forget set", "directions computed from", photos, classes=people, labels=True)
-    facts.change("projection", directions=whole, faded=projection.directions.shape[1] - whole)
-    if scatter is not None:
-        kept: Any = selection.dataset.kept
-        stay = len(set(kept.labels.tolist()))
-        facts.read("retain set", "scatter computed from", len(kept), classes=stay, labels=True)
-        facts.change("scatter shrunk", directions=scatter.directions.shape[1], factor=scatter.scale)
+    def _note(self, runner: UnlearnRunner, change: Change, number: int) -> None:
+        """Note the projection, or the change after it, and its data."""
+        facts, selection = runner.outcome.facts, runner.selection
+        if number:
+            kept: Any = selection.dataset.kept
+            facts.read(
+                "retain set", "scatter computed from", len(kept), classes=len(set(kept.labels.tolist())), labels=True
+            )
+            facts.change("scatter shrunk", directions=change.directions.shape[1], factor=change.scale)
+            return
+        whole = int((change.directions.norm(dim=0) > 1 - RANK).sum())
+        facts.read(
+            "forget set",
+            "directions computed from",
+            len(selection.indices),
+            classes=len(selection.forget_ids),
+            labels=True,
+        )
+        facts.change("projection", directions=whole, faded=change.directions.shape[1] - whole)
 
 
 def projected_directions(runner: Run) -> int:
