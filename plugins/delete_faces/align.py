@@ -34,17 +34,11 @@ CACHE_VARIABLE = "DELETE_TASKS_FACE_CACHE"  # another folder of the cache; 'off'
 
 @dataclass(frozen=True)
 class Faces:
-    """Faces that a detector found in one photo, the largest central one first.
+    """Faces that a detector found in one photo, the largest central one first."""
 
-    Attributes:
-        boxes: ``(n, 4)`` left, top, right, bottom in pixels.
-        points: ``(n, 5, 2)`` x, y of eyes, nose and corners of the mouth, left to right as seen.
-        probabilities: ``(n,)``.
-    """
-
-    boxes: NDArray[np.float64]
-    points: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
+    boxes: NDArray[np.float64]  # (n, 4): left, top, right, bottom in pixels
+    points: NDArray[np.float64]  # (n, 5, 2): x, y of eyes, nose and corners of the mouth, left to right as seen
+    probabilities: NDArray[np.float64]  # (n,)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -141,16 +135,14 @@ class Detector:
 
     def _detect(self, photo: Any, least: int) -> Faces:
         """Find faces of ``least`` or more pixels."""
-        nothing = Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
-        if min(photo.size) < least:
-            return nothing  # MTCNN fails on these
-        self.mtcnn.min_face_size = least
-        try:
-            boxes, probabilities, points = self.mtcnn.detect(photo, landmarks=True)
-        except (RuntimeError, ValueError):
-            return nothing  # MTCNN stacks an empty list if no window passes a stage
+        boxes = None
+        if min(photo.size) >= least:  # MTCNN fails on smaller photos
+            self.mtcnn.min_face_size = least
+            # MTCNN stacks an empty list if no window passes a stage.
+            with contextlib.suppress(RuntimeError, ValueError):
+                boxes, probabilities, points = self.mtcnn.detect(photo, landmarks=True)
         if boxes is None:
-            return nothing
+            return Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
         boxes, points, probabilities = (np.asarray(array, float) for array in (boxes, points, probabilities))
         likely = np.flatnonzero(probabilities >= LEAST_PROBABILITY)
         order = likely[_largest_central_first(boxes[likely], *photo.size)]
@@ -187,13 +179,10 @@ def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.fl
 
 
 def frame_face(image: NDArray[np.uint8], faces: Faces, number: int, framing: str, side: int) -> NDArray[np.uint8]:
-    """Cut the face of index ``number`` out of an RGB photo ``(H, W, 3)``, as RGB ``(side, side, 3)``.
+    """Cut the face of index ``number`` out of an RGB photo ``(H, W, 3)``, as RGB ``(side, side, 3)``; refuse an unknown framing.
 
     ``framing`` 'points' turns and scales the face so that eyes, nose and mouth lie as in ArcFace's reference; 'box' takes the
     detector's box as facenet-pytorch does.
-
-    Raises:
-        RequestError: Unknown framing.
     """
     if framing not in FRAMINGS:
         raise RequestError(f"framing is '{framing}'; expected one of {', '.join(FRAMINGS)}")

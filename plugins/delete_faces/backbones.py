@@ -1,15 +1,15 @@
 """Embedders by name: building them, the input that they were trained with, and their weights files."""
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from delete_images.models.architectures import build
-from delete_images.models.architectures.registry import import_and_call, is_import_path
+from delete_images.models.architectures.registry import check_arguments, import_and_call, is_import_path
+from delete_images.models.model_file import batch_counters
 from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
@@ -21,17 +21,11 @@ DOWNLOADS = ("vggface2", "casia-webface")  # weights of InceptionResnetV1 that f
 
 @dataclass(frozen=True)
 class Backbone:
-    """Embedder with a name.
+    """Embedder with a name."""
 
-    Attributes:
-        build: From keyword arguments to a module that maps ``(N, 3, H, W)`` to ``(N, D)``.
-        preprocessing: Preprocessing that it was trained with.
-        framing: See :func:`delete_faces.align.frame_face`.
-    """
-
-    build: Callable[..., nn.Module]
-    preprocessing: Preprocessing
-    framing: str
+    build: Callable[..., nn.Module]  # from keyword arguments to a module that maps (N, 3, H, W) to (N, D)
+    preprocessing: Preprocessing  # that it was trained with
+    framing: str  # see delete_faces.align.frame_face
 
 
 def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6, normalize: bool = True) -> nn.Module:
@@ -62,17 +56,11 @@ def backbone_defaults(name: str) -> Backbone:
 def build_backbone(
     name: str, embedding_size: int | None = None, arguments: Mapping[str, Any] | None = None, allow_import: bool = False
 ) -> nn.Module:
-    """Build an embedder with random weights.
+    """Build an embedder with random weights; refuse unknown names or arguments, and an import path without ``allow_import``.
 
-    Args:
-        name: 'mobilefacenet', 'inception_resnet_v1', an architecture of :func:`delete_images.models.architectures.build` (whose
-            last layer then gives the embedding), or an import path ``package.module:Class``.
-        embedding_size: D; None takes the backbone's default, or 128. Not passed on to an import path.
-        arguments: Further keyword arguments, JSON values only.
-        allow_import: Run the code behind an import path.
-
-    Raises:
-        RequestError: Unknown name or arguments, or an import path without ``allow_import``.
+    A name is 'mobilefacenet', 'inception_resnet_v1', an architecture of :func:`delete_images.models.architectures.build` (whose
+    last layer then gives the embedding), or an import path ``package.module:Class``. The embedding size D is the backbone's
+    default, or 128, if None, and is not passed on to an import path. ``arguments`` are JSON values.
     """
     given = dict(arguments or {})
     if is_import_path(name):
@@ -84,11 +72,7 @@ def build_backbone(
     if embedding_size is not None:
         given["embedding_size"] = embedding_size
     if name in BACKBONES:
-        try:
-            inspect.signature(BACKBONES[name].build).bind(**given)
-        except TypeError as error:
-            takes = ", ".join(inspect.signature(BACKBONES[name].build).parameters)
-            raise RequestError(f"backbone '{name}': {error}; it takes: {takes}") from error
+        check_arguments(f"backbone '{name}'", BACKBONES[name].build, given)
         return BACKBONES[name].build(**given)
     size = given.pop("embedding_size", 128)
     try:
@@ -98,17 +82,9 @@ def build_backbone(
 
 
 def load_backbone_weights(model: nn.Module, name: str, weights: str | os.PathLike[str]) -> None:
-    """Load an embedder's weights strictly from a file, or the published ones of inception_resnet_v1 by name.
-
-    Args:
-        model: The embedder.
-        name: Its name.
-        weights: A state dict; or 'vggface2' or 'casia-webface', which facenet-pytorch downloads and keeps in PyTorch's cache.
-
-    Raises:
-        FileNotFoundError, CheckpointMismatchError, UnsafeCheckpointError: As :func:`delete_tasks.fileio.checkpoint.load_weights`.
-        RequestError: The download fails.
-    """
+    """Load the weights of the embedder ``name`` strictly from a file of a state dict, as
+    :func:`delete_tasks.fileio.checkpoint.load_weights`; or, for inception_resnet_v1, 'vggface2' or 'casia-webface', which
+    facenet-pytorch downloads and keeps in PyTorch's cache. RequestError says that the download fails."""
     if name == "inception_resnet_v1" and str(weights) in DOWNLOADS and not os.path.exists(weights):
         try:
             state = require("facenet_pytorch", "faces").InceptionResnetV1(pretrained=str(weights)).state_dict()
@@ -122,8 +98,3 @@ def load_backbone_weights(model: nn.Module, name: str, weights: str | os.PathLik
         # The published files hold the classifier over the people that they were trained on.
         state = {key: value for key, value in state.items() if not key.startswith("logits.")}
     load_state(model, {**batch_counters(model.state_dict()), **state}, f"'{weights}'")
-
-
-def batch_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Select batch norm's counters, which files older than PyTorch 0.4.1 lack and eval mode never reads."""
-    return {key: value for key, value in state.items() if key.endswith(".num_batches_tracked")}

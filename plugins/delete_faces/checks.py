@@ -63,11 +63,7 @@ def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels
 
 def check_looks(names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool) -> str | None:
     """Check that photos look like their person to the original model, from its predictions for them and its class ``weights``
-    ``(C, D)``; return a warning of photos that do not, or None.
-
-    Raises:
-        RequestError: Photos do not look like their person, and no ``force``.
-    """
+    ``(C, D)``; refuse photos that do not or, with ``force``, return a warning of them. None if all do."""
     if predictions.features is None:
         return None
     mislabelled = find_mislabelled(predictions.features, weights, predictions.logits, predictions.labels)

@@ -21,15 +21,10 @@ MOST_LOGITS = 2**26  # of a row of the table, 256 MB
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Places of a model's photos.
+    """Places of a model's photos, as data strings; flags as of :class:`delete_faces.photos.Framing`."""
 
-    Attributes:
-        photos, tested: Data strings of the photos that the model was made from, and of the held-out photos.
-        aligned, largest_face: See :class:`delete_faces.photos.Framing`.
-    """
-
-    photos: str
-    tested: str
+    photos: str  # that the model was made from
+    tested: str  # the held-out ones
     aligned: bool = False
     largest_face: bool = False
 
@@ -103,10 +98,8 @@ def divide(
     """Hold out some ``photos`` to forget of each person in ``ids`` whose photos to measure on are all among them.
 
     These are the photos that ``tested``, photos of everyone to measure on, has; if it has all, those that the enrolment of the
-    ``model`` folder held out, or a random share. Photos are the same if their pixels are.
-
-    Returns:
-        Remaining photos to forget, remaining photos to measure on, and a line for each division.
+    ``model`` folder held out, or a random share. Photos are the same if their pixels are. Return the remaining photos to forget,
+    the remaining photos to measure on, and a line for each division.
     """
     enrolment = read_enrolment(model)
     enrolled = frozenset[str]() if enrolment is None else enrolment.held_out
@@ -118,14 +111,11 @@ def divide(
         digests, measured_digests = photos.subset(candidates).digests(), tested.subset(measured).digests()
         if len(candidates) < 2 or not len(measured) or not np.isin(measured_digests, digests).all():
             continue  # nothing to divide, nothing to measure on, or other photos to measure on
+        at_enrolment = candidates[[photos.names[i] in enrolled for i in candidates]]
         held_out = candidates[np.isin(digests, measured_digests)]
-        by_enrolment_alone = all(photos.names[i] in enrolled for i in held_out)
-        why = "those that enrolment held out" if by_enrolment_alone else "those of --test"
+        why = "those that enrolment held out" if np.isin(held_out, at_enrolment).all() else "those of --test"
         if len(held_out) == len(candidates):
-            held_out, why = (
-                candidates[[photos.names[i] in enrolled for i in candidates]],
-                "those that enrolment held out",
-            )
+            held_out, why = at_enrolment, "those that enrolment held out"
             if 0 < len(held_out) < len(candidates):
                 by_enrolment = True
             else:

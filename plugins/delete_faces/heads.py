@@ -24,12 +24,7 @@ class LinearHead(nn.Linear):
 class CosineHead(nn.Module):
     """Scaled cosine of embedding and class weights, as in CosFace (arXiv 1801.09414) and ArcFace (arXiv 1801.07698).
 
-    Their margins belong to training, see :func:`delete_faces.gallery.enroll.fit_head`.
-
-    Args:
-        embedding_size: D.
-        num_classes: C.
-        scale: Factor of the cosines.
+    Their margins belong to training, see :func:`delete_faces.gallery.enroll.fit_head`. ``scale`` is the factor of the cosines.
     """
 
     def __init__(self, embedding_size: int, num_classes: int, scale: float = SCALE) -> None:
@@ -62,11 +57,8 @@ Head = LinearHead | CosineHead
 
 
 def build_head(kind: str, embedding_size: int, num_classes: int, scale: float | None = None) -> Head:
-    """Build a head with random weights. ``kind`` is 'linear' or 'cosine'; ``scale`` is a cosine head's, None takes 30.
-
-    Raises:
-        RequestError: Unknown kind, or a scale that is not above zero or that a linear head cannot use.
-    """
+    """Build a head with random weights. ``kind`` is 'linear' or 'cosine'; ``scale``, above zero, is a cosine head's, None takes
+    30. Refuse other kinds and scales."""
     if kind not in HEADS:
         raise RequestError(f"head is '{kind}'; expected one of {', '.join(HEADS)}")
     if kind == "linear":
@@ -80,11 +72,7 @@ def build_head(kind: str, embedding_size: int, num_classes: int, scale: float | 
 
 
 def without_classes(head: Head, ids: Sequence[int]) -> Head:
-    """Copy a head without the class weights of ``ids``.
-
-    Raises:
-        RequestError: Fewer than two classes would remain.
-    """
+    """Copy a head without the class weights of ``ids``; refuse to leave fewer than two classes."""
     people = head.weight.shape[0]
     others = [i for i in range(people) if i not in set(ids)]
     if len(others) < 2:
@@ -93,9 +81,8 @@ def without_classes(head: Head, ids: Sequence[int]) -> Head:
             "among; keep the class weights (--keep-row), or enroll further people first"
         )
     smaller = copy.deepcopy(head)
-    smaller.weight = nn.Parameter(
-        head.weight.detach()[others]
-    )  # indexing copies: no file gets the removed class weights
+    # Indexing copies: no file gets the removed class weights.
+    smaller.weight = nn.Parameter(head.weight.detach()[others])
     if isinstance(smaller, LinearHead):
         smaller.bias = nn.Parameter(smaller.bias.detach()[others])
         smaller.out_features = len(others)

@@ -46,9 +46,8 @@ def _rate(far: str, kind: str, row: Row) -> Measured:
 
 
 def _tar(name: str, who: str, column: str, far: str, kind: str, **options: Any) -> Metric:
-    if (
-        kind == "removed" and "detail" not in options
-    ):  # by chance, pairs of a person verify as often as those of two people
+    if kind == "removed" and "detail" not in options:
+        # By chance, pairs of a person verify as often as those of two people.
         options |= {"reads": True, "chance": lambda row: 100 * float(far), "role": "forget"}
     return Metric(name, f"pairs of photos of {who} that verify at one false accept in {1 / float(far):,.0f}", "percent",
                   partial(_rate, far, kind), of="photos", column=f"{column}@{far.replace('e-0', 'e-')}", of_features=True,

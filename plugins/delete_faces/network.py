@@ -50,10 +50,7 @@ def face_network(
     """Build an embedder of faces with an identity head.
 
     The arguments are those of a model.json. Backbones are those of :func:`delete_faces.backbones.build_backbone` but for import
-    paths; ``scale`` is a cosine head's.
-
-    Raises:
-        RequestError: Unknown backbone or head, or arguments that they do not take.
+    paths; ``scale`` is a cosine head's. An unknown backbone or head, or arguments that they do not take, are refused.
     """
     embedder = build_backbone(backbone, embedding_size, backbone_arguments)
     return FaceNetwork(embedder, build_head(head, embedding_size, num_classes, scale))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,8 @@ def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mappi
     """Open model folders and folders of photos, see :attr:`delete_tasks.task.Task.open`; None if the original is no face network.
 
     If the erased model has no class weights of the person: for attacks, the person's logit is minus infinity; for figures and
-    attention, the original's head is put on the erased embedder.
-
-    Raises:
-        RequestError: A model or photos that cannot be opened or run together, or unknown people.
+    attention, the original's head is put on the erased embedder. Models or photos that cannot be opened or run together, and
+    unknown people, are refused.
     """
     recorded = bool(options.get("recorded"))
     if recorded and "original" not in paths:
@@ -91,10 +90,7 @@ def attentive(opened: Opened, spec: ModelSpec, framing: Framing) -> Opened:
 
 def _give_heads(networks: Networks, always: bool) -> list[str]:
     """Put the original's head on embedders without all class weights (or on all, if ``always``), in place; return the notes.
-
-    Raises:
-        RequestError: A model of other people.
-    """
+    Refuse a model of other people."""
     notes = []
     network, spec = networks["original"]
     head: Any = network.head
@@ -130,37 +126,23 @@ def located_photos(text: str) -> Text:
     if request.label is not None:
         named["label"] = (request.label,)
     pieces: list[Any] = [Place(path)]
+    marks = chain("?", repeat("&"))  # before each option
     for key, names in named.items():
         for number, name in enumerate(names):
-            pieces += [("," if number else f"{_mark(pieces)}{key}="), Person(name)]
+            pieces += [("," if number else f"{next(marks)}{key}="), Person(name)]
     split = request.split if request.split_given else None
     for key, value in (("split", split), ("limit", request.limit), ("seed", request.seed)):
         if value is not None:
-            pieces.append(f"{_mark(pieces)}{key}={value}")
+            pieces.append(f"{next(marks)}{key}={value}")
     return Text(pieces)
-
-
-def _mark(pieces: Sequence[Any]) -> str:
-    """Return the character before the next option of a data string."""
-    return "?" if len(pieces) == 1 else "&"
 
 
 def look_at_people(
     opened: Opened, spec: ModelSpec, framing: Framing, inputs: Sequence[Any], class_id: int, others: Sequence[int]
 ) -> Iterator[Sample]:
-    """Give held-out photos of the removed person, then of others, each for the attention of the person on it.
-
-    Args:
-        opened: Face networks.
-        spec: Description of the original.
-        framing: Cropping of faces from photos.
-        inputs: Folders with one folder of photos per person; or opened photos.
-        class_id: Index of the removed person.
-        others: Indices of other people; if empty, :data:`OTHERS` evenly spaced ones.
-
-    Raises:
-        RequestError: No photos.
-    """
+    """Give held-out photos of the removed person ``class_id``, then of ``others`` (if empty, :data:`OTHERS` evenly spaced ones),
+    each for the attention of the person on it; refuse no photos. ``inputs`` are folders with one folder of photos per person, or
+    opened photos."""
     if not inputs:
         raise RequestError("no photos: give a folder with one folder of photos for each person")
     for model in opened.models.values():

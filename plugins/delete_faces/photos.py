@@ -32,23 +32,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Framing:
-    """Framing of faces in photos.
+    """Framing of faces in photos."""
 
-    Attributes:
-        preprocessing: The network's; its size is the size of a face.
-        framing: See :func:`delete_faces.align.frame_face`.
-        aligned: The photos are framed faces already; no detector runs.
-        largest_face: Take the largest central face of a photo with several faces, instead of leaving the photo out.
-        device: Device of the detector.
-        processes: Most processes that detect faces on a CPU; None: one per core.
-    """
-
-    preprocessing: Preprocessing
-    framing: str = "points"
-    aligned: bool = False
-    largest_face: bool = False
-    device: str = "cpu"
-    processes: int | None = None
+    preprocessing: Preprocessing  # the network's; its size is the size of a face
+    framing: str = "points"  # see delete_faces.align.frame_face
+    aligned: bool = False  # the photos are framed faces already; no detector runs
+    largest_face: bool = False  # take the largest central face of a photo with several, instead of leaving it out
+    device: str = "cpu"  # of the detector
+    processes: int | None = None  # at most, that detect faces on a CPU; None: one per core
 
     def each(self, do: Callable[[int], T], count: int) -> Iterator[T]:
         """Yield ``do(i)``, which detects faces, for each of ``count`` photos, in order; see :func:`do_each`."""
@@ -58,21 +49,13 @@ class Framing:
 
 @dataclass(frozen=True)
 class Photos:
-    """Faces of people.
+    """Faces of people."""
 
-    Attributes:
-        data: Faces with labels (indices into the people) and names.
-        no_face: Names of photos without a face.
-        several: Numbers of faces, by name, of photos with several.
-        unreadable: Name and reason of files that are no intact image.
-        largest_face: The photos in ``several`` are among the faces.
-    """
-
-    data: ImageData
-    no_face: list[str] = field(default_factory=list)
-    several: dict[str, int] = field(default_factory=dict)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    largest_face: bool = False
+    data: ImageData  # faces with labels (indices into the people) and names
+    no_face: list[str] = field(default_factory=list)  # names of photos without a face
+    several: dict[str, int] = field(default_factory=dict)  # numbers of faces, by name, of photos with several
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # name and reason of files that are no intact image
+    largest_face: bool = False  # the photos in `several` are among the faces
 
     @property
     def searched(self) -> int:
@@ -130,12 +113,9 @@ def open_photos(
     title: str = "Finding faces",
     console: Console | None = None,
 ) -> Photos:
-    """Read photos and frame the face on each; print which are left out, if there is a ``console``. ``split`` is that of a folder
-    with train/ and test/; ``people`` are the model's class names, None takes the folders' names.
-
-    Raises:
-        RequestError: As :func:`delete_images.data.opening.open_data`; or a person without any face.
-    """
+    """Read photos as :func:`delete_images.data.opening.open_data` and frame the face on each; refuse a person without any face.
+    Print which photos are left out, if there is a ``console``. ``split`` is that of a folder with train/ and test/; ``people``
+    are the model's class names, None takes the folders' names."""
     return frame_photos(open_data(text, split, people), framing, text, title, console)
 
 
@@ -188,12 +168,8 @@ def _frame_one(data: ImageData, framing: Framing, index: int) -> tuple[int, np.n
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
-    """Choose at random the photos to hold out: boolean ``(N,)``, about ``share`` of each person's photos, but never all.
-    ``labels`` are int64 ``(N,)``.
-
-    Raises:
-        RequestError: ``share`` is not in [0, 1).
-    """
+    """Choose at random the photos to hold out: boolean ``(N,)``, about ``share``, in [0, 1), of each person's photos, but never
+    all. ``labels`` are int64 ``(N,)``."""
     number("held_out", share, 0, 1, below=True)
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -238,11 +214,8 @@ def _set_opencv_threads(count: int) -> int:
 
 def do_each(do: Callable[[int], T], count: int, processes: int | None = None) -> Iterator[T]:
     """Yield ``do(0)``, ``do(1)``, ... of ``count`` photos in order, computed by at most so many processes (None: one per core);
-    a few photos are done by this process alone. ``do`` must be picklable on systems without fork (macOS, Windows).
-
-    Raises:
-        RequestError: A process was killed. User errors of ``do`` are raised as they are.
-    """
+    a few photos are done by this process alone. ``do`` must be picklable on systems without fork (macOS, Windows). RequestError
+    says that a process was killed; user errors of ``do`` are raised as they are."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = min(cores if processes is None else processes, count // BATCH)
     if wanted < 2 or multiprocessing.current_process().daemon:  # a daemon may not have processes of its own
@@ -250,9 +223,8 @@ def do_each(do: Callable[[int], T], count: int, processes: int | None = None) ->
     loader: DataLoader[Any] = DataLoader(
         _Calls(do), BATCH, sampler=range(count), num_workers=wanted, collate_fn=list, worker_init_fn=_begin
     )
-    threads = _set_opencv_threads(
-        1
-    )  # ends them: a fork copies their pool without the threads, and would wait for these
+    # Ends its threads: a fork copies their pool without the threads, and would wait for these.
+    threads = _set_opencv_threads(1)
     # Started here, not when the first result is needed: by then a progress bar's thread may hold a lock, which a fork copies.
     results = iter(loader)
     _set_opencv_threads(threads)

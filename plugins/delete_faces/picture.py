@@ -30,11 +30,8 @@ def draw_people(
     """Draw up to six held-out photos of the removed people ``ids`` with the person that each model takes them for, above
     histograms of similarity.
 
-    Args:
-        gallery: Held-out photos of everyone.
-        rows: Rows of the table, with predictions for ``gallery`` as 'test'.
-        head: Head of the original, for scores.
-        checks: Verification of 'original' and 'erased', for thresholds.
+    ``gallery`` are held-out photos of everyone, for which the table's ``rows`` have predictions as 'test'. The original's
+    ``head`` gives scores, ``checks`` (verification of 'original' and 'erased') thresholds.
     """
     indices = np.flatnonzero(np.isin(gallery.labels, list(ids)))
     photos, last = gallery.subset(indices), rows.get("row_removed", rows["erased"])

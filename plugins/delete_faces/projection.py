@@ -56,11 +56,7 @@ def directions_of(
     network: nn.Module, spec: ModelSpec, photos: ImageData, predictions: Predictions, ids: Sequence[int], count: int
 ) -> Tensor:
     """Compute ``count`` :func:`person_directions` of each person from the predictions for the photos and for the mirrored
-    photos.
-
-    Raises:
-        RequestError: The embedder does not return one vector per photo.
-    """
+    photos; refuse an embedder that does not return one vector per photo."""
     mirror = ImageData(lambda i: photos[i][0][:, ::-1].copy(), photos.labels, photos.class_names, photos.names)
     both = together([predictions, predict_images(network, spec, mirror, "Mirrored photos")])
     if both.features is None:
@@ -140,10 +136,7 @@ def embedding_layers(embedder: nn.Module) -> list[nn.Module]:
 def fold_changes(embedder: nn.Module, changes: Sequence[Change], shape: tuple[int, int, int]) -> None:
     """Change the layer that makes the embedding, and the batch norm behind it, so that its embeddings are exactly those of
     :func:`project_each`. The embedder is in eval mode; random inputs of this shape are compared before and after.
-
-    Raises:
-        UnsupportedModelError: The embedder does not end in a linear layer with at most one batch norm behind it; it is unchanged.
-    """
+    UnsupportedModelError leaves it unchanged: it does not end in a linear layer with at most one batch norm behind it."""
     layers: list[Any] = embedding_layers(embedder)
     states = copy.deepcopy([layer.state_dict() for layer in layers])
     inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0)).to(layers[0].weight)

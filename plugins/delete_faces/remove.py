@@ -51,10 +51,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Make a model forget people; write erased/, results.json and before_after.png into the work dir.
 
     Everything that can be refused is refused before anything is written. ``options`` are the command's, by name; ``record`` may
-    hold those of the record.
-
-    Returns:
-        Content of results.json, and the command's ``exit_status``.
+    hold those of the record. Return the content of results.json, and the command's ``exit_status``.
 
     Raises:
         RequestError: Unknown people (the closest names are listed), all people, no folder of photos, no face, photos that do

@@ -80,10 +80,8 @@ def measure(
 ) -> dict[str, Any]:
     """Add every row of the table to ``evaluation``; return details for results.json, and ``predicted_as``.
 
-    Args:
-        opened: 'original' and 'erased', both with everyone's class weights, and held-out photos of everyone as 'test'.
-        alone: Head of the row head_only.
-        directions: ``(D, r)`` of the people, for the row projection_alone.
+    ``opened`` has 'original' and 'erased', both with everyone's class weights, and held-out photos of everyone as 'test'.
+    ``alone`` is the head of the row head_only; ``directions``, ``(D, r)``, are the people's, for the row projection_alone.
     """
     names, ids = opened.names, evaluation.ids
     models: Any = [opened.models[row].module for row in ("original", "erased")]
@@ -132,16 +130,10 @@ def match_pairs(
 ) -> dict[str, Any] | None:
     """Compare which pairs of photos of one person match before and after, at the lowest of :data:`FARS` that was measured.
 
-    Args:
-        before, after: Predictions of the original and the erased model for the same photos, with embeddings.
-        checks: Verification of 'original' and 'erased', for the thresholds.
-        ids: The removed people.
-        names: Names of all people.
-
-    Returns:
-        ``matches`` of results.json, None if no FAR was measured: ``far``; ``thresholds`` of both models; ``people``, an entry for
-        each removed person, and ``others``, each with ``photos``, ``pairs``, percentages of these that match, ``before`` and
-        ``after``, the 95% ``interval`` of the latter, and that of the ``change`` in points.
+    Both predictions are for the same photos, with embeddings; ``checks`` are verification of 'original' and 'erased', for the
+    thresholds. Return ``matches`` of results.json, None if no FAR was measured: ``far``; ``thresholds`` of both models;
+    ``people``, an entry for each removed person, and ``others``, each with ``photos``, ``pairs``, percentages of these that
+    match, ``before`` and ``after``, the 95% ``interval`` of the latter, and that of the ``change`` in points.
     """
     at = {far: [checks[row]["at"][far] for row in ("original", "erased")] for far in FARS}
     measured = [far for far, rates in at.items() if all(each["removed"] is not None for each in rates)]

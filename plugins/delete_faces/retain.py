@@ -20,11 +20,8 @@ LEAST_PEOPLE = 8
 
 
 def open_kept(text: str, removed: Sequence[str]) -> ImageData:
-    """Open the data string of a folder with one folder of photos for each person, who need not be the model's.
-
-    Raises:
-        RequestError: Another layout, or photos of one of the people ``removed``.
-    """
+    """Open the data string of a folder with one folder of photos for each person, who need not be the model's; refuse another
+    layout, and photos of one of the people ``removed``."""
     if parse_spec(text).label is not None:
         raise RequestError(f"'{text}': label= does not tell people apart; give a folder for each person")
     person_folders(text, "train")
@@ -48,15 +45,8 @@ def choose_kept(
     kept: ImageData, forget: ImageData, tested: ImageData | None, ids: Sequence[int], size: int
 ) -> tuple[ImageData, int, list[Copies]]:
     """Select the photos of people who stay that are not measured on, count the rest, and report copies of photos to forget.
-    Photos are the same if their pixels are.
-
-    Args:
-        kept, forget, tested: Faces of people who stay, of the people ``ids`` to forget, and of everyone, to measure on.
-        size: D, the size of an embedding.
-
-    Raises:
-        RequestError: Too many of them are photos of ``ids``, or too few remain.
-    """
+    Photos are the same if their pixels are. Refuse ``kept`` of which too many are photos of the people ``ids`` to forget, or too
+    few remain. ``tested`` are faces of everyone, to measure on; ``size`` is D, that of an embedding."""
     used, measured = {"--photos": forget}, set[str]()
     if tested is not None:
         of_removed = np.isin(tested.labels, list(ids))

@@ -87,9 +87,9 @@ class FacesTask(ImagesTask):
 
     def published(self, model: Any, ids: Sequence[int] = ()) -> Any:
         network = model.network
-        return (
-            FaceNetwork(network.embedder, without_classes(network.head, ids)) if ids and not model.keep_row else network
-        )
+        if model.keep_row or not ids:
+            return network
+        return FaceNetwork(network.embedder, without_classes(network.head, ids))
 
     def content(self, path: Path, names: Sequence[str]) -> str | None:
         if path.name == NAME:

@@ -128,8 +128,9 @@ class ImagesGrid(GridSource):
                 digests[f"{key} data"] = data_sha256(text, split(key), names)
         models = {"weights of the original": self._original_path(cell.network) or self._trained_folder(cell.network)}
         if cell.method == RETRAINED:
-            models["weights of the retrained model"] = self._retrained_folder(*_without(cell)) or self._trained_folder(
-                *_without(cell)
+            without = _without(cell)
+            models["weights of the retrained model"] = self._retrained_folder(*without) or self._trained_folder(
+                *without
             )
         return digests | {name: weights_sha256(path) for name, path in models.items()}
 
@@ -238,9 +239,8 @@ class ImagesGrid(GridSource):
         return self._opened(cell, "original", *load_model(self._original_folder(cell.network)))
 
     def retrained(self, cell: Cell) -> Opened:
-        folder = self._retrained_folder(*_without(cell))
-        if folder is None:
-            folder = self._train(*_without(cell), self._trained_folder(*_without(cell)))
+        without = _without(cell)
+        folder = self._retrained_folder(*without) or self._train(*without, self._trained_folder(*without))
         return self._opened(cell, "retrained", *load_model(folder))
 
     def _config(self, cell: Cell, folder: Path) -> Config:

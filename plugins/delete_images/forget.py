@@ -37,11 +37,8 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
-    """Make a run's config from the command line: a file's, or one for a model folder, with the options that are not None.
-
-    Raises:
-        RequestError: Neither a config nor a model, data and classes; or ``--deep`` with another method.
-    """
+    """Make a run's config from the command line: a file's, or one for a model folder, with the options that are not None. Refuse
+    neither a config nor a model, data and classes; and ``--deep`` with another method."""
     cfg = runs.begin_config(config, options, ("model", "forget", "classes"), "Image")
     data = cfg.train_dataloader.dataset
     for key, option in (("data", "forget"), ("retain", "retain"), ("augment", "augment")):
@@ -77,10 +74,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
 
     ``args`` are the options for measuring, see :func:`delete_images.rows.open_run`. Requests are refused before the first step.
-    If measuring fails, the model is still written, and results.json has the reason.
-
-    Returns:
-        Content of results.json, and the command's ``exit_status``; None on all processes but the first.
+    If measuring fails, the model is still written, and results.json has the reason. Return the content of results.json, and the
+    command's ``exit_status``; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
     opened, built = check(cfg, spec, args)
@@ -122,10 +117,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
 
 
 def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, Any]:
-    """Check a request before anything is written, and open its models and data.
-
-    Returns:
-        The models and data to measure, and the dataset of the run.
+    """Check a request before anything is written; open the models and data to measure, and the dataset of the run.
 
     Raises:
         RequestError: Unknown classes; data or models that cannot be read or measured; unlabelled images for a method that reads

@@ -64,13 +64,8 @@ METRICS = (
 
 
 def calibration_of(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[str, float | None]:
-    """Compute ``nll`` and ``ece`` (percent) of all C probabilities on samples of remaining classes; None without such samples.
-
-    Args:
-        logits: ``(N, C)``.
-        labels: int64 ``(N,)``; -1 for no label.
-        ids: The forgotten classes.
-    """
+    """Compute ``nll`` and ``ece`` (percent) of all C probabilities on samples of classes other than ``ids``; None without such
+    samples. ``logits`` are ``(N, C)``, ``labels`` int64 ``(N,)``; -1 for no label."""
     return {
         "nll": fit_of(negative_log_likelihood, 4, logits, labels, ids).value,
         "ece": fit_of(expected_calibration_error, 2, logits, labels, ids).value,

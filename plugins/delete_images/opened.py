@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from delete_tasks.errors import RequestError, require
@@ -54,30 +55,22 @@ class ImageBatches:
 
 
 def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | None = None) -> OpenedModel:
-    """Prepare a network, or an ImageClassifier, for reading.
-
-    Args:
-        network: Network on its device; is put into eval mode.
-        spec: Its description.
-        columns: The network's class for each returned logit; a negative one gets minus infinity. None keeps the network's order.
-    """
-    classes = list(spec.classes)
-    columns = list(range(len(classes)) if columns is None else columns)
-    model = network if isinstance(network, ImageClassifier) else ImageClassifier(network, num_classes=len(classes))
+    """Prepare a network, or an ImageClassifier, on its device for reading, in eval mode. ``columns`` are the network's class for
+    each returned logit; a negative one gets minus infinity. None keeps the network's order."""
+    count = len(spec.classes)
+    model = network if isinstance(network, ImageClassifier) else ImageClassifier(network, num_classes=count)
     low, high = spec.preprocessing.input_range
     return OpenedModel(
         model.eval(),
-        classifier_of(model.network, len(classes)).module,
+        classifier_of(model.network, count).module,
         ImageBatches(spec.preprocessing),
-        call if columns == list(range(len(classes))) else partial(_in_order, columns),
+        call if columns is None or list(columns) == list(range(count)) else partial(_in_order, columns),
         (high - low) / torch.tensor(spec.preprocessing.std)[:, None, None],
     )
 
 
 def _in_order(columns: Sequence[int], module: nn.Module, inputs: Tensor) -> Tensor:
-    logits = module(inputs)
-    lacking = torch.full_like(logits[:, :1], -torch.inf)
-    return torch.cat([lacking if i < 0 else logits[:, i : i + 1] for i in columns], 1)
+    return F.pad(module(inputs), (0, 1), value=-torch.inf)[:, [max(-1, i) for i in columns]]
 
 
 def predict_images(network: nn.Module, spec: ModelSpec, data: ImageData, title: str = "Evaluating") -> Predictions:
@@ -104,11 +97,8 @@ def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, Mode
 
 
 def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Networks | None:
-    """Open networks, on a GPU if there is one, with their descriptions, by row; None if the original is no model folder.
-
-    Raises:
-        RequestError: Another model is no model folder, or of another task.
-    """
+    """Open networks, on a GPU if there is one, with their descriptions, by row; None if the original is no model folder. Refuse
+    another model that is no model folder, or of another task."""
     networks: Networks = {}
     for row, path in paths.items():
         opened = open_network(path, options)
@@ -128,15 +118,16 @@ def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Netwo
 
 
 def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
-    """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None if the original is no model folder.
-
-    Raises:
-        RequestError: Models or data that cannot be opened or do not match, or unknown classes.
-    """
+    """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None if the original is no model folder. Refuse
+    models or data that cannot be opened or do not match, and unknown classes."""
     networks = open_networks(paths, options)
     if networks is None:
         return None
-    names = networks["original"][1].classes if "original" in networks else tuple(_recorded_names(networks, options))
+    names = next(iter(networks.values()))[1].classes
+    if "original" in networks:
+        names = networks["original"][1].classes
+    elif options.get("spec"):  # of the record
+        names = tuple(options["spec"]["classes"])
     if options.get("recorded"):
         return _open_recorded(networks, names, data, options)
     if not data:
@@ -149,14 +140,12 @@ def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
 
 def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Opened:
     """Combine networks, with logits in the order of ``names``; ``options`` are further fields of :class:`Opened`."""
-    models = {}
-    for row, (network, spec) in networks.items():
-        models[row] = opened_model(
-            network, spec, columns_of(spec.classes, names, options.get("ids", ()), row in ERASED)
-        )
-    opened = Opened(models, names, **{"of": "images", **options})
-    opened.look = partial(look_at_images, next(iter(networks.values()))[1])
-    return opened
+    ids, first = options.get("ids", ()), next(iter(networks.values()))[1]
+    models = {
+        row: opened_model(network, spec, columns_of(spec.classes, names, ids, row in ERASED))
+        for row, (network, spec) in networks.items()
+    }
+    return Opened(models, names, **{"of": "images", "look": partial(look_at_images, first), **options})
 
 
 def open_attacked(
@@ -164,15 +153,9 @@ def open_attacked(
 ) -> Opened:
     """Combine networks and images for attacks, and run a few images through each network.
 
-    Args:
-        networks: See :func:`open_networks`.
-        images: Images by split, with labels in the order of the original's classes.
-        ids: Indices of the forgotten classes.
-        paths: Paths of the networks, for messages.
-        of: Plural noun for the samples.
-
-    Raises:
-        RequestError: Models of other classes, a network that fails, or too many test images that are copies of the others.
+    ``images`` are by split, with labels in the order of the original's classes; ``paths`` are for messages; ``of`` is a plural
+    noun for the samples. Refuse models of other classes, a network that fails, and too many test images that are copies of the
+    others.
     """
     names = networks["original"][1].classes
     for row, (_, spec) in networks.items():
@@ -206,11 +189,7 @@ def columns_of(
 def check_classes(
     classes: Sequence[str], names: Sequence[str], ids: Sequence[int], what: str, erased: bool = False
 ) -> None:
-    """Refuse a model that lacks a class of the original; only an ``erased`` model of fewer classes, or another, may lack ``ids``.
-
-    Raises:
-        RequestError: Such a class.
-    """
+    """Refuse a model that lacks a class of the original; only an ``erased`` one of fewer, or another, may lack ``ids``."""
     columns = columns_of(classes, names, ids, erased)
     required = erased and len(classes) == len(names)
     lacking = [i for i, column in enumerate(columns) if column < 0 and (required or i not in ids)]
@@ -224,11 +203,7 @@ def check_classes(
 
 
 def check_shapes(networks: Networks, paths: Mapping[str, str]) -> None:
-    """Refuse models whose attention cannot be compared.
-
-    Raises:
-        RequestError: Other classes or another input size than those of the original.
-    """
+    """Refuse models whose attention cannot be compared: of other classes or another input size than the original's."""
     first = networks["original"][1]
     for row, (_, spec) in networks.items():
         if len(spec.classes) != len(first.classes) or spec.preprocessing.size != first.preprocessing.size:
@@ -240,11 +215,8 @@ def check_shapes(networks: Networks, paths: Mapping[str, str]) -> None:
 
 
 def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str], text: str) -> list[int]:
-    """Resolve the named classes, or find those of the forget set.
-
-    Raises:
-        RequestError: No class is named, and the forget set has no labels or contains all classes.
-    """
+    """Resolve the named classes, or find those of the forget set; refuse one without labels or with all classes if no class is
+    named."""
     if wanted:
         return resolve_classes(list(wanted), names)
     classes = np.unique(forget.labels[forget.labels >= 0]).tolist()
@@ -264,11 +236,8 @@ def located(text: str) -> Text:
 
 
 def open_recorded(text: str, split: str, names: Sequence[str], left_out: Sequence[int] = ()) -> ImageData:
-    """Open the images that a record names, without downloading any, and without those at the indices ``left_out``.
-
-    Raises:
-        RequestError: They are missing, or cannot be read.
-    """
+    """Open the images that a record names, without downloading any, and without those at the indices ``left_out``; refuse images
+    that are missing or cannot be read."""
     request = parse_spec(text)
     if request.kind in CLASSES:
         root = Path(request.path or default_root())
@@ -282,24 +251,16 @@ def open_recorded(text: str, split: str, names: Sequence[str], left_out: Sequenc
     return images.subset(np.setdiff1d(np.arange(len(images)), left_out))
 
 
-def _recorded_names(networks: Networks, options: Mapping[str, Any]) -> Sequence[str]:
-    """Return the class names of the record's description, or of the first network."""
-    return options["spec"]["classes"] if options.get("spec") else next(iter(networks.values()))[1].classes
-
-
 def _open_recorded(
     networks: Networks, names: Sequence[str], data: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Opened:
     samples: dict[str, ImageData] = {}
     not_measured: dict[str, str] = {}
-    for split in ("test", "train"):
-        if split == "test" and data["test"] is None:
-            continue
+    for split, left_out in (("test", options.get("left_out", ())), ("train", ())):
         try:
             if data[split] is not None:
-                left_out = options.get("left_out", ()) if split == "test" else ()
                 samples[split] = open_recorded(data[split], split, names, left_out)
-            else:
+            elif split == "train":
                 forget_set = open_recorded(data["forget"], options["split"], names)
                 samples[split] = some_of(forget_set, options["samples"].places(FORGET_SET, forget_set.names))
         except (RequestError, FileNotFoundError) as error:

@@ -13,6 +13,8 @@ from delete_tasks.errors import list_names
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.functional import confusion_matrix
 
+MOST = 30  # classes in the picture
+
 
 def draw_confusions(
     path: str | os.PathLike[str],
@@ -56,20 +58,15 @@ def draw_confusions(
     save_figure(figure, path)
 
 
-def confusions(
-    before: Predictions, after: Predictions, ids: Sequence[int], most: int = 30
-) -> tuple[list[int], Tensor, Tensor]:
-    """Choose the classes to draw and count predictions: all classes or, of more than ``most``, the forgotten ones ``ids`` and
-    those that the erased model predicts most for them.
-
-    Returns:
-        Ids of the classes; counts of predictions for their images before and after, int64 ``(len(classes), C)``.
-    """
+def confusions(before: Predictions, after: Predictions, ids: Sequence[int]) -> tuple[list[int], Tensor, Tensor]:
+    """Choose the classes to draw and count predictions: all classes or, of more than :data:`MOST`, the forgotten ones ``ids`` and
+    those that the erased model predicts most for them. Return the ids of the classes, and counts of predictions for their images
+    before and after, int64 ``(len(classes), C)``."""
     classes = list(range(after.logits.shape[1]))
-    if len(classes) > most:
-        forgotten, often = set(ids), torch.argsort(-predicted_as(after, ids), stable=True)[: most + len(ids)].tolist()
+    if len(classes) > MOST:
+        forgotten, often = set(ids), torch.argsort(-predicted_as(after, ids), stable=True)[: MOST + len(ids)].tolist()
         others = [i for i in often if i not in forgotten]
-        classes = sorted([*list(ids)[:most], *others[: max(0, most - len(ids))]])
+        classes = sorted([*list(ids)[:MOST], *others[: max(0, MOST - len(ids))]])
     matrices = [confusion_matrix(*row.labelled, row.logits.shape[1], classes) for row in (before, after)]
     return classes, matrices[0], matrices[1]
 

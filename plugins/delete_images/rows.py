@@ -164,13 +164,9 @@ def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bo
     :data:`HEAD_IMAGES` images of the forget set, evenly spaced, as they are, :data:`HEAD_STEPS` steps of AdamW at HeadOnly's rate
     with a cosine schedule, all forgotten classes masked, temperatures 1, and one seed.
 
-    The class weights are not replaced, so that the table shows what was learned.
-
-    Args:
-        head: The original's last layer, which is copied.
-        features: ``(N, d)`` of the forget set.
-        ids: The forgotten classes.
-        rescale: Match the scale of the logits to the original's.
+    ``head`` is the original's last layer, which is copied; ``features`` are those of the forget set, ``(N, d)``; ``rescale``
+    matches the scale of the logits to the original's. The class weights are not replaced, so that the table shows what was
+    learned.
     """
     features = features[evenly_spread(len(features), HEAD_IMAGES)]
     student = copy.deepcopy(head).cpu().train().requires_grad_(True)

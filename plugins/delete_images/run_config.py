@@ -44,10 +44,8 @@ def parameters_in(weights: str) -> int:
 def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequence[str], kind: str) -> Config:
     """Load a config, or make a new one from the options ``needed``, and apply the command's model and ``cfg_options``.
 
-    ``kind`` is the prefix of the class names of model and dataset: 'Image' or 'Backdoor'.
-
-    Raises:
-        RequestError: Neither a config nor the needed options; see :func:`delete_tasks.request.config.load_config`.
+    ``kind`` is the prefix of the class names of model and dataset: 'Image' or 'Backdoor'. Neither a config nor the needed
+    options is refused, as is what :func:`delete_tasks.request.config.load_config` refuses.
     """
     if config is not None:
         cfg = load_config(config)
@@ -152,16 +150,11 @@ def build_runner(
     at_the_end: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> UnlearnRunner:
-    """Build an UnlearnRunner over a model and a dataset in memory.
+    """Build an UnlearnRunner over an ImageClassifier and a dataset with a method ``collate``, both in memory.
 
-    Args:
-        model: An ImageClassifier.
-        dataset: Dataset with a method ``collate``.
-        load_from: The original's weights; or an equal model in memory, for :class:`RunnerInMemory`.
-        work_dir: Folder of the run's states.
-        unlearn: As in a config.
-        at_the_end: See :class:`RunnerInMemory`.
-        options: ``device, seed, resume, num_workers, log_level, name, hooks``; ``states``, False to save none.
+    ``load_from`` is the path of the original's weights; or an equal model in memory, for :class:`RunnerInMemory`, as is
+    ``at_the_end``. States are saved in ``work_dir``; ``unlearn`` is as in a config. ``options``: ``device, seed, resume,
+    num_workers, log_level, name, hooks``; ``states``, False to save none.
     """
     in_memory = not isinstance(load_from, str)
     cfg = apply_recipe(

@@ -22,9 +22,11 @@ from .models.spec import ModelSpec, spec_from_json
 from .recipes import RECIPES
 
 
-def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None) -> LossInputs:
-    """Convert the arguments of ``ImageClassifier.loss_by_logits`` to the core's loss inputs."""
-    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, retain=retain)
+def read_logits(
+    logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None, valid: Tensor | None = None
+) -> LossInputs:
+    """Convert the arguments of a classifier's or a dense model's loss method to the core's loss inputs."""
+    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, valid=valid, retain=retain)
 
 
 def erased_spec(names: Sequence[str], ids: Sequence[int], dataset: Any) -> ModelSpec | None:

@@ -45,11 +45,8 @@ MARGIN = 0.2  # CosFace's m, subtracted from the cosine in training; its 0.35 is
 
 
 def embed(embedder: nn.Module, spec: ModelSpec | Preprocessing, data: ImageData, title: str = "Embedding") -> Tensor:
-    """Compute embeddings, float32 ``(n, D)``, of faces in eval mode, on the embedder's device.
-
-    Raises:
-        RequestError: The backbone does not return one vector per face.
-    """
+    """Compute embeddings, float32 ``(n, D)``, of faces in eval mode, on the embedder's device; refuse a backbone that does not
+    return one vector per face."""
     embedder.eval()
     device = next((p.device for p in embedder.parameters()), torch.device("cpu"))
     loader = DataLoader(TransformedData(data, eval_transform(spec)), batch_size=BATCH)
@@ -133,23 +130,16 @@ def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings:
     """Compute scores of photos with other people's class weights, by heads that have never seen the photos' own person.
 
     The model's head would not do: it has learnt to separate its people, so they score lower with each other's class weights than
-    strangers do. Each head here leaves a fifth of the people out (one, of five or fewer).
-
-    Args:
-        head: The model's head, for its kind.
-        train, train_labels: Embeddings ``(n, D)`` that heads are fitted on, and int64 ``(n,)`` with every person among them.
-        embeddings, labels: Embeddings ``(m, D)`` to score, and int64 ``(m,)``.
-
-    Returns:
-        float32 ``(k,)``, one for each photo and other person; none if too few people remain to fit a head on.
+    strangers do. Each head here, of the kind of ``head``, leaves a fifth of the people out (one, of five or fewer). It is
+    fitted on ``train``, ``(n, D)``, with every person among its labels, int64 ``(n,)``; ``embeddings``, ``(m, D)``, are
+    scored. The result, float32 ``(k,)``, has one for each photo and other person; none if too few people remain to fit a head
+    on.
     """
     people, scale = head.weight.shape[0], head.scale if isinstance(head, CosineHead) else None
     scores = [torch.zeros(0)]
     for left_out in np.array_split(np.arange(people), min(people, FOLDS)):
         fitted = np.setdiff1d(np.arange(people), left_out)
-        if len(fitted) < (
-            3 if scale is None else 1
-        ):  # for two people, logistic regression's scores are of another size
+        if len(fitted) < (3 if scale is None else 1):  # logistic regression's scores for two are of another size
             continue
         chosen, scored = np.isin(train_labels, fitted), np.isin(labels, left_out)
         smaller = build_head("linear" if scale is None else "cosine", train.shape[1], len(fitted), scale)
@@ -161,11 +151,8 @@ def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings:
 
 def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Make a model folder from photos, and return the content of its enrolment.json. ``options`` are the command's, by name, with
-    ``backbone_arguments`` in place of ``arguments``.
-
-    Raises:
-        RequestError: A number out of range, no photos, fewer than two people, a backbone that cannot be built.
-    """
+    ``backbone_arguments`` in place of ``arguments``. Refuse a number out of range, no photos, fewer than two people, and a
+    backbone that cannot be built."""
     check_numbers(options, "held_out", "seed", "scale", "embedding_size")
     if options["finetune"]:
         check_numbers(options, "epochs", "lr")

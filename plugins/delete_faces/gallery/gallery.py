@@ -30,17 +30,11 @@ EMBEDDINGS, NAMES = "embeddings", "names"
 
 @dataclass(frozen=True)
 class Gallery:
-    """Templates, one or several per person.
+    """Templates, one or several per person."""
 
-    Attributes:
-        embeddings: ``(n, D)``, floating point, of any length.
-        names: Person of each.
-        more: Further arrays ``(n, ...)``.
-    """
-
-    embeddings: NDArray[Any]
-    names: list[str]
-    more: Mapping[str, NDArray[Any]]
+    embeddings: NDArray[Any]  # (n, D), floating point, of any length
+    names: list[str]  # person of each
+    more: Mapping[str, NDArray[Any]]  # further arrays (n, ...)
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -82,12 +76,8 @@ def drift_of(before: Tensor, after: Tensor) -> dict[str, float]:
 
 
 def read_gallery(path: str | os.PathLike[str]) -> Gallery:
-    """Read a gallery: ``embeddings`` ``(n, D)``, ``names`` ``(n,)``, and any further arrays ``(n, ...)``.
-
-    Raises:
-        RequestError: No such file, no .npz of plain arrays, arrays that do not fit, templates that are zero or not finite, or
-            fewer than two people.
-    """
+    """Read a gallery: ``embeddings`` ``(n, D)``, ``names`` ``(n,)``, and any further arrays ``(n, ...)``. Refuse a file that
+    is no .npz of plain arrays, arrays that do not fit, templates that are zero or not finite, and fewer than two people."""
     if not Path(path).is_file():
         raise RequestError(f"no gallery at '{path}'; expected an .npz with {EMBEDDINGS} (n, D) and {NAMES} (n,)")
     archive = Archive(Path(path))
@@ -126,11 +116,8 @@ def read_gallery(path: str | os.PathLike[str]) -> Gallery:
 def save_without(
     model: str, runner: UnlearnRunner, people: Sequence[str], changes: Sequence[Change] | None
 ) -> dict[str, Any] | None:
-    """Write the model's gallery without the people's templates beside the erased model of a run.
-
-    Returns:
-        What was done to the other templates, for results.json; None if there is no gallery, or no erased model.
-    """
+    """Write the model's gallery without the people's templates beside the erased model of a run. Return what was done to the
+    other templates, for results.json; None if there is no gallery, or no erased model."""
     path = Path(model) / NAME
     if not path.is_file() or runner.outcome.published is None:
         return None

@@ -31,13 +31,8 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
     A score is the cosine of embedding and class weights for a cosine head, the logit for a linear head. A face that scores below
     the threshold is of an unknown person. The model's threshold is the score that one in a hundred strangers reached at
     enrolment; for a model without one it is set on all scores of these photos but each face's best. ``options`` are the
-    command's, by name.
-
-    Returns:
-        For each face ``photo``, ``box`` (None if aligned), ``name`` (None if unknown) and ``scores`` by name, best first.
-
-    Raises:
-        RequestError: ``top`` or ``threshold`` out of range, no photo that can be read, no face on any.
+    command's, by name. Return for each face ``photo``, ``box`` (None if aligned), ``name`` (None if unknown) and ``scores`` by
+    name, best first. Refuse ``top`` or ``threshold`` out of range, photos of which none can be read, or without any face.
     """
     check_numbers(options, "threshold", "top")
     flush_subnormals()

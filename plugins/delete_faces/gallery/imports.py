@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from delete_images.models.model_file import ModelSpec, save_model
+from delete_images.models.model_file import ModelSpec, batch_counters, save_model
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
@@ -15,7 +15,7 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.fileio.inputs import read_text
 from delete_tasks.fileio.validate import as_type, parse_json
 
-from ..backbones import backbone_defaults, batch_counters, build_backbone
+from ..backbones import backbone_defaults, build_backbone
 from ..checks import check_numbers
 from ..datasets import framing_for
 from ..enrolment import NAME as ENROLMENT
@@ -32,12 +32,8 @@ SCALE = 64.0  # of the logits of ArcFace (arXiv 1801.07698, section 3.1) and of 
 
 def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Make a model folder from an embedder's file, and a head or a gallery; return its ``people``, ``head``, ``scale`` and
-    ``threshold``. ``options`` are the command's, by name, with ``backbone_arguments`` in place of ``arguments``.
-
-    Raises:
-        RequestError: Both a head and a gallery, neither, or parts that do not fit each other.
-        CheckpointMismatchError: Weights that do not fit the backbone.
-    """
+    ``threshold``. ``options`` are the command's, by name, with ``backbone_arguments`` in place of ``arguments``. Refuse both a
+    head and a gallery, neither, parts that do not fit each other, and weights that do not fit the backbone."""
     check_numbers(options, "scale", "embedding_size")
     if options["gallery"] is not None and options["head_weights"] is not None:
         raise RequestError("--gallery and --head-weights both make the identity head; give one of them")
@@ -74,16 +70,14 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     described["backbone_arguments"] = arguments
     extra = {"framing": default.framing, "threshold": threshold}
     spec = describe_network(ModelSpec("", tuple(people), default.preprocessing, described, extra))
-    enrolment = None
-    if options["photos"] is not None:
-        source = describe_photos(options["photos"], options["photos"], "test", options)
-        enrolment = {"held_out": [], "source": source}
+    photos = options["photos"]
+    source = None if photos is None else describe_photos(photos, photos, "test", options)
     with replacing_folder(options["out"]) as folder:
         save_model(folder, FaceNetwork(embedder, head), spec)
         if gallery is not None:
             gallery.save(folder / GALLERY)
-        if enrolment is not None:
-            save_json(enrolment, folder / ENROLMENT)
+        if source is not None:
+            save_json({"held_out": [], "source": source}, folder / ENROLMENT)
     templates = "" if gallery is None else f" from {len(gallery.names):,} templates"
     console.print(
         f"{len(people):,} people, {kind} head{templates}, embeddings of {size} numbers\nWritten: {options['out']}"
@@ -92,11 +86,8 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
 
 
 def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
-    """Write a gallery: the embedding of each photo, of length 1, with its person's name. ``options`` are the command's, by name.
-
-    Raises:
-        RequestError: As :func:`delete_faces.photos.open_photos`.
-    """
+    """Write a gallery: the embedding of each photo, of length 1, with its person's name. ``options`` are the command's, by
+    name."""
     flush_subnormals()
     network, spec = load_face_network(options)
     device = choose_device(options["device"])

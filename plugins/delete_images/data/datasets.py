@@ -32,21 +32,13 @@ def collate_images(items: Sequence[list[dict[str, Any]]]) -> dict[str, Tensor]:
 
 
 class ImageForgetData(ForgetData):
-    """Base of the datasets of classifiers' runs.
+    """Base of the datasets of classifiers' runs."""
 
-    Attributes:
-        labels: int64 (N,), -1 for no label.
-        class_names: Class names of the model.
-        names: Stable name of each image.
-        spec_json: Description of the model; None if it has none.
-        retain: Named images of the retain set, or of the public data if ``public`` is true.
-    """
-
-    labels: NDArray[Any]
-    class_names: Sequence[str]
-    names: Sequence[str]
-    spec_json: dict[str, Any] | None
-    retain: Any = None
+    labels: NDArray[Any]  # int64 (N,), -1 for no label
+    class_names: Sequence[str]  # of the model
+    names: Sequence[str]  # stable, of each image
+    spec_json: dict[str, Any] | None  # description of the model; None if it has none
+    retain: Any = None  # named images of the retain set, or of the public data if `public` is true
     public = False
 
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:

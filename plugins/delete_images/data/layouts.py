@@ -31,14 +31,8 @@ def is_mosaic_folder(root: Path) -> bool:
 class CifarSource:
     """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known.
 
-    ``root`` is a folder of mosaics or of torchvision's files (downloaded there if missing); None is :func:`default_root`.
-
-    Attributes:
-        labels: int64 (N,).
-        class_names: In order of the labels.
-
-    Raises:
-        RequestError: The data are missing and cannot be downloaded, or damaged.
+    ``root`` is a folder of mosaics or of torchvision's files (downloaded there if missing); None is :func:`default_root`. Data
+    that are damaged, or missing and cannot be downloaded, are refused. ``labels``, int64 (N,), are indices into ``class_names``.
     """
 
     def __init__(self, kind: str, root: str | None, split: str) -> None:
@@ -123,10 +117,8 @@ class TinyImageNetSource(FolderSource):
     """Reader of a split of Tiny ImageNet: train/CLASS/images/*.JPEG, or val/images/ with a text file of their classes.
 
     'val' and 'test' both mean the validation images, since the test images have no labels. The class names are the folders of
-    ``train/`` (WordNet ids), sorted, for both splits.
-
-    Raises:
-        RequestError: An image without a line in val_annotations.txt, a class without a folder in ``train/``, or no images.
+    ``train/`` (WordNet ids), sorted, for both splits. An image without a line in val_annotations.txt, a class without a folder
+    in ``train/``, and no images are refused.
     """
 
     def __init__(self, root: Path, split: str) -> None:

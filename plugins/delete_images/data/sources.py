@@ -74,16 +74,14 @@ def images_in(folder: Path) -> list[Path]:
 class FolderSource:
     """Reader of a folder with one folder of images for each class, or with such folders ``train/``, ``val/`` or ``test/``.
 
-    If ``explicit``, the split must exist; if ``label_given`` (one label for all), images may also lie in ``root`` itself.
+    If ``explicit``, the split must exist; if ``label_given`` (one label for all), images may also lie in ``root`` itself. No
+    class folders or no images, and a folder that cannot be read or whose name is not UTF-8, are refused.
 
     Attributes:
         labels: int64 (N,).
         class_names: Names of the class folders, sorted.
         names: Path of each image within the folder, with '/'.
         digests, thumbnails: :func:`pixels_sha256` and thumbnail of the images that were checked, by index.
-
-    Raises:
-        RequestError: No class folders or no images; a folder that cannot be read, or whose name is not UTF-8.
     """
 
     def __init__(self, root: Path, split: str, explicit: bool, label_given: bool) -> None:
@@ -153,13 +151,8 @@ class FolderSource:
 
     def check(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
         """Decode every chosen image once, to find damaged ones before a run begins; keep those that fit into :data:`MEMORY`.
-
-        Returns:
-            Boolean (n,), True for images that can be read; and (name, reason) of the others.
-
-        Raises:
-            RequestError: No image can be read; or one is undamaged but not supported (see :func:`read_image`).
-        """
+        Return boolean (n,), True for images that can be read; and (name, reason) of the others. Refuse images of which none
+        can be read, and one that is undamaged but not supported (see :func:`read_image`)."""
         with ThreadPoolExecutor(max_workers=4) as pool:
             problems = list(pool.map(self._problem, indices.tolist()))
         skipped = [(self.names[i], text) for i, text in zip(indices, problems, strict=True) if text is not None]
@@ -175,16 +168,13 @@ class ArraySource:
     """Reader of an .npz file with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``.
 
     ``y`` holds integers, or class names; an optional array ``classes`` names the integers. See
-    :mod:`delete_images.data.archives` for the limits on its size.
+    :mod:`delete_images.data.archives` for the limits on its size. Missing keys and arrays of another shape or type are refused.
 
     If ``explicit``, the split must exist; if ``label_given`` (one label for all), ``y`` may be missing.
 
     Attributes:
         labels: int64 (N,); -1 without ``y``.
         class_names: Names in the file; None for labels that are integers without names.
-
-    Raises:
-        RequestError: Damaged, missing keys, or arrays of another shape or type.
     """
 
     def __init__(self, path: Path, split: str, explicit: bool, label_given: bool) -> None:

@@ -121,12 +121,8 @@ def choose_indices(
 ) -> np.ndarray:
     """Choose the samples that a data string names: their indices, ascending. Unknown classes and an empty choice are refused.
 
-    Args:
-        request: The parsed string.
-        labels: int64 (N,) indices into ``class_names``; -1 no label, -2 a class that the model lacks.
-        data_labels: int64 (N,) indices into ``data_names``; -1 no label.
-        data_names: Class names of the data, for the names in ``class=`` and ``without=``.
-        class_names: Class names of the model, for ids such as ``#2``.
+    ``labels``, int64 (N,), are indices into the model's ``class_names`` (-1 no label, -2 a class that it lacks), for ids such as
+    ``#2``; ``data_labels`` those into the data's ``data_names`` (-1 no label), for the names in ``class=`` and ``without=``.
     """
     data_index, model_index = NameIndex(data_names, "the data set"), NameIndex(class_names)
 

@@ -28,13 +28,12 @@ class ImageTransform:
 
     albumentations 2 has its own random generators, which neither ``torch.manual_seed`` nor the worker seeds of a data loader set.
     A random pipeline is therefore seeded at each call with a number from PyTorch's global generator: the result is a function of
-    PyTorch's state alone, in the main process and in workers. The last of the ``steps`` gives float32; ``bgr`` reverses the
-    channels of the result.
+    PyTorch's state alone, in the main process and in workers. The last step is the normalisation of ``pre``.
     """
 
-    def __init__(self, steps: Sequence[Any], bgr: bool, is_random: bool) -> None:
-        self.pipeline = _albumentations().Compose(list(steps), seed=0)
-        self.bgr = bgr
+    def __init__(self, steps: Sequence[Any], pre: Preprocessing, is_random: bool = True) -> None:
+        self.pipeline = _albumentations().Compose([*steps, _normalize(pre)], seed=0)
+        self.bgr = pre.channels == "BGR"
         self.is_random = is_random
 
     def __call__(self, image: np.ndarray) -> Tensor:
@@ -80,17 +79,14 @@ def _resize(pre: Preprocessing) -> list[Any]:
 
 
 def eval_transform(spec: ModelSpec | Preprocessing, before: Sequence[Any] = ()) -> ImageTransform:
-    """Make the model's preprocessing: resize, scale, normalise. Deterministic unless ``before`` is random.
+    """Make the model's preprocessing: resize, scale, normalise. uint8 (H, W, 3) RGB array -> float32 (3, height, width) tensor in
+    the model's channel order.
 
-    Args:
-        spec: A model's description or its preprocessing.
-        before: albumentations transforms of the uint8 RGB image, applied first (triggers, for example).
-
-    Returns:
-        uint8 (H, W, 3) RGB array -> float32 (3, height, width) tensor in the model's channel order.
+    ``before`` are albumentations transforms of the uint8 RGB image, applied first (triggers, for example); it is deterministic
+    unless they are random.
     """
     pre = _preprocessing(spec)
-    return ImageTransform([*before, *_resize(pre), _normalize(pre)], pre.channels == "BGR", is_random=bool(before))
+    return ImageTransform([*before, *_resize(pre)], pre, is_random=bool(before))
 
 
 def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
@@ -119,8 +115,7 @@ def train_transform(spec: ModelSpec | Preprocessing, crop: str | None = None) ->
     part of 35% or more of the area; or 'none'. By default it is 'pad' up to 64 pixels and 'resized' above.
     """
     pre = _preprocessing(spec)
-    steps = [*_crops(pre, crop), _albumentations().HorizontalFlip(p=0.5), _normalize(pre)]
-    return ImageTransform(steps, pre.channels == "BGR", is_random=True)
+    return ImageTransform([*_crops(pre, crop), _albumentations().HorizontalFlip(p=0.5)], pre)
 
 
 def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
@@ -148,7 +143,7 @@ def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
     ]
     changed = [*_resize(pre), a.OneOf(place, p=0.8), a.OneOf(colour, p=0.7), a.RandomCrop(height, width)]
     either = a.OneOf([a.Sequential(_crops(pre, None), p=1.0), a.Sequential(changed, p=1.0)], p=1.0)
-    return ImageTransform([either, a.HorizontalFlip(p=0.5), _normalize(pre)], pre.channels == "BGR", is_random=True)
+    return ImageTransform([either, a.HorizontalFlip(p=0.5)], pre)
 
 
 # Views of a forget set by name.

@@ -19,11 +19,8 @@ class TensorViews:
     """Pipeline of :mod:`delete_images.data.transforms` for images that are tensors.
 
     The pipelines need 8-bit RGB. Each channel's smallest and largest value in ``images`` are mapped to 0 and 255, so that images
-    normalised by mean and standard deviation become (nearly) their pixels again; the view is mapped back.
-
-    Args:
-        name: 'strong' or 'plain'.
-        images: ``(N, C, H, W)`` with one or three channels, for the range of values.
+    normalised by mean and standard deviation become (nearly) their pixels again; the view is mapped back. ``images`` are
+    ``(N, C, H, W)`` with one or three channels; ``name`` is 'strong' or 'plain'.
     """
 
     def __init__(self, name: str, images: Tensor) -> None:

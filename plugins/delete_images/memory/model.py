@@ -51,37 +51,23 @@ def device_of(model: nn.Module) -> torch.device:
 
 @dataclass
 class OpenModel:
-    """Caller's model and its properties, found by one forward pass.
+    """Caller's model and its properties, found by one forward pass."""
 
-    Attributes:
-        model: The model passed in, which never changes.
-        student: Its copy on ``device``.
-        device: Device to train on.
-        names: Names of all classes, in order of the logits; ``class_<id>`` if unknown.
-        named: Whether the names are known.
-        dimensions: Number of dimensions of the locations; 0 for a classifier.
-        images: Batch of the forward pass.
-    """
-
-    model: nn.Module
-    student: nn.Module
-    device: torch.device
-    names: list[str]
-    named: bool
-    dimensions: int
-    images: Tensor
+    model: nn.Module  # the model passed in, which never changes
+    student: nn.Module  # its copy on `device`
+    device: torch.device  # to train on
+    names: list[str]  # of all classes, in order of the logits; class_<id> if unknown
+    named: bool  # the names are known
+    dimensions: int  # of the locations; 0 for a classifier
+    images: Tensor  # batch of the forward pass
 
 
 def open_model(
     model: Any, samples: Samples, class_names: Sequence[str] | None, seed: int, device: str | torch.device | None
 ) -> OpenModel:
     """Check a model, copy it and run the copy on two samples. ``class_names`` and ``device`` as in
-    :func:`delete_images.memory.erase.erase`; ``seed`` is that of the samples' randomness.
-
-    Raises:
-        UnsupportedModelError: A model that cannot be unlearned.
-        RequestError: Another number of names than of logits.
-    """
+    :func:`delete_images.memory.erase.erase`; ``seed`` is that of the samples' randomness. Raise :class:`UnsupportedModelError`
+    for a model that cannot be unlearned, and :class:`RequestError` for another number of names than of logits."""
     check_model(model)
     place = torch.device(device) if device is not None else device_of(model)
     student = copy_model(model).to(place)

@@ -25,21 +25,13 @@ LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 @dataclass
 class Samples:
-    """Samples read by number, and their collation.
+    """Samples read by number, and their collation."""
 
-    Attributes:
-        argument: Name of the argument of erase() that holds them.
-        items: The caller's dataset, or a list of its samples.
-        indices: Indices of the samples that take part.
-        collate: The caller's collate function.
-        class_of: The model's class of each of the data's labels, int64; None if they are the same.
-    """
-
-    argument: str
-    items: Any
-    indices: Sequence[int]
-    collate: Callable[[list[Any]], Any]
-    class_of: Tensor | None = None
+    argument: str  # name of the argument of erase() that holds them
+    items: Any  # the caller's dataset, or a list of its samples
+    indices: Sequence[int]  # of the samples that take part
+    collate: Callable[[list[Any]], Any]  # the caller's
+    class_of: Tensor | None = None  # the model's class of each of the data's labels, int64; None if they are the same
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -140,11 +132,8 @@ def images_and_labels(batch: Any, argument: str, label_keys: Sequence[str] = LAB
 
 def read_samples(data: Any, argument: str) -> Samples:
     """Read a Dataset, a DataLoader (with its collate_fn and the indices of a subset sampler), or a tensor or list of samples.
-    Iterable-style data are read once and kept in memory.
-
-    Raises:
-        RequestError: Another type, whole batches instead of samples, or no sample at all.
-    """
+    Iterable-style data are read once and kept in memory. Raise :class:`RequestError` for another type, whole batches instead of
+    samples, or no sample at all."""
     collate: Callable[[list[Any]], Any] = default_collate
     indices: Sequence[int] | None = None
     if isinstance(data, DataLoader):
@@ -216,13 +205,9 @@ def in_words(counts: Mapping[str, int]) -> str:
 class UserData(ImageForgetData, Dataset):
     """Dataset of a run over a caller's samples; see :mod:`delete_images.data.datasets` for items and batches.
 
-    Args:
-        forget: Forget set.
-        labels: Its labels, int64 ``(N,)``; a missing one becomes the forgotten class, if there is only one.
-        class_names: Names of all classes.
-        ids: Indices of the forgotten classes.
-        retain: Retain set or public data; a random sample joins each of ``forget``.
-        views: Function from a sample's image tensor to a random view of it, or None.
+    ``labels`` are those of ``forget``, int64 ``(N,)``; a missing one becomes the forgotten class, if there is only one. A random
+    sample of ``retain``, retain set or public data, joins each of ``forget``. ``views`` makes a random view of a sample's image
+    tensor.
     """
 
     spec_json = None

@@ -21,14 +21,10 @@ AUX_WEIGHT = 0.4  # of class outputs after the first, as for Inception's auxilia
 def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
     """Find the class logits in a network's output, the prediction's first.
 
-    Args:
-        output: A tensor ``(N, C)``; a tuple or list with one or more such tensors (others, such as features, are left out);
-            or a dict or object with one under ``logits``.
-        num_classes: C; None takes the number of columns, if there is only one.
-
-    Raises:
-        UnsupportedModelError: No logits, several tensors that could be the logits, or a single class, which leaves no other
-            class to predict.
+    The output is a tensor ``(N, C)``; a tuple or list with one or more such tensors (others, such as features, are left out);
+    or a dict or object with one under ``logits``. C is ``num_classes``; None takes the number of columns, if there is only one.
+    UnsupportedModelError says that there are no logits, several tensors that could be the logits, or a single class, which
+    leaves no other class to predict.
     """
     parts = [part for part in tensors_in(parts_of(output, ("logits",))) if part.ndim == 2]
     if num_classes is None and len({part.shape[1] for part in parts}) > 1:
@@ -54,11 +50,8 @@ def tensors_in(parts: Sequence[Any]) -> list[Tensor]:
 
 
 def select_logits(parts: Sequence[Tensor], num_classes: int | None, output: Any, shape: str, keys: str) -> list[Tensor]:
-    """Select the tensors with ``num_classes`` channels, or as many as the first has; the other arguments are for messages.
-
-    Raises:
-        UnsupportedModelError: No such tensor, or a single class.
-    """
+    """Select the tensors with ``num_classes`` channels, or as many as the first has; the other arguments are for messages. Raise
+    UnsupportedModelError without such a tensor, and for a single class."""
     classes = parts[0].shape[1] if num_classes is None and parts else num_classes
     logits = [part for part in parts if part.shape[1] == classes]
     if not logits:

@@ -28,11 +28,9 @@ def finish(runner: Run) -> dict[str, Any]:
     """Replace the forgotten classes' weights, then match the logits' scale to the original's; see :mod:`delete_tasks.model.head`.
 
     The scale is fitted on views of the forget set (and its retain samples), weighted by the probability that the original gives
-    the remaining classes; no labels and no other images are read.
-
-    Returns:
-        ``{"rows_replaced": names of layers, "scale": factor or None}``; the reason ``scale_not_matched`` if the factor is None;
-        and the reason ``rows_not_replaced`` if the last layer was not found.
+    the remaining classes; no labels and no other images are read. Return ``{"rows_replaced": names of layers, "scale": factor or
+    None}``; the reason ``scale_not_matched`` if the factor is None; and the reason ``rows_not_replaced`` if the last layer was
+    not found.
     """
     model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
     facts = runner.outcome.facts

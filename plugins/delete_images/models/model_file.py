@@ -216,6 +216,12 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
     return model.eval(), spec
 
 
+def batch_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Select batch norm's counters, which files older than PyTorch 0.4.1 lack and eval mode never reads; PyTorch's strict loading
+    also adds them."""
+    return {name: count for name, count in state.items() if name.endswith(".num_batches_tracked")}
+
+
 def import_checkpoint(
     path: str | os.PathLike[str],
     folder: str | os.PathLike[str],
@@ -250,9 +256,7 @@ def import_checkpoint(
     source = f"'{path}'"
     state = checkpoint.state_dict_of(checkpoint.load_file(path, allow_pickle=allow_pickle), source)
     model = build_model(spec, allow_import).float()
-    # Files older than PyTorch 0.4.1 lack this counter, which eval mode never reads; PyTorch's strict loading also adds it.
-    counters = {name: count for name, count in model.state_dict().items() if name.endswith(".num_batches_tracked")}
-    _fit(model, {**counters, **state}, spec, source)
+    _fit(model, {**batch_counters(model.state_dict()), **state}, spec, source)
     broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise CheckpointMismatchError(

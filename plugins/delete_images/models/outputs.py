@@ -34,15 +34,11 @@ def refuse_queries(model: nn.Module, output: Any = None) -> None:
 
 
 def class_maps(output: Any, num_classes: int | None = None) -> list[Tensor]:
-    """Find the class logits in a network's output, the prediction's first.
+    """Find the class logits in a network's output, the prediction's first; raise UnsupportedModelError without any, and for a
+    single class.
 
-    Args:
-        output: A tensor ``(N, C, *locations)``; a tuple or list with one or more such tensors of the same C; or a dict or object
-            with them under ``logits``, or ``out`` and ``aux``.
-        num_classes: C; None takes the first tensor's.
-
-    Raises:
-        UnsupportedModelError: No logits, or a single class.
+    The output is a tensor ``(N, C, *locations)``; a tuple or list with one or more such tensors of the same C; or a dict or
+    object with them under ``logits``, or ``out`` and ``aux``. C is ``num_classes``; None takes the first tensor's.
     """
     parts = [part for part in tensors_in(parts_of(output)) if part.ndim >= 3]
     return select_logits(parts, num_classes, output, "(N, C, *locations)", "'logits' or 'out'")

@@ -12,14 +12,13 @@ from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.model.modes import in_eval_mode
 
 from ... import run_config as runs
-from ...models.classifier import predict_batch
 from ...models.finish import class_outputs_on
 from ...models.outputs import class_layers_of
 from ...recipes import DENSE_BASE, DENSE_RECIPES
 from ..erasure import Erasure
 from ..model import OpenModel
 from ..samples import Samples
-from .evaluate import READ_BATCH, compare_kept, count_locations, iou_rows, with_head_of
+from .evaluate import compare_kept, count_locations, iou_rows, with_head_of
 from .samples import MapData, MapSamples, contain_classes
 from .task import DenseModel, DenseTask
 
@@ -65,13 +64,7 @@ class DenseErasure(Erasure):
 
     def _choose_samples(self, opened: OpenModel) -> None:
         model = DenseModel(opened.student, len(self.names))
-
-        def mark(samples: MapSamples) -> tuple[Tensor, bool]:
-            def predict(images: Tensor) -> Tensor:
-                return predict_batch(model, images).argmax(1).cpu()
-
-            return contain_classes(samples, self.ids, predict, READ_BATCH, self.seed)
-
+        mark = partial(contain_classes, ids=self.ids, model=model, seed=self.seed)
         classes = " or ".join(self.names[i] for i in self.ids)
         with in_eval_mode(model):
             matches, labelled = mark(self.forget)

@@ -21,30 +21,21 @@ from ...models.classifier import NO_LABEL, predict_batch
 from ...models.outputs import at_size, class_layers_of, resize
 from ..model import copy_model, open_model
 from ..samples import read_samples
-from .samples import MapSamples
+from .samples import READ_BATCH, MapSamples
 from .task import DenseModel
 
-READ_BATCH = 4
 FEW = 1000  # locations; a class with fewer is not reported as the worst
 
 
 @dataclass
 class PredictionCounts:
-    """Counts over the locations of samples, without padding.
+    """Counts over the locations of samples, without padding."""
 
-    Attributes:
-        predictions: int64 ``(C, C)``: the first model's predictions x this one's.
-        labelled: Confusion at labelled locations, at the size of the label maps; empty without any.
-        locations: Number of locations.
-        mass: Sum of the probabilities of the forgotten classes.
-        forgotten: Number of predictions of a forgotten class.
-    """
-
-    predictions: Tensor
-    labelled: ConfusionState
+    predictions: Tensor  # int64 (C, C): the first model's predictions x this one's
+    labelled: ConfusionState  # at labelled locations, at the size of the label maps; empty without any
     locations: int = 0
-    mass: float = 0.0
-    forgotten: int = 0
+    mass: float = 0.0  # sum of the probabilities of the forgotten classes
+    forgotten: int = 0  # predictions of a forgotten class
 
     def add(self, logits: Tensor, predicted: Tensor, first: Tensor, valid: Tensor, ids: Sequence[int]) -> None:
         """Add a batch: logits, their and the first model's predictions, and booleans, False on padding."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from delete_tasks.errors import RequestError
 from delete_tasks.losses.masks import is_forgotten
 
-from ...models.classifier import NO_LABEL
+from ...models.classifier import NO_LABEL, ImageClassifier, predict_batch
 from ...models.outputs import at_size
 from ..samples import LABEL_KEYS, Samples, UserData, images_and_labels
 
+READ_BATCH = 4
 MAP_KEYS = (*LABEL_KEYS, "mask", "masks")
 PADDING_KEY = "pixel_mask"  # of transformers' image processors: 0 where a batch is padded
 VOID = 255
@@ -23,15 +24,10 @@ VOID = 255
 
 @dataclass
 class MapSamples(Samples):
-    """Samples whose labels are maps.
+    """Samples whose labels are maps."""
 
-    Attributes:
-        classes: C.
-        dimensions: Number of dimensions of the locations.
-    """
-
-    classes: int = 0
-    dimensions: int = 2
+    classes: int = 0  # C
+    dimensions: int = 2  # of the locations
 
     @classmethod
     def of(cls, samples: Samples, classes: int, dimensions: int) -> MapSamples:
@@ -40,11 +36,8 @@ class MapSamples(Samples):
 
     def batch(self, items: list[Any]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Collate images; labels int64 ``(N, *locations)``, -1 where void (255 or negative); and booleans, False on padding, from
-        a dict's 'pixel_mask'. Labels and booleans are None if missing.
-
-        Raises:
-            RequestError: No tensor of images, or labels that are not one class per location.
-        """
+        a dict's 'pixel_mask'. Labels and booleans are None if missing. Raise :class:`RequestError` without a tensor of images,
+        or if labels are not one class per location."""
         collated = self.collated(items)
         images, labels = images_and_labels(collated, self.argument, MAP_KEYS)
         valid = collated.get(PADDING_KEY) if isinstance(collated, Mapping) else None
@@ -79,15 +72,13 @@ def without_padding(labels: Tensor, valid: Tensor | None) -> Tensor:
     return labels if valid is None else labels.masked_fill(~at_size(valid, labels.shape[1:]), NO_LABEL)
 
 
-def contain_classes(
-    samples: MapSamples, ids: Sequence[int], predict: Callable[[Tensor], Tensor], size: int, seed: int
-) -> tuple[Tensor, bool]:
+def contain_classes(samples: MapSamples, ids: Sequence[int], model: ImageClassifier, seed: int) -> tuple[Tensor, bool]:
     """Mark the samples that contain one of the classes ``ids``, booleans ``(len(samples),)``, and return whether all have label
-    maps. Without one, the classes ``(N, *locations)`` that ``predict`` returns for a batch of images count."""
+    maps. Without one, the classes that the ``model`` predicts count."""
     matches, labelled = [], True
-    for images, labels, valid in samples.batches(range(len(samples)), size, seed):
+    for images, labels, valid in samples.batches(range(len(samples)), READ_BATCH, seed):
         if labels is None:
-            labels, labelled = without_padding(predict(images), valid), False
+            labels, labelled = without_padding(predict_batch(model, images).argmax(1).cpu(), valid), False
         matches.append(is_forgotten(labels, ids).flatten(1).any(1))
     return torch.cat(matches), labelled
 
@@ -96,13 +87,8 @@ class MapData(UserData):
     """Dataset of a run over samples of dense models. A batch is a dict of ``inputs`` and, if any, ``labels``, ``valid`` and
     ``retain``, as :meth:`delete_images.memory.dense.task.DenseModel.forward` takes them.
 
-    Args:
-        forget: Forget set; each sample contains a forgotten class.
-        class_names: Names of all classes.
-        ids: Indices of the forgotten classes.
-        retain: Retain set, without these classes; a random sample joins each of ``forget``.
-        views: Function from a sample's image tensor to a random view of it, or None.
-        with_labels: Whether the method reads label maps.
+    Each sample of ``forget`` contains a forgotten class, and none of ``retain`` does. ``with_labels`` says that the method reads
+    label maps; other arguments are those of :class:`UserData`.
     """
 
     def __init__(

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.metrics import location_ious
 from delete_tasks.model.head import ClassLayer
-from delete_tasks.model.loss_point import LossInputs, LossPoint
+from delete_tasks.model.loss_point import LossPoint
 from delete_tasks.task import Run, Task, register_task
 
-from ...models.classifier import NO_LABEL, ImageClassifier, cast_for, output_weights
+from ...models.classifier import NO_LABEL, ImageClassifier, cast_for
 from ...models.outputs import at_size, run
 from ...recipes import DENSE_RECIPES
-from ...task import ImagesTask
+from ...task import ImagesTask, read_logits
 
 
 class DenseModel(ImageClassifier):
@@ -35,15 +35,8 @@ class DenseModel(ImageClassifier):
         mode: str = "tensor",
         valid: Tensor | None = None,
     ) -> Any:
-        """Compute logits or, with ``mode='loss'``, a dict of losses at the logits' own size.
-
-        Args:
-            inputs: A batch; floating-point values are cast to the dtype of the network's parameters.
-            labels: int64 ``(N, *any size)``; -1 if missing.
-            retain: Booleans ``(N,)``, False for samples of the forget set.
-            mode: 'loss', 'tensor' or 'predict'; the latter two give logits ``(N, C, *locations)``.
-            valid: Booleans ``(N, *any size)``, False on padding.
-        """
+        """Compute logits ``(N, C, *locations)`` or, with ``mode='loss'``, a dict of losses at the logits' own size, as
+        :meth:`ImageClassifier.forward`. ``labels`` and ``valid`` (booleans, False on padding) are ``(N, *any size)``."""
         logits = run(self.network, cast_for(self.network, inputs), self.num_classes)  # type: ignore[arg-type]
         if mode != "loss":
             return logits[0]
@@ -66,13 +59,6 @@ class DenseModel(ImageClassifier):
         return self.loss_by_logits(logits, labels, retain)
 
 
-def read_maps(
-    logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None, valid: Tensor | None = None
-) -> LossInputs:
-    """Convert the arguments of :meth:`DenseModel.loss_by_maps`."""
-    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, valid=valid, retain=retain)
-
-
 class DenseTask(ImagesTask):
     """Task of :class:`DenseModel`, only for ``erase()``, which chooses and checks the samples before a run."""
 
@@ -82,7 +68,7 @@ class DenseTask(ImagesTask):
     open = None
 
     def loss_points(self, model: Any) -> list[LossPoint]:
-        return [LossPoint("logits", model, "loss_by_maps", read_maps)]
+        return [LossPoint("logits", model, "loss_by_maps", read_logits)]
 
     def classifier(self, model: Any) -> tuple[str, nn.Module]:
         if not model.layers:

@@ -8,19 +8,14 @@ from delete_tasks.errors import UnsupportedModelError
 
 
 class Classifier(NamedTuple):
-    """Layer of a model that turns features into logits.
+    """Layer of a model that turns features into logits."""
 
-    Attributes:
-        name: Dotted name within the model, e.g. ``'fc'``.
-        module: The layer; ``module.weight`` is (C, D) or, for a 1x1 convolution, (C, D, 1, 1).
-    """
-
-    name: str
+    name: str  # dotted, within the model, e.g. 'fc'
     module: nn.Module
 
     @property
     def weight(self) -> Tensor:
-        """Weight of the layer."""
+        """Weight of the layer: (C, D) or, for a 1x1 convolution, (C, D, 1, 1)."""
         return cast(Tensor, self.module.weight)
 
     @property

@@ -25,24 +25,23 @@ def list_architectures(pattern: str | None = None) -> list[str]:
     for name in offered(registry.GROUP):
         registry.builder_of(name)  # registers it
     names = [*sorted(ARCHITECTURES), *(name for name in torchvision_names() if name not in ARCHITECTURES)]
-    timm = [f"timm:{name}" for name in _timm_names()]
+    there = importlib.util.find_spec("timm") is not None
+    timm = [f"timm:{name}" for name in require("timm", "images").list_models()] if there else []
     if pattern is None:
-        return [*(line for name in names for line in _lines(name)), "", *_footer(len(timm))]
+        return [
+            *(line for name in names for line in _lines(name)),
+            "",
+            "Parameters with 10 classes; torchvision's, named by their papers, with 1,000.",
+            "torchvision's ResNets and VGGs take stem=cifar, for images of 32 pixels.",
+            f"Also: {f'{len(timm)} of timm' if timm else 'those of timm, once it is installed'} (timm:NAME)",
+            "and package.module:Class, with --allow-import.",
+        ]
     matches = [name for name in names if pattern.lower() in name]
     lines = [line for name in matches for line in _lines(name)]
     lines += [name for name in timm if pattern and pattern.lower() in name.lower()]
     if not lines:
         raise unknown_architecture(pattern, architecture_names())
     return lines
-
-
-def _footer(timm: int) -> list[str]:
-    return [
-        "Parameters with 10 classes; torchvision's, named by their papers, with 1,000.",
-        "torchvision's ResNets and VGGs take stem=cifar, for images of 32 pixels.",
-        f"Also: {f'{timm} of timm' if timm else 'those of timm, once it is installed'} (timm:NAME)",
-        "and package.module:Class, with --allow-import.",
-    ]
 
 
 def _lines(name: str) -> list[str]:
@@ -71,7 +70,3 @@ def _lines(name: str) -> list[str]:
 def _first_paragraph(builder: Any) -> str:
     """Put the first paragraph of a docstring on one line."""
     return " ".join((inspect.getdoc(builder) or "").partition("\n\n")[0].split()).rstrip(".")
-
-
-def _timm_names() -> list[str]:
-    return list(require("timm", "images").list_models()) if importlib.util.find_spec("timm") else []

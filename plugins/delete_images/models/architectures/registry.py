@@ -93,13 +93,10 @@ def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
 
 
 def _build_torchvision(name: str, num_classes: int, stem: str = "imagenet", **arguments: Any) -> nn.Module:
-    """Build torchvision's model ``name``, with torchvision's arguments.
+    """Build torchvision's model ``name``, with torchvision's arguments; refuse an unknown stem, or one that the family lacks.
 
     The stem ``'imagenet'`` is torchvision's. With ``'cifar'`` a ResNet has a first convolution of 3x3 with stride 1 and no max
     pool; a VGG has a single linear layer on 1x1 maps after its features.
-
-    Raises:
-        RequestError: Unknown stem, or one that the family does not have.
     """
     if stem not in STEMS:
         raise RequestError(f"unknown stem '{stem}' for {name}; choose one of: {', '.join(STEMS)}")
@@ -149,6 +146,15 @@ def builder_arguments(builder: Builder) -> tuple[str, ...]:
     return tuple(key for key in inspect.signature(builder).parameters if key not in ("num_classes", "arguments"))
 
 
+def check_arguments(what: str, builder: Builder, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a builder does not take; ``what`` names it in the message."""
+    try:
+        inspect.signature(builder).bind(**arguments)
+    except TypeError as error:
+        takes = ", ".join(builder_arguments(builder)) or "no arguments"
+        raise RequestError(f"{what}: {error}; it takes: {takes}") from error
+
+
 def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     """Build a classifier with random weights.
 
@@ -175,12 +181,7 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
             "import the weights file instead"
         )
     builder = builder_of(name)
-    signature = inspect.signature(builder)
-    try:
-        signature.bind(num_classes=num_classes, **arguments)
-    except TypeError as error:
-        takes = ", ".join(builder_arguments(builder)) or "no arguments"
-        raise RequestError(f"architecture '{name}': {error}; it takes: {takes}") from error
+    check_arguments(f"architecture '{name}'", builder, {"num_classes": num_classes, **arguments})
     try:
         return builder(num_classes=num_classes, **arguments)
     except (RequestError, MissingExtraError):

@@ -42,11 +42,7 @@ class Stage(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width for 32x32 images: ``width`` is a factor on the channels 16, 32, 64.
-
-    Raises:
-        RequestError: The depth is not 6n + 4.
-    """
+    """WRN-depth-width for 32x32 images: the depth is 6n + 4, ``width`` is a factor on the channels 16, 32, 64."""
 
     def __init__(self, depth: int, width: int, num_classes: int) -> None:
         super().__init__()
