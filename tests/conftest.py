@@ -15,6 +15,7 @@ import torch
 
 # Read when Triton is imported: its kernels run in its interpreter, on the CPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.pop("COLUMNS", None)  # print as to a pipe; a parallel run of the tests sets the width of its terminal
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tests" / name) for name in ("kit", "faults")]  # modules that tests share
 torch.set_flush_denormal(True)
@@ -30,12 +31,6 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _no_terminal_width(monkeypatch):
-    """Print as to a pipe; a parallel run of the tests sets the width of its terminal."""
-    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -76,7 +76,7 @@ def leave_out(
     found = [source.get(digest) for digest in contents]
     matches = {of: [name for name, other in zip(names, found, strict=True) if other == of] for of in used}
     kept = np.array([of is None for of in found], bool)
-    if not kept.all() and (kept.sum() < (1 - most) * len(kept) or not kept.any()):
+    if not kept.all() and (kept.sum() < (1 - most) * len(kept) or (most < 1 and not kept.any())):
         counts = "; ".join(f"{len(same):,} of {of} ({list_names(same, 3)})" for of, same in matches.items() if same)
         raise RequestError(
             f"{(~kept).sum():,} of {len(kept):,} samples of {among} ({100 * (~kept).mean():.3g}%) are exact copies: {counts}. "

@@ -16,8 +16,7 @@ from ..fileio.environment import code_version, environment, peak_memory_mb, plai
 from ..fileio.validate import read_json
 
 if TYPE_CHECKING:
-    pass
-from ..runner.unlearn_runner import UnlearnRunner
+    from ..runner.unlearn_runner import UnlearnRunner
 
 FORMAT, VERSION = "delete-tasks results", 1
 RESULTS = "results.json"

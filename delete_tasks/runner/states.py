@@ -104,7 +104,8 @@ class RunStates(Runner):
 
     def build_logger(self, log_level: Any = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         path = Path(self.work_dir) / LOG
-        if get_rank() == 0:
+        self.work.own(path)
+        if get_rank() == 0 and (path.is_symlink() or not path.exists()):
             save_bytes(b"", path)  # a new file, since the logger would write through a link
         logger = super().build_logger(log_level, log_file or str(path), **kwargs)
         if is_quiet():

@@ -88,7 +88,8 @@ def test_two_retrained_models(words, models, tmp_path, tells):
     said = read_json(tmp_path, "w", "audit.json")
     assert list(said["rows"]) == ["original", "logit_cut", "head_only", "erased", "retrained_1", "retrained_2"]
     lines = (tmp_path / "w" / "audit.md").read_text().splitlines()
-    assert len({line.count("|") for line in lines}) == 1 and "| head only |" in lines[0]
+    header = next(line for line in lines if line.startswith("| attack"))
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1 and "| head only |" in header
     assert said["rows"]["head_only"]["logit_level"]["value"] is not None  # its classes are the original's
     linear = next(line for line in lines if line.startswith("| linear probe |")).split(" | ")
     assert linear[1] == linear[2] == linear[3] != linear[4] and linear[-2:] == ["1.00", "1.00 to 1.00 |"]
@@ -96,7 +97,7 @@ def test_two_retrained_models(words, models, tmp_path, tells):
     assert said["depth"]["linear_probe"]["value"] == pytest.approx(1)
     assert said["rows"]["erased"]["js_retrained"]["value"] < 0.01
     same = f"{said['rows']['retrained_1']['linear_probe']['value']:.1f}"
-    assert "too few samples (15)" in told and f"{same} to {same}" in told  # the range of both
+    assert "too few samples (15)" in " ".join(told.split()) and f"{same}–{same}" in told  # the range of both
 
 
 def test_without_held_out_samples_nothing_is_measured(words, models, tmp_path, tells):

@@ -118,7 +118,7 @@ def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp
     results = read_results(tmp_path)
     assert results["details"]["verdict"] == "damaged" and not results["published"]
     assert not (tmp_path / "cleaned").exists() and not list(tmp_path.glob("*.pth"))
-    run(ruin, "--force")
+    run(ruin, "--force --overwrite")
     results = read_results(tmp_path)
     assert results["details"]["verdict"] == "damaged" and results["published"]
     assert (tmp_path / "cleaned" / "model.json").is_file()

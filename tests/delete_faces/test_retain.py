@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import read_json, read_results, run, same_tensors
+from helpers import not_finished, read_json, read_results, run, same_tensors
 
 from delete_faces.gallery.enroll import embed
 from delete_faces.gallery.gallery import read_gallery
@@ -142,6 +142,7 @@ def test_a_config_reads_them_too(config, faces, kept, done):
     UnlearnRunner.from_cfg(copy.deepcopy(cfg)).train()
     assert same_tensors(*(load_model(path / "erased")[0].state_dict() for path in (Path(cfg.work_dir), done)))
     cfg.train_dataloader.dataset.retain = str(faces)
+    cfg.unlearn.overwrite = True
     with pytest.raises(RequestError, match=rf"retain set.* {GONE}"):
         UnlearnRunner.from_cfg(cfg).train()
 
@@ -167,10 +168,11 @@ def test_resuming_with_other_options_is_another_request(removal, kept, tmp_path,
         files = (path for path in tmp_path.rglob("*") if path.is_file())
         return {path: path.read_bytes() for path in files if path.suffix not in (".log", ".lock")}
 
+    not_finished(tmp_path)
     before = content()
     assert tmp_path / "last_checkpoint" in before
-    fails("retain set", base, two, "--resume")
-    fails("retain set", base, two, "--resume --retain", f"{kept}?limit=140")
+    fails("retain set|another run's files", base, two, "--resume")
+    fails("retain set|another run's files", base, two, "--resume --retain", f"{kept}?limit=140")
     fails("directions .*2 .*3", base, retain, "--resume --directions 3")
     fails("directions .*2 .*4", base, retain, "--resume")  # the default's number
     assert content() == before

@@ -11,11 +11,11 @@ from pathlib import Path
 import mmseg
 import pytest
 import torch
-from helpers import argv, same_tensors
+from helpers import argv, not_finished, same_tensors
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from delete_tasks.errors import CheckpointMismatchError, RequestError
+from delete_tasks.errors import CheckpointMismatchError, FinishedError, RequestError
 
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
 STEPS = 12
@@ -66,6 +66,7 @@ def test_work_dir_keeps_one_state_and_no_temporary_file(uninterrupted):
 
 def test_resume_of_another_request_original_or_length_is_refused(uninterrupted, train, tmp_path):
     work_dir = shutil.copytree(uninterrupted / "whole", uninterrupted / "copy")
+    not_finished(work_dir)
     changed = torch.load(uninterrupted / "cgnet.pth", weights_only=True)
     changed["state_dict"]["decode_head.conv_seg.bias"] += 1
     torch.save(changed, tmp_path / "changed.pth")
@@ -84,7 +85,8 @@ def test_stopping_early_saves_and_stays_stopped(train, tmp_path):
     runner = train("cgnet", **options)
     assert runner.method.stopped and runner.iter < 50
     assert (tmp_path / "run" / "erased.pth").is_file() and (tmp_path / "run" / f"step_{runner.iter}.pth").is_file()
-    assert train("cgnet", parts={"resume": True}, **options).iter == runner.iter
+    with pytest.raises(FinishedError, match="finished on"):
+        train("cgnet", parts={"resume": True}, **options)
 
 
 ACCUMULATE = "optim_wrapper.accumulative_counts"

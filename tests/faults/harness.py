@@ -168,7 +168,7 @@ def is_refused(done: Done, world: World, before: Snapshot, says: str = "", ignor
     no_traceback(done)
     assert done.code == 2, f"not refused: {done}"
     assert done.err.strip(), f"no message: {done}"
-    assert re.search(says, done.err, re.I | re.S), f"the message does not say {says!r}: {done}"
+    assert re.search(says, " ".join(done.err.split()), re.I | re.S), f"the message does not say {says!r}: {done}"
     looks = (
         {path: state for path, state in look.items() if not path.endswith(ignore)} for look in (before, world.look())
     )

@@ -78,7 +78,7 @@ def test_malformed_with_digests_that_agree(server, here, copy_of, task):
     folder = copy_of(task)
     record = read_json(folder, "record.json")
     required = record.keys() - {"format", "schema_version", "section_sha256"}
-    nullable = {"measured_on", "measurement", "results", "picture_note", "forget_check", "audit"}
+    nullable = {"measured_on", "measurement", "results", "picture_note", "forget_check", "audit", "done"}
     kinds = {dict: "object", list: "list", str: "text"}
     rows = []
     for name in sorted(required):

@@ -18,7 +18,7 @@ def test_a_run_is_quiet(server, here, kit, task):
     is_done(done)
     lines = done.out.splitlines()
     assert done.err == "", done.err
-    assert all(line.strip() for line in lines) and len(lines) < 45, done.out
+    assert all(line.strip() for line in lines) and len(lines) < 60, done.out
     assert LOG not in done.out and any("W/results.json" in line for line in lines)
     following = lines.index("Next: delete-tasks record verify W")
     assert "original" in " ".join(lines[following + 1 :])

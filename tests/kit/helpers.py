@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from delete_tasks.cli import main
+from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.checkpoint import load_file
 from delete_tasks.runner.done import sentences
 
@@ -37,7 +38,7 @@ def edit_json(path: Path, change: Callable[[Any], object]) -> None:
     """Change what a JSON file holds, in place."""
     content = read_json(path)
     change(content)
-    path.write_text(json.dumps(content))
+    save_json(content, path)
 
 
 def read_results(work_dir: Path) -> Any:
@@ -79,6 +80,14 @@ def check_done(runner: Any) -> None:
     assert "not attributed" not in causes, done
     assert done["steps"] or not any("optimizer" in change for change in done["changes"])
     assert sentences(done) and (Path(runner.work_dir) / "run.log").read_text().count(sentences(done)[0]) >= 1
+
+
+def not_finished(folder: Path) -> None:
+    """Make a finished run's work dir that of a run that was killed after its last step."""
+    path = folder / ".delete-tasks.json"
+    content = json.loads(path.read_text())
+    del content["finished"]
+    save_json(content, path)
 
 
 def python(code: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:

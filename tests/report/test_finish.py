@@ -12,7 +12,7 @@ from delete_tasks.report.record.parts import UNKNOWN
 
 @pytest.fixture
 def console() -> Console:
-    return Console(file=io.StringIO(), width=40, markup=False)
+    return Console(file=io.StringIO(), width=400, markup=False)
 
 
 def test_plan_of_a_run(console, tmp_path):

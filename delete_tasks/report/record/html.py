@@ -1,6 +1,7 @@
 """record.html: the record as one self-contained page with its pictures."""
 
 import base64
+import html
 import mimetypes
 import re
 from collections.abc import Mapping
@@ -102,10 +103,9 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     )
 
 
-def _code(text: str) -> Any:
-    """Mark what stands in backticks as code."""
-    markup: Any = require("markupsafe", "record")
-    return markup.Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(markup.escape(text))))
+def _code(text: str) -> str:
+    """Escape a text, and mark what stands in backticks as code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text))
 
 
 def setting(name: str, value: Any) -> tuple[str, str]:

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from helpers import python, same_tensors
+from helpers import not_finished, python, same_tensors
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
 from delete_images.models.model_file import load_model
 from delete_tasks import erase
-from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsupportedModelError
+from delete_tasks.errors import CheckpointMismatchError, FinishedError, RequestError, UnsupportedModelError
 
 FAST = dict(steps=80, batch_size=16, lr=1e-2)
 RATE = 3e-4
@@ -218,6 +218,9 @@ def test_resume_gives_the_same_tensors(samples, tmp_path, pull_the_plug):
     assert (tmp_path / "last_checkpoint").is_file() and not (tmp_path / "erased.pth").exists()
     again = erase(body(), samples, classes=[1], work_dir=tmp_path, resume=True, **options)
     assert same_tensors(whole.state_dict(), again.model.state_dict())
+    with pytest.raises(FinishedError, match=r"finished on .*overwrite"):
+        erase(body(), samples, classes=[1], work_dir=tmp_path, resume=True, **options)
+    not_finished(tmp_path)
     with pytest.raises(CheckpointMismatchError, match=r"the original .*SHA-256"):
         erase(body(bias=0.5), samples, classes=[1], work_dir=tmp_path, resume=True, **options)
     with pytest.raises(RequestError, match="work_dir"):
