@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from delete_tasks.cli import main
-from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.checkpoint import load_file
 from delete_tasks.runner.done import sentences
 
@@ -38,7 +37,7 @@ def edit_json(path: Path, change: Callable[[Any], object]) -> None:
     """Change what a JSON file holds, in place."""
     content = read_json(path)
     change(content)
-    save_json(content, path)
+    path.write_text(json.dumps(content, indent=1))
 
 
 def read_results(work_dir: Path) -> Any:
@@ -86,8 +85,8 @@ def not_finished(folder: Path) -> None:
     """Make a finished run's work dir that of a run that was killed after its last step."""
     path = folder / ".delete-tasks.json"
     content = json.loads(path.read_text())
-    del content["finished"]
-    save_json(content, path)
+    content["finished"] = None
+    path.write_text(json.dumps(content, indent=1))
 
 
 def python(code: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
