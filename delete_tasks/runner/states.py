@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import uuid
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -105,8 +106,10 @@ class RunStates(Runner):
     def build_logger(self, log_level: Any = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         path = Path(self.work_dir) / LOG
         self.work.own(path)
-        if get_rank() == 0 and (path.is_symlink() or not path.exists()):
+        if get_rank() == 0 and path.is_symlink():
             save_bytes(b"", path)  # a new file, since the logger would write through a link
+        # Runners that begin in one second have one experiment name, and would share the logger with the first one's file.
+        kwargs.setdefault("name", f"{self._experiment_name}_{uuid.uuid4().hex[:8]}")
         logger = super().build_logger(log_level, log_file or str(path), **kwargs)
         if is_quiet():
             hush(logger)
