@@ -94,7 +94,7 @@ def config() -> str:
                 what for what in ("teacher", "labels", "retain set") if getattr(hook, f"needs_{what.replace(' ', '_')}")
             ]
             above = [cls.__name__ for cls in hook.__mro__[1:] if cls.__name__ in HOOKS.module_dict]
-            base = f" Takes the keys of {above[0]}, too." if above else ""
+            base = f" Also takes the keys of {above[0]}." if above else ""
             about = text(re.split(r"[.:](?:\s|$)", inspect.getdoc(hook))[0])
             parts += [f"### {name}\n", f"{about}. Needs: {', '.join(needs) or 'nothing else'}.{base}\n"]
             parts += [keys(arguments(hook), described(hook))] if arguments(hook) else []

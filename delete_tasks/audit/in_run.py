@@ -85,8 +85,7 @@ def _evidence(evaluation: Evaluation) -> tuple[list[Reading], dict[str, Measured
     predicted = {
         metric.title: rows["erased"][metric.name]
         for metric in metrics
-        if (metric.role == "forget" and not metric.of_features) or metric.name == "still_predicted"
-        if metric.name in rows.get("erased", {})
+        if metric.predicts and metric.name in rows.get("erased", {})
     }
     return readings, predicted
 

@@ -89,6 +89,7 @@ class Metric:
         relative: It compares a model with the original, and is not defined for the original.
         of_features: It depends on features and labels only, so rows with the same features share the figure.
         lacking: Reason why it is not measured if its data were not given; None for the reason of ``compute``.
+        predicts: It measures how much the model itself predicts as the forgotten classes, or did when training ended.
         warns: An exceeded limit makes a verdict amber instead of red.
         reads: It reads the forgotten classes from the features, so that it counts for the verdict as an attack does.
         chance: Its figure for a model without information about these classes; None if unknown.
@@ -107,6 +108,7 @@ class Metric:
     relative: bool = False
     of_features: bool = False
     lacking: str | None = None
+    predicts: bool = False
     warns: bool = False
     reads: bool = False
     chance: Callable[[Row], float | None] | None = None

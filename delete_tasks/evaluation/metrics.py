@@ -137,7 +137,7 @@ def still_predicted(of: str) -> Metric:
     """
     title = f"{of} still predicted as the forgotten classes when training ended, of those that were"
     unknown = Measured(note=BEFORE_REPLACEMENT)
-    return Metric("still_predicted", title, "percent", lambda _: unknown, limit=MOST_STILL, of=of)
+    return Metric("still_predicted", title, "percent", lambda _: unknown, limit=MOST_STILL, of=of, predicts=True)
 
 
 def still_predicted_of(check: Mapping[str, Any] | None) -> Measured:
@@ -203,7 +203,8 @@ def location_ious(data: str, of: str) -> tuple[Metric, ...]:
     elsewhere = "over locations that are not of a forgotten class"
     return (
         Metric("forget_iou", "forgotten classes' IoU", "percent", partial(iou, f.forgotten_iou, "forgotten", data),
-               limit=5.0, of=f"{of} that show them", column="forgotten IoU", role="forget"),
+               limit=5.0, of=f"{of} that show them", column="forgotten IoU", role="forget",
+               predicts=True),
         Metric("others_miou", f"the other classes' mean IoU {elsewhere}", "percent", others, lower_is_better=False, of=of,
                column="others mIoU", role="retain"),
         Metric("miou", "mean IoU of all classes over all locations", "percent", partial(iou, f.mean_iou, "all", data),

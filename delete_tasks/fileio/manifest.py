@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import FinishedError, RequestError, not_written
 from .inputs import kind_of, read_text
+from .validate import parse_json
 
 MANIFEST, LOCK = ".delete-tasks.json", ".delete-tasks.lock"
 TEMPORARY = ".delete-tasks.tmp"  # suffix of unfinished files
@@ -77,10 +78,10 @@ def refuse_foreign(folder: Path, path: Any, manifest: Mapping[str, Any], digest:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest; return an empty dict if there is none, or none that is valid."""
     try:
-        content = json.loads(read_text(folder / MANIFEST, errors="surrogateescape"))
+        content = parse_json(read_text(folder / MANIFEST, errors="surrogateescape"))
         valid = (content["format"], content["version"]) == (FORMAT, VERSION) and isinstance(content["files"], list)
         datetime.fromisoformat(content.get("finished") or "2026-01-01")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError):
         valid = False
     if not valid:
         return {}

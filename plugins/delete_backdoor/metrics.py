@@ -42,7 +42,7 @@ def misled(row: Row) -> Measured:
 METRICS = (
     Metric("asr", "triggered test images that are predicted as the target", "percent",
            partial(_rate, f.attack_success_rate, "triggered"), limit=MOST_AT_TARGET, of="triggered test images", column="ASR",
-           role="forget"),
+           role="forget", predicts=True),
     Metric("acc", "clean test images that are predicted as their class", "percent", partial(accuracy, "test", "all"),
            lower_is_better=False, of="clean test images", column="ACC", role="retain", lacking=NO_TEST),
     Metric("ra", "triggered test images that are predicted as their own class despite the trigger", "percent",

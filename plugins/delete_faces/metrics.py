@@ -56,7 +56,8 @@ def _tar(name: str, who: str, column: str, far: str, kind: str, **options: Any) 
 
 METRICS = (
     Metric("identified", "held-out photos of the removed people that are identified if their templates are restored", "percent",
-           partial(accuracy, "test", "forget"), limit=5.0, of="photos", column="removed", role="forget", lacking=NO_PHOTOS),
+           partial(accuracy, "test", "forget"), limit=5.0, of="photos", column="removed", role="forget", predicts=True,
+           lacking=NO_PHOTOS),
     Metric("others_identified", "held-out photos of the other people that are identified", "percent",
            partial(accuracy, "test", "retain"), lower_is_better=False, of="photos", column="others", role="retain",
            lacking=NO_PHOTOS),

@@ -1,6 +1,5 @@
 """Threshold of an erased model at a false accept rate (``faces remove --threshold far=1e-3``)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from delete_images.models.model_file import SPEC_NAME
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.verification import FARS
 from delete_tasks.fileio.atomic import save_json
+from delete_tasks.fileio.validate import read_json
 
 from .heads import CosineHead, Head
 
@@ -55,7 +55,7 @@ def set_threshold(far: str | None, erased: str | None, checks: Mapping[str, Any]
     if threshold is None or erased is None:
         return None
     path = Path(erased, SPEC_NAME)
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     content["extra"]["threshold"] = round(threshold, 4)
     save_json(content, path)
     return content["extra"]["threshold"]

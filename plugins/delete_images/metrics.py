@@ -35,7 +35,7 @@ CALIBRATION = calibration("test", "other classes'", of="test images", lacking=NO
 
 METRICS = (
     Metric("forget_acc", "forgotten classes' accuracy on test images", "percent", partial(accuracy, "test", "forget"),
-           limit=5.0, of="test images", column="forgotten", role="forget", lacking=NO_TEST),
+           limit=5.0, of="test images", column="forgotten", role="forget", predicts=True, lacking=NO_TEST),
     Metric("remain_acc", "other classes' accuracy on test images", "percent", partial(accuracy, "test", "retain"),
            lower_is_better=False, of="test images", column="others", role="retain", lacking=NO_TEST),
     Metric("worst_drop", "loss of the one other class that lost most", "points", partial(worst_drop, "test", "retain"),
