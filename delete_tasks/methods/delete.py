@@ -1,6 +1,6 @@
 """DELETE: distil to the original model with the forgotten classes masked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,10 +17,12 @@ from ..losses.masks import class_mask, forgotten_mass, own_label_mask
 from ..losses.readout import linear_readout
 from ..losses.targets import avoid_classes, fill_surroundings, sees
 from ..losses.upsampled import masked_kl_div_upsampled
+from ..model.facts import Facts
 from ..model.loss_point import LossInputs
 from ..request.ranges import number, truth
 from ..task import Run
 from .base import LossSums, UnlearnHook
+from .guard import RetentionGuard
 
 
 @HOOKS.register_module()
@@ -46,6 +48,9 @@ class DELETE(UnlearnHook):
             images, rare classes are otherwise lost first.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
             before the last layer predicts the teacher's probability of the forgotten classes. For maps of logits.
+        guard: Least share, from 0 to 1, of the original's sure predictions of remaining classes that the model must share over
+            ten steps, see :class:`delete_tasks.methods.guard.RetentionGuard`. Below it the weights are set back to the
+            original's and the run goes on at a third of the rate. 0 never does.
         options: See :class:`UnlearnHook`.
     """
 
@@ -60,9 +65,11 @@ class DELETE(UnlearnHook):
         avoid: Sequence[str | int] | str = (),
         fill: str = "second",
         balance: float = 0.0,
+        guard: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.guard, self.retention = number("unlearn.guard", guard, 0, 1), RetentionGuard()
         self.request = replace(self.request, avoid=[avoid] if isinstance(avoid, (str, int)) else avoid, fill=fill)
         self.avoid, self.fill = self.request.avoid, self.request.fill
         self.avoid_ids: list[int] = []
@@ -146,9 +153,26 @@ class DELETE(UnlearnHook):
                 f"{'unlearn.readout' if self.readout else type(self).__name__} reads the input of '{name}', and this model "
                 "does not run it; use type='DELETE' without readout"
             )
+        if self.guard and not (batch_idx + 1) % runner.accumulation:
+            agreement = self.retention.end_step()
+            if agreement is not None and agreement < self.guard:
+                self.retention.restart(runner, self.step + 1, agreement)
+
+    def own_facts(self, facts: Facts) -> dict[str, Any]:
+        restarts = self.retention.restarts
+        return {**super().own_facts(facts), **({"restarts": restarts} if restarts else {})}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "retention": self.retention.state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.retention.restore(state["retention"])
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         classes = student.shape[1]
+        if self.guard:
+            self.retention.compare(student, teacher, self.ids)
         if self.request.masking == "own":
             if inputs.labels is None:
                 raise RequestError("masking='own' masks each location's own label, and this data has none")

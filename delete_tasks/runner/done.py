@@ -149,7 +149,12 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
             "" if "share_of_weights" not in change else f" {100 * change['share_of_weights']:.0f}% of the weights in"
         )
         rate = f"{optimizer.get('type')}, learning rate {optimizer.get('lr')}, {change['schedule']}"
-        return f"{steps} ({rate}){f' on {data}' if data else ''} changed{share} {layers}."
+        again = "".join(
+            f" At step {restart['step']:,} the model agreed with only {restart['agreement']}% of the original's predictions of "
+            f"other classes, so the weights were set back and the rate lowered to {restart['rate']:.2g}."
+            for restart in change.get("restarts", ())
+        )
+        return f"{steps} ({rate}){f' on {data}' if data else ''} changed{share} {layers}.{again}"
     computed = f", computed from {data}," if data else ""
     if by == "projection":
         further = f" A share was left along {change['faded']} further directions." if change.get("faded") else ""

@@ -60,7 +60,8 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     data.setdefault("augment", runs.method_class(method).views)
     public = unlearn.get("public") is not None
     beside = public or data.get("retain") is not None
-    unlearn = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from), beside), **unlearn}
+    parameters, steps = runs.parameters_in(cfg.load_from), unlearn.get("steps")
+    unlearn = {**runs.default_recipe(method, data.augment, parameters, beside, steps), **unlearn}
     if "lr" in unlearn.get("optimizer", {}) and options["lr"] is None:
         unlearn.pop("lr", None)
     classes = list(options["classes"] or ()) or old.get("classes") or ()

@@ -13,6 +13,7 @@ BASE: dict[str, Any] = {"steps": 100, "batch_size": 128, "optimizer": {"type": "
 SGD = {"type": "SGD", "momentum": 0.9}
 BOUNDARY = {"steps": 780, "batch_size": 64, "optimizer": SGD, "schedule": "constant"}  # 10 epochs of 5,000 images
 
+GUARD = 0.7  # see delete_tasks.methods.guard
 SMALL_NETWORK = 300_000  # parameters; recipes up to this size are those of a ResNet-20
 
 
@@ -26,34 +27,48 @@ def rate_for(rate: float, parameters: int, power: float = 0.8) -> float:
     return rate * min(1.0, (SMALL_NETWORK / max(1, parameters)) ** power)
 
 
-def delete(*, parameters: int, views: str, **_: Any) -> dict[str, Any]:
-    """Choose DELETE's options: strong views allow a higher rate, which gives better results."""
+def fitted(options: dict[str, Any], steps: int | None) -> dict[str, Any]:
+    """Lower the rate of ``options`` in proportion for a run of fewer ``steps``: at the full rate, the first steps forget and harm
+    the other classes, and the later ones restore them."""
+    own = options.get("steps", BASE["steps"])
+    shorter = isinstance(steps, int) and 0 < steps < own  # what is no number of steps is refused with the other options
+    return {**options, "lr": options["lr"] * steps / own} if shorter else options
+
+
+def delete(*, parameters: int, views: str, steps: int | None = None, **_: Any) -> dict[str, Any]:
+    """Choose DELETE's options. The target is not sharpened: on strong views and their mixes, the original's own confidence costs
+    the other classes least (docs/notes/images.md)."""
     if views in ("plain", "none"):
-        return {"lr": rate_for(2e-4, parameters)}
-    temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
-    return {"steps": 300, "batch_size": 64, "lr": rate_for(6e-4, parameters), "temperature": temperature}
+        return fitted({"lr": rate_for(2e-4, parameters)}, steps)
+    options = {"steps": 300, "batch_size": 64, "lr": rate_for(1e-4, parameters), "teacher_temperature": 1.0}
+    return fitted({**options, "guard": GUARD}, steps)
 
 
-def deep(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
+def trew(**facts: Any) -> dict[str, Any]:
+    """Choose TREW's options: DELETE's, but for its own target, with which the original does not agree."""
+    return {name: value for name, value in delete(**facts).items() if name not in ("guard", "teacher_temperature")}
+
+
+def deep(*, parameters: int, beside: bool, steps: int | None = None, **_: Any) -> dict[str, Any]:
     """Choose DeepDELETE's options: ``beside`` is True if there are images besides those of the forget set.
 
     Without them, the other classes lose twice as much accuracy at the higher rate, and features cannot be distilled, since all
     images are views of the forget set. With them, a ResNet-18 lost hardly any accuracy at 2e-4, and nearly all at 5e-4.
     """
-    options: dict[str, Any] = {"steps": 900, "batch_size": 64}
+    options: dict[str, Any] = {"steps": 900, "batch_size": 64, "guard": GUARD}
     if not beside:
         rate = rate_for(4e-4, parameters, power=0.45)
-        return {**options, "lr": rate, "temperature": 4.0, "likeness": 15.0, "earlier": 10.0}
+        return fitted({**options, "lr": rate, "temperature": 4.0, "likeness": 15.0, "earlier": 10.0}, steps)
     options |= {"lr": rate_for(1e-3, parameters, power=0.45), "schedule": "warmup_cosine", "temperature": 3.0}
-    return {**options, "likeness": 20.0, "earlier": 12.0, "feature_distillation": 30.0}
+    return fitted({**options, "likeness": 20.0, "earlier": 12.0, "feature_distillation": 30.0}, steps)
 
 
-# Functions get the number of `parameters`, the `views` of the forget set, and `beside`, see deep().
+# Functions get the number of `parameters`, the `views` of the forget set, `beside`, see deep(), and `steps` that the user chose.
 RECIPES = Recipes(
     teacher_temperature=0.25,
     methods={
         "DELETE": delete,
-        "TREW": delete,
+        "TREW": trew,
         "DeepDELETE": deep,
         "BadTeacher": {"norm_eval": False, "optimizer": {"type": "Adam"}, "schedule": "constant"},
         "BoundaryExpand": BOUNDARY,

@@ -28,10 +28,14 @@ from .models.model_file import WEIGHTS_NAME
 from .recipes import BASE, RECIPES
 
 
-def default_recipe(method: str, augment: str, parameters: int, beside: bool = False) -> dict[str, Any]:
+def default_recipe(
+    method: str, augment: str, parameters: int, beside: bool = False, steps: int | None = None
+) -> dict[str, Any]:
     """Make the default options of ``unlearn``, for the command and for ``erase()``: by method, views of the forget set, number of
-    parameters, and ``beside``: whether a retain set or public data are used with the forget set."""
-    return method_class(method).defaults(RECIPES, parameters=parameters, views=augment, beside=beside)
+    parameters, ``beside``: whether a retain set or public data are used with the forget set, and the number of steps if the user
+    chose one."""
+    facts = {"parameters": parameters, "views": augment, "beside": beside, "steps": steps}
+    return method_class(method).defaults(RECIPES, **facts)
 
 
 def parameters_in(weights: str) -> int:

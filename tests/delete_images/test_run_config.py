@@ -19,8 +19,8 @@ def config(*words, config=None):
 def test_the_recipe_depends_on_the_augmentation():
     cfg = config()
     assert cfg.train_dataloader.dataset.augment == "strong"
-    assert cfg.unlearn.optimizer.lr == 6e-4 and cfg.unlearn.steps == 300 and cfg.unlearn.batch_size == 64
-    assert cfg.unlearn.temperature == 8
+    assert cfg.unlearn.optimizer.lr == 1e-4 and cfg.unlearn.steps == 300 and cfg.unlearn.batch_size == 64
+    assert cfg.unlearn.teacher_temperature == 1 and cfg.unlearn.guard == 0.7
     assert config("--lr", "1e-5").unlearn.optimizer.lr == 1e-5
     plain = config("--augment", "plain")
     assert plain.unlearn.optimizer.lr == 2e-4 and plain.unlearn.steps == 100 and "temperature" not in plain.unlearn
@@ -33,10 +33,17 @@ def test_larger_networks_take_lower_rates(shared):
     assert rate_for(6e-4, 11_180_000) == pytest.approx(3e-5, rel=0.15)
     weights = str(shared / "weights" / "cifar10_resnet18_original.pt")
     assert rate_for(1.0, parameters_in(weights)) == pytest.approx(0.05, rel=0.15)
-    temperatures = [default_recipe("DELETE", "strong", n)["temperature"] for n in (300_000, parameters_in(weights))]
-    assert temperatures == [8, 4]
     deep = {beside: default_recipe("DeepDELETE", "strong", 11_180_000, beside)["lr"] for beside in (True, False)}
     assert deep == {True: pytest.approx(2e-4, rel=0.05), False: pytest.approx(0.8e-4, rel=0.05)}
+
+
+@pytest.mark.parametrize("method", ["DELETE", "TREW", "DeepDELETE"])
+def test_fewer_steps_take_a_lower_rate(method):
+    rates = {n: default_recipe(method, "strong", 270_000, steps=n)["lr"] for n in (None, 30, 10_000, 0, "x")}
+    own = default_recipe(method, "strong", 270_000)["steps"]
+    assert rates[30] == pytest.approx(rates[None] * 30 / own) and rates[10_000] == rates[0] == rates["x"] == rates[None]
+    assert config("--method", method, "--steps", "30").unlearn.optimizer.lr == rates[30]
+    assert config("--method", method, "--steps", "30", "--lr", "1e-3").unlearn.optimizer.lr == 1e-3
 
 
 def test_a_configs_rate_stays(repository):

@@ -23,12 +23,15 @@ from ..models.model_file import as_spec
 from ..models.spec import spec_to_json
 from .opening import NO_LABEL, open_data, open_unlabelled
 from .transforms import AUGMENT, TransformedData, eval_transform
+from .views import mix_views
 
 
 @FUNCTIONS.register_module()
 def collate_images(items: Sequence[list[dict[str, Any]]]) -> dict[str, Tensor]:
-    """Collate items of :class:`ImageDataset` to a batch."""
-    return default_collate([sample for item in items for sample in item])
+    """Collate items of :class:`ImageDataset` to a batch; samples whose ``mixes`` is True are mixed with one another."""
+    batch = default_collate([sample for item in items for sample in item])
+    chosen = batch.pop("mixes", None)
+    return batch if chosen is None else {**batch, "inputs": mix_views(batch["inputs"], chosen)}
 
 
 class ImageForgetData(ForgetData):
@@ -73,11 +76,14 @@ class ImageDataset(ImageForgetData, Dataset):
     Args:
         data: See :mod:`delete_images.data.opening`, e.g. ``'cifar10:/data?class=deer'``.
         spec: The model's description, see :func:`delete_images.models.model_file.as_spec`; labels are indices into its classes.
-        augment: 'strong' (:func:`delete_images.data.transforms.strong_transform`), 'plain' (crops and flips,
+        augment: 'strong' (:func:`delete_images.data.transforms.strong_transform`, half of them mixed,
+            :func:`delete_images.data.views.mix_views`), 'plain' (crops and flips,
             :func:`delete_images.data.transforms.train_transform`) or 'none'.
         retain: Images of other classes; a random one joins each image of ``data``, under an empty mask.
         split: Split of strings without ``split=``.
     """
+
+    mixes = False  # views of the forget set are mixed
 
     def __init__(
         self, data: str, spec: Any, augment: str = "strong", retain: str | None = None, split: str = "train"
@@ -90,7 +96,7 @@ class ImageDataset(ImageForgetData, Dataset):
         self.labels, self.names = self.data.labels.copy(), self.data.names
         if augment not in AUGMENT:
             raise RequestError(f"augment is {augment!r}; expected one of {', '.join(AUGMENT)}")
-        self.transform = AUGMENT[augment](self.spec)
+        self.transform, self.mixes = AUGMENT[augment](self.spec), augment == "strong"
 
     def add_public(self, data: str) -> None:
         if self.public:
@@ -104,11 +110,13 @@ class ImageDataset(ImageForgetData, Dataset):
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         image, _ = self.data[index]
-        samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False}]
+        samples = [
+            {"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False, "mixes": self.mixes}
+        ]
         if self.retain is not None:
             # By PyTorch's generator, which the run seeds for each place in the stream.
             image, label = self.retain[int(torch.randint(len(self.retain), ()))]
-            samples.append({"inputs": self.transform(image), "labels": label, "retain": True})
+            samples.append({"inputs": self.transform(image), "labels": label, "retain": True, "mixes": False})
         return samples
 
     def find_forget_set(self, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:

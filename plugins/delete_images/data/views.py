@@ -1,4 +1,4 @@
-"""Strong views of image tensors of any normalisation, on which distillation preserves the other classes."""
+"""Strong views of image tensors of any normalisation, and mixes of views, on which distillation preserves the other classes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +24,7 @@ class TensorViews:
     """
 
     def __init__(self, name: str, images: Tensor) -> None:
+        self.mixes = name == "strong"
         values = images.transpose(0, 1).flatten(1).double()
         shape = (images.shape[1], 1, 1)
         if images.is_floating_point():
@@ -78,3 +79,30 @@ def viewed(images: Tensor, views: Callable[[Tensor], Tensor], seeds: list[int]) 
             )
         made.append(view)
     return torch.stack(made)
+
+
+def mix_views(images: Tensor, chosen: Tensor) -> Tensor:
+    """Mix half of the images ``chosen``, a boolean ``(N,)``, each with another of them, and return all ``(N, C, H, W)``.
+
+    A mix is a blend (mixup, arXiv 1710.09412) or has a rectangle of the other image (CutMix, arXiv 1905.04899). The original sees
+    far more classes in mixes than in views of single images, so that few images of one class preserve the others, as in
+    distillation from a single image (arXiv 2112.00725). The result is a function of PyTorch's random state.
+    """
+    numbers = chosen.nonzero().flatten()
+    if len(numbers) < 2:
+        return images
+    mixed, (height, width) = images.clone(), images.shape[2:]
+    partners = numbers.roll(1)
+    for number, partner in zip(numbers.tolist(), partners.tolist(), strict=True):
+        kind, share, row, column = torch.rand(4).tolist()
+        if kind < 0.25:
+            blend = torch.lerp(images[partner].float(), images[number].float(), 0.25 + 0.5 * share)
+            mixed[number] = blend if images.is_floating_point() else blend.round()
+        elif kind < 0.5:
+            rows, columns = (
+                int(size * (0.25 + 0.5 * part)) for size, part in ((height, share), (width, torch.rand(()).item()))
+            )
+            top, left = int(row * (height - rows + 1)), int(column * (width - columns + 1))
+            window = (slice(None), slice(top, top + rows), slice(left, left + columns))
+            mixed[number][window] = images[partner][window]
+    return mixed

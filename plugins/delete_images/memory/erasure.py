@@ -91,7 +91,7 @@ class Erasure:
         """Train and measure; return the erased model and its figures."""
         parameters = sum(tensor.numel() for tensor in runs.tensors(self.model.state_dict()).values())
         chosen = {name: value for name, value in recipe.items() if value is not None}
-        default = self._defaults(parameters)
+        default = self._defaults(parameters, chosen.get("steps"))
         if "lr" in chosen.get("optimizer", {}):
             default.pop("lr")
         unlearn = runs.unlearn_options(self.ids, self.method, {**default, **chosen})
@@ -172,9 +172,9 @@ class Erasure:
         """Make the run's dataset."""
         return UserData(self.forget, self.labels, self.names, self.ids, self.retain, self.view)
 
-    def _defaults(self, parameters: int) -> dict[str, Any]:
-        """Return the default options of ``unlearn``."""
-        return runs.default_recipe(self.method, self.views, parameters, self.retain is not None)
+    def _defaults(self, parameters: int, steps: int | None) -> dict[str, Any]:
+        """Return the default options of ``unlearn``, for the number of steps if the caller chose one."""
+        return runs.default_recipe(self.method, self.views, parameters, self.retain is not None, steps)
 
     def _choose_samples(self, opened: OpenModel) -> None:
         """Leave out samples of other classes; set ``labels`` and ``left_out``."""

@@ -17,7 +17,7 @@ from delete_tasks.fileio.seeds import READ_STREAM, seed_all
 
 from ..data.datasets import ImageForgetData
 from ..data.opening import NO_LABEL
-from ..data.views import viewed
+from ..data.views import mix_views, viewed
 
 IMAGE_KEYS = ("image", "images", "inputs", "pixel_values", "x")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
@@ -245,7 +245,10 @@ class UserData(ImageForgetData, Dataset):
             self._check_retain(images, others, other_labels)
             images, labels = torch.cat([images, others.to(images.dtype)]), torch.cat([labels, other_labels])
         retain = torch.arange(len(images)) >= count
-        return {"inputs": self.views_of(images, items), "labels": labels, "retain": retain}
+        inputs = self.views_of(images, items)
+        if getattr(self.views, "mixes", False):
+            inputs = mix_views(inputs, ~retain)
+        return {"inputs": inputs, "labels": labels, "retain": retain}
 
     def views_of(self, images: Tensor, items: list[tuple[Any, Any, int]]) -> Tensor:
         """Make a view of each image of a batch, with the seeds of its items."""

@@ -7,9 +7,10 @@ from helpers import argv
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from delete_images.data.datasets import ImageDataset, collate_images
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import strong_transform
-from delete_images.data.views import TensorViews
+from delete_images.data.views import TensorViews, mix_views
 from delete_images.forget import make_config
 from delete_images.metrics import calibration_of, compare_kept
 from delete_images.models.model_file import load_model
@@ -87,7 +88,7 @@ def test_views_by_a_function(ships):
     one, two = (erase(model, ships[0], views=mirrored, **options) for _ in range(2))
     assert one.figures["views"] == "your own" and set(seen) == {(3, 32, 32)}
     assert torch.equal(one.model[4].weight, two.model[4].weight)
-    assert one.figures["unlearn"]["temperature"] == 8
+    assert one.figures["unlearn"]["teacher_temperature"] == 1
 
 
 @pytest.mark.parametrize(
@@ -144,3 +145,28 @@ def test_comparison_and_calibration():
     assert fit["nll"] == pytest.approx(-(57 * np.log(p) + 3 * np.log((1 - p) / 2)) / 60, abs=1e-4)
     assert fit["ece"] == pytest.approx(100 * abs(0.95 - p), abs=0.01)
     assert calibration_of(after, torch.full((70,), 2), [2]) == {"nll": None, "ece": None}
+
+
+def test_half_of_the_chosen_views_are_mixed_with_one_another():
+    images = torch.arange(40.0)[:, None, None, None].expand(40, 3, 16, 16).clone()
+    chosen = torch.arange(40) < 32
+    torch.manual_seed(0)
+    mixed = mix_views(images, chosen)
+    blended = [i for i in range(32) if (mixed[i] == mixed[i, 0, 0, 0]).all() and mixed[i, 0, 0, 0] != i]
+    pasted = [i for i in range(32) if not (mixed[i] == mixed[i, 0, 0, 0]).all()]
+    assert torch.equal(mixed[32:], images[32:]) and torch.equal(images[5], torch.full((3, 16, 16), 5.0))
+    assert 4 <= len(blended) <= 12 and 4 <= len(pasted) <= 12
+    for i in pasted:  # its own pixels, and a rectangle of the image before
+        other = mixed[i] == (i - 1) % 32
+        assert ((mixed[i] == i) | other).all() and 16 <= int(other[0].sum()) <= 144
+    assert torch.equal(mix_views(images[:1], chosen[:1]), images[:1])  # no partner
+    torch.manual_seed(0)
+    assert torch.equal(mix_views(images, chosen), mixed)
+
+
+def test_strong_views_are_mixed_and_a_retain_set_is_not(cifar, resnet20):
+    _, spec = load_model(resnet20)
+    for augment, mixes in (("strong", True), ("plain", False)):
+        data = ImageDataset(f"{cifar}?class=ship&limit=4", spec, augment=augment, retain=f"{cifar}?class=cat&limit=2")
+        assert [sample["mixes"] for sample in data[0]] == [mixes, False]
+    assert "mixes" not in collate_images([data[0]])
