@@ -219,11 +219,17 @@ class RunStates(Runner):
             raise CheckpointMismatchError(
                 f"'{filename}' is the state of another kind of run (this one's hold '{self.kind}'); give an empty work dir"
             )
-        self.check_state(checkpoint[self.kind], meta, filename)
-        self.train_loop._iter = meta["iter"]
-        self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        for scheduler, saved in zip(self._schedulers(), checkpoint["param_schedulers"], strict=True):
-            scheduler.load_state_dict(saved)
+        try:
+            self.check_state(checkpoint[self.kind], meta, filename)
+            self.train_loop._iter = meta["iter"]
+            self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+            for scheduler, saved in zip(self._schedulers(), checkpoint["param_schedulers"], strict=True):
+                scheduler.load_state_dict(saved)
+        except KeyError as error:
+            raise CheckpointMismatchError(
+                f"'{filename}' has no {error}, so it was made by an earlier version, or is damaged; start anew in another "
+                "--work-dir, or with --overwrite and without --resume"
+            ) from error
         self.resumed_from = filename
         step, steps = meta["iter"] // self.accumulation, self.max_iters // self.accumulation
         self.logger.info(f"Resumed at step {step} of {steps} from {filename}")
