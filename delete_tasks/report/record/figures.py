@@ -122,6 +122,6 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (4 + widths[0]))
     for reason in reasons:
         names = ", ".join(row["name"] for row in rows if row["value"] is None and row["note"] == reason)
-        text = f"  {NOT_MEASURED} {names}: {reason}"
+        text = f"  {NOT_MEASURED} {names}: {reason or 'the reason is unknown'}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
     return lines
