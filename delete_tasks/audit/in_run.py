@@ -104,7 +104,7 @@ def divided(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reason_unread(rows: Rows, evaluation: Evaluation) -> str | None:
     """Say why attacks cannot read these rows, and what to do, by an option that the command has; None if they can."""
-    advice = next((metric.lacking for metric in evaluation.metrics if metric.lacking), "give it labelled data to measure on")
+    advice = next((metric.lacking for metric in evaluation.metrics if metric.lacking), "give labelled test data")
     if "original" not in rows or "erased" not in rows:
         return "the original or the erased model was not measured"
     for split in ("test", "train"):

@@ -221,10 +221,8 @@ def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any
         if item["where"] != UNKNOWN:
             places.setdefault(re.split("[:,] ", item["what"])[0], []).append(short(item["where"]))
     count, names = sum(map(len, places.values())), " or ".join(results["forgotten"])
-    files = "results.json and record.html" if recorded else "results.json"
-    console.print(
-        Text(f"Not deleted: {count} places that may still hold {names} (listed in {files}), and copies elsewhere.")
-    )
+    listed = f"listed in results.json{' and record.html' if recorded else ''}"
+    console.print(Text(f"Not deleted: {count} places that may still hold {names} ({listed}), and copies elsewhere."))
     for kind, (first, *others) in list(places.items())[:KINDS]:
         first = first if len(kind) + len(first) + 4 <= console.width else f".../{Path(first).name}"
         console.print(Text(f"  {kind}: {f'{len(others) + 1} places' if others else first}"))
