@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 export NO_ALBUMENTATIONS_UPDATE = 1
-# The versions of constraints.txt are for Python 3.11 and newer; 3.10 takes the newest that there are for it.
-CONSTRAINTS = $(shell $(BIN)/python -c "import sys; print('-c constraints.txt' * (sys.version_info >= (3, 11)))")
+# The versions of constraints.txt are for Python 3.11 and newer; 3.10 takes the newest that there are for it. A command of the
+# recipe's shell, since make expands a whole recipe before its first line has made the environment.
+CONSTRAINTS = $$($(BIN)/python -c "import sys; print('-c constraints.txt' * (sys.version_info >= (3, 11)))")
 
 .PHONY: install demo docs test test-fast test-long test-faults test-wheel lint format type-check clean
 

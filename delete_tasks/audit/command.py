@@ -47,7 +47,8 @@ def COMMAND(args: SimpleNamespace) -> int:
     options = vars(args)
     models = [args.original, args.erased, *args.retrained, *filter(None, [args.head_only])]
     texts = {"forget": args.forget, "train": args.data, "test": args.test}
-    with claim_work_dir(options, models, data=texts, classes=args.classes, level=args.level):
+    with claim_work_dir(options, models, data=texts, classes=args.classes, level=args.level) as work:
         task, opened = open_source(options, texts)
+        work.retire()  # so that the same audit is not done again without --overwrite
         run(task, opened, options, texts, make_console())
     return 0

@@ -23,7 +23,6 @@ from .verdict import Reading, decide
 NONE = "none"
 MOST = {"quick": 2000, "full": 20_000}  # samples per split, so that the audit takes a small part of a run's time
 TRAINING, THIRD = "labelled training samples", "a third of the held-out samples"  # training data of attacks
-ADVICE = "give this command labelled data to measure on, or run delete-tasks audit with --data and --test"
 LEAST = 5  # held-out samples of the forgotten classes; fewer show no difference
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -56,7 +55,7 @@ def audit_run(
     trained_on, measured = TRAINING, _measured(evaluation)
     if any(splits.get("train") is None or splits["train"].features is None for splits in rows.values()):
         rows, trained_on, measured = {name: divided(splits) for name, splits in rows.items()}, THIRD, {}
-    reason = evaluation.not_measured.pop("audit", None) or _reason_unread(rows, evaluation.ids)
+    reason = evaluation.not_measured.pop("audit", None) or _reason_unread(rows, evaluation)
     if reason is None:
         head = None if original is None else last_layer(original, rows["original"]["test"])
         for name in rows.keys() - {"retrained"}:  # whose features have another basis
@@ -103,18 +102,19 @@ def divided(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, "train": choose(data["test"], first), "test": choose(data["test"], ~first)}
 
 
-def _reason_unread(rows: Rows, ids: Sequence[int]) -> str | None:
-    """Say why attacks cannot read these rows, and what to do; None if they can."""
+def _reason_unread(rows: Rows, evaluation: Evaluation) -> str | None:
+    """Say why attacks cannot read these rows, and what to do, by an option that the command has; None if they can."""
+    advice = next((metric.lacking for metric in evaluation.metrics if metric.lacking), "give labelled test data")
     if "original" not in rows or "erased" not in rows:
         return "the original or the erased model was not measured"
     for split in ("test", "train"):
         predictions = [rows[name].get(split) for name in ("original", "erased")]
         if any(each is None or each.features is None for each in predictions):
-            return f"an audit needs features of {SPLITS[split]}, and this run measured none; {ADVICE}"
-    count = int(torch.isin(rows["erased"]["test"].labels, torch.tensor(list(ids))).sum())
+            return f"an audit needs features of {SPLITS[split]}, and this run measured none: {advice}"
+    count = int(torch.isin(rows["erased"]["test"].labels, torch.tensor(list(evaluation.ids))).sum())
     if count < LEAST:
         return (
-            f"there are {count} held-out samples of the forgotten classes, and attacks need at least {LEAST}; {ADVICE}"
+            f"attacks need at least {LEAST} held-out samples of the forgotten classes, and there are {count}: {advice}"
         )
     return None
 

@@ -194,13 +194,15 @@ def plugin_options() -> list[click.Parameter]:
     return list(options.values())
 
 
-def claim_work_dir(options: Mapping[str, Any], originals: Sequence[Any], **request: Any) -> WorkDir:
+def claim_work_dir(
+    options: Mapping[str, Any], originals: Sequence[Any], names: Sequence[str] = (), **request: Any
+) -> WorkDir:
     """Claim a command's work dir, see :func:`delete_tasks.fileio.workdir.claim`. The ``originals`` are read and must not be
-    changed; ``request`` identifies the request, as JSON values."""
+    changed; ``names`` are the model's class names; ``request`` identifies the request, as JSON values."""
     name = [options["command"], options.get("action")]
-    for key in ("classes", "people", "target"):
+    for key in ("classes", "people", "target", "without"):
         if request.get(key):
-            request[key] = as_compared(request[key])
+            request[key] = as_compared(request[key], names)
     log = options.get("record_log")
     if log and Path(log).resolve().is_relative_to(Path(options["work_dir"]).resolve()):
         raise RequestError(

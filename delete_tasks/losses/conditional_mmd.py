@@ -83,10 +83,11 @@ def conditional_mmd(
 
 
 def _whitened(x: Tensor, shrinkage: float) -> Tensor:
-    """Whiten samples ``(n, d)``: all directions get about the same variance."""
+    """Whiten samples ``(n, d)``: all directions get about the same variance. NaN if the covariance is not finite."""
     with torch.no_grad():
         centred = x - x.mean(0)
         covariance = centred.T @ centred / max(len(x) - 1, 1)
         ridge = (shrinkage * covariance.diagonal().mean()).clamp_min(1e-12)
-        root = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance), dtype=x.dtype, device=x.device))
+        root, failed = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(len(covariance)).to(x))
+        root = torch.where(failed > 0, torch.nan, root)  # the run then stops at a loss that is not finite
     return torch.linalg.solve_triangular(root, x.T, upper=False).T

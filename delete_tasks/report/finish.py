@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ..evaluation import Evaluation
     from ..evaluation.opened import Opened
     from ..runner.unlearn_runner import UnlearnRunner
+
+KINDS = 6  # of residue, in the terminal
 
 
 def tell_before(
@@ -201,8 +204,8 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
 
 
 def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> None:
-    """Print the next step after a run, and its residue. ``results`` are None on processes without results; ``first`` precedes the
-    advice for a model that was not written."""
+    """Print the next step after a run, and its residue by kind. ``results`` are None on processes without results; ``first``
+    precedes the advice for a model that was not written."""
     from .record.parts import UNKNOWN
 
     if results is None or process_rank() > 0:
@@ -214,12 +217,14 @@ def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)
     places: dict[str, list[str]] = {}
-    residue = results.get("residue", [])
-    for item in residue:
-        where = item["where"]
-        places.setdefault(item["what"], []).append(short(where) if Path(where).is_absolute() else where)
-    count, names = sum(item["where"] != UNKNOWN for item in residue), " or ".join(results["forgotten"])
-    console.print(Text(f"Not deleted: {count} places that may still hold {names}, and copies elsewhere."))
-    for what, where in places.items():
-        if where != [UNKNOWN]:
-            console.print(Text(f"  {what}: {', '.join(where)}"))
+    for item in results.get("residue", []):
+        if item["where"] != UNKNOWN:
+            places.setdefault(re.split("[:,] ", item["what"])[0], []).append(short(item["where"]))
+    count, names = sum(map(len, places.values())), " or ".join(results["forgotten"])
+    listed = f"listed in results.json{' and record.html' if recorded else ''}"
+    console.print(Text(f"Not deleted: {count} places that may still hold {names} ({listed}), and copies elsewhere."))
+    for kind, (first, *others) in list(places.items())[:KINDS]:
+        first = first if len(kind) + len(first) + 4 <= console.width else f".../{Path(first).name}"
+        console.print(Text(f"  {kind}: {f'{len(others) + 1} places' if others else first}"))
+    if len(places) > KINDS:
+        console.print(Text(f"  others: {sum(map(len, list(places.values())[KINDS:]))} places"))

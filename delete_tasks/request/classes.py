@@ -1,5 +1,6 @@
 """Requests to forget, and the resolution of class names to ids."""
 
+import contextlib
 import difflib
 import re
 from collections import Counter
@@ -22,12 +23,6 @@ def choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
 
 def _spaced(name: str) -> str:
     return name.casefold().strip().replace("_", " ").replace("-", " ")
-
-
-def as_compared(classes: Sequence[str | int] | str | int) -> list[str]:
-    """Spell names as :class:`NameIndex` compares them at last, sorted: requests that differ in case, '_', '-', spaces or order
-    are the same."""
-    return sorted(_spaced(str(name)) for name in ([classes] if isinstance(classes, (str, int)) else classes))
 
 
 ID = re.compile("#[0-9]+")
@@ -91,6 +86,17 @@ class NameIndex:
             hint += f" An id is written with a #: '#{shorten(wanted)}'."
         names = list_names(self.names, LISTED - len(close))
         return f"{self.owner} has no class {shorten(wanted)!r}.{hint} Valid names: {names}"
+
+
+def as_compared(classes: Sequence[str | int] | str | int, names: Sequence[str] = ()) -> list[str]:
+    """Spell classes as the model's ``names``, others as :class:`NameIndex` compares them at last, and sort them: requests that
+    differ in case, '_', '-', spaces or order, or in ids instead of names, are the same."""
+    index, spelled = NameIndex(names), []
+    for wanted in [classes] if isinstance(classes, (str, int)) else classes:
+        with contextlib.suppress(RequestError):
+            wanted = names[index.find(wanted)]
+        spelled.append(_spaced(str(wanted)))
+    return sorted(spelled)
 
 
 def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[str]) -> list[int]:

@@ -20,6 +20,7 @@ KEEPERS = {
     EMAHook: "it averages the original's weights into the result; remove it from the hooks",
     EarlyStoppingHook: "it stops on a metric that forgetting is meant to lower; use unlearn.stop instead",
 }
+OF_EVERY_HOOK = ("type", "priority", "_scope_")
 # Parts of optim_wrapper that belong to the training recipe, which unlearn replaces.
 REPLACED = ("optimizer", "paramwise_cfg", "constructor")
 SPELLING = "check its spelling, and that custom_imports names the module that defines it"
@@ -44,6 +45,14 @@ def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = No
         kind = registered(HOOKS, hook.get("type"), scope) if is_config else type(hook)
         if kind is None and is_config and "type" in hook:
             raise RequestError(f"no hook {hook['type']!r} is registered; {SPELLING}")
+        if is_config and inspect.isclass(kind):
+            try:
+                inspect.signature(kind).bind(**{name: hook[name] for name in hook if name not in OF_EVERY_HOOK})
+            except TypeError as error:
+                takes = ", ".join(parameters(kind)) or "no option"
+                raise RequestError(
+                    f"the hook {kind.__name__}: {error}; it takes {takes}. Correct its options"
+                ) from error
         reason = next((KEEPERS[c] for c in KEEPERS if inspect.isclass(kind) and issubclass(kind, c)), None)
         if reason is not None:
             raise RequestError(f"{kind.__name__} cannot be used in an unlearning run: {reason}")

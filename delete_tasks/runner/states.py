@@ -61,6 +61,8 @@ class RunStates(Runner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         work_dir = kwargs["work_dir"] if "work_dir" in kwargs else args[1]
         self.work = claim(work_dir, **self.claim_options(kwargs))
+        # By this name mmengine shares loggers, with their files, and message hubs: runs of one second would have the same.
+        kwargs["experiment_name"] = f"{kwargs.get('experiment_name') or self.kind}_{uuid.uuid4().hex[:8]}"
         with contextlib.ExitStack() as claims:
             claims.enter_context(self.work)
             super().__init__(*args, **kwargs)
@@ -108,8 +110,6 @@ class RunStates(Runner):
         self.work.own(path)
         if get_rank() == 0 and path.is_symlink():
             save_bytes(b"", path)  # a new file, since the logger would write through a link
-        # Runners that begin in one second have one experiment name, and would share the logger with the first one's file.
-        kwargs.setdefault("name", f"{self._experiment_name}_{uuid.uuid4().hex[:8]}")
         logger = super().build_logger(log_level, log_file or str(path), **kwargs)
         if is_quiet():
             hush(logger)
@@ -219,11 +219,17 @@ class RunStates(Runner):
             raise CheckpointMismatchError(
                 f"'{filename}' is the state of another kind of run (this one's hold '{self.kind}'); give an empty work dir"
             )
-        self.check_state(checkpoint[self.kind], meta, filename)
-        self.train_loop._iter = meta["iter"]
-        self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        for scheduler, saved in zip(self._schedulers(), checkpoint["param_schedulers"], strict=True):
-            scheduler.load_state_dict(saved)
+        try:
+            self.check_state(checkpoint[self.kind], meta, filename)
+            self.train_loop._iter = meta["iter"]
+            self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+            for scheduler, saved in zip(self._schedulers(), checkpoint["param_schedulers"], strict=True):
+                scheduler.load_state_dict(saved)
+        except KeyError as error:
+            raise CheckpointMismatchError(
+                f"'{filename}' has no {error}, so it was made by an earlier version, or is damaged; start anew in another "
+                "--work-dir, or with --overwrite and without --resume"
+            ) from error
         self.resumed_from = filename
         step, steps = meta["iter"] // self.accumulation, self.max_iters // self.accumulation
         self.logger.info(f"Resumed at step {step} of {steps} from {filename}")

@@ -89,7 +89,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     def add(name: str, config: Config | None = None) -> None:
         network = cleaned
         if config is not None:
-            network, runs[name] = _run_other(name, config)
+            network, runs[name] = _run_other(config)
         opened.models[name] = opened_model(network, spec)
         rows.update(opened.rows([name]))
 
@@ -141,12 +141,11 @@ def _check_compare(dataset: Any) -> None:
         raise RequestError("--compare fine-tunes on the labels of --retain, and these samples have none; give labels")
 
 
-def _run_other(name: str, cfg: Config) -> tuple[Any, dict[str, Any]]:
+def _run_other(cfg: Config) -> tuple[Any, dict[str, Any]]:
     """Make the network of a row for comparison, and the description of its run."""
     # In the work dir, so that the next run deletes what a killed run leaves of it.
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=cfg.work_dir) as folder:
         cfg.work_dir, cfg.resume, cfg.log_level = folder, False, "ERROR"
-        cfg.experiment_name = name  # runs that begin in the same second would share mmengine's visualizer
         runner = UnlearnRunner.from_cfg(cfg, build_dataset(cfg.train_dataloader.dataset))
         runner.train()
         return cast(Any, runner.unwrapped_model).network, _describe(runner)

@@ -127,6 +127,7 @@ ATTENTION_OPTIONS = [
     short="--config --model --poisoned --target --retain --overwrite --force --steps --lr --test --trigger --resume --device",
 )
 def clean(args: SimpleNamespace) -> int:
+    from delete_images.models.model_file import as_spec
     from delete_tasks.report.record import record_options
 
     from . import clean, config
@@ -136,7 +137,8 @@ def clean(args: SimpleNamespace) -> int:
     cfg = config.make_config(args.config, options, console)
     cfg.record = record_options(args)
     data, model = cfg.train_dataloader.dataset, args.model or Path(cfg.load_from).parent
-    with shared.claim_work_dir(options, [model], target=data.target, data=data.poisoned):
+    names = as_spec(cfg.model.spec).classes
+    with shared.claim_work_dir(options, [model], names, target=data.target, data=data.poisoned):
         tell_before(console, args, [f"the backdoor to {data.target}"], model, data.poisoned, cfg.unlearn)
         results = clean.run(cfg, args, console)
     more = "more" if data.get("retain") else "a few hundred"

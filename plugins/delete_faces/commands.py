@@ -220,6 +220,7 @@ def embed(args: SimpleNamespace) -> None:
     short="--photos --retain --overwrite --method --steps --lr --test --aligned --show-names --no-record --resume --device",
 )
 def remove(args: SimpleNamespace) -> int:
+    from delete_images.models.model_file import load_spec
     from delete_tasks.report.record import record_options
 
     from .remove import remove
@@ -227,7 +228,7 @@ def remove(args: SimpleNamespace) -> int:
     console = make_console()
     record = record_options(args)
     request = {"people": sorted(args.person), "photos": args.photos, "retain": args.retain}
-    with shared.claim_work_dir(vars(args), [args.model], **request):
+    with shared.claim_work_dir(vars(args), [args.model], load_spec(args.model).classes, **request):
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
         read = args.photos or "the photos that the model was made from"
         read += f" and, of people who stay, {args.retain}" if args.retain else ""

@@ -132,14 +132,15 @@ def forget(args: SimpleNamespace) -> int:
     from delete_tasks.request.config import parse_options
 
     from . import forget
+    from .models.model_file import as_spec
 
     console = make_console()
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
     args.avoid = args.avoid or cfg.unlearn.get("avoid")
     cfg.record = record_options(args)
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
-    public = cfg.unlearn.get("public")
-    with shared.claim_work_dir(vars(args), [original, args.retrained], classes=cfg.unlearn.classes, data=data):
+    public, names = cfg.unlearn.get("public"), as_spec(cfg.model.spec).classes
+    with shared.claim_work_dir(vars(args), [original, args.retrained], names, classes=cfg.unlearn.classes, data=data):
         sources = data if public is None else f"{data} and {public} (public)"
         tell_before(console, args, cfg.unlearn.classes, original, sources, cfg.unlearn)
         results = forget.run(cfg, args, console)
@@ -183,7 +184,7 @@ def train(args: SimpleNamespace) -> None:
     folder = args.finetune or args.like
     spec = load_spec(folder) if folder else described_spec(args)
     request = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
-    with shared.claim_work_dir(vars(args), [folder], **request):
+    with shared.claim_work_dir(vars(args), [folder], spec.classes, **request):
         console = make_console()
         tell_training(console, args, spec.architecture)
         train(spec, args.data, args.test, args.without, args.work_dir, {**vars(args), "console": console})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset
 from mmseg.registry import DATASETS
 
 from delete_tasks.errors import RequestError
@@ -37,7 +38,7 @@ class Splits:
         opened.copies, opened.left_out = copies, sorted({*range(len(self.test))} - {*kept})
         if opened.left_out:
             try:
-                self.test.get_subset_(list(kept))
+                _select(self.test, kept)
             except NotImplementedError as error:
                 names = ", ".join(name for each in copies for name in each.names)
                 kind = type(self.test).__name__
@@ -55,6 +56,16 @@ class Splits:
         if hasattr(dataset, "pipeline") and hasattr(self.test, "pipeline"):
             dataset.pipeline = self.test.pipeline  # the whole image, not a random crop of it
         return dataset
+
+
+def _select(dataset: Any, kept: Sequence[int]) -> None:
+    """Keep the samples at the indices ``kept`` alone, also of joined datasets."""
+    if not isinstance(dataset, ConcatDataset):
+        return dataset.get_subset_(list(kept))
+    for part, end in zip(dataset.datasets, dataset.cumulative_sizes, strict=True):
+        begin = end - len(part)
+        _select(part, [index - begin for index in kept if begin <= index < end])
+    dataset.cumulative_sizes = dataset.cumsum(dataset.datasets)
 
 
 def loader_of_split(cfg: Config, split: str) -> Any:

@@ -131,16 +131,16 @@ def test_what_is_refused_writes_nothing(words, models, images, tmp_path, fails, 
 
 
 def test_work_dirs(words, models, tmp_path, fails):
-    """Another run's files and a run at work are not overwritten; the same request may be repeated."""
+    """Another run's files, a run at work and the same finished request are not overwritten."""
     command = argv(words[:5], "--erased", models / "head", "--work-dir", tmp_path / "w")
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "mine.txt").write_text("mine")
     fails("holds other files", command)
     run(command, "--overwrite")
     assert (tmp_path / "w" / "mine.txt").read_text() == "mine"
-    run(command)
+    fails("finished on .* or --overwrite to do it again", command)
     with FileLock(tmp_path / "w" / LOCK):
-        fails("another run is using", command)
+        fails("another run is using", command, "--overwrite")
 
 
 def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, fails):

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -83,7 +84,9 @@ def test_missing_networks_and_data_are_refused_before_anything_is_written(write_
     assert main([*words, "--tables-only"]) == 0 and "cells are not done" in capsys.readouterr().out
 
 
-def test_missing_networks_are_trained(write_grid, tmp_path):
+def test_missing_networks_are_trained(write_grid, tmp_path, monkeypatch):
+    now = time.localtime()
+    monkeypatch.setattr(time, "localtime", lambda *_: now)  # all runs begin in one second, and share nothing
     grid, work = write_grid("{'cut direction': dict(type='Projection')}", "[0]"), tmp_path / "w"
     trained = ["networks.net.original=None", "networks.net.train.epochs=1"]
     assert main(["benchmark", str(grid), "--work-dir", str(work), "--cfg-options", *trained]) == 0

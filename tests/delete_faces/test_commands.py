@@ -8,6 +8,7 @@ import torch
 from helpers import argv, read_json, read_results, run, same_tensors
 from PIL import Image
 
+from delete_faces.metrics import NO_PHOTOS
 from delete_faces.task import FacesTask
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import eval_transform
@@ -126,7 +127,8 @@ def test_only_the_embedding_layer_moved(done, models, head):
 
 @pytest.mark.usefixtures("publish_anyway")
 def test_keep_row(models, removal, tmp_path, tells):
-    assert "--test" in tells(removal(tmp_path, "--keep-row --test none --steps 1"))
+    said = tells(removal(tmp_path, "--keep-row --test none --steps 1"))
+    assert said.count(NO_PHOTOS) == 2 and "--data" not in said  # once for all limits, and in the verdict
     network, spec = load_model(tmp_path / "erased")
     assert spec.classes[1] == "class_1" and len(network.head.weight) == 8
     assert torch.equal(network.head.weight, load_model(models["cosine"])[0].head.weight)

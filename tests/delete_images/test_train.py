@@ -6,7 +6,7 @@ from helpers import argv, read_json, run, same_tensors
 
 from delete_images import train as train_module
 from delete_images.data.layouts import CLASSES
-from delete_images.models.model_file import ModelSpec, Preprocessing, load_model
+from delete_images.models.model_file import ModelSpec, Preprocessing, load_model, save_model
 from delete_tasks.cli import parse
 from delete_tasks.runner.recipe import CpuAmpOptimWrapper
 
@@ -38,6 +38,12 @@ def test_finetuning_starts_from_the_models_weights(imported, cifar, tmp_path, fa
     before, after = (load_model(tmp_path / name)[0] for name in ("wrn", "t/model"))
     assert torch.equal(before.fc.weight, after.fc.weight)
     fails("--like", words, "--like", imported)
+    broken, described = load_model(imported)
+    torch.nn.init.constant_(broken.fc.bias, torch.nan)
+    save_model(tmp_path / "nan", broken, described)
+    words[words.index(str(imported))] = str(tmp_path / "nan")
+    fails("nan/weights.safetensors' holds NaN or infinity in fc.bias", words[:-1], tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.registry import init_default_scope
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from delete_mmseg.datasets import CamVidDataset, CityscapesLabelIdsDataset
+from delete_mmseg.splits import Splits
+from delete_tasks.evaluation.opened import Opened
 
 # The class table of Cityscapes by name, in the order of labelIds 0..33; written down here once more, not imported.
 CITYSCAPES_NAMES = (
@@ -121,3 +124,11 @@ def test_camvid_selection_ignores_void_too(shared: Path) -> None:
     assert len(dataset) == 367
     assert (labels == table[stored]).all()
     assert dataset.metainfo["palette"] == [[64, 0, 128], [128, 128, 128]]
+
+
+def test_copies_are_left_out_of_joined_datasets(monkeypatch):
+    monkeypatch.setattr(BaseDataset, "load_data_list", lambda self: [{"img_path": name} for name in self.ann_file])
+    joined, opened = ConcatDataset([BaseDataset(names) for names in ("abc", "de", "fg")]), Opened({}, ())
+    Splits(None, joined).leave_out(opened, [0, 2, 6], ())
+    assert [joined.get_data_info(i)["img_path"] for i in range(len(joined))] == ["a", "c", "g"]
+    assert opened.left_out == [1, 3, 4, 5] and opened.samples["test"].names == ["a", "c", "g"]

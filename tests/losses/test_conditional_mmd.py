@@ -156,3 +156,5 @@ def test_whitening_weighs_all_directions_alike():
     assert few.grad.isfinite().all() and few.grad.any()
     constant = conditional_mmd(torch.ones(8, 6), target[:8], (torch.arange(8) < 4).float(), whiten=0.1)
     assert constant.isfinite()
+    for value in (torch.nan, 1e200):  # as after a step that was much too large: the run then says so
+        assert conditional_mmd(value * x, target, sides, whiten=0.1).isnan()

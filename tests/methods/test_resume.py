@@ -3,11 +3,13 @@
 import copy
 
 import pytest
+import torch
 from helpers import same_tensors
 from mmengine.registry import HOOKS
 
 import delete_tasks
 import delete_tasks.methods.builtin
+from delete_tasks.errors import CheckpointMismatchError
 
 OPTIONS = {
     "InfluenceUnlearning": {"gradients": 3, "first": 1e-2, "left": 0.0},
@@ -51,3 +53,21 @@ def test_resumed_is_uninterrupted(method, after, blobs, trained, tmp_path, pull_
         run("broken")
     assert (tmp_path / "broken" / f"step_{after}.pth").is_file()
     assert same_tensors(whole, run("broken", resume=True))
+
+
+def test_a_state_of_an_earlier_version_is_refused(blobs, trained, tmp_path, pull_the_plug):
+    inputs, labels = blobs
+    samples = [(image, 2) for image in inputs[labels == 2]]
+
+    def run(resume):
+        options = {"steps": 2, "checkpoint_interval": 1, "work_dir": tmp_path, "resume": resume}
+        delete_tasks.erase(copy.deepcopy(trained), samples, [2], **options)
+
+    with pull_the_plug(1):
+        run(False)
+    path = tmp_path / "step_1.pth"
+    state = torch.load(path, weights_only=True)
+    for part, key in (("unlearn", "facts"), ("unlearn", "method"), ("unlearn", "request"), ("meta", "iter")):
+        torch.save({**state, part: {name: value for name, value in state[part].items() if name != key}}, path)
+        with pytest.raises(CheckpointMismatchError, match=f"no '{key}', .* an earlier version.*--overwrite"):
+            run(True)

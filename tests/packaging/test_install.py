@@ -1,6 +1,7 @@
 """The wheel in new environments, without constraints, as pip installs it for a user."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,19 @@ def test_install(extra, wheel, tmp_path):
     installed = run(python, "-m", "pip", "list", "--format", "freeze").lower()
     assert ("opencv-python==" in installed) == (extra == "all")  # MMCV's; another build lies over it
     assert run(python, SCRIPT, extra).endswith("fine\n")
+
+
+def test_make_applies_the_constraints_on_a_new_clone(repository, tmp_path):
+    """The stand-in for python makes an environment with itself as its python, and writes down what pip is to install."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(repository / name, tmp_path)
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/sh\ncase "$2" in\nvenv) mkdir -p .venv/bin && cp "$0" .venv/bin/python;;\npip) echo "$@" >> pip;;\n'
+        f'*) exec {sys.executable} "$@";;\nesac\n'
+    )
+    python.chmod(0o755)
+    done = subprocess.run(["make", "install", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    constrained = "-c constraints.txt " if sys.version_info >= (3, 11) else ""
+    assert (tmp_path / "pip").read_text() == f"-m pip install -q {constrained}-e .[all,dev]\n"

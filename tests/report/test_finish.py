@@ -46,6 +46,7 @@ def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
     args = SimpleNamespace(work_dir=str(tmp_path), no_record=not record)
     if results is not None:
         residue = [("weights [/b]", "/m/w.pth"), ("log", "/m/a.log"), ("log", "/m/b.log"), ("copies", UNKNOWN)]
+        residue += [(f"kind {i}: a, b", "/m/" + 100 * "deep/" + "k") for i in range(9)]
         results = results | {
             "forgotten": ["Zoë"],
             "residue": [{"what": what, "where": where} for what, where in residue],
@@ -53,10 +54,13 @@ def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
     tell_next(console, args, results)
     told = console.file.getvalue()
     finished = "record" in expected or "compare" in expected
-    assert told.startswith(expected) and (told.count("\n  ") == 2) == finished
+    assert told.startswith(expected) and (told.count("\n  ") == 7) == finished
     if finished:
-        assert "3 places that may still hold Zoë" in " ".join(told.split())
-        assert "\n  weights [/b]: /m/w.pth\n  log: /m/a.log, /m/b.log\n" in told and "copies: " not in told
+        files = "results.json and record.html" if record else "results.json"
+        assert f"12 places that may still hold Zoë (listed in {files}), and copies" in " ".join(told.split())
+        assert "\n  weights [/b]: /m/w.pth\n  log: 2 places\n  kind 0: .../k\n" in told and told.endswith(
+            "\n  others: 5 places\n"
+        )
     monkeypatch.setenv("RANK", "1")
     tell_next(console, args, results)
     assert console.file.getvalue() == told, "only the first process speaks"

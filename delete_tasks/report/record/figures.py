@@ -98,7 +98,8 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Format the limits for the terminal, at most 80 columns wide: their number by status, and a line for each."""
+    """Format the limits for the terminal, at most 80 columns wide: their number by status, a line for each that was measured, and
+    one for each reason why others were not."""
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     words = {PASS: "hold", FAIL: "exceeded", UNCERTAIN: "uncertain", NOT_MEASURED: "not measured"}
     head = "Limits: " + (", ".join(f"{count} {words[key]}" for key, count in counts.items() if count) or "none")
@@ -108,17 +109,19 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(row["interval"] is not None for row in rows):
         head += "; in brackets: 95% intervals"
     lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
-    values = [number(row["value"], row["unit"]).replace("points", "pts") for row in rows]
-    values = ["" if value == NOT_MEASURED else value for value in values]
-    columns = ([row["status"] for row in rows], [row["name"] for row in rows], values)
+    measured = [row for row in rows if row["value"] is not None]
+    reasons = dict.fromkeys(row["note"] for row in rows if row["value"] is None)
+    values = [number(row["value"], row["unit"]).replace("points", "pts") for row in measured]
+    columns = ([row["status"] for row in measured], [row["name"] for row in measured], values)
     widths = [max(map(len, column), default=0) for column in columns]
-    for row, value in zip(rows, values, strict=True):
-        if row["value"] is None:
-            evidence = row["note"] or ""
-        else:
-            evidence = "" if row["count"] is None else f"{row['count']:,} {row['of']}"
-            evidence += "" if row["interval"] is None else f" [{row['interval'][0]:.1f}, {row['interval'][1]:.1f}]"
+    for row, value in zip(measured, values, strict=True):
+        evidence = "" if row["count"] is None else f"{row['count']:,} {row['of']}"
+        evidence += "" if row["interval"] is None else f" [{row['interval'][0]:.1f}, {row['interval'][1]:.1f}]"
         figure = f"  {row['status']:<{widths[0]}} {row['name']:<{widths[1]}} {value:>{widths[2]}}"
         text = f"{figure} limit {row['at_most']:<4g} {evidence}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (4 + widths[0]))
+    for reason in reasons:
+        names = ", ".join(row["name"] for row in rows if row["value"] is None and row["note"] == reason)
+        text = f"  {NOT_MEASURED} {names}: {reason or 'the reason is unknown'}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
     return lines

@@ -199,9 +199,11 @@ def _people(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> li
 def _signature(folder: Path, key: str | None) -> Check:
     signed = (folder / SIGNATURE).is_file()
     if key is None:
-        reason = "pass the signer's public key to --key" if signed else "none, so only accidental change is detected"
+        reason = f"there is no {SIGNATURE}, so only accidental change is detected"
+        reason = f"{SIGNATURE} is there; pass the signer's public key to --key" if signed else reason
         return Check("signature", NOT_CHECKED, reason)
     if not signed or not (folder / SUMS).is_file():
         return Check("signature", FAILED, f"there is no {SIGNATURE if not signed else SUMS}")
-    holds = signature_holds(folder, key)
-    return Check("signature", OK if holds else FAILED, "" if holds else f"it is not this key's over {SUMS}")
+    if not signature_holds(folder, key):
+        return Check("signature", FAILED, f"{SIGNATURE} is there, and is not of the key '{key}' over {SUMS}")
+    return Check("signature", OK, f"{SIGNATURE} is of the key '{key}' (SHA-256 {file_sha256(key)[:16]}...)")

@@ -66,7 +66,7 @@ def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
 
 
 def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
-    """Load ``state`` strictly, with a separate message for another number of classes."""
+    """Load ``state`` strictly, with a separate message for another number of classes; refuse damaged weights."""
     head = classifier_of(model, len(spec.classes))
     weight = state.get(f"{head.name}.weight")
     if weight is not None and weight.dim() >= 2 and weight.shape[0] != len(spec.classes):
@@ -75,6 +75,11 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source:
             "name every class, in the order of the outputs"
         )
     checkpoint.load_state(model, state, source)
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_meta and not torch.isfinite(tensor).all():
+            raise CheckpointMismatchError(
+                f"{source} holds NaN or infinity in {name}; the file is damaged, get it again"
+            )
 
 
 def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
@@ -257,11 +262,6 @@ def import_checkpoint(
     state = checkpoint.state_dict_of(checkpoint.load_file(path, allow_pickle=allow_pickle), source)
     model = build_model(spec, allow_import).float()
     _fit(model, {**batch_counters(model.state_dict()), **state}, spec, source)
-    broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise CheckpointMismatchError(
-            f"{source} holds NaN or infinity in {broken[0]}; the file is damaged, get it again"
-        )
     with atomic.replacing_folder(folder) as temporary:
         save_model(temporary, model, spec)
     return Path(folder)

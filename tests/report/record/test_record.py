@@ -132,15 +132,22 @@ def test_not_a_record(tmp_path, fails):
         verify(tmp_path)
 
 
+def signature(folder: Path, key: str | None = None) -> tuple[str, str]:
+    return next((check.status, check.why) for check in verify(folder, key) if check.what == "signature")
+
+
 def test_signature(copy, tmp_path, fails):
     key, public = str(tmp_path / "key"), str(tmp_path / "key.pub")
     run("record keygen", key)
     assert (tmp_path / "key").stat().st_mode & 0o077 == 0
     fails("key", "record keygen", key)  # never written over
     assert "signature" in failed(copy, key=public)
+    assert signature(copy) == (NOT_CHECKED, "there is no record.sha256.sig, so only accidental change is detected")
+    page = (copy / "record.html").read_text()
     run("record sign", copy, "--key", key)
-    assert not failed(copy, key=public)
-    assert {c.what: c.status for c in verify(copy)}["signature"] == NOT_CHECKED
+    assert (copy / "record.html").read_text() == page and "A signature, made with this page or later, would be" in page
+    assert not failed(copy, key=public) and f"of the key '{public}'" in signature(copy, public)[1]
+    assert signature(copy) == (NOT_CHECKED, "record.sha256.sig is there; pass the signer's public key to --key")
     run("record keygen", tmp_path / "other")
     assert failed(copy, key=str(tmp_path / "other.pub")) == ["signature"]
     checks = {check.what: check for check in verify(copy, key=str(tmp_path / "other.pub"), rerun=True)}
