@@ -1,5 +1,7 @@
 """erase() with any module and data: the model passed in does not change, and invalid requests are refused."""
 
+import contextlib
+
 import pytest
 import torch
 from helpers import not_finished, python, same_tensors
@@ -7,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
 from delete_images.models.model_file import load_model
+from delete_images.models.outputs import refuse_probabilities
 from delete_tasks import erase
 from delete_tasks.errors import CheckpointMismatchError, FinishedError, RequestError, UnsupportedModelError
 
@@ -118,6 +121,7 @@ OUTPUTS = {
     "tuple": lambda logits, hidden: (logits, hidden),
     "list": lambda logits, hidden: [hidden, logits],
     "dict": lambda logits, hidden: {"logits": logits, "hidden": hidden},
+    "log-softmax": lambda logits, hidden: {"logits": logits.log_softmax(1)},
 }
 
 
@@ -126,7 +130,7 @@ def test_logits_inside_other_outputs(name, samples):
     model = body(output=OUTPUTS[name])
     erased = erase(model, samples, classes=["b"], class_names="abcd", **FAST)
     assert falls(erased.figures)
-    if name != "dict":
+    if name in ("tuple", "list"):
         with pytest.raises(UnsupportedModelError, match="class_names"):
             erase(model, samples, classes=[1], **FAST)
 
@@ -237,6 +241,11 @@ def test_resume_gives_the_same_tensors(samples, tmp_path, pull_the_plug):
         (lambda: nn.DataParallel(body()), [0], {}, UnsupportedModelError, "model.module"),
         (lambda: torch.compile(body()), [0], {}, UnsupportedModelError, "compiled"),
         (lambda: torch.relu, [0], {}, UnsupportedModelError, "torch.nn.Module"),
+        (nn.ReLU, [0], {}, UnsupportedModelError, "ReLU has no parameter"),
+        (lambda: nn.Sequential(body(), nn.Softmax(1)), [0], {}, UnsupportedModelError, "sum to 1.*layer '1', Softmax"),
+        (lambda: body(output=lambda logits, _: logits.sigmoid()), [0], {}, UnsupportedModelError, "66 images.*sigmoid"),
+        (body, [0], {"device": "cuda:9"}, RequestError, "device=.cuda:9. cannot.*GPUs"),
+        (body, [0], {"device": "gpu"}, RequestError, "device='gpu'"),
         (body, ["deer"], {}, RequestError, "class_names"),
         (body, ["deer"], {"class_names": "abcd"}, RequestError, "a, b, c, d"),
         (body, [7], {}, RequestError, "outside 0..3"),
@@ -274,6 +283,26 @@ def test_requests_refused_with_the_reason(make, classes, options, error, message
 def test_data_refused_with_the_reason(data, message):
     with pytest.raises(RequestError, match=message):
         erase(body(), data, classes=[0])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kind"),
+    [
+        ([[0.6, 0.4], [0.02, 0.98]], "sum to 1.*softmax"),
+        ([[0.5, 0.502], [1.0, 0.0]], "sum to 1.*softmax"),  # of bfloat16
+        ([[0.1, 0.2], [0.9, 0.8]], "sigmoid.*subtract 1"),
+        ([[0.9, 0.8], [0.9, -0.1]], None),
+        ([[0.9, 0.8], [0.9, 1.1]], None),
+        ([[0.1, 0.2], [0.4, 0.3]], None),  # of a network that is hardly trained
+        ([[0.9, 0.8], [0.9, float("nan")]], None),
+        ([[-0.5, -0.9], [-0.1, -2.4]], None),
+    ],
+)
+def test_probabilities_are_told_from_logits(outputs, kind):
+    batches = torch.tensor(outputs).split(1)
+    expected = contextlib.nullcontext() if kind is None else pytest.raises(UnsupportedModelError, match=kind)
+    with expected:
+        refuse_probabilities(body(), batches)
 
 
 def test_importing_the_package_is_quick_and_lazy():
