@@ -32,6 +32,7 @@ from .data.opening import FORGET_SET, ImageData, find_copies, open_data
 from .metrics import SHOTS
 from .models.model_file import ModelSpec, load_model
 from .opened import Networks, check_classes, located, make_opened, predict_images, some_of
+from .others import compare_others
 
 HEAD_IMAGES, HEAD_STEPS, HEAD_BATCH, HEAD_SEED = 500, 200, 128, 0  # of the head_only row
 LIMITS = (
@@ -157,6 +158,14 @@ def measure(
     for name, row in rows.items():
         evaluation.add(name, row)
     return rows
+
+
+def compare_without_labels(runner: UnlearnRunner, opened: Opened) -> dict[str, Any] | None:
+    """Compare the original and the erased model by :func:`delete_images.others.compare_others`."""
+    original, erased = (opened.models[row] for row in ("original", "erased"))
+    retain: Any = runner.train_dataloader.dataset.dataset.retain
+    beside = None if retain is None else original.prepare(some_of(retain, range(len(retain))))
+    return compare_others(runner, original.module, erased.module, beside)
 
 
 def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bool = True) -> nn.Module:

@@ -90,7 +90,7 @@ class ImageDataset(ImageForgetData, Dataset):
         self.labels, self.names = self.data.labels.copy(), self.data.names
         if augment not in AUGMENT:
             raise RequestError(f"augment is {augment!r}; expected one of {', '.join(AUGMENT)}")
-        self.transform = AUGMENT[augment](self.spec)
+        self.transform, self.views = AUGMENT[augment](self.spec), None if augment == "none" else augment
 
     def add_public(self, data: str) -> None:
         if self.public:
