@@ -126,8 +126,8 @@ def erase(
 
     Raises:
         RequestError: Unknown classes, unreadable data, no image of the classes, a run that forgot nothing, ...
-        UnsupportedModelError: No logits, logits of queries (Mask2Former, MaskFormer, OneFormer), no trainable parameter, a model
-            that cannot be copied or is wrapped.
+        UnsupportedModelError: No logits, probabilities in their place, logits of queries (Mask2Former, MaskFormer, OneFormer), no
+            trainable parameter, a model that cannot be copied or is wrapped.
 
     Example:
         ``erased = erase(model, deer_images, classes=[4]).model``
