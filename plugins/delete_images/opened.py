@@ -81,8 +81,9 @@ def predict_images(network: nn.Module, spec: ModelSpec, data: ImageData, title: 
 
 def refuse_no_logits(original: OpenedModel, data: ImageData) -> None:
     """Refuse a classifier that returns probabilities for images, see :func:`refuse_probabilities`."""
+    model: Any = original.module
     batches = replace(original.prepare, size=TRIED)(data)  # type: ignore[type-var]
-    refuse_probabilities(original.module.network, (predict_batch(original.module, images) for images, _ in batches))
+    refuse_probabilities(model.network, (predict_batch(model, images) for images, _ in batches))
 
 
 # Models ---------------------------------------------------------------------------------------------------------------

@@ -162,10 +162,10 @@ def measure(
 
 def compare_without_labels(runner: UnlearnRunner, opened: Opened) -> dict[str, Any] | None:
     """Compare the original and the erased model by :func:`delete_images.others.compare_others`."""
-    original, erased = (opened.models[row] for row in ("original", "erased"))
+    models: dict[str, Any] = opened.models
     retain: Any = runner.train_dataloader.dataset.dataset.retain
-    beside = None if retain is None else original.prepare(some_of(retain, range(len(retain))))
-    return compare_others(runner, original.module, erased.module, beside)
+    beside = None if retain is None else models["original"].prepare(some_of(retain, range(len(retain))))
+    return compare_others(runner, models["original"].module, models["erased"].module, beside)
 
 
 def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bool = True) -> nn.Module:

@@ -40,6 +40,7 @@ class ImageForgetData(ForgetData):
     spec_json: dict[str, Any] | None  # description of the model; None if it has none
     retain: Any = None  # named images of the retain set, or of the public data if `public` is true
     public = False
+    views: Any = None  # name of the views of the forget set's images, or a function; None for the images themselves
 
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
         # Images without labels belong to the forget set.

@@ -111,7 +111,7 @@ def first_logits(model: nn.Module, samples: Samples, seed: int, names: Sequence[
     probabilities; up to :data:`MEASURED` samples are read to tell them from logits."""
     model.eval()
     numbers = evenly_spread(len(samples), MEASURED).tolist()
-    batches = chain([range(min(2, len(samples)))], (numbers[i : i + 8] for i in range(0, len(numbers), 8)))
+    batches = chain([numbers[:2]], (numbers[i : i + 8] for i in range(2, len(numbers), 8)))
     read = (_run(model, samples.collated(samples.items_of(batch, seed)), samples.argument, names) for batch in batches)
     images, logits = next(read)
     refuse_probabilities(model, chain([logits], (more for _, more in read)))

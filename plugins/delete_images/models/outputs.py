@@ -60,7 +60,7 @@ def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
         sums = sums and bool(((values.sum(1) - 1).abs() < TOLERANCE).all())
     name, last = list(network.named_modules())[-1]
     is_last = isinstance(last, (nn.Softmax, nn.Softmax2d, nn.Sigmoid))
-    if not (sums or highest > 0.5 or is_last):
+    if not count or not (sums or highest > 0.5 or is_last):
         return
     kind = "softmax" if sums else "sigmoid"
     fix = f"replace '{name}', {type(last).__name__}, by torch.nn.Identity()" if is_last else f"leave the {kind} out"
