@@ -28,7 +28,7 @@ from .data.opening import NO_LABEL
 from .metrics import METRICS
 from .models.model_file import ModelSpec, as_spec
 from .opened import opened_model, refuse_no_logits
-from .others import damage, lines_of
+from .others import lines_of
 from .picture import confusions, draw_confusions, predicted_as
 from .rows import compare_without_labels, measure, open_run
 
@@ -88,10 +88,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected, opened.avoid)
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
-    details: dict[str, Any] = {}
-    if not tested:  # what can be said without labels
-        kept = evaluation.attempt("kept", partial(compare_without_labels, runner, opened))
-        details = {"kept": kept, "damaged": damage(kept, runner.recipe.optimizer)}
+    others = {} if tested else evaluation.attempt("kept", partial(compare_without_labels, runner, opened)) or {}
     results = collect(
         runner,
         evaluation,
@@ -105,7 +102,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         measured_on=args.test,
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
         details={
-            **details,
+            **others,
             "per_class": {
                 name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()
             },

@@ -102,18 +102,9 @@ def kept_of(confusion: Tensor, ids: Sequence[int], names: Sequence[str], few: in
 def compare_kept(
     before: Tensor, after: Tensor, labels: Tensor, ids: Sequence[int], names: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Compare two models on the samples for which the original predicts a remaining class.
-
-    Args:
-        before, after: Logits ``(N, C)`` of the original and of the erased model.
-        labels: int64 ``(N,)``; -1 for no label.
-        ids: The forgotten classes.
-        names: Names of all classes.
-
-    Returns:
-        Figures of :func:`kept_of`; mean ``confidence`` before and after; and on labelled samples of remaining classes
-        ``accuracy``, ``nll`` and ``ece``, before and after. None without samples.
-    """
+    """Compare the original's and the erased model's logits ``(N, C)`` where the original predicts a remaining class: figures of
+    :func:`kept_of`; mean ``confidence`` before and after; and, on samples labelled with remaining classes, ``accuracy``, ``nll``
+    and ``ece`` before and after. ``labels`` are int64 ``(N,)``, -1 for none. None without samples."""
     predicted, pairs = before.argmax(1), {"before": before, "after": after}
     kept = kept_of(confusion_matrix(predicted, after.argmax(1), len(names)), ids, names, FEW)
     if kept is None:

@@ -55,10 +55,9 @@ def damage(kept: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) -> str 
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:
     """Write the notes on what the other classes kept, ``kept`` and ``damaged`` of a results.json's details."""
-    details = results["details"]
-    if "kept" not in details or "kept" in results["not_measured"]:
+    kept, damaged = (results["details"].get(key) for key in ("kept", "damaged"))
+    if "kept" not in results["details"]:
         return []
-    kept, damaged = details["kept"], details["damaged"]
     if kept is None:
         return ["Other classes: not measured, since no view of the forget set shows one; give --test or --retain."]
     worst, shares = kept["worst_class"], kept["predicted_as_forgotten"]
