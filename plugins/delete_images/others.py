@@ -49,7 +49,7 @@ def damage(kept: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) -> str 
     return (
         f"{100 - kept['same_prediction']:.1f}% of the original's {kept['samples']:,} predictions of other classes, on "
         f"{kept['on']}, have changed; expected: {100 - LEAST_KEPT:g}% at most. Take a lower learning rate than "
-        f"{optimizer.get('lr')}, or give images of other classes (retain)"
+        f"{optimizer.get('lr')}{', or give images of other classes (retain)' if kept['on'] in ('views', 'images') else ''}"
     )
 
 
