@@ -25,6 +25,16 @@ def _spaced(name: str) -> str:
     return name.casefold().strip().replace("_", " ").replace("-", " ")
 
 
+def as_list(classes: Any) -> list[str | int]:
+    """Return a request's classes, one or several, as a list; raise RequestError for anything else."""
+    if isinstance(classes, (str, int)):
+        return [classes]
+    try:
+        return list(classes)
+    except TypeError as error:
+        raise RequestError(f"classes is {classes!r}; expected a name, an id, or a list of them") from error
+
+
 ID = re.compile("#[0-9]+")
 SPELLINGS: tuple[Callable[[str], str], ...] = (str, str.casefold, _spaced)
 
@@ -92,7 +102,7 @@ def as_compared(classes: Sequence[str | int] | str | int, names: Sequence[str] =
     """Spell classes as the model's ``names``, others as :class:`NameIndex` compares them at last, and sort them: requests that
     differ in case, '_', '-', spaces or order, or in ids instead of names, are the same."""
     index, spelled = NameIndex(names), []
-    for wanted in [classes] if isinstance(classes, (str, int)) else classes:
+    for wanted in as_list(classes):
         with contextlib.suppress(RequestError):
             wanted = names[index.find(wanted)]
         spelled.append(_spaced(str(wanted)))
@@ -103,8 +113,7 @@ def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[st
     """Resolve one class or a list to ids, ascending: names, ids or ids written ``#2`` among the model's class ``names``, in order
     of their logits, by the rule of :class:`NameIndex`. Raise RequestError for no class, an unknown or ambiguous class, a class
     twice, all classes, or a model with a single class."""
-    if isinstance(classes, (str, int)):
-        classes = [classes]
+    classes = as_list(classes)
     if len(names) < 2:
         raise RequestError(
             f"a model with {len(names)} class output(s) has no other class to fall back to; a single-output (C=1) head "

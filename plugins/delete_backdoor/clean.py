@@ -12,7 +12,7 @@ from rich.console import Console
 
 from delete_images.data.opening import NO_LABEL
 from delete_images.models.model_file import as_spec
-from delete_images.opened import opened_model
+from delete_images.opened import opened_model, refuse_no_logits
 from delete_images.run_config import unlearn_options
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation
@@ -63,6 +63,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     original = load_original(spec, teacher, cfg.model.get("allow_import", False))
     opened = open_run(original, spec, target, args.test, args.trigger)
     dataset: Any = build_dataset(options)
+    refuse_no_logits(opened.models["original"], dataset.poisoned)
     keep_apart(opened, target, dataset.user_samples)
     opened.copies = [*dataset.copies, *opened.copies]
     if args.compare:

@@ -27,9 +27,10 @@ from . import run_config as runs
 from .data.opening import NO_LABEL
 from .metrics import METRICS
 from .models.model_file import ModelSpec, as_spec
-from .opened import opened_model
+from .opened import opened_model, refuse_no_logits
+from .others import lines_of
 from .picture import confusions, draw_confusions, predicted_as
-from .rows import measure, open_run
+from .rows import compare_without_labels, measure, open_run
 
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature", "temperature", "masking", "stop", "norm_eval",
@@ -88,6 +89,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected, opened.avoid)
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
+    others = {} if tested else evaluation.attempt("kept", partial(compare_without_labels, runner, opened)) or {}
     results = collect(
         runner,
         evaluation,
@@ -101,9 +103,10 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         measured_on=args.test,
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
         details={
+            **others,
             "per_class": {
                 name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()
-            }
+            },
         },
     )
 
@@ -114,7 +117,9 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     on = "test images" if args.test else "the forget set" if args.train_data is None else "training images"
     title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}{'; NLL and ECE of the others' if tested else ''}"
     picture = (PICTURE, draw, "Predictions by class, before and after, in percent.")
-    return report(runner, evaluation, results, opened, console, title=title, wide=args.wide, picture=picture)
+    return report(
+        runner, evaluation, results, opened, console, title=title, wide=args.wide, picture=picture, lines=lines_of
+    )
 
 
 def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, Any]:
@@ -148,4 +153,6 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, 
             )
     if public is not None:
         dataset.add_public(public)
-    return open_run(cfg, spec, ids, dataset, args), dataset
+    opened = open_run(cfg, spec, ids, dataset, args)
+    refuse_no_logits(opened.models["original"], dataset.data)
+    return opened, dataset

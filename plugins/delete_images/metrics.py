@@ -11,7 +11,12 @@ from torch import Tensor
 
 from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.evaluation import Metric
-from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
+from delete_tasks.evaluation.functional import (
+    confusion_matrix,
+    expected_calibration_error,
+    negative_log_likelihood,
+    percent,
+)
 from delete_tasks.evaluation.metrics import (
     REPLACED_BY,
     accuracy,
@@ -72,39 +77,42 @@ def calibration_of(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[s
     }
 
 
+def kept_of(confusion: Tensor, ids: Sequence[int], names: Sequence[str], few: int) -> dict[str, Any] | None:
+    """Compare two models where the first predicts a remaining class, given their predictions, int64 ``(C, C)``, the first's x the
+    second's: number of ``samples`` or locations; ``same_prediction``, percent of them; ``worst_class``, the class (of ``few`` or
+    more) with the smallest share, or None; and the percentage of all that is ``predicted_as_forgotten``, before and after. None
+    without any."""
+    remaining = [i for i in range(len(names)) if i not in set(ids)]
+    hits, totals, forgotten = confusion.diagonal(), confusion.sum(1), list(ids)
+    if not totals[remaining].any():
+        return None
+    shares = {names[i]: percent(hits[i], totals[i]) for i in remaining if totals[i] >= few}
+    worst = min(shares, key=lambda name: shares[name] or 0.0) if shares else None
+    return {
+        "samples": int(totals[remaining].sum()),
+        "same_prediction": percent(hits[remaining].sum(), totals[remaining].sum()),
+        "worst_class": None if worst is None else {"class": worst, "same_prediction": shares[worst]},
+        "predicted_as_forgotten": {
+            "before": percent(totals[forgotten].sum(), totals.sum()),
+            "after": percent(confusion[:, forgotten].sum(), totals.sum()),
+        },
+    }
+
+
 def compare_kept(
     before: Tensor, after: Tensor, labels: Tensor, ids: Sequence[int], names: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Compare two models on the samples for which the original predicts a remaining class.
-
-    Args:
-        before, after: Logits ``(N, C)`` of the original and of the erased model.
-        labels: int64 ``(N,)``; -1 for no label.
-        ids: The forgotten classes.
-        names: Names of all classes.
-
-    Returns:
-        ``samples``; ``same_prediction``, percent of them; ``worst_class``, the class (of 20 samples or more) with the smallest
-        share, or None; mean ``confidence`` before and after; and on labelled samples of remaining classes ``accuracy``, ``nll``
-        and ``ece``, before and after. None without samples.
-    """
-    predicted = before.argmax(1)
+    """Compare the original's and the erased model's logits ``(N, C)`` where the original predicts a remaining class: figures of
+    :func:`kept_of`; mean ``confidence`` before and after; and, on samples labelled with remaining classes, ``accuracy``, ``nll``
+    and ``ece`` before and after. ``labels`` are int64 ``(N,)``, -1 for none. None without samples."""
+    predicted, pairs = before.argmax(1), {"before": before, "after": after}
+    kept = kept_of(confusion_matrix(predicted, after.argmax(1), len(names)), ids, names, FEW)
+    if kept is None:
+        return None
     forgotten = torch.tensor(list(ids))
     compared = ~torch.isin(predicted, forgotten)
-    if not compared.any():
-        return None
-    pairs = {"before": before, "after": after}
-    same = predicted == after.argmax(1)
-    shares = {
-        names[i]: round(100 * float(same[predicted == i].float().mean()), 2)
-        for i in range(len(names))
-        if i not in ids and int((predicted == i).sum()) >= FEW
-    }
-    worst = min(shares, key=shares.__getitem__) if shares else None
     figures: dict[str, Any] = {
-        "samples": int(compared.sum()),
-        "same_prediction": round(100 * float(same[compared].float().mean()), 2),
-        "worst_class": None if worst is None else {"class": worst, "same_prediction": shares[worst]},
+        **kept,
         "confidence": {
             name: round(float(logits[compared].softmax(1).max(1).values.mean()), 4) for name, logits in pairs.items()
         },

@@ -1,7 +1,7 @@
 """Classifiers and images, opened once for the table, a record's rerun, the audit, attention and the benchmark."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.evaluation.reader import OpenedModel, call, predictions
+from delete_tasks.evaluation.reader import TRIED, OpenedModel, call, predictions
 from delete_tasks.evaluation.text import Place, Text
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
@@ -30,8 +30,9 @@ from .data.transforms import TransformedData, eval_transform
 from .look import look_at_images
 from .metrics import METRICS
 from .models.architectures import classifier_of
-from .models.classifier import ImageClassifier
+from .models.classifier import ImageClassifier, predict_batch
 from .models.model_file import SPEC_NAME, WEIGHTS_NAME, as_spec, build_model, load_model
+from .models.outputs import refuse_probabilities
 from .models.spec import ModelSpec, Preprocessing
 
 BATCH = 250
@@ -76,6 +77,13 @@ def _in_order(columns: Sequence[int], module: nn.Module, inputs: Tensor) -> Tens
 def predict_images(network: nn.Module, spec: ModelSpec, data: ImageData, title: str = "Evaluating") -> Predictions:
     """Predict images with a network, on its device, preprocessed by its description."""
     return predictions({"": opened_model(network, spec)}, data, title)[""]
+
+
+def refuse_no_logits(original: OpenedModel, data: ImageData) -> None:
+    """Refuse a classifier that returns probabilities for images, see :func:`refuse_probabilities`."""
+    model: Any = original.module
+    batches = replace(original.prepare, size=TRIED)(data)  # type: ignore[type-var]
+    refuse_probabilities(model.network, (predict_batch(model, images) for images, _ in batches))
 
 
 # Models ---------------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from .data.opening import FORGET_SET, ImageData, find_copies, open_data
 from .metrics import SHOTS
 from .models.model_file import ModelSpec, load_model
 from .opened import Networks, check_classes, located, make_opened, predict_images, some_of
+from .others import compare_others, damage
 
 HEAD_IMAGES, HEAD_STEPS, HEAD_BATCH, HEAD_SEED = 500, 200, 128, 0  # of the head_only row
 LIMITS = (
@@ -157,6 +158,15 @@ def measure(
     for name, row in rows.items():
         evaluation.add(name, row)
     return rows
+
+
+def compare_without_labels(runner: UnlearnRunner, opened: Opened) -> dict[str, Any]:
+    """Compare the original and the erased model without labels: ``kept`` and ``damaged`` of :mod:`delete_images.others`."""
+    models: dict[str, Any] = opened.models
+    retain: Any = runner.train_dataloader.dataset.dataset.retain
+    beside = None if retain is None else models["original"].prepare(some_of(retain, range(len(retain))))
+    kept = compare_others(runner, models["original"].module, models["erased"].module, beside)
+    return {"kept": kept, "damaged": damage(kept, runner.recipe.optimizer)}
 
 
 def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bool = True) -> nn.Module:

@@ -20,6 +20,7 @@ from delete_tasks.fileio.checkpoint import load_once, state_dict_of, tensors_sha
 from delete_tasks.methods.options import split_options
 from delete_tasks.model.teacher import freeze
 from delete_tasks.request.config import change_config, check_sections, load_config
+from delete_tasks.request.config_checks import check_optimizer
 from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
@@ -80,7 +81,10 @@ def unlearn_options(classes: Any, method: str, options: Mapping[str, Any]) -> di
     """Make ``unlearn = dict(...)`` for classifiers: ``options`` that are not None, which may include ``lr``, over the recipes'
     base."""
     unlearn = {name: value for name, value in options.items() if value is not None}
-    optimizer = dict(unlearn.pop("optimizer", BASE["optimizer"]))
+    optimizer = unlearn.pop("optimizer", BASE["optimizer"])
+    if not isinstance(optimizer, Mapping):
+        check_optimizer(optimizer)
+    optimizer = dict(optimizer)
     if "lr" in unlearn or "lr" not in optimizer:
         optimizer["lr"] = unlearn.pop("lr", method_class(method).rate)
     return {"type": method, "classes": classes, **BASE, "optimizer": optimizer, **unlearn}

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from helpers import argv, read_json, read_results, run, values
+from msgspec.structs import replace
 from PIL import Image
+from torch import nn
 
 from delete_backdoor.datasets import BackdoorDataset
 from delete_backdoor.metrics import STILL_MISLEADS
 from delete_backdoor.picture import lines_of
+from delete_images.models.architectures import ARCHITECTURES
 from delete_images.models.model_file import WEIGHTS_NAME, load_model, save_model
 from delete_tasks.evaluation.reader import read as real
 
@@ -122,6 +125,17 @@ def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp
     results = read_results(tmp_path)
     assert results["details"]["verdict"] == "damaged" and results["published"]
     assert (tmp_path / "cleaned" / "model.json").is_file()
+
+
+def test_a_model_with_probabilities_is_refused(toy, files, tmp_path, fails, monkeypatch):
+    network, spec = load_model(toy)
+    toy_net = ARCHITECTURES["toy_backdoor"]
+    monkeypatch.setitem(
+        ARCHITECTURES, "probable", lambda num_classes: nn.Sequential(toy_net(num_classes), nn.Sigmoid())
+    )
+    model = save_model(tmp_path / "m", nn.Sequential(network, nn.Sigmoid()), replace(spec, architecture="probable"))
+    fails("as after a sigmoid", clean(model, files, tmp_path / "w", "--target red --retain", files["clean"]))
+    assert not (tmp_path / "w").exists()
 
 
 def test_too_few_steps_is_not_cleaned(toy, files, tmp_path):

@@ -7,9 +7,13 @@ import jsonschema
 import pytest
 import torch
 from helpers import read_results, run, values
+from msgspec.structs import replace
 from rich.console import Console
+from torch.nn import Sequential
 
-from delete_images.models.model_file import load_model
+from delete_images.models.architectures import ARCHITECTURES, build
+from delete_images.models.model_file import load_model, save_model
+from delete_images.others import damage, lines_of
 from delete_tasks.evaluation.predictions import ROWS
 from delete_tasks.report.finish import notes, show_rows
 from delete_tasks.report.results import SCHEMA
@@ -150,12 +154,51 @@ def test_the_class_weights_are_removed_and_the_scale_is_restored(done, resnet20)
     assert torch.nn.functional.cosine_similarity(erased.weight[5], original.weight[5], dim=0) > 0.9
 
 
+def test_notes_without_labels():
+    """A run without test images says what the other classes kept, and first whether they are damaged."""
+    results: dict = {"details": {}, "forgotten": ["deer"]}
+    assert lines_of(results) == [], "it has test images"
+    kept = {
+        "on": "views",
+        "samples": 59,
+        "same_prediction": 67.8,
+        "worst_class": {"class": "dog", "same_prediction": 20.0},
+    }
+    kept["predicted_as_forgotten"] = {"before": 43.2, "after": 0.0}
+    results["details"] |= {"kept": kept, "damaged": damage(kept, {"lr": 1})}
+    warning, note = lines_of(results)
+    assert warning.startswith("OTHERS DAMAGED: 32.2% of ")
+    assert "67.8% of the original's 59" in note and "dog: 20.0%" in note and "as deer: 43.2% before, 0.0% after" in note
+    results["details"] |= {"kept": None, "damaged": None}
+    assert "--test or --retain" in lines_of(results)[0]
+
+
+@pytest.mark.parametrize("last", [torch.nn.Softmax, torch.nn.Sigmoid])
+def test_a_model_folder_with_probabilities_is_refused(last, resnet20, cifar, tmp_path, fails, monkeypatch):
+    network, spec = load_model(resnet20)
+    monkeypatch.setitem(
+        ARCHITECTURES, "probable", lambda num_classes: Sequential(build("cifar_resnet20", num_classes=10), last())
+    )
+    model = save_model(tmp_path / "m", Sequential(network, last()), replace(spec, architecture="probable"))
+    words = f"--forget {cifar}?class=deer&limit=9 --classes deer --work-dir"
+    fails(
+        f"as after a {last.__name__.lower()}.*'1', {last.__name__}",
+        "images forget --model",
+        model,
+        words,
+        tmp_path / "w",
+    )
+    assert not (tmp_path / "w").exists()
+
+
 FEW_STEPS = "--steps 6 --batch-size 8 --no-record --audit none"
 
 
 def test_mixed_precision(deer, tmp_path):
     run(deer(tmp_path / "amp", FEW_STEPS, "--amp"))
     run(deer(tmp_path / "plain", FEW_STEPS))
+    kept = read_results(tmp_path / "plain")["details"]["kept"]
+    assert kept["on"] == "views" and 0 < kept["samples"] <= 20 and kept["predicted_as_forgotten"]["after"] == 0
     coarse, fine = (load_model(tmp_path / name / "erased")[0].state_dict() for name in ("amp", "plain"))
     assert all(value.dtype == fine[key].dtype for key, value in coarse.items())
     moved = [float((value - fine[key]).norm() / fine[key].norm()) for key, value in coarse.items() if value.ndim == 4]

@@ -43,6 +43,7 @@ class ImageForgetData(ForgetData):
     spec_json: dict[str, Any] | None  # description of the model; None if it has none
     retain: Any = None  # named images of the retain set, or of the public data if `public` is true
     public = False
+    views: Any = None  # name of the views of the forget set's images, or a function; None for the images themselves
 
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
         # Images without labels belong to the forget set.
@@ -96,7 +97,8 @@ class ImageDataset(ImageForgetData, Dataset):
         self.labels, self.names = self.data.labels.copy(), self.data.names
         if augment not in AUGMENT:
             raise RequestError(f"augment is {augment!r}; expected one of {', '.join(AUGMENT)}")
-        self.transform, self.mixes = AUGMENT[augment](self.spec), augment == "strong"
+        self.transform, self.views = AUGMENT[augment](self.spec), None if augment == "none" else augment
+        self.mixes = augment == "strong"
 
     def add_public(self, data: str) -> None:
         if self.public:

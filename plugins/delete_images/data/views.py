@@ -54,7 +54,7 @@ def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
         views = default if are_images(first) else "none"
     if callable(views):
         return "your own", views
-    if views not in AUGMENT:
+    if not isinstance(views, str) or views not in AUGMENT:
         raise RequestError(
             f"views={views!r}; expected {', '.join(map(repr, AUGMENT))}, or a function of one image tensor"
         )

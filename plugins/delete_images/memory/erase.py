@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, require
+from delete_tasks.request.ranges import SEED_MOST, truth, whole
 
 require("mmengine", "images")
 
@@ -31,8 +32,9 @@ class Erased:
             (mean probability of the forgotten classes) and ``predicted_as_forgotten`` (percent of images or locations), each
             ``before``, ``with_row`` (as training left the last layer) and ``after`` (as returned, see ``keep_row``);
             ``forget_check``, see :func:`delete_tasks.runner.forget_check.check_forgotten`; ``not_forgotten``, the text of the
-            warning if more than 5% is left, or None; ``kept``, see :func:`delete_images.metrics.compare_kept`; ``finished``, the
-            changes to the last layer; ``done``, see :func:`delete_tasks.runner.done.statement`; ``unlearn``, the recipe. For
+            warning if more than 5% is left, or None; ``kept``, see :func:`delete_images.others.compare_others`; ``damaged``, the
+            text of the warning if significantly less than 85% of these predictions are kept, or None; ``finished``, the changes
+            to the last layer; ``done``, see :func:`delete_tasks.runner.done.statement`; ``unlearn``, the recipe. For
             models with locations also ``locations`` (number measured), ``predicted_as`` (predictions at locations that the
             original assigns to the forgotten classes, percent by class) and ``rows``, see
             :func:`delete_images.memory.dense.evaluate.evaluate`; None without label maps.
@@ -49,6 +51,8 @@ class Erased:
             f"{type(self.model).__name__} without {', '.join(figures['classes'])}",
             f"predicted so {share['before']:.1f}% -> {share['with_row']:.1f}% of {measured}",
         ]
+        if figures["damaged"] is not None:
+            parts.insert(1, "OTHERS DAMAGED")
         if figures["not_forgotten"] is not None:
             parts.insert(1, "NOT FORGOTTEN")
         if kept is not None:
@@ -83,7 +87,8 @@ def erase(
 
     The model passed in does not change, and nothing of it is written to disk. Only images of the forgotten classes are needed,
     and no labels. Half-precision models are trained as a float32 copy. Parameters that require no gradient do not change. A run
-    that forgets something but leaves more than 5% (see ``not_forgotten`` in the figures) returns its model with a warning.
+    that forgets something but leaves more than 5% (see ``not_forgotten`` in the figures), or that damages the other classes
+    (``damaged``), returns its model with a warning.
 
     Args:
         model: Module that maps a batch to logits ``(N, C)`` or ``(N, C, *locations)``, or to a tuple or dict that holds them:
@@ -94,7 +99,7 @@ def erase(
             label is a map of integers of any size, void where it is 255 or negative; images without any of the classes, by label
             map or else by the model's predictions, are left out. Void locations take part in the loss; padding, where a batch's
             ``pixel_mask`` is 0, does not.
-        classes: Names or ids of the classes.
+        classes: Names of the classes, or ids, as 3 or '#3'.
         class_names: Names of all C logits, in order. By default those of ``forget_images.classes`` (or ``class_names``) or of the
             config of a transformers model; not needed with ids.
         retain: Retain set: samples of other classes. One joins each forget image, with nothing masked, so that the model keeps
@@ -121,12 +126,15 @@ def erase(
 
     Raises:
         RequestError: Unknown classes, unreadable data, no image of the classes, a run that forgot nothing, ...
-        UnsupportedModelError: No logits, logits of queries (Mask2Former, MaskFormer, OneFormer), no trainable parameter, a model
-            that cannot be copied or is wrapped.
+        UnsupportedModelError: No logits, probabilities in their place, logits of queries (Mask2Former, MaskFormer, OneFormer), no
+            trainable parameter, a model that cannot be copied or is wrapped.
 
     Example:
         ``erased = erase(model, deer_images, classes=[4]).model``
     """
+    whole("seed", seed, 0, SEED_MOST)
+    whole("num_workers", num_workers, 0, 10_000)
+    truth("resume", resume)
     with preserve_process_state():
         forget = read_samples(forget_images, "forget_images")
         if retain is not None and public is not None:

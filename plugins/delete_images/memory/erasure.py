@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.fileio.checkpoint import refuse_non_finite
@@ -16,18 +16,18 @@ from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.fileio.workdir import scratch
 from delete_tasks.losses.masks import forgotten_mass, is_forgotten
 from delete_tasks.model.modes import in_eval_mode
-from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.classes import ID, as_list, resolve_classes
 from delete_tasks.runner.forget_check import not_forgotten
+from delete_tasks.task import Run
 
 from .. import run_config as runs
 from ..data.opening import NO_LABEL
-from ..data.views import RANGE_IMAGES, TensorViews, choose_views, viewed
-from ..metrics import compare_kept
+from ..data.views import RANGE_IMAGES, TensorViews, choose_views
 from ..models.classifier import ImageClassifier, predict_batch
-from .model import OpenModel, copy_model, forget_names_in_config
+from ..others import compare_others, damage
+from .model import MEASURED, OpenModel, copy_model, forget_names_in_config
 from .samples import Samples, UserData, in_words, leave_out_others
 
-MEASURED = 1000  # largest number of images of the forget set that are measured
 READ_BATCH = 250
 HALF = (torch.float16, torch.bfloat16)
 
@@ -60,12 +60,11 @@ class Erasure:
             raise RequestError("erase() forgets the images it is given; leave select out")
         self.model, self.names, self.device = opened.model, opened.names, opened.device
         self.forget, self.retain, self.method, self.seed, self.options = forget, retain, method, seed, dict(options)
-        requested = [classes] if isinstance(classes, (str, int)) else classes
-        strings = [name for name in requested if isinstance(name, str)]
+        strings = [name for name in as_list(classes) if isinstance(name, str) and not ID.fullmatch(name)]
         if strings and not opened.named:
             raise RequestError(
                 f"classes names {', '.join(map(repr, strings))}, but the names of the model's {len(self.names)} logits are not "
-                "known; give class_names=[...] in the order of the logits, or the classes as ids"
+                "known; give class_names=[...] in the order of the logits, or the classes as ids, e.g. 3 or '#3'"
             )
         for samples in (forget, retain):
             if samples is not None and opened.named and not samples.public:
@@ -136,7 +135,10 @@ class Erasure:
         erased.load_state_dict(self.student.state_dict())
         forget_names_in_config(erased, self.ids)
         final = self._wrapped(copy_model(erased).to(self.device))
-        after = self._measure(final)
+        after, comparison = self._measure(final), self._comparison(original, final, runner)
+        damaged = damage(comparison["kept"], runner.recipe.optimizer)
+        if damaged is not None:
+            warnings.warn(f"OTHERS DAMAGED: {damaged}", UserWarning, stacklevel=2)
         masses, predicted = (
             {"before": a, "with_row": b, "after": c} for a, b, c in zip(before, with_row[0], after, strict=True)
         )
@@ -153,7 +155,8 @@ class Erasure:
             "predicted_as_forgotten": predicted,
             "forget_check": runner.outcome.forget_check,
             "not_forgotten": left,
-            **self._comparison(original, final),
+            "damaged": damaged,
+            **comparison,
             "finished": runner.outcome.finished,
             "done": runner.outcome.done,
             "unlearn": {**unlearn, "classes": class_names, "seed": self.seed},
@@ -214,22 +217,10 @@ class Erasure:
         predicted = is_forgotten(logits.argmax(1), self.ids).float().mean()
         return round(float(mass), 6), round(100 * float(predicted), 2)
 
-    def _comparison(self, original: Any, erased: Any) -> dict[str, Any]:
-        """Compare the predictions of the other classes on the retain set or public data, or else on views of the forget set:
-        ``kept``."""
-        samples, numbers, on = self.forget, self.numbers, "images" if self.view is None else "views"
+    def _comparison(self, original: Any, erased: Any, runner: Run) -> dict[str, Any]:
+        """Compare the predictions of the other classes: ``kept``."""
+        beside = None
         if self.retain is not None:
-            samples, on = self.retain, "public data" if self.public else "the retain set"
-            numbers = evenly_spread(len(samples), self.measured).tolist()
-        logits: dict[str, list[Tensor]] = {"before": [], "after": []}
-        all_labels = []
-        for number, (images, labels) in enumerate(samples.batches(numbers, READ_BATCH, self.seed)):
-            if self.retain is None and self.view is not None:
-                seeds = [number * READ_BATCH + i for i in range(len(images))]
-                images, labels = viewed(images, self.view, seeds), torch.full_like(labels, NO_LABEL)
-            for name, model in (("before", original), ("after", erased)):
-                logits[name].append(predict_batch(model.eval(), images).cpu())
-            all_labels.append(labels)
-        before, after = (torch.cat(batches) for batches in logits.values())
-        comparison = compare_kept(before, after, torch.cat(all_labels), self.ids, self.names)
-        return {"kept": None if comparison is None else {"on": on, **comparison}}
+            numbers = evenly_spread(len(self.retain), self.measured).tolist()
+            beside = self.retain.batches(numbers, READ_BATCH, self.seed)
+        return {"kept": compare_others(runner, original, erased, beside)}

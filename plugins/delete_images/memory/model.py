@@ -1,19 +1,23 @@
 """Inspection of a model passed to erase(): its number of classes, their names, and its kind of output."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.errors import RequestError, UnsupportedModelError, first_line
+from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.task import neutral_names
 
 from ..models.classifier import cast_for, class_outputs, describe, parts_of
 from ..models.outputs import class_maps, refuse_probabilities, refuse_queries
 from .samples import Samples, images_and_labels, named_classes
+
+MEASURED = 1000  # largest number of images of the forget set that are measured
 
 
 def check_model(model: Any) -> None:
@@ -39,12 +43,24 @@ def copy_model(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model; raise :class:`UnsupportedModelError` if there are several."""
+def device_of(model: nn.Module, device: str | torch.device | None = None) -> torch.device:
+    """Return ``device``, by default the model's; refuse a missing device, and a model on several or without parameters."""
+    if device is not None:
+        try:
+            return torch.zeros(1, device=device).device
+        except (RuntimeError, AssertionError, TypeError) as error:  # AssertionError: PyTorch without CUDA
+            raise RequestError(
+                f"device={device!r} cannot be used: {first_line(error)}. Give 'cpu', or 'cuda' or 'cuda:N' for one of the "
+                f"{torch.cuda.device_count()} GPUs that torch sees"
+            ) from error
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     if len(devices) > 1:
         raise UnsupportedModelError(
             f"the model is on several devices ({', '.join(sorted(map(str, devices)))}); move it to one, or give device="
+        )
+    if not devices:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no parameter, so nothing can be unlearned; give a network"
         )
     return devices.pop()
 
@@ -69,7 +85,12 @@ def open_model(
     :func:`delete_images.memory.erase.erase`; ``seed`` is that of the samples' randomness. Raise :class:`UnsupportedModelError`
     for a model that cannot be unlearned, and :class:`RequestError` for another number of names than of logits."""
     check_model(model)
-    place = torch.device(device) if device is not None else device_of(model)
+    if class_names is not None:
+        named = isinstance(class_names, Iterable) and not isinstance(class_names, Mapping)
+        class_names = list(class_names) if named else []
+        if not class_names or not all(isinstance(name, str) for name in class_names):
+            raise RequestError("class_names must be the names of all logits, in their order: a list of strings")
+    place = device_of(model, device)
     student = copy_model(model).to(place)
     candidates = named_classes(samples.items) or names_in_config(model)
     images, logits = first_logits(student, samples, seed, class_names or candidates)
@@ -86,17 +107,27 @@ def open_model(
 
 
 def first_logits(model: nn.Module, samples: Samples, seed: int, names: Sequence[str] | None) -> tuple[Tensor, Tensor]:
-    """Run a model on two samples in eval mode; return their images and logits, with one logit for each name if possible."""
-    batch = samples.collated(samples.items_of(range(min(2, len(samples))), seed))
-    images, _ = images_and_labels(batch, samples.argument)
+    """Run a model on two samples in eval mode; return their images and logits, with one logit for each name if possible. Refuse
+    probabilities; up to :data:`MEASURED` samples are read to tell them from logits."""
     model.eval()
+    numbers = evenly_spread(len(samples), MEASURED).tolist()
+    batches = chain([numbers[:2]], (numbers[i : i + 8] for i in range(2, len(numbers), 8)))
+    read = (_run(model, samples.collated(samples.items_of(batch, seed)), samples.argument, names) for batch in batches)
+    images, logits = next(read)
+    refuse_probabilities(model, chain([logits], (more for _, more in read)))
+    return images, logits
+
+
+def _run(model: nn.Module, batch: Any, argument: str, names: Sequence[str] | None) -> tuple[Tensor, Tensor]:
+    """Run a model on a collated batch; return images and logits."""
+    images, _ = images_and_labels(batch, argument)
     inputs = cast_for(model, images.to(device_of(model)))
     try:
         with torch.no_grad():
             output = model(inputs)
     except Exception as error:
         raise UnsupportedModelError(
-            f"the model cannot be run on a batch of {samples.argument}, {describe(inputs)}: {error}. Give images as the model "
+            f"the model cannot be run on a batch of {argument}, {describe(inputs)}: {error}. Give images as the model "
             "takes them (the transform it was trained with)"
         ) from error
     refuse_queries(model, output)
@@ -117,7 +148,6 @@ def logits_in(output: Any, count: int | None) -> Tensor:
     if isinstance(vectors, Tensor):
         return vectors
     if isinstance(maps, Tensor):
-        refuse_probabilities(maps)
         return maps
     raise maps if any(isinstance(part, Tensor) and part.ndim > 2 for part in parts_of(output)) else vectors
 

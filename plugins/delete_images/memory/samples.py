@@ -101,8 +101,14 @@ class Samples:
 
     def batches(self, numbers: Sequence[int], size: int, seed: int) -> Iterator[tuple[Any, ...]]:
         """Read batches of the samples ``numbers``, see :meth:`items_of` and :meth:`batch`."""
+        shape: torch.Size | None = None
         for begin in range(0, len(numbers), size):
-            yield self.batch(self.items_of(numbers[begin : begin + size], seed))
+            batch = self.batch(self.items_of(numbers[begin : begin + size], seed))
+            before, shape = shape, batch[0].shape[1:]
+            if self.collate is default_collate and before not in (None, shape):
+                sizes = f"{tuple(before or ())} and {tuple(shape)}"
+                raise RequestError(f"{self.argument} has samples of shape {sizes}; give tensors of one shape, resized")
+            yield batch
 
 
 def _kind(item: Any) -> str:

@@ -35,7 +35,7 @@ def finish(runner: Run) -> dict[str, Any]:
     model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
     facts = runner.outcome.facts
     matched = runner.recipe.match_scale and runner.method.needs_teacher
-    batches = list(_views(runner, VIEWS if matched else 2))
+    batches = list(new_views(runner, VIEWS if matched else 2))
     done: dict[str, Any] = {"rows_replaced": [], "scale": None}
     with class_outputs_on(runner.task, model):
         try:
@@ -80,7 +80,8 @@ def finish(runner: Run) -> dict[str, Any]:
     return {**done, "scale": factor}
 
 
-def _views(runner: Run, count: int) -> Iterator[Tensor]:
+def new_views(runner: Run, count: int) -> Iterator[Tensor]:
+    """Read batches of views, and of samples beside them, that the run does not train on."""
     dataset, collate = runner.train_dataloader.dataset, runner.train_dataloader.collate_fn
     for begin in range(0, count, BATCH):
         items = [dataset[FIRST_VIEW + i] for i in range(begin, min(count, begin + BATCH))]

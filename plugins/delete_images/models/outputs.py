@@ -1,6 +1,6 @@
 """Class logits ``(N, C, *locations)`` of networks and their auxiliary heads."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -15,6 +15,7 @@ from delete_tasks.model.class_layers import find_class_layers
 from .classifier import cast_for, parts_of, select_logits, tensors_in
 
 AUXILIARY = "auxiliary_head"  # run by transformers' models, which use its logits only in their loss
+TOLERANCE = 1e-2  # of probabilities and their sum, which bfloat16 rounds
 MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
 # Recognised by the prefix of the class name, or by the keys of the output.
 QUERY_MODELS = ("MaskFormer", "Mask2Former", "OneFormer", "Eomt", "Detr", "ConditionalDetr", "DeformableDetr", "RTDetr")
@@ -44,13 +45,31 @@ def class_maps(output: Any, num_classes: int | None = None) -> list[Tensor]:
     return select_logits(parts, num_classes, output, "(N, C, *locations)", "'logits' or 'out'")
 
 
-def refuse_probabilities(logits: Tensor) -> None:
-    """Raise UnsupportedModelError for probabilities, i.e. values that are not negative and sum to 1 at every location."""
-    if bool((logits >= 0).all()) and bool(((logits.float().sum(1) - 1).abs() < 1e-3).all()):
-        raise UnsupportedModelError(
-            "the model returns probabilities, which sum to 1 at every location; expected logits. Build it without the softmax "
-            "at its end (activation=None)"
-        )
+def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
+    """Raise UnsupportedModelError if a network's ``outputs`` ``(N, C, *locations)``, batches of samples, are probabilities: all
+    are in [0, 1], and they sum to 1, or one is above 0.5. The first batch with another number ends the reading.
+
+    Logits that differ by at most 1 give one class of ten at most 23%: those of a network that was trained differ by more.
+    """
+    count, highest, sums, maps = 0, 0.0, True, False
+    for values in outputs:
+        values = values.float()
+        if not (float(values.min()) >= 0 and float(values.max()) <= 1 + TOLERANCE):
+            return
+        count, highest, maps = count + len(values), max(highest, float(values.max())), values.ndim > 2
+        sums = sums and bool(((values.sum(1) - 1).abs() < TOLERANCE).all())
+    name, last = list(network.named_modules())[-1]
+    is_last = isinstance(last, (nn.Softmax, nn.Softmax2d, nn.Sigmoid))
+    if not count or not (sums or highest > 0.5 or is_last):
+        return
+    kind = "softmax" if sums else "sigmoid"
+    fix = f"replace '{name}', {type(last).__name__}, by torch.nn.Identity()" if is_last else f"leave the {kind} out"
+    fix += " (in segmentation_models_pytorch: activation=None)" * maps
+    fix += "; subtract 1 from logits that happen to be so small, which changes no prediction" * (not sums)
+    raise UnsupportedModelError(
+        f"the model returns probabilities, as after a {kind}: its outputs for {count} images are all in [0, 1]"
+        f"{' and sum to 1' * sums}; expected logits. In a copy of the model, {fix}"
+    )
 
 
 def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:

@@ -1,5 +1,8 @@
 """erase() with any module and data: the model passed in does not change, and invalid requests are refused."""
 
+import contextlib
+import warnings
+
 import pytest
 import torch
 from helpers import not_finished, python, same_tensors
@@ -7,6 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
 from delete_images.models.model_file import load_model
+from delete_images.models.outputs import refuse_probabilities
+from delete_images.others import damage
 from delete_tasks import erase
 from delete_tasks.errors import CheckpointMismatchError, FinishedError, RequestError, UnsupportedModelError
 
@@ -74,6 +79,25 @@ def test_a_run_that_leaves_too_much_warns(resnet20, read):
     assert erased.figures["predicted_as_forgotten"]["after"] == 0, "the class weights are removed nevertheless"
 
 
+def test_damage_to_the_other_classes_warns(samples):
+    model, options = body(), dict(classes=[1], steps=5, batch_size=16)
+    with pytest.warns(UserWarning, match=r"OTHERS DAMAGED: 9.*% of .* on images.*than 10\b"):
+        ruined = erase(model, samples, lr=10, **options)
+    assert "OTHERS DAMAGED" in repr(ruined) and ruined.figures["damaged"] and not ruined.figures["not_forgotten"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fine = erase(model, samples, lr=1e-2, **{**options, "steps": 20})
+    assert fine.figures["damaged"] is None and "DAMAGED" not in repr(fine)
+
+
+@pytest.mark.parametrize(
+    ("share", "samples", "warns"), [(67.8, 59, True), (80.0, 59, False), (80.0, 5000, True), (90.0, 10**6, False)]
+)
+def test_damage_is_significant(share, samples, warns):
+    kept = {"same_prediction": share, "samples": samples, "on": "views"}
+    assert (damage(kept, {"lr": 1}) is not None) == warns and damage(None, {}) is None
+
+
 def test_the_model_passed_in_does_not_change(samples):
     model = body()
     model.body[1].eval()
@@ -118,6 +142,7 @@ OUTPUTS = {
     "tuple": lambda logits, hidden: (logits, hidden),
     "list": lambda logits, hidden: [hidden, logits],
     "dict": lambda logits, hidden: {"logits": logits, "hidden": hidden},
+    "log-softmax": lambda logits, hidden: {"logits": logits.log_softmax(1)},
 }
 
 
@@ -126,7 +151,7 @@ def test_logits_inside_other_outputs(name, samples):
     model = body(output=OUTPUTS[name])
     erased = erase(model, samples, classes=["b"], class_names="abcd", **FAST)
     assert falls(erased.figures)
-    if name != "dict":
+    if name in ("tuple", "list"):
         with pytest.raises(UnsupportedModelError, match="class_names"):
             erase(model, samples, classes=[1], **FAST)
 
@@ -201,7 +226,8 @@ def test_seed_and_random_state(samples):
     torch.manual_seed(11)
     wanted = torch.rand(1)
     torch.manual_seed(11)
-    one, two, other = (erase(body(), samples, classes=[1], seed=seed, **FAST).model for seed in (0, 0, 1))
+    calls = (([1], 0), ("#1", 0), ([1], 1))
+    one, two, other = (erase(body(), samples, classes=classes, seed=seed, **FAST).model for classes, seed in calls)
     torch.manual_seed(11)
     state = torch.get_rng_state()
     erase(one, samples, classes=[0], **FAST)
@@ -237,10 +263,35 @@ def test_resume_gives_the_same_tensors(samples, tmp_path, pull_the_plug):
         (lambda: nn.DataParallel(body()), [0], {}, UnsupportedModelError, "model.module"),
         (lambda: torch.compile(body()), [0], {}, UnsupportedModelError, "compiled"),
         (lambda: torch.relu, [0], {}, UnsupportedModelError, "torch.nn.Module"),
+        (nn.ReLU, [0], {}, UnsupportedModelError, "ReLU has no parameter"),
+        (
+            lambda: nn.Sequential(body(), nn.Softmax(1)),
+            [0],
+            {},
+            UnsupportedModelError,
+            "sum to 1.*replace '1', Softmax",
+        ),
+        (
+            lambda: body(output=lambda logits, _: logits.sigmoid()),
+            [0],
+            {},
+            UnsupportedModelError,
+            "sigmoid: .*64 images",
+        ),
+        (body, [0], {"device": "cuda:9"}, RequestError, "device=.cuda:9. cannot.*GPUs"),
+        (body, [0], {"device": "gpu"}, RequestError, "device='gpu'"),
         (body, ["deer"], {}, RequestError, "class_names"),
         (body, ["deer"], {"class_names": "abcd"}, RequestError, "a, b, c, d"),
         (body, [7], {}, RequestError, "outside 0..3"),
         (body, [], {}, RequestError, "no class"),
+        (body, None, {}, RequestError, "classes is None"),
+        (body, ["#9"], {}, RequestError, "class id 9 is outside"),
+        (body, [0], {"class_names": 5}, RequestError, "class_names must"),
+        (body, [0], {"seed": -1}, RequestError, "seed must"),
+        (body, [0], {"num_workers": "a"}, RequestError, "num_workers must"),
+        (body, [0], {"resume": "yes"}, RequestError, "resume must"),
+        (body, [0], {"views": ["strong"]}, RequestError, "views="),
+        (body, [0], {"optimizer": "SGD"}, RequestError, "optimizer needs a type"),
         (body, [0, 1, 2, 3], {}, RequestError, "all 4 classes"),
         (body, [0], {"class_names": "ab"}, RequestError, "2 names.* 4 logits"),
         (body, [0], {"method": "Amnesia"}, RequestError, "Amnesia.*DELETE"),
@@ -265,15 +316,46 @@ def test_requests_refused_with_the_reason(make, classes, options, error, message
         ([{"picture": torch.zeros(6)}], "'picture'"),
         ([object()], "object"),
         ([torch.zeros(6), torch.zeros(7)], "shape"),
+        ([torch.zeros(6)] * 250 + [torch.zeros(7)], r"shape \(6,\) and \(7,\)"),
         ([(torch.zeros(6), 0.5)], "labels"),
         (TensorDataset(torch.zeros(9, 6), 1 + torch.arange(9) % 2), "9 .*class_0 .class_1 5, class_2 4"),
         (DataLoader(TensorDataset(torch.zeros(4, 6)), batch_size=None), "batch_size"),
     ],
-    ids=["empty", "string", "keys", "object", "shapes", "soft labels", "other labels", "no batch size"],
+    ids=[
+        "empty",
+        "string",
+        "keys",
+        "object",
+        "shapes",
+        "shapes of batches",
+        "soft labels",
+        "other labels",
+        "no batch size",
+    ],
 )
 def test_data_refused_with_the_reason(data, message):
     with pytest.raises(RequestError, match=message):
         erase(body(), data, classes=[0])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kind"),
+    [
+        ([[0.6, 0.4], [0.02, 0.98]], "sum to 1.*softmax"),
+        ([[0.5, 0.502], [1.0, 0.0]], "sum to 1.*softmax"),  # of bfloat16
+        ([[0.1, 0.2], [0.9, 0.8]], "sigmoid.*subtract 1"),
+        ([[0.9, 0.8], [0.9, -0.1]], None),
+        ([[0.9, 0.8], [0.9, 1.1]], None),
+        ([[0.1, 0.2], [0.4, 0.3]], None),  # of a network that is hardly trained
+        ([[0.9, 0.8], [0.9, float("nan")]], None),
+        ([[-0.5, -0.9], [-0.1, -2.4]], None),
+    ],
+)
+def test_probabilities_are_told_from_logits(outputs, kind):
+    batches = torch.tensor(outputs).split(1)
+    expected = contextlib.nullcontext() if kind is None else pytest.raises(UnsupportedModelError, match=kind)
+    with expected:
+        refuse_probabilities(body(), batches)
 
 
 def test_importing_the_package_is_quick_and_lazy():

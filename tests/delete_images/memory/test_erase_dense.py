@@ -275,6 +275,12 @@ def test_class_layers():
         ),
         (lambda: nn.Conv2d(4, 1, 1), {}, UnsupportedModelError, r"single output \(C=1\)"),
         (lambda: nn.Sequential(Net(), nn.Softmax(1)), {}, UnsupportedModelError, "probabilities.*activation=None"),
+        (
+            lambda: Net(lambda maps, aux: maps.sigmoid()),
+            {},
+            UnsupportedModelError,
+            "as after a sigmoid.*activation=None",
+        ),
         (lambda: nn.Sequential(Net(), nn.Tanh()), {}, UnsupportedModelError, "keep_row=True"),
         (lambda: Net(lambda maps, aux: (maps, maps.mean((2, 3)))), {}, UnsupportedModelError, "aux_params=None"),
         (Net, {"class_names": "abc"}, RequestError, "3 names.* 4 logits"),
@@ -282,7 +288,7 @@ def test_class_layers():
         (Net, {"method": "FineTune"}, RequestError, "retain"),
         (lambda: Net().requires_grad_(False), {}, UnsupportedModelError, "no parameter"),
     ],
-    ids=["queries", "C=1", "softmax", "tanh", "image scores", "names", "select", "method", "frozen"],
+    ids=["queries", "C=1", "softmax", "sigmoid", "tanh", "image scores", "names", "select", "method", "frozen"],
 )
 def test_models_refused_with_the_reason(make, options, error, message, scenes):
     with pytest.raises(error, match=message):

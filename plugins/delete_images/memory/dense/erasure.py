@@ -12,13 +12,14 @@ from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.model.modes import in_eval_mode
 
 from ... import run_config as runs
+from ...metrics import kept_of
 from ...models.finish import class_outputs_on
 from ...models.outputs import class_layers_of
 from ...recipes import DENSE_BASE, DENSE_RECIPES
 from ..erasure import Erasure
 from ..model import OpenModel
 from ..samples import Samples
-from .evaluate import compare_kept, count_locations, iou_rows, with_head_of
+from .evaluate import FEW, count_locations, iou_rows, with_head_of
 from .samples import MapData, MapSamples, contain_classes
 from .task import DenseModel, DenseTask
 
@@ -104,7 +105,7 @@ class DenseErasure(Erasure):
         counts = count_locations({"": model}, self.forget, self.numbers, self.ids, self.seed)[""]
         return round(counts.mass / counts.locations, 6), percent(counts.forgotten, counts.locations) or 0.0
 
-    def _comparison(self, original: Any, erased: Any) -> dict[str, Any]:
+    def _comparison(self, original: Any, erased: Any, runner: Any) -> dict[str, Any]:
         """Compare both models: ``locations``, the number measured; ``predicted_as``, the erased model's predictions where the
         original predicts a forgotten class, percent by class; ``rows``, IoU by model and metric, None without label maps; and
         ``kept``."""
@@ -116,7 +117,7 @@ class DenseErasure(Erasure):
         if self.retain is not None:
             numbers = evenly_spread(len(self.retain), self.measured).tolist()
             on, others = "the retain set", count_locations(pair, self.retain, numbers, self.ids, self.seed)["erased"]
-        kept = compare_kept(others, self.ids, self.names)
+        kept = kept_of(others.predictions, self.ids, self.names, FEW)
         return {
             "locations": changed.locations,
             "predicted_as": prediction_shares(changed.predictions[self.ids].sum(0), self.names),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import ConfusionState, Evaluation
-from delete_tasks.evaluation.functional import confusion_matrix, percent
+from delete_tasks.evaluation.functional import confusion_matrix
 from delete_tasks.evaluation.metrics import location_ious
 from delete_tasks.losses.masks import forgotten_mass, is_forgotten
 from delete_tasks.model.modes import in_eval_mode
@@ -75,22 +75,6 @@ def count_locations(
                     enlarged = resize(logits[number : number + 1], label_map.shape)[0]
                     counts[name].labelled.update(enlarged, label_map)
     return counts
-
-
-def compare_kept(counts: PredictionCounts, ids: Sequence[int], names: Sequence[str]) -> dict[str, Any] | None:
-    """Compare two models at the locations for which the first predicts a remaining class: their number (``samples``), the
-    percentage with the ``same_prediction``, and the class (of 1,000 locations or more) with the lowest; None without any."""
-    remaining = [i for i in range(len(names)) if i not in set(ids)]
-    hits, totals = counts.predictions.diagonal(), counts.predictions.sum(1)
-    if not totals[remaining].any():
-        return None
-    shares = {names[i]: percent(hits[i], totals[i]) for i in remaining if totals[i] >= FEW}
-    worst = min(shares, key=lambda name: shares[name] or 0.0) if shares else None
-    return {
-        "samples": int(totals[remaining].sum()),
-        "same_prediction": percent(hits[remaining].sum(), totals[remaining].sum()),
-        "worst_class": None if worst is None else {"class": worst, "same_prediction": shares[worst]},
-    }
 
 
 def with_head_of(model: DenseModel, other: DenseModel) -> DenseModel:
