@@ -127,7 +127,7 @@ ATTENTION_OPTIONS = [
     short="--config --model --poisoned --target --retain --overwrite --force --steps --lr --test --trigger --resume --device",
 )
 def clean(args: SimpleNamespace) -> int:
-    from delete_tasks.report.record import record_options
+    from delete_tasks.report.record.options import record_options
 
     from . import clean, config
 

@@ -220,7 +220,7 @@ def embed(args: SimpleNamespace) -> None:
     short="--photos --retain --overwrite --method --steps --lr --test --aligned --show-names --no-record --resume --device",
 )
 def remove(args: SimpleNamespace) -> int:
-    from delete_tasks.report.record import record_options
+    from delete_tasks.report.record.options import record_options
 
     from .remove import remove
 

@@ -128,7 +128,7 @@ def import_(args: SimpleNamespace) -> None:
     "--device",
 )
 def forget(args: SimpleNamespace) -> int:
-    from delete_tasks.report.record import record_options
+    from delete_tasks.report.record.options import record_options
     from delete_tasks.request.config import parse_options
 
     from . import forget

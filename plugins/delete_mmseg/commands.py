@@ -61,7 +61,7 @@ ATTENTION_OPTIONS = [
     short="--classes --overwrite --preset --deep --steps --lr --avoid --fill --expect --cfg-options --resume --device --dry-run",
 )
 def forget(args: SimpleNamespace) -> int:
-    from delete_tasks.report.record import record_options
+    from delete_tasks.report.record.options import record_options
     from delete_tasks.request.config import parse_options
 
     from .run import dry_run, make_config
