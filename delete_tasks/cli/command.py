@@ -13,7 +13,6 @@ import click
 from rich_click import RichArgument, RichCommand, RichGroup, RichOption
 
 from ..fileio.inputs import refuse_inputs, refuse_special
-from ..fileio.processes import process_rank
 from ..fileio.workdir import check_folder
 
 PANELS = ("Data", "Recipe", "Evaluation", "Record", "Machine")
@@ -170,7 +169,7 @@ class Command(RichCommand):
             for kind, source, text in self._paths(values):
                 if not isinstance(kind, Output):
                     kind.check(text, source)
-        if {"work_dir", "overwrite"} <= values.keys() and process_rank() == 0:
+        if {"work_dir", "overwrite"} <= values.keys():
             check_folder(values["work_dir"], values["overwrite"] or values.get("resume", False))
         return self.callback(args) if self.callback else None
 

@@ -185,7 +185,7 @@ def check_folder(path: str | os.PathLike[str], replace: bool = False) -> Path:
     blocking = next((part for part in (folder, *folder.parents) if part.exists()), folder)
     if not blocking.is_dir():
         raise RequestError(f"--work-dir '{path}': '{blocking}' is a file; give the path of a folder, new or empty")
-    if not replace and folder not in _CLAIMED and not read_manifest(folder):
+    if not (replace or process_rank() or folder in _CLAIMED or read_manifest(folder)):
         refuse_foreign(folder, path, {}, "")
     return folder
 

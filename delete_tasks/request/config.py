@@ -52,15 +52,12 @@ def read_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
     """Read an mmengine config (Python, which is run, JSON or YAML) and apply the ``changes`` of :func:`parse_options`; raise
     FileNotFoundError without such a file, RequestError if it cannot be read or a change does not fit it."""
     from mmengine.config import Config
-    from mmengine.logging import MMLogger
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no config at '{path}'{' (it is a folder)' if path.is_dir() else ''}; give a .py file")
     if path.suffix not in KINDS:
         raise RequestError(f"'{path}' is no config: expected a file that ends in {', '.join(KINDS)}")
-    if is_quiet():
-        hush(MMLogger.get_current_instance())  # mmengine logs each environment variable that a config reads
     with _clearly(f"the config '{path}' cannot be read", "Fix it or give another config"), _temporary_folder():
         cfg = Config.fromfile(path, import_custom_modules=False)
     if not len(cfg):
@@ -73,8 +70,11 @@ def read_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
 
 def import_modules(cfg: Any) -> None:
     """Import the modules of a config's ``custom_imports``, from its folder as well; raise RequestError if one cannot be."""
+    from mmengine.logging import MMLogger
     from mmengine.utils import import_modules_from_strings
 
+    if is_quiet():
+        hush(MMLogger.get_current_instance())
     if not cfg.get("custom_imports"):
         return
     folder = str(Path(cfg.filename).resolve().parent)
@@ -94,9 +94,7 @@ def _clearly(what: str, fix: str) -> Iterator[None]:
         raise
     except BaseException as error:
         raise_lost(error)
-        cause = (
-            error.__context__ if type(error) is ImportError else None
-        )  # mmengine's own says only which import failed
+        cause = error.__context__ if type(error) is ImportError else None  # mmengine's own only names the module
         raise RequestError(f"{what}: {_short(cause or error)}. {fix}") from error
 
 
@@ -114,15 +112,21 @@ def _refuse_functions(path: Path, cfg: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[None]:
     """Use a temporary folder with the id of this process in its name, so that the next command deletes it if this one is killed:
-    mmengine copies configs, which may name the forgotten classes, into it."""
+    mmengine copies configs, which may name the forgotten classes, into it. If the terminal is quiet, log none of the environment
+    variables that a config reads: mmengine's logger imports torch."""
+    from mmengine.config import config as module
+
+    log = module.print_log
     prefix, before = "delete_tasks_config_", tempfile.tempdir
     for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*_*"):
         if _has_ended(leftover.name.rpartition("_")[2]):
             shutil.rmtree(leftover, ignore_errors=True)
     tempfile.tempdir = tempfile.mkdtemp(prefix=prefix, suffix=f"_{os.getpid()}")
+    module.print_log = (lambda *_, **__: None) if is_quiet() else log
     try:
         yield
     finally:
+        module.print_log = log
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
         tempfile.tempdir = before
 

@@ -1,7 +1,7 @@
 """Class names that a config declares, read without importing the modules that it names."""
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,63 +9,39 @@ from typing import Any
 from ..fileio.inputs import read_text
 
 
-def declared_classes(cfg: Any, *packages: str) -> Sequence[str]:
-    """Find the class names of a config's training data: in its ``metainfo``, or as ``METAINFO`` in the source of the dataset's
-    class, which is beside the config or in the folder or module ``datasets`` of one of the ``packages``. Return an empty sequence
-    if they are written in neither, or not literally."""
-    data = _mapping(_mapping(cfg.get("train_dataloader")).get("dataset"))
-    while isinstance(data.get("dataset"), Mapping):  # of a wrapper, such as RepeatDataset
-        data = data["dataset"]
-    names = _mapping(data.get("metainfo")).get("classes")
-    kind = data.get("type")
-    if names is None and isinstance(kind, str):
-        names = _in_source(kind.rpartition(".")[2], [*_beside(cfg), *_installed(packages)])
-    valid = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return list(names) if valid and names is not None else []
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _beside(cfg: Any) -> Iterator[Path]:
-    imports = _mapping(cfg.get("custom_imports")).get("imports") or ()
-    for name in [imports] if isinstance(imports, str) else imports:
-        yield Path(cfg.filename).parent / f"{str(name).replace('.', '/')}.py"
-
-
-def _installed(packages: Iterable[str]) -> Iterator[Path]:
-    for spec in filter(None, map(find_spec, packages)):
-        for folder in map(Path, spec.submodule_search_locations or ()):
-            yield from (folder / "datasets.py", *sorted(folder.glob("datasets/*.py")))
-
-
-def _in_source(kind: str, paths: Sequence[Path]) -> Any:
-    """Read ``classes`` of METAINFO from the source of a class, or of its first base."""
-    for path in filter(Path.is_file, paths):
-        text = read_text(path, "replace")
-        if f"class {kind}(" not in text:
-            continue
-        try:
-            node = next(item for item in ast.parse(text).body if isinstance(item, ast.ClassDef) and item.name == kind)
-        except (SyntaxError, StopIteration):
-            return None
-        for item in node.body:
-            if isinstance(item, ast.FunctionDef) and item.name == "__init__" and "metainfo" in ast.unparse(item):
-                return None  # it may set other names
-            if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "METAINFO":
-                return _literal(item.value)
-        return _in_source(node.bases[0].id, paths) if isinstance(node.bases[0], ast.Name) else None
-    return None
-
-
-def _literal(value: ast.expr) -> Any:
-    pairs = (
-        {key.value: item for key, item in zip(value.keys, value.values, strict=True) if isinstance(key, ast.Constant)}
-        if isinstance(value, ast.Dict)
-        else {key.arg: key.value for key in getattr(value, "keywords", ())}
-    )
+def declared_classes(cfg: Any, *packages: str) -> list[str]:
+    """Find the class names of a config's training data, as literals: in its ``metainfo``, or as ``METAINFO`` in the source of the
+    dataset's class, which is beside the config, or in the module or folder ``datasets`` of an installed package. Return an empty
+    list if there are none, or the config is malformed."""
     try:
-        return ast.literal_eval(pairs["classes"])
-    except (KeyError, ValueError):
-        return None
+        data = cfg.train_dataloader.dataset
+        while "dataset" in data:  # a wrapper, such as RepeatDataset
+            data = data.dataset
+        meta = data.get("metainfo") or {}
+        if "classes" not in meta:
+            imports = cfg.get("custom_imports", {}).get("imports", ())
+            paths = [Path(cfg.filename).with_name(f"{name}.py") for name in imports]
+            for folder in (Path(spec.origin or "").parent for spec in map(find_spec, packages) if spec):
+                paths += [folder / "datasets.py", *folder.glob("datasets/*.py")]
+            meta = _metainfo(data.type.rpartition(".")[2], [read_text(path) for path in paths if path.is_file()])
+    except Exception:  # a later check says what is wrong
+        return []
+    names = meta.get("classes")
+    return list(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else []
+
+
+def _metainfo(kind: str, sources: Iterable[str]) -> Any:
+    """Evaluate METAINFO of a class, or of its first base."""
+    nodes: list[Any] = ast.parse(next(text for text in sources if f"class {kind}(" in text)).body
+    (node,) = (node for node in nodes if isinstance(node, ast.ClassDef) and node.name == kind)
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__" and "metainfo" in ast.unparse(item):
+            raise ValueError("its constructor may set other names")
+        if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "METAINFO":
+            value: Any = item.value
+            if isinstance(value, ast.Call):  # dict(classes=...)
+                value = ast.Dict(
+                    [ast.Constant(key.arg) for key in value.keywords], [key.value for key in value.keywords]
+                )
+            return ast.literal_eval(value)
+    return _metainfo(ast.unparse(node.bases[0]), sources)
