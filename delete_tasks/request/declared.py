@@ -17,21 +17,20 @@ def declared_classes(cfg: Any, *packages: str) -> list[str]:
         data = cfg.train_dataloader.dataset
         while "dataset" in data:  # a wrapper, such as RepeatDataset
             data = data.dataset
-        meta = data.get("metainfo") or {}
-        if "classes" not in meta:
+        names = (data.get("metainfo") or {}).get("classes")
+        if names is None:
             imports = cfg.get("custom_imports", {}).get("imports", ())
             paths = [Path(cfg.filename).with_name(f"{name}.py") for name in imports]
             for folder in (Path(spec.origin or "").parent for spec in map(find_spec, packages) if spec):
                 paths += [folder / "datasets.py", *folder.glob("datasets/*.py")]
-            meta = _metainfo(data.type.rpartition(".")[2], [read_text(path) for path in paths if path.is_file()])
+            names = _classes_of(data.type.rpartition(".")[2], [read_text(path) for path in paths if path.is_file()])
     except Exception:  # a later check says what is wrong
         return []
-    names = meta.get("classes")
     return list(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else []
 
 
-def _metainfo(kind: str, sources: Iterable[str]) -> Any:
-    """Evaluate METAINFO of a class, or of its first base."""
+def _classes_of(kind: str, sources: Iterable[str]) -> Any:
+    """Read the class names in METAINFO of a dataset class, or of its first base."""
     nodes: list[Any] = ast.parse(next(text for text in sources if f"class {kind}(" in text)).body
     (node,) = (node for node in nodes if isinstance(node, ast.ClassDef) and node.name == kind)
     for item in node.body:
@@ -40,8 +39,6 @@ def _metainfo(kind: str, sources: Iterable[str]) -> Any:
         if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "METAINFO":
             value: Any = item.value
             if isinstance(value, ast.Call):  # dict(classes=...)
-                value = ast.Dict(
-                    [ast.Constant(key.arg) for key in value.keywords], [key.value for key in value.keywords]
-                )
-            return ast.literal_eval(value)
-    return _metainfo(ast.unparse(node.bases[0]), sources)
+                return ast.literal_eval(next(key.value for key in value.keywords if key.arg == "classes"))
+            return ast.literal_eval(value.values[[key.value for key in value.keys].index("classes")])
+    return _classes_of(ast.unparse(node.bases[0]), sources)

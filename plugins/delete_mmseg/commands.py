@@ -67,11 +67,9 @@ def forget(args: SimpleNamespace) -> int:
     from delete_tasks.request.declared import declared_classes
 
     record, cfg = record_options(args), read_config(args.config, parse_options(args.cfg_options))
-    names, classes = (
-        declared_classes(cfg, "mmseg", "delete_mmseg"),
-        args.classes or (cfg.get("unlearn") or {}).get("classes"),
-    )
-    if names and classes:  # the same checks as with the model, before it is imported
+    names = declared_classes(cfg, "mmseg", "delete_mmseg")
+    classes = args.classes or (cfg.get("unlearn") or {}).get("classes")
+    if names and isinstance(classes, list | tuple):  # checked again with the model, whose import takes seconds
         resolve_expected(args.expect, ForgetRequest(classes, avoid=args.avoid).resolve(names), names)
     from .run import dry_run, make_config
     from .run import run as unlearn
