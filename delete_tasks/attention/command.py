@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..cli.command import FILE, MODEL_FOLDER, OUT, argument, command, data, evaluation
+from ..cli.command import DATA_SET, MODEL_FOLDER, OUT, argument, command, data, evaluation
 from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, plugin_options, whole
 from ..display.terminal import make_console
 from ..errors import RequestError
@@ -19,7 +19,7 @@ from ..fileio.atomic import refuse_existing
     argument(
         "inputs",
         nargs=-1,
-        type=FILE,
+        type=DATA_SET,
         metavar="[INPUTS...]",
         help="Images or data, as the commands of the task take them.",
     ),

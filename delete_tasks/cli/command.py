@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ import click
 from rich_click import RichArgument, RichCommand, RichGroup, RichOption
 
 from ..fileio.inputs import refuse_inputs, refuse_special
+from ..fileio.workdir import check_folder
 
 PANELS = ("Data", "Recipe", "Evaluation", "Record", "Machine")
 DATA, RECIPE, EVALUATION, RECORD, MACHINE = PANELS
@@ -26,11 +27,11 @@ Run = Callable[[SimpleNamespace], "int | None"]
 
 class File(click.Path):
     """Name of a file or folder that is read, or a text that begins with one; an empty text is refused. Shells complete it as a
-    path."""
+    path. A text that may name something else (``any_text``) is checked by the command."""
 
-    def __init__(self, metavar: str) -> None:
+    def __init__(self, metavar: str, any_text: bool = False) -> None:
         super().__init__(readable=False)
-        self.metavar = metavar
+        self.metavar, self.any_text = metavar, any_text
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
         return self.metavar if isinstance(param, click.Option) else None
@@ -40,12 +41,19 @@ class File(click.Path):
             self.fail(f"expected a path, got {value!r}", param, ctx)
         return value
 
+    def check(self, text: str, source: str) -> None:
+        """Raise FileNotFoundError or :class:`RequestError` if what a text names is missing; called before a command's function
+        imports anything, and only light modules are imported here. ``source`` is the option."""
+        if not self.any_text and _place(text) is None:
+            kind = {"DIR": "folder", "MODEL": "model"}.get(self.metavar.rstrip("."), "file")
+            raise FileNotFoundError(f"{source} '{text}': nothing there; give the path of an existing {kind}".lstrip())
+
 
 class Output(File):
     """Name of a file or folder that is written."""
 
 
-FILE, DIR, MODEL_FOLDER, DATA_SET = map(File, ("FILE", "DIR", "MODEL", "DATA"))
+FILE, DIR, MODEL_FOLDER, DATA_SET = File("FILE"), File("DIR"), File("MODEL"), File("DATA", any_text=True)
 OUT = Output("FILE")
 
 
@@ -152,21 +160,37 @@ class Command(RichCommand):
         _, command, *action = ctx.command_path.split(" ")
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in ctx.params.items()}
         named = {"command": command, "action": action[0] if action else None, "reads": self._check_paths(values)}
-        return ctx.obj(self.callback, SimpleNamespace(**named, **values))
+        return ctx.obj(self._run, SimpleNamespace(**named, **values))
+
+    def _run(self, args: SimpleNamespace) -> Any:
+        """Call the command's function, unless an input is missing or the work dir cannot be used whatever the request."""
+        values = vars(args)
+        if not values.get("resume"):  # a finished run may have lost its inputs
+            for kind, source, text in self._paths(values):
+                if not isinstance(kind, Output):
+                    kind.check(text, source)
+        if {"work_dir", "overwrite"} <= values.keys():
+            check_folder(values["work_dir"], values["overwrite"] or values.get("resume", False))
+        return self.callback(args) if self.callback else None
+
+    def _paths(self, values: dict[str, Any]) -> Iterator[tuple[File, str, str]]:
+        """Iterate over type, option (empty for an argument) and text of each path."""
+        for param in self.params:
+            value, source = values.get(str(param.name)), param.opts[0] if isinstance(param, click.Option) else ""
+            for text in value if isinstance(value, list) else filter(None, [value]):
+                if isinstance(param.type, File):
+                    yield param.type, source, text
 
     def _check_paths(self, values: dict[str, Any]) -> list[str]:
         """Refuse inputs that are no regular files or folders, and outputs in the place of an input; return the inputs."""
         reads: dict[bool, list[str]] = {False: [], True: []}  # by whether the path is a model's
         outputs = []
-        for param in self.params:
-            value, source = values.get(str(param.name)), param.opts[0] if isinstance(param, click.Option) else ""
-            for text in value if isinstance(value, list) else filter(None, [value]):
-                path = _place(text) if isinstance(param.type, File) else None
-                if isinstance(param.type, Output):
-                    outputs.append((source, text))
-                elif path is not None:
-                    refuse_special(path, source)
-                    reads[str(getattr(param.type, "metavar", "")).startswith("MODEL")].append(path)
+        for kind, source, text in self._paths(values):
+            if isinstance(kind, Output):
+                outputs.append((source, text))
+            elif (path := _place(text)) is not None:
+                refuse_special(path, source)
+                reads[kind.metavar.startswith("MODEL")].append(path)
         for source, text in outputs:
             refuse_inputs(text, reads[False], reads[True], source)
         return [*reads[False], *reads[True]]

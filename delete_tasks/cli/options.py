@@ -161,7 +161,7 @@ def work_dir_options(content: str, resumes: bool = True) -> list[click.Option]:
 
 
 def record_panel() -> list[click.Option]:
-    """Make the options of the erasure record; see :func:`delete_tasks.report.record.record_options`."""
+    """Make the options of the erasure record; see :func:`delete_tasks.report.record.options.record_options`."""
     return [
         record("--reference", metavar="TEXT", help="Reference of the request, e.g. a ticket number."),
         record("--requested", metavar="YYYY-MM-DD", help="Date of the request."),

@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import RequestError
 from .atomic import save_text
-from .checkpoint import file_sha256, load_once, state_dict_of, tensors_sha256
-from .inputs import read_text
+from .inputs import file_sha256, read_text
 from .workdir import TEMPORARY
 
 SUMS = "record.sha256"
@@ -41,6 +40,8 @@ def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
         RequestError: The folder holds no weights file, or several, or too many files for a model.
         UnsafeCheckpointError: Loading would run code.
     """
+    from .checkpoint import load_once, state_dict_of, tensors_sha256
+
     path = Path(path)
     if not path.is_file() and not path.is_dir():  # reading a device would not end
         raise FileNotFoundError(f"no model at '{path}'")

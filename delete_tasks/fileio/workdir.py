@@ -176,6 +176,20 @@ class WorkDir:
         write_manifest(self.path, self.request, self.finished, self.files)
 
 
+def check_folder(path: str | os.PathLike[str], replace: bool = False) -> Path:
+    """Check what :func:`claim` refuses whatever the request is, and raise as it does; return the folder. With ``replace``, other
+    files may be in it."""
+    folder = resolved(path)
+    if Path(os.path.abspath(Path(path).expanduser())).resolve() != folder or not str(path).strip():
+        raise RequestError(f"--work-dir '{path}' is empty, or '..' follows a link in it; give the path of a folder")
+    blocking = next((part for part in (folder, *folder.parents) if part.exists()), folder)
+    if not blocking.is_dir():
+        raise RequestError(f"--work-dir '{path}': '{blocking}' is a file; give the path of a folder, new or empty")
+    if not (replace or process_rank() or folder in _CLAIMED or read_manifest(folder)):
+        refuse_foreign(folder, path, {}, "")
+    return folder
+
+
 def claim(
     path: str | os.PathLike[str],
     request: Mapping[str, Any],
@@ -201,9 +215,7 @@ def claim(
             run.
         FinishedError: It holds a finished run of this request, with ``resume``, without ``overwrite``.
     """
-    folder, given = resolved(path), Path(os.path.abspath(Path(path).expanduser()))
-    if given.resolve() != folder or not str(path).strip():
-        raise RequestError(f"--work-dir '{path}' is empty, or '..' follows a link in it; give the path of a folder")
+    folder = check_folder(path, replace=True)
     models = [original for original in originals if original is not None]
     if folder in _CLAIMED:
         _CLAIMED[folder].marks = marks_of([*models, *inputs]) | _CLAIMED[folder].marks
@@ -215,9 +227,6 @@ def claim(
     if process_rank() != 0:
         return WorkDir(folder, {}, [], None)
     refuse_inputs(folder, inputs, models, "--work-dir")
-    blocking = next((part for part in (folder, *folder.parents) if part.exists()), folder)
-    if not blocking.is_dir():
-        raise RequestError(f"--work-dir '{path}': '{blocking}' is a file; give the path of a folder, new or empty")
     if resume and manifest and not manifest["finished"]:
         digest = manifest["request"]
     if not overwrite:
@@ -234,7 +243,8 @@ def claim(
         delete_path(leftover)
     # Read again: a run that has just ended may have changed it.
     work_dir = WorkDir(folder, read_manifest(folder) | {"request": digest}, made, lock)
-    work_dir.given, work_dir.marks = given, marks_of([*models, *inputs])
+    work_dir.given = Path(os.path.abspath(Path(path).expanduser()))
+    work_dir.marks = marks_of([*models, *inputs])
     _CLAIMED[folder] = work_dir
     return work_dir
 

@@ -35,10 +35,8 @@ class RetentionGuard:
     @torch.no_grad()
     def compare(self, student: Tensor, teacher: Tensor, ids: Sequence[int]) -> None:
         """Count the locations of one output, logits ``(N, C, *locations)``."""
-        if student.ndim > 2:
-            student, teacher = (
-                logits[(..., *[slice(None, None, STRIDE)] * (logits.ndim - 2))] for logits in (student, teacher)
-            )
+        places = (..., *[slice(None, None, STRIDE)] * (student.ndim - 2))
+        student, teacher = student[places], teacher[places]
         probability, predicted = teacher.float().softmax(1).max(1)
         sure = (probability > SURE) & ~is_forgotten(predicted, ids)
         same = sure & (student.argmax(1) == predicted)

@@ -97,8 +97,8 @@ def report(
 
     from ..audit.in_run import audit_run
     from .before_after import before_after
-    from .record import judged, write_record
     from .record.sections import audit_pictures
+    from .record.write import judged, write_record
     from .residue import find_residue
     from .results import RESULTS
 

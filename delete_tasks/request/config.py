@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,34 +42,60 @@ def config_path(name: str) -> Path:
 
 
 def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Any:
-    """Load an mmengine config (Python, which is run, JSON or YAML) and apply the ``changes`` of :func:`parse_options`; raise
+    """Load a config as :func:`read_config`, and import its ``custom_imports`` as :func:`import_modules`."""
+    cfg = read_config(path, changes)
+    import_modules(cfg)
+    return cfg
+
+
+def read_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Any:
+    """Read an mmengine config (Python, which is run, JSON or YAML) and apply the ``changes`` of :func:`parse_options`; raise
     FileNotFoundError without such a file, RequestError if it cannot be read or a change does not fit it."""
     from mmengine.config import Config
-    from mmengine.logging import MMLogger
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no config at '{path}'{' (it is a folder)' if path.is_dir() else ''}; give a .py file")
     if path.suffix not in KINDS:
         raise RequestError(f"'{path}' is no config: expected a file that ends in {', '.join(KINDS)}")
-    if is_quiet():
-        hush(MMLogger.get_current_instance())  # mmengine logs each environment variable that a config reads
-    try:
-        with _temporary_folder():
-            cfg = Config.fromfile(path)
-    except (KeyboardInterrupt, MemoryError):
-        raise
-    except BaseException as error:  # a config is code and may raise anything, even SystemExit
-        raise_lost(error)
-        raise RequestError(
-            f"the config '{path}' cannot be read: {_short(error)}. Fix it or give another config"
-        ) from error
+    with _clearly(f"the config '{path}' cannot be read", "Fix it or give another config"), _temporary_folder():
+        cfg = Config.fromfile(path, import_custom_modules=False)
     if not len(cfg):
         raise RequestError(f"the config '{path}' is empty")
     _refuse_functions(path, cfg)
     check_sections(cfg, f"the config '{path}'")
     change_config(cfg, changes, f"'{path}'")
     return cfg
+
+
+def import_modules(cfg: Any) -> None:
+    """Import the modules of a config's ``custom_imports``, from its folder as well; raise RequestError if one cannot be."""
+    from mmengine.logging import MMLogger
+    from mmengine.utils import import_modules_from_strings
+
+    if is_quiet():
+        hush(MMLogger.get_current_instance())
+    if not cfg.get("custom_imports"):
+        return
+    folder = str(Path(cfg.filename).resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # the last, so that no file beside the config hides an installed module
+    hint = "Modules beside the config and on PYTHONPATH are found: correct the name, or set PYTHONPATH to the module's folder"
+    with _clearly(f"the config '{cfg.filename}': custom_imports cannot be imported", hint):
+        import_modules_from_strings(**cfg.custom_imports)
+
+
+@contextlib.contextmanager
+def _clearly(what: str, fix: str) -> Iterator[None]:
+    """Turn what a user's code raises, which may be anything, even SystemExit, into a RequestError."""
+    try:
+        yield
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:
+        raise_lost(error)
+        cause = error.__context__ if type(error) is ImportError else None  # mmengine's own only names the module
+        raise RequestError(f"{what}: {_short(cause or error)}. {fix}") from error
 
 
 def _refuse_functions(path: Path, cfg: Mapping[str, Any]) -> None:
@@ -85,15 +112,21 @@ def _refuse_functions(path: Path, cfg: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[None]:
     """Use a temporary folder with the id of this process in its name, so that the next command deletes it if this one is killed:
-    mmengine copies configs, which may name the forgotten classes, into it."""
+    mmengine copies configs, which may name the forgotten classes, into it. If the terminal is quiet, log none of the environment
+    variables that a config reads: mmengine's logger imports torch."""
+    from mmengine.config import config as module
+
+    log = module.print_log
     prefix, before = "delete_tasks_config_", tempfile.tempdir
     for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*_*"):
         if _has_ended(leftover.name.rpartition("_")[2]):
             shutil.rmtree(leftover, ignore_errors=True)
     tempfile.tempdir = tempfile.mkdtemp(prefix=prefix, suffix=f"_{os.getpid()}")
+    module.print_log = (lambda *_, **__: None) if is_quiet() else log
     try:
         yield
     finally:
+        module.print_log = log
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
         tempfile.tempdir = before
 
@@ -151,12 +184,14 @@ def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Parse ``key=value`` pairs like mmengine's DictAction; raise RequestError if a pair has no '=' or no valid value."""
+    if not pairs:
+        return {}
     from mmengine.config import DictAction
 
     reader = argparse.ArgumentParser(exit_on_error=False)
     reader.add_argument("--cfg-options", nargs="+", action=DictAction)
     options: dict[str, Any] = {}
-    for pair in pairs or ():
+    for pair in pairs:
         key, equals, _ = pair.partition("=")
         if not key or not equals:
             raise RequestError(f"--cfg-options takes KEY=VALUE, e.g. train_dataloader.batch_size=4; got '{pair}'")

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from delete_images.arguments import DATA_SET, MODEL_FOLDER, check_given
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import DATA_SET, MODEL_FOLDER, OUT, Group, command, data, evaluation, recipe
+from delete_tasks.cli.command import OUT, File, Group, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.report.finish import tell_before, tell_next
@@ -34,7 +35,7 @@ ATTENTION_OPTIONS = [
     data("--model", type=MODEL_FOLDER, help="Folder of the backdoored model."),
     data(
         "--poisoned",
-        type=DATA_SET,
+        type=File("DATA"),
         help=f"Samples that contain the trigger, or a ranking of find (.json): {DATA_HELP}.",
     ),
     data(
@@ -127,15 +128,22 @@ ATTENTION_OPTIONS = [
     short="--config --model --poisoned --target --retain --overwrite --force --steps --lr --test --trigger --resume --device",
 )
 def clean(args: SimpleNamespace) -> int:
+    from delete_images.models.spec import load_spec
+    from delete_tasks.report.record.options import record_options
+    from delete_tasks.request.classes import resolve_classes
+
+    options: dict[str, Any] = vars(args)
+    check_given(options, "model", "poisoned")
+    record = record_options(args)
+    if args.model and args.target and not args.resume:
+        resolve_classes([args.target], load_spec(args.model).classes)
     from delete_images.models.model_file import as_spec
-    from delete_tasks.report.record import record_options
 
     from . import clean, config
 
     console = make_console()
-    options: dict[str, Any] = vars(args)
     cfg = config.make_config(args.config, options, console)
-    cfg.record = record_options(args)
+    cfg.record = record
     data, model = cfg.train_dataloader.dataset, args.model or Path(cfg.load_from).parent
     names = as_spec(cfg.model.spec).classes
     with shared.claim_work_dir(options, [model], names, target=data.target, data=data.poisoned):

@@ -29,9 +29,9 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     that are None leave the config's value, or the recipe's. A guessed target is printed.
 
     Raises:
-        RequestError: Neither a config nor a model and poisoned samples; a target that the model lacks.
+        RequestError: A target that the model lacks.
     """
-    cfg = begin_config(config, options, ("model", "poisoned"), "Backdoor")
+    cfg = begin_config(config, options, "Backdoor")
     data = cfg.train_dataloader.dataset
     data.original = cfg.load_from
     data.allow_import = bool(options["allow_import"])

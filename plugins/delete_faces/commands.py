@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import click
 
+from delete_images.arguments import MODEL_FOLDER, check_classes
 from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import (
     DIR,
     FILE,
-    MODEL_FOLDER,
     OUT,
+    File,
     Group,
     Output,
     argument,
@@ -86,7 +87,7 @@ def align(args: SimpleNamespace) -> None:
     BACKBONE,
     data(
         "--weights",
-        type=FILE,
+        type=File("FILE", any_text=True),
         help="Weights of the backbone: a file; for inception_resnet_v1 also vggface2 or casia-webface (downloaded).",
     ),
     *NEW_MODEL,
@@ -209,7 +210,7 @@ def embed(args: SimpleNamespace) -> None:
     evaluation(
         "--test",
         "eval",
-        type=DIR,
+        type=File("DIR", any_text=True),
         help="Held-out photos of all people, for figures only; 'none' measures nothing. [default: those of faces enroll]",
     ),
     evaluation("--wide", is_flag=True, help="Print all columns of the table: every false accept rate."),
@@ -220,15 +221,16 @@ def embed(args: SimpleNamespace) -> None:
     short="--photos --retain --overwrite --method --steps --lr --test --aligned --show-names --no-record --resume --device",
 )
 def remove(args: SimpleNamespace) -> int:
-    from delete_images.models.model_file import load_spec
-    from delete_tasks.report.record import record_options
+    from delete_images.models.spec import load_spec
+    from delete_tasks.report.record.options import record_options
 
-    from .remove import remove
-
-    console = make_console()
     record = record_options(args)
     request = {"people": sorted(args.person), "photos": args.photos, "retain": args.retain}
     with shared.claim_work_dir(vars(args), [args.model], load_spec(args.model).classes, **request):
+        check_classes(args.model, args.person)
+        from .remove import remove
+
+        console = make_console()
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
         read = args.photos or "the photos that the model was made from"
         read += f" and, of people who stay, {args.retain}" if args.retain else ""
@@ -243,7 +245,12 @@ def remove(args: SimpleNamespace) -> int:
     "Identify the people on photos.",
     MODEL,
     argument(
-        "photos", type=FILE, nargs=-1, required=True, metavar="PHOTO...", help="Image files, or folders of images."
+        "photos",
+        type=File("FILE", any_text=True),
+        nargs=-1,
+        required=True,
+        metavar="PHOTO...",
+        help="Image files, or folders of images.",
     ),
     evaluation(
         "--threshold", type=shared.number(-1e6, 1e6), help="Score below which a face is unknown. [default: the model's]"

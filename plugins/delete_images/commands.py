@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import DATA_SET, MODEL_FOLDER, OUT, Group, argument, command, data, evaluation, recipe
+from delete_tasks.cli.command import OUT, Group, argument, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
@@ -14,6 +14,7 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.report.finish import tell_before, tell_next, tell_training
 from delete_tasks.request.schedules import SCHEDULES
 
+from .arguments import DATA_SET, MODEL_FOLDER, check_classes, check_given
 from .models.describe import described_spec, description
 
 DATA_HELP = "folder of class folders, .npz file, cifar10[:ROOT] or cifar100[:ROOT]; '?class=deer&limit=500' selects"
@@ -32,10 +33,10 @@ TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
     shared.ALLOW_IMPORT,
 )
 def import_(args: SimpleNamespace) -> None:
-    from .models.model_file import import_checkpoint
-
     spec = described_spec(args)
     refuse_existing(args.folder, [args.weights], args.overwrite)
+    from .models.model_file import import_checkpoint
+
     folder = import_checkpoint(
         args.weights,
         args.folder,
@@ -128,16 +129,20 @@ def import_(args: SimpleNamespace) -> None:
     "--device",
 )
 def forget(args: SimpleNamespace) -> int:
-    from delete_tasks.report.record import record_options
+    from delete_tasks.report.record.options import record_options
     from delete_tasks.request.config import parse_options
 
+    check_given(vars(args), "model", "forget", "classes")
+    options, record = vars(args) | {"cfg_options": parse_options(args.cfg_options)}, record_options(args)
+    if args.model and args.classes and not args.resume:
+        check_classes(args.model, args.classes, args.avoid, args.expect)
     from . import forget
     from .models.model_file import as_spec
 
     console = make_console()
-    cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
+    cfg = forget.make_config(args.config, options)
     args.avoid = args.avoid or cfg.unlearn.get("avoid")
-    cfg.record = record_options(args)
+    cfg.record = record
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
     public, names = cfg.unlearn.get("public"), as_spec(cfg.model.spec).classes
     with shared.claim_work_dir(vars(args), [original, args.retrained], names, classes=cfg.unlearn.classes, data=data):
@@ -176,8 +181,7 @@ def forget(args: SimpleNamespace) -> int:
     short="--like --finetune --architecture --classes --overwrite --without --epochs --lr --batch-size --test --resume --device",
 )
 def train(args: SimpleNamespace) -> None:
-    from .models.model_file import load_spec
-    from .train import train
+    from .models.spec import load_spec
 
     if args.like and args.finetune:
         raise RequestError("--like starts from random weights and --finetune from the model's; give one of them")
@@ -185,6 +189,8 @@ def train(args: SimpleNamespace) -> None:
     spec = load_spec(folder) if folder else described_spec(args)
     request = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
     with shared.claim_work_dir(vars(args), [folder], spec.classes, **request):
+        from .train import train
+
         console = make_console()
         tell_training(console, args, spec.architecture)
         train(spec, args.data, args.test, args.without, args.work_dir, {**vars(args), "console": console})
@@ -205,15 +211,17 @@ def evaluate(args: SimpleNamespace) -> None:
     from delete_tasks.fileio.atomic import save_json
     from delete_tasks.request.classes import resolve_classes
 
+    from .models.spec import load_spec
+
+    if args.out:
+        refuse_existing(args.out, [args.model], args.overwrite)
+    ids = resolve_classes(args.classes, load_spec(args.model).classes) if args.classes else []
     from .data.opening import open_data
     from .models.model_file import load_model
     from .train import show
 
     flush_subnormals()
-    if args.out:
-        refuse_existing(args.out, [args.model], args.overwrite)
     network, spec = load_model(args.model, args.allow_import)
-    ids = resolve_classes(args.classes, spec.classes) if args.classes else []
     tested = open_data(args.test, "test", spec.classes)
     figures = show(network.to(choose_device(args.device)), spec, tested, ids, make_console())
     if args.out:

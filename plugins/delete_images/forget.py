@@ -39,8 +39,8 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     """Make a run's config from the command line: a file's, or one for a model folder, with the options that are not None. Refuse
-    neither a config nor a model, data and classes; and ``--deep`` with another method."""
-    cfg = runs.begin_config(config, options, ("model", "forget", "classes"), "Image")
+    ``--deep`` with another method."""
+    cfg = runs.begin_config(config, options, "Image")
     data = cfg.train_dataloader.dataset
     for key, option in (("data", "forget"), ("retain", "retain"), ("augment", "augment")):
         if options[option] is not None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,19 +46,12 @@ def parameters_in(weights: str) -> int:
     return sum(value.numel() for value in state_dict_of(load_once(weights), f"'{weights}'").values())
 
 
-def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequence[str], kind: str) -> Config:
-    """Load a config, or make a new one from the options ``needed``, and apply the command's model and ``cfg_options``.
-
-    ``kind`` is the prefix of the class names of model and dataset: 'Image' or 'Backdoor'. Neither a config nor the needed
-    options is refused, as is what :func:`delete_tasks.request.config.load_config` refuses.
-    """
+def begin_config(config: str | None, options: Mapping[str, Any], kind: str) -> Config:
+    """Load a config, or make a new one, and apply the command's model and ``cfg_options``. ``kind`` is the prefix of the class
+    names of model and dataset: 'Image' or 'Backdoor'. Raises as :func:`delete_tasks.request.config.load_config`."""
     if config is not None:
         cfg = load_config(config)
     else:
-        missing = [f"--{name}" for name in needed if not options[name]]
-        if missing:
-            *names, last = [f"--{name}" for name in needed]
-            raise RequestError(f"{', '.join(missing)} missing: give {', '.join(names)} and {last}, or --config")
         loader = {
             "num_workers": 4 if torch.cuda.is_available() else 0,
             "sampler": {"type": "InfiniteSampler"},

@@ -61,16 +61,22 @@ ATTENTION_OPTIONS = [
     short="--classes --overwrite --preset --deep --steps --lr --avoid --fill --expect --cfg-options --resume --device --dry-run",
 )
 def forget(args: SimpleNamespace) -> int:
-    from delete_tasks.report.record import record_options
-    from delete_tasks.request.config import parse_options
+    from delete_tasks.report.record.options import record_options
+    from delete_tasks.request.classes import ForgetRequest, resolve_expected
+    from delete_tasks.request.config import parse_options, read_config
+    from delete_tasks.request.declared import declared_classes
 
+    record, cfg = record_options(args), read_config(args.config, parse_options(args.cfg_options))
+    names = declared_classes(cfg, "mmseg", "delete_mmseg")
+    classes = args.classes or (cfg.get("unlearn") or {}).get("classes")
+    if names and isinstance(classes, list | tuple):  # checked again with the model, whose import takes seconds
+        resolve_expected(args.expect, ForgetRequest(classes, avoid=args.avoid).resolve(names), names)
     from .run import dry_run, make_config
     from .run import run as unlearn
 
-    options = vars(args) | {"cfg_options": parse_options(args.cfg_options)}
-    cfg = make_config(args.config, args.checkpoint, args.classes, args.work_dir, options)
+    cfg = make_config(cfg, args.checkpoint, args.classes, args.work_dir, vars(args))
     args.avoid = args.avoid or cfg.unlearn.get("avoid")
-    cfg.record = record_options(args)
+    cfg.record = record
     console = make_console()
     if args.dry_run:
         dry_run(cfg, console)

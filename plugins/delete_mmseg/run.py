@@ -20,7 +20,7 @@ from delete_tasks.evaluation.functional import mean_iou
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.report.finish import refuse_unmeasured, report
 from delete_tasks.report.results import collect
-from delete_tasks.request.config import load_config, set_run
+from delete_tasks.request.config import import_modules, read_config, set_run
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
@@ -36,12 +36,13 @@ RECIPE = ("steps", "schedule", "optimizer", "readout")
 
 
 def make_config(
-    config: str, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
+    config: str | Config, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
 ) -> Config:
     """Make the config of a run from the command line and an MMSegmentation config, with or without ``unlearn``. Without
     ``classes``, those of the config's ``unlearn`` are taken. ``options``: ``preset, deep, steps, lr, batch_size, fill, avoid,
     amp, seed, resume, launcher, cfg_options``; None leaves the config's value."""
-    cfg = load_config(config, options.get("cfg_options"))
+    cfg = config if isinstance(config, Config) else read_config(config, options.get("cfg_options"))
+    import_modules(cfg)
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if options.get("preset") is not None:
         unlearn = {name: value for name, value in unlearn.items() if name not in RECIPE}

@@ -113,8 +113,8 @@ def test_without_held_out_samples_nothing_is_measured(words, models, tmp_path, t
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        ({"--erased": "nowhere"}, "is no model folder"),
-        ({"--original": "nowhere"}, "expected a model folder"),
+        ({"--erased": __file__}, "is no model folder"),
+        ({"--original": __file__}, "expected a model folder"),
         ({"--test": "{images}?split=train"}, "of --test .*exact copies: 15 of --forget .*135 of --data"),
         ({"--forget": "{images}"}, "does not say what was forgotten; give --classes"),
         ({"--forget": "{images}?class=dear"}, "dear"),

@@ -225,6 +225,21 @@ def test_configs_that_cannot_be_read(tmp_path, name, content, message):
         load_config(path)
 
 
+def test_modules_beside_a_config_are_imported_and_hide_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "beside_config.py").touch()
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('the module of Python is hidden')")
+    path = tmp_path / "a.py"
+    path.write_text("custom_imports = dict(imports=['beside_config', 'colorsys'], allow_failed_imports=False)")
+    load_config(path)
+    assert sys.modules.pop("beside_config").__file__ == str(tmp_path / "beside_config.py")
+    path.write_text("custom_imports = dict(imports=['beside_confg'], allow_failed_imports=False)")
+    with pytest.raises(
+        RequestError, match=r"custom_imports .*ModuleNotFoundError.*'beside_confg'.*beside.* PYTHONPATH"
+    ):
+        load_config(path)
+
+
 def test_a_missing_config_and_a_folder(tmp_path):
     for path, message in ((tmp_path / "none.py", "no config at"), (tmp_path, "folder")):
         with pytest.raises(FileNotFoundError, match=message):

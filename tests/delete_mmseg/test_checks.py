@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 import tempfile
 from functools import partial
 from itertools import product
@@ -90,6 +91,19 @@ def test_refused_before_a_runner_begins(command, change, fact, dry, tmp_path, mo
     assert status == 2 and re.search(fact, error), error
     assert not out and len(error.splitlines()) == 1, out + error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_a_dataset_class_beside_the_config_is_found_and_hides_no_plugin(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "delete_mmseg").mkdir()
+    (tmp_path / "my_scenes.py").write_text(
+        "from mmseg.registry import DATASETS\nfrom delete_mmseg.datasets import CityscapesLabelIdsDataset\n"
+        "@DATASETS.register_module()\nclass MyScenes(CityscapesLabelIdsDataset): ...\n"
+    )
+    types = {f"{split}_dataloader__dataset__type": "MyScenes" for split in ("train", "test")}
+    status, _, error = command(put(custom_imports__imports=["delete_mmseg", "my_scenes"], **types), "--dry-run")
+    assert status == 0, error
 
 
 def test_dry_run_says_four_lines_and_writes_nothing(command, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-from ...cli.command import FILE, OUT, argument, command, data, evaluation
+from ...cli.command import DIR, OUT, argument, command, data, evaluation
 
 
 @command(
@@ -14,7 +14,7 @@ from ...cli.command import FILE, OUT, argument, command, data, evaluation
         "runs",
         nargs=-1,
         required=True,
-        type=FILE,
+        type=DIR,
         metavar="DIR...",
         help="Work dirs of runs (results.json in each), of any tasks.",
     ),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from ...cli.command import FILE, Group, Output, argument, command, data, evaluation
+from ...cli.command import DIR, FILE, Group, Output, argument, command, data, evaluation
 from ...cli.options import DEVICE
 from ...fileio.compute import flush_subnormals
 
@@ -11,7 +11,7 @@ from ...fileio.compute import flush_subnormals
 @command(
     "verify",
     "Check a record and its files; fail on any difference.",
-    argument("folder", type=FILE, metavar="DIR", help="Work dir with record.json."),
+    argument("folder", type=DIR, metavar="DIR", help="Work dir with record.json."),
     data("--key", type=FILE, help="Public key (PEM) to check the signature with."),
     evaluation("--rerun", is_flag=True, help="Measure the figures again if all other checks pass."),
     evaluation(
@@ -46,7 +46,7 @@ def verify(args: SimpleNamespace) -> int:
 @command(
     "sign",
     "Sign a record.",
-    argument("folder", type=FILE, metavar="DIR", help="Work dir with record.json."),
+    argument("folder", type=DIR, metavar="DIR", help="Work dir with record.json."),
     data("--key", type=FILE, required=True, help="Private key (PEM, Ed25519)."),
 )
 def sign(args: SimpleNamespace) -> None:

@@ -1,18 +1,21 @@
 """Options of the record on erasing commands, see :func:`delete_tasks.cli.options.record_panel`."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...display.terminal import printable
 from ...errors import RequestError, require
-from ...evaluation.metric import Metric
-from .figures import check_names
 from .log import check_log
 from .sign import read_key
+
+if TYPE_CHECKING:
+    from ...evaluation.metric import Metric
 
 LARGEST = 1e6  # largest limit, in percent or points
 # Percent of the forgotten locations that may be predicted as other classes than --expect, or as those of --avoid.
@@ -64,6 +67,8 @@ def check_record_options(options: Mapping[str, Any], figures: Sequence[Metric] =
                 f"--requested is '{options['requested']}'; expected a date such as 2026-11-24"
             ) from error
     if figures:
+        from .figures import check_names
+
         check_names(options.get("accept") or {}, figures)
     if options.get("skip"):
         return

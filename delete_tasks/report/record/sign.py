@@ -8,9 +8,8 @@ from typing import Any
 
 from ...errors import RequestError, require
 from ...fileio.atomic import save_text
-from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import SUMS, read_sums
-from ...fileio.inputs import read_bytes, refuse_inputs
+from ...fileio.inputs import file_sha256, read_bytes, refuse_inputs
 from .parts import RECORD
 
 SIGNATURE = f"{SUMS}.sig"

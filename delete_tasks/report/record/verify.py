@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import RequestError, require
-from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import SUMS, describe_model, read_sums, section_digests
-from ...fileio.inputs import read_bytes
+from ...fileio.inputs import file_sha256, read_bytes
 from ...fileio.validate import read_json
 from .parts import FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
 from .people import find_place, hashed, read_salt

@@ -20,9 +20,9 @@ from ...evaluation.metric import Measured
 from ...evaluation.opened import Opened
 from ...evaluation.text import Place, Text
 from ...fileio.atomic import discard, save_json, save_text
-from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import describe_model, relative, section_digests, write_sums
 from ...fileio.environment import code_version, environment, plain
+from ...fileio.inputs import file_sha256
 from ...fileio.processes import raise_lost
 from ..results import recipe_as_run
 from .figures import exit_status, lines_of, rows_of
@@ -64,7 +64,7 @@ def write_record(
         runner: Runner of the first process, after training.
         results: Result of :func:`delete_tasks.report.results.collect`.
         opened: Measured models and data.
-        options: Result of :func:`delete_tasks.report.record.record_options`.
+        options: Result of :func:`delete_tasks.report.record.options.record_options`.
         pictures: (path, caption) of the task's pictures.
 
     Raises:

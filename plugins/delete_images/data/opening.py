@@ -176,19 +176,13 @@ def _open_source(request: DataSpec) -> CifarSource | ArraySource | FolderSource:
         if request.split not in ("train", "test"):
             raise RequestError(f"'{request.text}': CIFAR has no split '{request.split}'; choose train or test")
         return CifarSource(request.kind, request.path, request.split)
-    place = os.path.expanduser(request.path or "")
-    path, is_file, label_given = Path(place), os.path.isfile(place), request.label is not None
-    if os.path.isdir(place):
+    request.check_place()
+    path, label_given = Path(os.path.expanduser(request.path or "")), request.label is not None
+    if path.is_dir():
         if is_tiny_imagenet(path) and not label_given:
             return TinyImageNetSource(path, request.split)
         return FolderSource(path, request.split, request.split_given, label_given)
-    if is_file and path.suffix == ".npz":
-        return ArraySource(path, request.split, request.split_given, label_given)
-    problem = "not an .npz file" if is_file else "nothing there"
-    raise RequestError(
-        f"no data at '{place}' ({problem}); expected a folder of class folders, an .npz file, cifar10[:ROOT] or "
-        "cifar100[:ROOT]"
-    )
+    return ArraySource(path, request.split, request.split_given, label_given)
 
 
 def _numbered(request: DataSpec, labels: np.ndarray, classes: tuple[str, ...] | None) -> tuple[str, ...]:

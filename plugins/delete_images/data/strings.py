@@ -46,6 +46,18 @@ class DataSpec:
         """Data string with an absolute path."""
         return "".join(part or "" for part in self.parts())
 
+    def check_place(self) -> None:
+        """Raise RequestError if nothing is there that could be opened; CIFAR may be downloaded."""
+        place = os.path.expanduser(self.path or "")
+        is_file = os.path.isfile(place)
+        if self.kind in _KINDS or os.path.isdir(place) or (is_file and place.endswith(".npz")):
+            return
+        problem = "not an .npz file" if is_file else "nothing there"
+        raise RequestError(
+            f"no data at '{place}' ({problem}); expected a folder of class folders, an .npz file, cifar10[:ROOT] or "
+            "cifar100[:ROOT]"
+        )
+
     def compose(self, options: Mapping[str, str | Sequence[str]]) -> str:
         """Add options, a value or several by key, to the string; raises RequestError for a key that the string has."""
         present = _split_query(self.text)[1]

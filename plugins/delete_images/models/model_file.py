@@ -27,17 +27,23 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.fileio import atomic, checkpoint
-from delete_tasks.fileio.validate import read_json
 
 from .architectures import build, classifier_of
 from .architectures.registry import import_and_call, is_import_path
-from .spec import FORMAT, VERSION, ModelSpec, Preprocessing, spec_from_json, spec_to_json
+from .spec import (
+    SPEC_NAME,
+    WEIGHTS_NAME,
+    ModelSpec,
+    Preprocessing,
+    as_spec,
+    load_spec,
+    read_spec,
+    spec_from_json,
+    spec_to_json,
+)
 
-__all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "load_model", "load_spec", "save_model"]
-
-WEIGHTS_NAME = "weights.safetensors"
-SPEC_NAME = "model.json"
-MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
+__all__ = ["SPEC_NAME", "WEIGHTS_NAME", "ModelSpec", "Preprocessing", "as_spec", "build_model", "import_checkpoint", "load_model",
+           "load_spec", "save_model"]  # fmt: skip
 
 
 def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
@@ -149,46 +155,6 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     return folder
 
 
-def as_spec(description: Any) -> ModelSpec:
-    """Read a description as in configs: a model folder, the content of a model.json (without format and version if you like), or
-    a ModelSpec. Raises as :func:`load_spec`.
-    """
-    if isinstance(description, ModelSpec):
-        return description
-    if isinstance(description, Mapping):
-        content = description.to_dict() if hasattr(description, "to_dict") else description
-        return spec_from_json({"format": FORMAT, "version": VERSION, **content}, "the model's description")
-    return load_spec(description)
-
-
-def load_spec(folder: str | os.PathLike[str]) -> ModelSpec:
-    """Read and check model.json.
-
-    Raises:
-        FileNotFoundError: No such folder, or no model.json in it.
-        RequestError: model.json is not valid; the message names the key.
-    """
-    return spec_from_json(*_read_json(folder))
-
-
-def _read_json(folder: str | os.PathLike[str]) -> tuple[Any, str]:
-    folder = Path(folder)
-    path = folder / SPEC_NAME
-    if not path.is_file():
-        problem = "a file" if folder.is_file() else f"no {SPEC_NAME} in it" if folder.exists() else "nothing there"
-        raise FileNotFoundError(
-            f"'{folder}' is not a model ({problem}); expected a folder with {SPEC_NAME} and {WEIGHTS_NAME}. Make one from a "
-            "weights file with: delete-tasks images import"
-        )
-    size = path.stat().st_size
-    if size > MOST_SPEC:
-        raise RequestError(f"'{path}' has {size:,} bytes; expected {MOST_SPEC:,} at most")
-    try:
-        return read_json(path), f"'{path}'"
-    except (ValueError, OSError) as error:
-        raise RequestError(f"'{path}' is not JSON: {error}; write the model again with images import") from error
-
-
 def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tuple[nn.Module, ModelSpec]:
     """Load a model folder without running code from it.
 
@@ -204,7 +170,7 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
         RequestError: As :func:`load_spec` and :func:`build_model`.
         CheckpointMismatchError: The weights are not those of model.json's digest, or do not fit.
     """
-    raw, source = _read_json(folder)
+    raw, source = read_spec(folder)
     spec = spec_from_json(raw, source)
     path = Path(folder) / WEIGHTS_NAME
     state = checkpoint.load_once(path)

@@ -1,20 +1,25 @@
-"""Description of a model: the content of model.json and its checks."""
+"""Description of a model: model.json, read and checked without torch."""
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from delete_tasks.errors import RequestError, list_names
-from delete_tasks.fileio.validate import as_type
+from delete_tasks.fileio.validate import as_type, read_json
 
 FORMAT = "delete-tasks model"
 VERSION = 1
+WEIGHTS_NAME = "weights.safetensors"
+SPEC_NAME = "model.json"
+MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
 MOST = 1e9  # of the numbers of the preprocessing
 LEAST = 1e-9  # of those above 0; msgspec's gt=0 compares with a subnormal number, which a run flushes to zero
 MOST_SIDE = 8192  # of an input, in pixels
@@ -125,6 +130,47 @@ def spec_from_json(raw: Any, source: str) -> ModelSpec:
     if low >= high:
         raise RequestError(f"{source}: preprocessing.input_range is [{low}, {high}]; expected [low, high], e.g. [0, 1]")
     return spec
+
+
+def as_spec(description: Any) -> ModelSpec:
+    """Read a description as in configs: a model folder, the content of a model.json (without format and version if you like), or
+    a ModelSpec. Raises as :func:`load_spec`.
+    """
+    if isinstance(description, ModelSpec):
+        return description
+    if isinstance(description, Mapping):
+        content = description.to_dict() if hasattr(description, "to_dict") else description
+        return spec_from_json({"format": FORMAT, "version": VERSION, **content}, "the model's description")
+    return load_spec(description)
+
+
+def load_spec(folder: str | os.PathLike[str]) -> ModelSpec:
+    """Read and check model.json.
+
+    Raises:
+        FileNotFoundError: No such folder, or no model.json in it.
+        RequestError: model.json is not valid; the message names the key.
+    """
+    return spec_from_json(*read_spec(folder))
+
+
+def read_spec(folder: str | os.PathLike[str]) -> tuple[Any, str]:
+    """Read the content of a model.json, and its name for messages; raises as :func:`load_spec`, but checks no key."""
+    folder = Path(folder)
+    path = folder / SPEC_NAME
+    if not path.is_file():
+        problem = "a file" if folder.is_file() else f"no {SPEC_NAME} in it" if folder.exists() else "nothing there"
+        raise FileNotFoundError(
+            f"'{folder}' is not a model ({problem}); expected a folder with {SPEC_NAME} and {WEIGHTS_NAME}. Make one from a "
+            "weights file with: delete-tasks images import"
+        )
+    size = path.stat().st_size
+    if size > MOST_SPEC:
+        raise RequestError(f"'{path}' has {size:,} bytes; expected {MOST_SPEC:,} at most")
+    try:
+        return read_json(path), f"'{path}'"
+    except (ValueError, OSError) as error:
+        raise RequestError(f"'{path}' is not JSON: {error}; write the model again with images import") from error
 
 
 def check_class_names(names: Sequence[str], source: str) -> tuple[str, ...]:

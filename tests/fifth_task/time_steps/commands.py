@@ -16,7 +16,7 @@ def COMMAND(args):
 
     from delete_tasks.display.terminal import make_console
     from delete_tasks.report.finish import report
-    from delete_tasks.report.record import record_options
+    from delete_tasks.report.record.options import record_options
     from delete_tasks.report.results import collect
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
