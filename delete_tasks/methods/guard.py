@@ -35,7 +35,7 @@ class RetentionGuard:
     @torch.no_grad()
     def compare(self, student: Tensor, teacher: Tensor, ids: Sequence[int]) -> None:
         """Count the locations of one output, logits ``(N, C, *locations)``."""
-        places = (..., *[slice(None, None, STRIDE)] * (student.ndim - 2))
+        places: Any = (..., *[slice(None, None, STRIDE)] * (student.ndim - 2))
         student, teacher = student[places], teacher[places]
         probability, predicted = teacher.float().softmax(1).max(1)
         sure = (probability > SURE) & ~is_forgotten(predicted, ids)
