@@ -16,6 +16,7 @@ HOLE, TRACE, SURE, RIM = 0.1, 0.01, 0.5, 2
 NARROW = 64  # a region narrower than this part of the map, and than three cells, is an object and not surroundings
 PRESENT = 0.01  # least probability at the border of a class that is diffused
 TOLERANCE = 1e-3  # of the diffused probabilities
+SECOND = 0.3  # weight of the second choice in the target of fill='auto', see docs/notes/segmentation.md
 CUT = -1e4  # stands in for -inf, also in half precision: its probability is an exact 0
 
 
@@ -30,7 +31,7 @@ def avoid_classes(target: Tensor, seen: Tensor, avoid: Sequence[int]) -> Tensor:
     return target.masked_fill(seen.unsqueeze(1) & avoided, CUT)
 
 
-def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = ()) -> Tensor:
+def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = (), second: float = 0.0) -> Tensor:
     """Fill the locations of forgotten classes with the logits of their surroundings, given the original's logits ``(N, C, h, w)``
     at the model's resolution; return the same tensor if no forgotten class is predicted.
 
@@ -38,7 +39,9 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     fixed values at the border. The border is where the original predicts surroundings: neither a class of ``avoid`` nor a narrow
     region (a pole, a person in front). Nothing diffuses through such regions, and their target does not change. A hole
     without such a border keeps the original's second choice. The forgotten classes' probability does not change: the loss masks
-    it. Raise :class:`RequestError` for logits without a map, which have no surroundings.
+    it. ``second`` is the weight of the second choice in a mean with these probabilities: a class that no place around shows is
+    then less likely than they are, but not impossible, and stays where it is. Raise :class:`RequestError` for logits without a
+    map, which have no surroundings.
     """
     if logits.ndim != 4:
         raise RequestError(
@@ -54,7 +57,7 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     hole = core | (_grow(core.float(), RIM) > 0) & (mass > TRACE) & (other < SURE)
     rest = logits.float().index_fill(1, torch.as_tensor([*ids, *avoid], device=logits.device), -torch.inf).softmax(1)
     border = ~hole & _is_wide(p.argmax(1), logits.shape[1], avoid)
-    filled = _diffuse(rest, hole, border)
+    filled = torch.lerp(_diffuse(rest, hole, border), rest, second)
     forgotten = class_mask(ids, logits.shape[1], 4, logits.device)
     target = torch.where(forgotten, p, (1 - mass) * filled).log_().clamp_(min=CUT)
     return torch.where(hole, target.to(logits.dtype), logits)

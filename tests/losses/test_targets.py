@@ -79,6 +79,17 @@ def test_a_hole_without_a_border_keeps_the_second_choice():
     assert (target(filled[1:]).argmax(0) == ROAD).all()
 
 
+def test_the_default_is_a_mean_of_the_surroundings_and_the_second_choice():
+    logits = scene((slice(4, 8), slice(8, 14), CAR))
+    method = DELETE(classes=["car"])
+    method.ids = [CAR]
+    mean = 0.7 * target(fill_surroundings(logits, [CAR])) + 0.3 * target(logits)
+    assert torch.allclose(target(method.target(logits)), mean, atol=1e-5)
+    assert mean.argmax(0)[5, 10] == ROAD and mean[TRUCK, 5, 10] > 0.25
+    vectors = torch.randn(2, 5)  # of images: there are no surroundings, and results.json says so
+    assert method.fill == "auto" and method.target(vectors) is vectors and method.fill == "second"
+
+
 def test_another_object_at_the_edge_stays():
     logits = scene((slice(4, 8), slice(8, 14), CAR), (slice(4, 8), slice(14, 15), POLE))
     logits[:, CAR, 4:8, 14] = 6.5  # a fifth of the probability, by the pole's side
@@ -135,7 +146,7 @@ def test_samples_of_a_retain_set_avoid_nothing():
         ({"avoid": ["car"]}, "avoid .*car"),
         ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes"),
         ({"avoid": ["truck", "truck"]}, "truck"),
-        ({"fill": "nearest"}, "fill='nearest'.*'second', 'surroundings'"),
+        ({"fill": "nearest"}, "fill='nearest'.*'auto', 'second', 'surroundings'"),
     ],
 )
 def test_invalid_avoid_and_fill_are_refused(options, message):
