@@ -39,9 +39,10 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     fixed values at the border. The border is where the original predicts surroundings: neither a class of ``avoid`` nor a narrow
     region (a pole, a person in front). Nothing diffuses through such regions, and their target does not change. A hole
     without such a border keeps the original's second choice. The forgotten classes' probability does not change: the loss masks
-    it. ``second`` is the weight of the second choice in a mean with these probabilities: a class that no place around shows is
-    then less likely than they are, but not impossible, and stays where it is. Raise :class:`RequestError` for logits without a
-    map, which have no surroundings.
+    it. With ``second``, these probabilities are multiplied by those of the second choice, so that each location has its choice of
+    the classes around, and ``second`` is the weight of the second choice itself in a mean with the product: other classes are
+    then less likely, but not impossible, and suffer less elsewhere. Raise :class:`RequestError` for logits without a map, which
+    have no surroundings.
     """
     if logits.ndim != 4:
         raise RequestError(
@@ -57,7 +58,10 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     hole = core | (_grow(core.float(), RIM) > 0) & (mass > TRACE) & (other < SURE)
     rest = logits.float().index_fill(1, torch.as_tensor([*ids, *avoid], device=logits.device), -torch.inf).softmax(1)
     border = ~hole & _is_wide(p.argmax(1), logits.shape[1], avoid)
-    filled = torch.lerp(_diffuse(rest, hole, border), rest, second)
+    filled = _diffuse(rest, hole, border)
+    if second:
+        product = torch.where((filled == rest).all(1, keepdim=True), rest, filled * rest.clamp(min=1e-6))
+        filled = torch.lerp(product / product.sum(1, keepdim=True), rest, second)
     forgotten = class_mask(ids, logits.shape[1], 4, logits.device)
     target = torch.where(forgotten, p, (1 - mass) * filled).log_().clamp_(min=CUT)
     return torch.where(hole, target.to(logits.dtype), logits)

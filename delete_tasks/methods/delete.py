@@ -40,8 +40,8 @@ class DELETE(UnlearnHook):
             at locations that the original assigns to a forgotten class.
         fill: Replacement of the forgotten classes: 'second', the original's next choice at the location (the paper),
             'surroundings', its prediction for the places around (only models with a map of logits), see
-            :func:`delete_tasks.losses.targets.fill_surroundings`, or 'auto', a mean of both, 7 parts of the surroundings to 3 of
-            the next choice; without a map it is 'second'.
+            :func:`delete_tasks.losses.targets.fill_surroundings`, or 'auto', the next choice among the classes around, with a
+            weight of 0.3 for any other; without a map it is 'second'.
         balance: Exponent of class weights: a location's weight is the share of its class among the batch's locations, as the
             original predicts it, to the power of -balance (0.5: inverse square root). 0 weighs all locations alike. With few
             images, rare classes are otherwise lost first.

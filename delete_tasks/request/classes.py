@@ -129,7 +129,7 @@ class ForgetRequest:
         avoid: Names or ids of remaining classes that must not take the place of a forgotten one, see
             :func:`delete_tasks.losses.targets.avoid_classes`.
         fill: Target at forgotten locations: the original's 'second' choice, its predictions for the 'surroundings', see
-            :func:`delete_tasks.losses.targets.fill_surroundings`, or 'auto', a mean of both on maps and 'second' elsewhere.
+            :func:`delete_tasks.losses.targets.fill_surroundings`, or 'auto', both on maps and 'second' elsewhere.
     """
 
     classes: Sequence[str | int] = field(default_factory=tuple)

@@ -46,8 +46,8 @@ ATTENTION_OPTIONS = [
     recipe(
         "--fill",
         type=click.Choice(["auto", "second", "surroundings"]),
-        help="Classes that replace the forgotten ones: the original's second choice, its prediction of the pixels around, or a "
-        "mean of both (auto). [default: the config's, or auto]",
+        help="Classes that replace the forgotten ones: the original's second choice, its prediction of the pixels around, or its "
+        "choice among these (auto). [default: the config's, or auto]",
     ),
     shared.AMP,
     shared.EXPECT,

@@ -79,13 +79,20 @@ def test_a_hole_without_a_border_keeps_the_second_choice():
     assert (target(filled[1:]).argmax(0) == ROAD).all()
 
 
-def test_the_default_is_a_mean_of_the_surroundings_and_the_second_choice():
-    logits = scene((slice(4, 8), slice(8, 14), CAR))
+def test_the_default_is_the_second_choice_among_the_surroundings_and_a_little_of_it():
+    logits = scene((slice(4, 8), slice(8, 14), CAR), (slice(None), slice(14, None), BUILDING))
+    logits[:, BUILDING, 4:8, 8:14] = 3.5  # on the whole car, also where the road is nearer
     method = DELETE(classes=["car"])
     method.ids = [CAR]
-    mean = 0.7 * target(fill_surroundings(logits, [CAR])) + 0.3 * target(logits)
-    assert torch.allclose(target(method.target(logits)), mean, atol=1e-5)
-    assert mean.argmax(0)[5, 10] == ROAD and mean[TRUCK, 5, 10] > 0.25
+    surroundings, second = target(fill_surroundings(logits, [CAR])), target(logits)
+    product = surroundings * second
+    mean = 0.7 * product / product.sum(0) + 0.3 * second
+    filled = target(method.target(logits))
+    assert torch.allclose(filled[:, 4:8, 8:14], mean[:, 4:8, 8:14], atol=1e-5)
+    assert surroundings.argmax(0)[5, 9] == ROAD and second.argmax(0)[5, 9] == TRUCK
+    assert filled.argmax(0)[5, 9] == BUILDING and 0.15 < filled[TRUCK, 5, 9] < 0.2
+    everywhere = scene((slice(None), slice(None), CAR))
+    assert torch.allclose(target(method.target(everywhere)), target(everywhere), atol=1e-5)
     vectors = torch.randn(2, 5)  # of images: there are no surroundings, and results.json says so
     assert method.fill == "auto" and method.target(vectors) is vectors and method.fill == "second"
 
