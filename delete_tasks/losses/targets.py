@@ -16,6 +16,7 @@ HOLE, TRACE, SURE, RIM = 0.1, 0.01, 0.5, 2
 NARROW = 64  # a region narrower than this part of the map, and than three cells, is an object and not surroundings
 PRESENT = 0.01  # least probability at the border of a class that is diffused
 TOLERANCE = 1e-3  # of the diffused probabilities
+SECOND = 0.3  # weight of the second choice in the target of fill='auto', see docs/notes/segmentation.md
 CUT = -1e4  # stands in for -inf, also in half precision: its probability is an exact 0
 
 
@@ -30,7 +31,7 @@ def avoid_classes(target: Tensor, seen: Tensor, avoid: Sequence[int]) -> Tensor:
     return target.masked_fill(seen.unsqueeze(1) & avoided, CUT)
 
 
-def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = ()) -> Tensor:
+def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = (), second: float = 0.0) -> Tensor:
     """Fill the locations of forgotten classes with the logits of their surroundings, given the original's logits ``(N, C, h, w)``
     at the model's resolution; return the same tensor if no forgotten class is predicted.
 
@@ -38,7 +39,10 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     fixed values at the border. The border is where the original predicts surroundings: neither a class of ``avoid`` nor a narrow
     region (a pole, a person in front). Nothing diffuses through such regions, and their target does not change. A hole
     without such a border keeps the original's second choice. The forgotten classes' probability does not change: the loss masks
-    it. Raise :class:`RequestError` for logits without a map, which have no surroundings.
+    it. With ``second``, these probabilities are multiplied by those of the second choice, so that each location has its choice of
+    the classes around, and ``second`` is the weight of the second choice itself in a mean with the product: other classes are
+    then less likely, but not impossible, and suffer less elsewhere. Raise :class:`RequestError` for logits without a map, which
+    have no surroundings.
     """
     if logits.ndim != 4:
         raise RequestError(
@@ -55,6 +59,9 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     rest = logits.float().index_fill(1, torch.as_tensor([*ids, *avoid], device=logits.device), -torch.inf).softmax(1)
     border = ~hole & _is_wide(p.argmax(1), logits.shape[1], avoid)
     filled = _diffuse(rest, hole, border)
+    if second:
+        product = torch.where((filled == rest).all(1, keepdim=True), rest, filled * rest.clamp(min=1e-6))
+        filled = torch.lerp(product / product.sum(1, keepdim=True), rest, second)
     forgotten = class_mask(ids, logits.shape[1], 4, logits.device)
     target = torch.where(forgotten, p, (1 - mass) * filled).log_().clamp_(min=CUT)
     return torch.where(hole, target.to(logits.dtype), logits)

@@ -15,7 +15,7 @@ from ..errors import RequestError
 from ..losses.functional import masked_kl_div, masked_mass
 from ..losses.masks import class_mask, forgotten_mass, own_label_mask
 from ..losses.readout import linear_readout
-from ..losses.targets import avoid_classes, fill_surroundings, sees
+from ..losses.targets import SECOND, avoid_classes, fill_surroundings, sees
 from ..losses.upsampled import masked_kl_div_upsampled
 from ..model.facts import Facts
 from ..model.loss_point import LossInputs
@@ -40,9 +40,10 @@ class DELETE(UnlearnHook):
             still retain. For forget sets on which the teacher's second choice is uninformative, as an attacker chose the class.
         avoid: Names or ids of classes that must not replace the forgotten ones: they are removed from the target as well
             at locations that the original assigns to a forgotten class.
-        fill: Replacement of the forgotten classes: 'second', the original's next choice at the location (the paper), or
+        fill: Replacement of the forgotten classes: 'second', the original's next choice at the location (the paper),
             'surroundings', its prediction for the places around (only models with a map of logits), see
-            :func:`delete_tasks.losses.targets.fill_surroundings`.
+            :func:`delete_tasks.losses.targets.fill_surroundings`, or 'auto', the next choice among the classes around, with a
+            weight of 0.3 for any other; without a map it is 'second'.
         balance: Exponent of class weights: a location's weight is the share of its class among the batch's locations, as the
             original predicts it, to the power of -balance (0.5: inverse square root). 0 weighs all locations alike. With few
             images, rare classes are otherwise lost first.
@@ -63,7 +64,7 @@ class DELETE(UnlearnHook):
         forgetting_only: bool = False,
         readout: float = 0.0,
         avoid: Sequence[str | int] | str = (),
-        fill: str = "second",
+        fill: str = "auto",
         balance: float = 0.0,
         guard: float = 0.0,
         **options: Any,
@@ -101,7 +102,11 @@ class DELETE(UnlearnHook):
         self._features = args[0]
 
     def target(self, teacher: Tensor) -> Tensor:
-        return fill_surroundings(teacher, self.ids, self.avoid_ids) if self.fill == "surroundings" else teacher
+        if self.fill == "auto" and teacher.ndim != 4:
+            self.fill = "second"  # as results.json and the record say
+        if self.fill == "second":
+            return teacher
+        return fill_surroundings(teacher, self.ids, self.avoid_ids, SECOND if self.fill == "auto" else 0.0)
 
     def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:
         weight = super()._weight(inputs, teacher)

@@ -143,8 +143,8 @@ class ForgetRequest:
         select: 'labels' selects the forget set by annotations, 'teacher' by the original's predictions.
         avoid: Names or ids of remaining classes that must not take the place of a forgotten one, see
             :func:`delete_tasks.losses.targets.avoid_classes`.
-        fill: Target at forgotten locations: the original's 'second' choice, or its predictions for the 'surroundings', see
-            :func:`delete_tasks.losses.targets.fill_surroundings`.
+        fill: Target at forgotten locations: the original's 'second' choice, its predictions for the 'surroundings', see
+            :func:`delete_tasks.losses.targets.fill_surroundings`, or 'auto', both on maps and 'second' elsewhere.
     """
 
     classes: Sequence[str | int] = field(default_factory=tuple)
@@ -152,13 +152,13 @@ class ForgetRequest:
     locations: str = "all"
     select: str = "labels"
     avoid: Sequence[str | int] = field(default_factory=tuple)
-    fill: str = "second"
+    fill: str = "auto"
 
     def __post_init__(self) -> None:
         choose("masking", self.masking, ("all", "own"))
         choose("locations", self.locations, ("all", "forgotten"))
         choose("select", self.select, ("labels", "teacher"))
-        choose("fill", self.fill, ("second", "surroundings"))
+        choose("fill", self.fill, ("auto", "second", "surroundings"))
         if self.masking == "own" and self.select == "teacher":
             raise RequestError(
                 "masking='own' needs the label of each location, but select='teacher' reads none; use masking='all', or "

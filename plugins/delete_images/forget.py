@@ -131,7 +131,7 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, 
             copies.
     """
     request = ForgetRequest(
-        cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "second")
+        cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "auto")
     )
     ids = request.resolve(spec.classes)
     if request.fill == "surroundings":

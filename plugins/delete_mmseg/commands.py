@@ -45,9 +45,9 @@ ATTENTION_OPTIONS = [
     shared.AVOID,
     recipe(
         "--fill",
-        type=click.Choice(["second", "surroundings"]),
-        help="Classes that replace the forgotten ones: the original's second choice, or its prediction of the pixels around. "
-        "[default: the config's, or second]",
+        type=click.Choice(["auto", "second", "surroundings"]),
+        help="Classes that replace the forgotten ones: the original's second choice, its prediction of the pixels around, or its "
+        "choice among these (auto). [default: the config's, or auto]",
     ),
     shared.AMP,
     shared.EXPECT,

@@ -79,6 +79,24 @@ def test_a_hole_without_a_border_keeps_the_second_choice():
     assert (target(filled[1:]).argmax(0) == ROAD).all()
 
 
+def test_the_default_is_the_second_choice_among_the_surroundings_and_a_little_of_it():
+    logits = scene((slice(4, 8), slice(8, 14), CAR), (slice(None), slice(14, None), BUILDING))
+    logits[:, BUILDING, 4:8, 8:14] = 3.5  # on the whole car, also where the road is nearer
+    method = DELETE(classes=["car"])
+    method.ids = [CAR]
+    surroundings, second = target(fill_surroundings(logits, [CAR])), target(logits)
+    product = surroundings * second
+    mean = 0.7 * product / product.sum(0) + 0.3 * second
+    filled = target(method.target(logits))
+    assert torch.allclose(filled[:, 4:8, 8:14], mean[:, 4:8, 8:14], atol=1e-5)
+    assert surroundings.argmax(0)[5, 9] == ROAD and second.argmax(0)[5, 9] == TRUCK
+    assert filled.argmax(0)[5, 9] == BUILDING and 0.15 < filled[TRUCK, 5, 9] < 0.2
+    everywhere = scene((slice(None), slice(None), CAR))
+    assert torch.allclose(target(method.target(everywhere)), target(everywhere), atol=1e-5)
+    vectors = torch.randn(2, 5)  # of images: there are no surroundings, and results.json says so
+    assert method.fill == "auto" and method.target(vectors) is vectors and method.fill == "second"
+
+
 def test_another_object_at_the_edge_stays():
     logits = scene((slice(4, 8), slice(8, 14), CAR), (slice(4, 8), slice(14, 15), POLE))
     logits[:, CAR, 4:8, 14] = 6.5  # a fifth of the probability, by the pole's side
@@ -135,7 +153,7 @@ def test_samples_of_a_retain_set_avoid_nothing():
         ({"avoid": ["car"]}, "avoid .*car"),
         ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes"),
         ({"avoid": ["truck", "truck"]}, "truck"),
-        ({"fill": "nearest"}, "fill='nearest'.*'second', 'surroundings'"),
+        ({"fill": "nearest"}, "fill='nearest'.*'auto', 'second', 'surroundings'"),
     ],
 )
 def test_invalid_avoid_and_fill_are_refused(options, message):

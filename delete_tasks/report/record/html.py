@@ -65,6 +65,7 @@ _VALUES = {
     ("locations", "forgotten"): "those of a forgotten class",
     ("select", "labels"): "by the data's labels",
     ("select", "teacher"): "by the original's predictions",
+    ("fill", "auto"): "the original's second choice, mostly among its predictions at neighbouring locations",
     ("fill", "second"): "the original's second choice",
     ("fill", "surroundings"): "the original's predictions at neighbouring locations",
     ("norm_eval", True): "frozen",
