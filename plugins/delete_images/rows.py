@@ -145,7 +145,8 @@ def measure(
     original = opened.models["original"]
     forgotten: Predictions = rows["original"]["train"]
     if has_train:
-        forgotten = predict_images(original.module, spec, images, "original, forget set")
+        few = images.subset(evenly_spread(len(images), HEAD_IMAGES))
+        forgotten = predict_images(original.module, spec, few, "original, forget set")
     head: Any = copy.deepcopy(original.last_layer).cpu()
     head = head if head_is_last(forgotten, head) else None
     alone = None
