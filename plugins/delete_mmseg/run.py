@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_reduce, get_dist_info
 from rich.console import Console
 
@@ -21,8 +22,8 @@ from delete_tasks.evaluation.opened import Opened
 from delete_tasks.report.finish import refuse_unmeasured, report
 from delete_tasks.report.results import collect
 from delete_tasks.request.config import load_config, set_run
+from delete_tasks.runner.forecast import dry_run as described
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
-from delete_tasks.task import task_for
 
 from .checks import check_data, check_request
 from .labels import data_info
@@ -69,21 +70,7 @@ def dry_run(cfg: Config, console: Console) -> None:
     """Check everything and print what a run would do; nothing is trained, nothing is written."""
     checked = check_request(cfg)
     notes = check_data(checked)
-    method, recipe, opened, train = checked.method, checked.recipe, checked.opened, checked.splits.train
-    model = opened.models["original"].module
-    task = task_for(model)
-    teacher = model if method.request.select == "teacher" else None
-    forget_set = task.forget_data(train).find_forget_set(opened.ids, teacher, checked.cfg)
-    if not forget_set:
-        raise RequestError(f"the forget set is empty: none of {len(train)} training images shows a class to forget")
-    batch = recipe.batch_size or checked.cfg.train_dataloader.get("batch_size")
-    for line in (
-        f"Would forget: {', '.join(opened.names[i] for i in opened.ids)}",
-        f"Forget set: {len(forget_set)} of {len(train)} images ({method.request.select})",
-        f"Loss replaced in: {', '.join(point.name for point in task.loss_points(model))}",
-        f"Recipe: {recipe.steps} steps, batch {batch} per process, {dict(recipe.optimizer)}",
-        *notes,
-    ):
+    for line in (*described(checked.cfg, checked.opened, checked.splits.train, pseudo_collate), *notes):
         console.print(line, markup=False)
 
 
