@@ -138,10 +138,8 @@ def begin() -> None:
 
 
 def begin_stage(name: str) -> None:
-    """Begin a stage of a command that erases, whose progress bars have its number; without bars, print its number and name.
-
-    Other commands have no first stage, and hence no others. A run within a later stage, e.g. of a row of the table, begins none.
-    """
+    """Begin a stage of a command that erases; its number is in the titles of progress bars or, without these, is printed with its
+    name. A command without the first stage has none, and a run within a later stage, e.g. of a row of the table, begins none."""
     global _stage
     number = STAGES.index(name) + 1
     if number == 1 or 0 < _stage < number:

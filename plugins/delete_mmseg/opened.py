@@ -1,6 +1,6 @@
 """Segmentors and scenes, opened once for the table, a record's rerun, the audit and attention."""
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -206,11 +206,6 @@ def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
 def _spread(dataset: Any, most: int, indices: Sequence[int] | None = None) -> DataSamples:
     indices = range(len(dataset)) if indices is None else indices
     return scenes(dataset, [indices[number] for number in evenly_spread(len(indices), most)])
-
-
-def audited(samples: Sized) -> list[int]:
-    """Choose the samples of a split that attacks within a run read: at most :data:`MOST_IN_RUN`, evenly spaced."""
-    return evenly_spread(len(samples), MOST_IN_RUN).tolist()
 
 
 def reads_whole(model: Any) -> bool:

@@ -22,6 +22,7 @@ from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts, 
 from delete_tasks.evaluation.functional import mean_iou
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import NO_LABEL
+from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.report.finish import refuse_unmeasured, report
 from delete_tasks.report.results import collect
 from delete_tasks.request.config import load_config, set_run
@@ -30,7 +31,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from .checks import check_data, check_request
 from .labels import data_info
-from .opened import attacked_rows, audited, by_pixel, reads_whole, reopening
+from .opened import MOST_IN_RUN, attacked_rows, by_pixel, reads_whole, reopening
 from .picture import choose_images, draw, image_and_predictions
 from .recipes import PRESETS
 from .second_head import SECOND, HeadIsNotLastError, second_head
@@ -186,7 +187,9 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any], d
     others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
     part = samples.subset([*others, *([] if rank else chosen)])
     pixels, void = DrawnLocations(), torch.tensor(list(opened.ignored))
-    attacked = audited(part) if not rank and reads_whole(opened.models["original"].module) else []
+    attacked = (
+        evenly_spread(len(part), MOST_IN_RUN) if not rank and reads_whole(opened.models["original"].module) else []
+    )
     states = {
         row: ConfusionState(len(opened.names), opened.ids, opened.ignored, 1, opened.compare) for row in opened.models
     }
