@@ -187,9 +187,8 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any], d
     others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
     part = samples.subset([*others, *([] if rank else chosen)])
     pixels, void = DrawnLocations(), torch.tensor(list(opened.ignored))
-    attacked = (
-        evenly_spread(len(part), MOST_IN_RUN) if not rank and reads_whole(opened.models["original"].module) else []
-    )
+    most = MOST_IN_RUN if not rank and reads_whole(opened.models["original"].module) else 0
+    attacked = evenly_spread(len(part), most).tolist()
     states = {
         row: ConfusionState(len(opened.names), opened.ids, opened.ignored, 1, opened.compare) for row in opened.models
     }
