@@ -31,7 +31,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from .data.opening import FORGET_SET, ImageData, find_copies, open_data
 from .metrics import SHOTS
 from .models.model_file import ModelSpec, load_model
-from .opened import Networks, check_classes, located, make_opened, predict_images, some_of
+from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, predict_images, some_of
 
 HEAD_IMAGES, HEAD_STEPS, HEAD_BATCH, HEAD_SEED = 500, 200, 128, 0  # of the head_only row
 LIMITS = (
@@ -85,6 +85,7 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
             "spec": dataset.spec_json,
             "split": options.get("split", "train"),
             "left_out": left_out,
+            "most": MOST_FORGOTTEN,
         },
     }
     if dataset.retain is not None:
