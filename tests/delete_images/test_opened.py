@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from helpers import read_results, run, values
@@ -11,6 +12,7 @@ from delete_images import forget
 from delete_images.models.architectures import build
 from delete_images.models.model_file import load_model, save_model
 from delete_images.models.spec import Preprocessing
+from delete_images.opened import some_of
 from delete_tasks.audit import in_run
 from delete_tasks.evaluation.reader import TRIED, _Reader
 
@@ -50,6 +52,11 @@ def test_the_table_is_printed_before_the_audit_which_reads_no_sample_again(
         < before.index("Stage 6 of 7: audit.")
     )
     assert after.index("Stage 7 of 7: record.") < after.index("Time: ") < after.index("Verdict: ")
+
+
+def test_a_large_forget_set_is_measured_in_part():
+    images = SimpleNamespace(subset=len)
+    assert [some_of(images, range(count)) for count in (9, 1999, 2000, 5000)] == [9, 1999, 1000, 1000]
 
 
 def test_a_dry_run_forecasts_the_time_and_writes_nothing(deer, cifar, tmp_path, tells):
