@@ -115,8 +115,9 @@ def report(
         if name not in evaluation.not_measured and (folder / name).is_file():
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
-    begin_stage("audit")
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
+    if options.get("audit") != "none":
+        begin_stage("audit")
     original = opened.models.get("original")
     results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
     results |= judged(runner, results, verdict, options.get("accept") or {})
