@@ -33,22 +33,36 @@ def read_rows(
     samples with many locations, at a fixed random choice of labelled ones. ``regions`` gets, by model, predictions at locations
     in the proportion of their classes, if samples have many."""
     parts: dict[str, list[Predictions]] = {}
-    generators: dict[str, np.random.Generator] = {}
-    region_generators: dict[str, np.random.Generator] = {}
+    drawn, in_proportion = DrawnLocations(), DrawnLocations()
     for row, batch in opened.read(split, None, stages):
-        if batch.labels.ndim > 1:
-            generator = generators.setdefault(row, np.random.default_rng(0))
-            parts.setdefault(row, []).extend(_at_locations(batch, partial(_some_of_each, generator)))
-            if regions is not None and split in REGIONS:
-                generator = region_generators.setdefault(row, np.random.default_rng(0))
-                some = partial(_some, generator, REGIONS[split])
-                regions.setdefault(row, []).extend(_at_locations(batch, some))
-        else:
+        if batch.labels.ndim == 1:
             parts.setdefault(row, []).append(batch.predictions())
-    predictions = {row: together(batches) for row, batches in parts.items()}
-    return {
-        row: _few_of_each(each, generators[row]) if row in generators else each for row, each in predictions.items()
-    }
+            continue
+        drawn.add(row, batch)
+        if regions is not None and split in REGIONS:
+            in_proportion.add(row, batch, partial(_some, most=REGIONS[split]))
+    if regions is not None:
+        regions |= in_proportion.parts
+    return {row: together(batches) for row, batches in parts.items()} | drawn.predictions()
+
+
+class DrawnLocations:
+    """Predictions at a fixed random choice of labelled locations of samples, by model."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[Predictions]] = {}
+        self.generators: dict[str, np.random.Generator] = {}
+
+    def add(self, row: str, batch: Batch, choose_from: Callable[..., NDArray[np.int64]] | None = None) -> None:
+        """Draw locations of samples; by default up to :data:`EACH` of each class."""
+        generator = self.generators.setdefault(row, np.random.default_rng(0))
+        chosen = _at_locations(batch, partial(choose_from or _some_of_each, generator))
+        self.parts.setdefault(row, []).extend(chosen)
+
+    def predictions(self) -> dict[str, Predictions]:
+        """Return at most :data:`MOST` locations of each class, by model."""
+        drawn = {row: together(parts) for row, parts in self.parts.items() if parts}
+        return {row: _few_of_each(each, self.generators[row]) for row, each in drawn.items()}
 
 
 def _at_locations(batch: Batch, choose_from: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> list[Predictions]:
@@ -80,7 +94,7 @@ def _some_of_each(generator: np.random.Generator, labels: NDArray[np.int64]) -> 
     return np.concatenate([generator.permutation(np.flatnonzero(labels == i))[:EACH] for i in classes])
 
 
-def _some(generator: np.random.Generator, most: int, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def _some(generator: np.random.Generator, labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Choose up to ``most`` labelled locations, whatever their class."""
     return generator.permutation(np.flatnonzero(labels >= 0))[:most]
 

@@ -77,6 +77,9 @@ NORM_TRAIN = recipe(
     help="Update the statistics of normalisation layers.",
 )
 AMP = recipe("--amp", is_flag=True, help="Mixed precision: bfloat16 on a CPU, float16 on a GPU.")
+DRY_RUN = machine(
+    "--dry-run", is_flag=True, help="Check everything, print what would be done and how long it takes; write nothing."
+)
 VERBOSE = machine("--verbose", is_flag=True, help="Show the run's log on the terminal.")
 DEVICE = machine("--device", metavar="cpu|cuda|cuda:N", help="Device to run on. [default: a GPU if there is one]")
 ALLOW_IMPORT = machine(

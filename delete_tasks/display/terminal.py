@@ -40,9 +40,11 @@ _LEFT = re.compile("[\u007f-\u009f\u2028\u2029\ud800-\udfff]")
 _UNFIT = re.compile("[\\x00-\\x08\\x0b-\\x1f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 LINE = "%(levelname)s: %(message)s"  # of the log in a terminal
+STAGES = ("checks", "forget set", "unlearning", "table", "picture", "audit", "record")  # of a command that erases
 PACKAGE = Path(__file__).resolve().parents[1]
 
 _quiet = False
+_stage = 0  # number of the current one of STAGES; 0: another command runs
 _log: logging.Logger | None = None  # with the run's log file
 _announced: list[tuple[Console, str]] = []  # not printed yet
 
@@ -135,6 +137,24 @@ def begin() -> None:
         console.print(line)
 
 
+def begin_stage(name: str) -> None:
+    """Begin a stage of a command that erases; its number is in the titles of progress bars or, without these, is printed with its
+    name. A command without the first stage has none, and a run within a later stage, e.g. of a row of the table, begins none."""
+    global _stage
+    number = STAGES.index(name) + 1
+    if number == 1 or 0 < _stage < number:
+        _stage, waits = number, bool(_announced)
+        if process_rank() == 0 and not make_console(stderr=True).is_terminal:
+            announce(make_console(), [f"{_titled(name)}."])
+        if not waits and number > 1:
+            begin()
+
+
+def _titled(title: str) -> str:
+    """Put the number of the stage, if there is one, before a title."""
+    return f"Stage {_stage} of {len(STAGES)}: {title}" if _stage else title
+
+
 def printable(text: str) -> str:
     """Escape lone surrogates and control characters as ``\\udcff``, so that ``text`` can be printed and encoded, and an untrusted
     record cannot control the terminal."""
@@ -158,7 +178,7 @@ def make_progress() -> Progress:
     console = make_console(stderr=True)
     if console.is_terminal:
         begin()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(_titled("{task.description}")), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal or process_rank() > 0)
 
 
@@ -178,9 +198,10 @@ def is_quiet() -> bool:
 @contextlib.contextmanager
 def quiet(verbose: bool = False) -> Iterator[None]:
     """Hide the log and libraries' warnings from the terminal while a command runs, unless ``verbose``."""
-    global _quiet, _log
+    global _quiet, _log, _stage
     if verbose:
         yield
+        _stage = 0
         return
     before, _quiet = _quiet, True
     show, last_resort = warnings.showwarning, logging.lastResort
@@ -198,7 +219,7 @@ def quiet(verbose: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        _quiet, _log = before, None
+        _quiet, _log, _stage = before, None, 0
         logging.lastResort = last_resort
         _announced.clear()
         if warnings.showwarning is show_others:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..display.table import Column, Table, row_title
-from ..display.terminal import announce, short
+from ..display.terminal import announce, begin_stage, short
 from ..errors import RequestError
 from ..fileio.atomic import save_json
 from ..fileio.inputs import read_text
@@ -40,6 +40,7 @@ def tell_before(
         method += f", at most {recipe['steps']} steps{batches}"
     classes = ", ".join(map(str, names)) or "the classes of the config"
     _announce(console, args, f"Unlearning {classes} from {model} ({method}).\nReads {data}")
+    begin_stage("checks")
 
 
 def tell_training(console: Console, args: SimpleNamespace, architecture: str) -> None:
@@ -73,7 +74,7 @@ def report(
     record: Mapping[str, Any] | None = None,
     attacked: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
-    """End a command: draw the picture, audit, write results.json, print the table, write the record.
+    """End a command: print the table, draw the picture, audit, write results.json and the record.
 
     Args:
         runner: Runner after training.
@@ -84,8 +85,7 @@ def report(
         title: Title of the table.
         wide: Whether to print all columns.
         picture: Name of a file in the work dir, the function that draws it, and its caption.
-        lines: Function that returns the task's notes. It is called with ``results`` once they and the picture are written, and
-            may add to their details.
+        lines: Function that returns the task's notes on the table, from ``results``.
         record: Options of the record; None takes those of the runner's config.
         attacked: Function that reads the data of the audit, if these are not the table's, see
             :func:`delete_tasks.audit.in_run.audit_run`.
@@ -104,6 +104,11 @@ def report(
 
     if get_rank() != 0:
         return results | {"exit_status": 0}
+    show_rows(console, title, results, wide)
+    for line in [*lines(results), *notes(results)]:
+        console.print(Text(line))
+    missing = set(results["not_measured"])
+    begin_stage("picture")
     folder, begin = Path(runner.work_dir), time.monotonic()
     written, pictures = [runner.outcome.published, folder / RESULTS], []
     if picture is not None:
@@ -114,6 +119,8 @@ def report(
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
+    if options.get("audit") != "none":
+        begin_stage("audit")
     original = opened.models.get("original")
     results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
     results |= judged(runner, results, verdict, options.get("accept") or {})
@@ -123,13 +130,14 @@ def report(
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
     save_json(results, folder / RESULTS)
-    task_notes = lines(results)
     captions = {**dict(pictures), **dict(audit_pictures(results, folder))}
     salted = runner.task.classes_are_people and not options.get("show_names") and not options.get("skip")
     results["residue"] = find_residue(runner, results, captions, salted)
     save_json(results, folder / RESULTS)
-    show_rows(console, title, results, wide)
-    for line in [*task_notes, *notes(results)]:
+    begin_stage("record")
+    later = {name: why for name, why in results["not_measured"].items() if name not in missing}
+    times = ", ".join(f"{name} {spent:.0f} s" for name, spent in results["seconds"].items())
+    for line in [*unmeasured(later), f"Time: {times}."]:
         console.print(Text(line))
     if runner.outcome.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.outcome.withheld}."))
@@ -187,13 +195,16 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         )
     if finished.get("rows_not_replaced") is not None:
         lines.append(f"The class weights are still in the model: {finished['rows_not_replaced']}.")
-    lines += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]
+    lines += unmeasured(results["not_measured"])
     if results.get("done"):
         lines.append(f"Done: {' '.join(sentences(results['done']))}")
-    times = ", ".join(f"{name} {spent:.0f} s" for name, spent in results["seconds"].items())
     unread = results["forget_set"]["available"] - results["forget_set"]["read"]
-    lines.append(f"Time: {times}.{f' {unread:,} samples of the data were not read.' if unread else ''}")
-    return lines
+    return [*lines, f"{unread:,} samples of the data were not read."] if unread else lines
+
+
+def unmeasured(reasons: Mapping[str, str]) -> list[str]:
+    """Write a sentence for each part that was not measured."""
+    return [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in reasons.items()]
 
 
 def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:

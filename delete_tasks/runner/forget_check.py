@@ -103,8 +103,8 @@ def _advice(steps: int, optimizer: Mapping[str, Any]) -> str:
     return f"Take more steps than {steps}, or a higher learning rate than {optimizer.get('lr')}"
 
 
-def predictions(task: Task, network: nn.Module, inputs: Any) -> LossInputs:
-    """Compute the inputs of the loss of the network's predicting head, without gradients."""
+def predictions(task: Task, network: nn.Module, inputs: Any, gradients: bool = False) -> LossInputs:
+    """Compute the inputs of the loss of the network's predicting head."""
     caught: list[tuple[LossPoint, LossInputs]] = []
 
     def catch(point: LossPoint, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -113,7 +113,7 @@ def predictions(task: Task, network: nn.Module, inputs: Any) -> LossInputs:
 
     undo = [swap(point, partial(catch, point)) for point in task.loss_points(network)]
     try:
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             if isinstance(inputs, dict):
                 network(**inputs, mode="loss")
             else:

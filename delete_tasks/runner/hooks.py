@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from rich.progress import Progress
 
-from ..display.terminal import begin, make_progress
+from ..display.terminal import begin, begin_stage, make_progress
 from ..fileio.atomic import save_text
 from ..fileio.processes import SIGNALS, Interrupted, together
 
@@ -34,6 +34,8 @@ class ProgressHook(Hook):
         self.bar.add_task(title, total=total, completed=done)
 
     def before_train(self, runner: Runner) -> None:
+        if runner.kind == "unlearn":
+            begin_stage("unlearning")
         begin()
         title = "Unlearning" if runner.kind == "unlearn" else "Training"
         self._begin(title, runner.max_iters // runner.accumulation, runner.iter // runner.accumulation)

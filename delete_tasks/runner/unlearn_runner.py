@@ -17,6 +17,7 @@ from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import HOOKS, RUNNERS
 from torch import nn
 
+from ..display.terminal import begin_stage
 from ..errors import CheckpointMismatchError, RequestError
 from ..evaluation.forget_data import Selection
 from ..fileio.checkpoint import file_sha256, refuse_non_finite
@@ -171,6 +172,7 @@ class UnlearnRunner(RunStates):
             self.outcome.done = statement(self)
             log_to_file(self.logger, sentences(self.outcome.done))
         self.outcome.seconds = self._seconds()
+        begin_stage("table")
         return model
 
     def _seconds(self) -> dict[str, float]:
@@ -189,6 +191,7 @@ class UnlearnRunner(RunStates):
     def build_train_loop(self, loop: Any) -> Any:
         loader = self._train_dataloader
         if isinstance(loader, dict) and not isinstance(loader["dataset"], ForgetSet):
+            begin_stage("forget set")
             begin = time.monotonic()
             self.selection = select_forget_set(self, loader["dataset"], self._dataset_config)
             self._train_dataloader = loader_config(dict(loader), self.selection, self.seed)

@@ -124,9 +124,10 @@ def import_(args: SimpleNamespace) -> None:
     shared.LAUNCHER,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
+    shared.DRY_RUN,
     shared.VERBOSE,
     short="--config --model --forget --classes --retain --public --overwrite --method --deep --steps --lr --test --resume "
-    "--device",
+    "--device --dry-run",
 )
 def forget(args: SimpleNamespace) -> int:
     from delete_tasks.report.record.options import record_options
@@ -144,6 +145,9 @@ def forget(args: SimpleNamespace) -> int:
     args.avoid = args.avoid or cfg.unlearn.get("avoid")
     cfg.record = record
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
+    if args.dry_run:
+        forget.dry_run(cfg, args, console)
+        return 0
     public, names = cfg.unlearn.get("public"), as_spec(cfg.model.spec).classes
     with shared.claim_work_dir(vars(args), [original, args.retrained], names, classes=cfg.unlearn.classes, data=data):
         sources = data if public is None else f"{data} and {public} (public)"

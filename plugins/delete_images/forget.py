@@ -14,16 +14,19 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.evaluation.opened import Opened
+from delete_tasks.fileio.compute import choose_device
 from delete_tasks.report.finish import report
 from delete_tasks.report.results import collect
 from delete_tasks.request.classes import ForgetRequest
 from delete_tasks.request.config import set_run
 from delete_tasks.request.config_checks import build_dataset
+from delete_tasks.runner.forecast import dry_run as described
 from delete_tasks.runner.states import train
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from . import register  # noqa: F401
 from . import run_config as runs
+from .data.datasets import collate_images
 from .data.opening import NO_LABEL
 from .metrics import METRICS
 from .models.model_file import ModelSpec, as_spec
@@ -70,6 +73,14 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     runs.check_retain(method, data.get("retain"), public)
     set_run(cfg, options)
     return cfg
+
+
+def dry_run(cfg: Config, args: SimpleNamespace, console: Console) -> None:
+    """Check everything and print what a run would do, and its time; nothing is trained, nothing is written."""
+    opened, dataset = check(cfg, as_spec(cfg.model.spec), args)
+    opened.to(choose_device())
+    for line in described(cfg, opened, dataset, collate_images):
+        console.print(line)
 
 
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:

@@ -38,7 +38,8 @@ from .models.spec import ModelSpec, Preprocessing
 BATCH = 250
 OPTIONS = {"forget": "--forget", "train": "--data", "test": "--test"}  # of an audit, by split
 ERASED = ("erased", "head_only")  # models that may have neutral names for the forgotten classes
-MOST_FORGOTTEN = 2000  # images of the forget set to measure as training images
+MOST_FORGOTTEN = 1000  # images of the forget set to measure as training images
+EARLIER = 2000  # the same, in records without this number
 Networks = dict[str, tuple[nn.Module, ModelSpec]]
 
 
@@ -270,7 +271,8 @@ def _open_recorded(
                 samples[split] = open_recorded(data[split], split, names, left_out)
             elif split == "train":
                 forget_set = open_recorded(data["forget"], options["split"], names)
-                samples[split] = some_of(forget_set, options["samples"].places(FORGET_SET, forget_set.names))
+                places = options["samples"].places(FORGET_SET, forget_set.names)
+                samples[split] = some_of(forget_set, places, options.get("most", EARLIER))
         except (RequestError, FileNotFoundError) as error:
             affected = [metric for metric in METRICS if (metric.of == "training images") == (split == "train")]
             not_measured |= {metric.name: str(error) for metric in affected}
@@ -280,6 +282,6 @@ def _open_recorded(
     )
 
 
-def some_of(images: ImageData, indices: Sequence[int]) -> ImageData:
-    """Select evenly spaced images of the forget set."""
-    return images.subset(indices[:: max(1, len(indices) // MOST_FORGOTTEN)])
+def some_of(images: ImageData, indices: Sequence[int], most: int = MOST_FORGOTTEN) -> ImageData:
+    """Select ``most`` evenly spaced images of the forget set; all of less than twice as many."""
+    return images.subset(indices[:: max(1, len(indices) // most)])

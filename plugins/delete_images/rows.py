@@ -31,7 +31,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from .data.opening import FORGET_SET, ImageData, find_copies, open_data
 from .metrics import SHOTS
 from .models.model_file import ModelSpec, load_model
-from .opened import Networks, check_classes, located, make_opened, predict_images, some_of
+from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, predict_images, some_of
 from .others import compare_others, damage
 
 HEAD_IMAGES, HEAD_STEPS, HEAD_BATCH, HEAD_SEED = 500, 200, 128, 0  # of the head_only row
@@ -86,6 +86,7 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
             "spec": dataset.spec_json,
             "split": options.get("split", "train"),
             "left_out": left_out,
+            "most": MOST_FORGOTTEN,
         },
     }
     if dataset.retain is not None:
@@ -146,7 +147,8 @@ def measure(
     original = opened.models["original"]
     forgotten: Predictions = rows["original"]["train"]
     if has_train:
-        forgotten = predict_images(original.module, spec, images, "original, forget set")
+        few = images.subset(evenly_spread(len(images), HEAD_IMAGES))
+        forgotten = predict_images(original.module, spec, few, "original, forget set")
     head: Any = copy.deepcopy(original.last_layer).cpu()
     head = head if head_is_last(forgotten, head) else None
     alone = None

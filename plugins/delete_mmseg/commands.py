@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import FILE, Group, Output, argument, command, data, machine, recipe
+from delete_tasks.cli.command import FILE, Group, Output, argument, command, data, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.report.finish import tell_before, tell_next
 
@@ -56,7 +56,7 @@ ATTENTION_OPTIONS = [
     shared.seed(None, "Random seed. [default: the config's, or 0]"),
     shared.LAUNCHER,
     shared.DEVICE,
-    machine("--dry-run", is_flag=True, help="Check everything and print what would be done; write nothing."),
+    shared.DRY_RUN,
     shared.VERBOSE,
     short="--classes --overwrite --preset --deep --steps --lr --avoid --fill --expect --cfg-options --resume --device --dry-run",
 )

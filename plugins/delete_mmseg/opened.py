@@ -208,11 +208,18 @@ def _spread(dataset: Any, most: int, indices: Sequence[int] | None = None) -> Da
     return scenes(dataset, [indices[number] for number in evenly_spread(len(indices), most)])
 
 
-def attacked_rows(opened: Opened, splits: Splits) -> dict[str, dict[str, Predictions]]:
-    """Read pixels of some training and test images of a run, see :func:`by_pixel`; of test images alone if the training images
-    have no labels."""
-    rows: dict[str, dict[str, Predictions]] = {row: {} for row in opened.models}
-    for split in ("train", "test"):
+def reads_whole(model: Any) -> bool:
+    """Return True if a segmentor reads an image in one piece, without padding, so that its last features cover just the image."""
+    return model.test_cfg.get("mode") == "whole" and not model.data_preprocessor.test_cfg
+
+
+def attacked_rows(
+    opened: Opened, splits: Splits, tested: Mapping[str, Predictions] | None
+) -> dict[str, dict[str, Predictions]]:
+    """Read pixels of some training images of a run, if these have labels, see :func:`by_pixel`. ``tested`` are those of test
+    images, by model; if they were not read with the table, read some."""
+    rows = {row: {"test": tested[row]} if tested else {} for row in opened.models}
+    for split in ("train",) if tested else ("train", "test"):
         selection = replace(opened, samples={split: _spread(splits.open(split), MOST_IN_RUN)})
         try:
             for row, predictions in read_rows(selection, split).items():

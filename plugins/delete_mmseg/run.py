@@ -8,25 +8,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_reduce, get_dist_info
 from rich.console import Console
 
+from delete_tasks.audit.samples import DrawnLocations
 from delete_tasks.cli.options import DEEP_METHOD
 from delete_tasks.display.figure import save_figure
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
+from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts, Predictions
 from delete_tasks.evaluation.functional import mean_iou
 from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.reader import NO_LABEL
+from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.report.finish import refuse_unmeasured, report
 from delete_tasks.report.results import collect
 from delete_tasks.request.config import import_modules, read_config, set_run
+from delete_tasks.runner.forecast import dry_run as described
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
-from delete_tasks.task import task_for
 
 from .checks import check_data, check_request
 from .labels import data_info
-from .opened import attacked_rows, by_pixel, reopening
+from .opened import MOST_IN_RUN, attacked_rows, by_pixel, reads_whole, reopening
 from .picture import choose_images, draw, image_and_predictions
 from .recipes import PRESETS
 from .second_head import SECOND, HeadIsNotLastError, second_head
@@ -70,21 +75,7 @@ def dry_run(cfg: Config, console: Console) -> None:
     """Check everything and print what a run would do; nothing is trained, nothing is written."""
     checked = check_request(cfg)
     notes = check_data(checked)
-    method, recipe, opened, train = checked.method, checked.recipe, checked.opened, checked.splits.train
-    model = opened.models["original"].module
-    task = task_for(model)
-    teacher = model if method.request.select == "teacher" else None
-    forget_set = task.forget_data(train).find_forget_set(opened.ids, teacher, checked.cfg)
-    if not forget_set:
-        raise RequestError(f"the forget set is empty: none of {len(train)} training images shows a class to forget")
-    batch = recipe.batch_size or checked.cfg.train_dataloader.get("batch_size")
-    for line in (
-        f"Would forget: {', '.join(opened.names[i] for i in opened.ids)}",
-        f"Forget set: {len(forget_set)} of {len(train)} images ({method.request.select})",
-        f"Loss replaced in: {', '.join(point.name for point in task.loss_points(model))}",
-        f"Recipe: {recipe.steps} steps, batch {batch} per process, {dict(recipe.optimizer)}",
-        *notes,
-    ):
+    for line in (*described(checked.cfg, checked.opened, checked.splits.train, pseudo_collate), *notes):
         console.print(line, markup=False)
 
 
@@ -105,7 +96,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     runner = UnlearnRunner.from_cfg(cfg, splits.train)
     runner.train()
     evaluation = Evaluation(runner.task.metrics, ids, names, None, opened.expected, opened.avoid)
-    counts, images = evaluation.attempt("rows", partial(_measure, runner, opened)) or ({}, [])
+    counts, images, tested = evaluation.attempt("rows", partial(_measure, runner, opened)) or ({}, [], None)
     for row, count in counts.items():
         evaluation.add(row, {"test": count})
     split = cfg.test_dataloader.dataset  # its type and folders distinguish runs that were measured on other images
@@ -138,7 +129,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
             save_figure(draw(images, names, test.metainfo["palette"], ids), path)
 
     picture, pixels = ("before_after.png", draw_images, CAPTION), by_pixel(opened, opened.ignored)
-    attacked = partial(attacked_rows, pixels, splits)
+    attacked = partial(attacked_rows, pixels, splits, tested)
     results = report(runner, evaluation, results, pixels, console, title=title, picture=picture, attacked=attacked)
     refuse_unmeasured(runner, evaluation)
     return results
@@ -160,38 +151,45 @@ def _test_set(counts: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
     }
 
 
-def _measure(runner: UnlearnRunner, opened: Opened) -> tuple[dict[str, LocationCounts], list[Any]]:
-    """Read the test data with both models: counts of each row, and a few images with both predictions."""
+def _measure(
+    runner: UnlearnRunner, opened: Opened
+) -> tuple[dict[str, LocationCounts], list[Any], dict[str, Predictions]]:
+    """Read the test data with both models: counts of each row, a few images with both predictions, and the audit's pixels."""
     model, original = runner.unwrapped_model.eval(), opened.models["original"]
     opened.to(next(model.parameters()).device)
     erased = opened.models["erased"] = replace(original, module=model, last_layer=runner.task.classifier(model)[1])
     try:
         with second_head(model, erased.last_layer, original.last_layer):
-            counts, images = _read(opened)
+            counts, images, tested = _read(opened)
         restored = counts["erased"][2]
     except HeadIsNotLastError:
         other = copy.deepcopy(model)
         head = runner.task.classifier(other)[1]
         head.load_state_dict(original.last_layer.state_dict())
         third = replace(original, module=other, last_layer=head)
-        counts, images = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
+        counts, images, tested = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
         restored = counts["erased_with_original_head"][0]
     (before, cut), after = counts["original"][:2], counts["erased"][0]
-    return {"original": before, "logit_cut": cut, "erased": after, "erased_with_original_head": restored}, images
+    counted = {"original": before, "logit_cut": cut, "erased": after, "erased_with_original_head": restored}
+    return counted, images, tested
 
 
-def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
+def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any], dict[str, Predictions]]:
     """Read this process's part of the test data, and add up the counts of all processes.
 
     Returns:
         By row, counts of the model's predictions, of those without the forgotten logits, and of a second head's; and, on the
-        first process, images with the predictions of both models.
+        first process, images with the predictions of both models, and pixels of some images for attacks by row, if the last
+        features are those of the image in one piece.
     """
     samples, step = opened.samples["test"], opened.models["original"].forward
     rank, processes = get_dist_info()
     chosen = choose_images(samples.dataset, opened.ids)
     others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
     part = samples.subset([*others, *([] if rank else chosen)])
+    pixels, void = DrawnLocations(), torch.tensor(list(opened.ignored))
+    most = MOST_IN_RUN if not rank and reads_whole(opened.models["original"].module) else 0
+    attacked = evenly_spread(len(part), most).tolist()
     states = {
         row: ConfusionState(len(opened.names), opened.ids, opened.ignored, 1, opened.compare) for row in opened.models
     }
@@ -204,11 +202,14 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
         if row == "original":
             original, number = predicted, number + 1
         states[row].update(batch.logits[0], batch.labels[0], predicted, second, original)
-        # The chosen images come last; of the others nothing is kept, and of these no logits.
+        if number - 1 in attacked and row in ("original", "erased"):
+            labels = batch.labels.masked_fill(torch.isin(batch.labels, void), NO_LABEL).long()
+            pixels.add(row, replace(batch, labels=labels))
+        # The chosen images come last; of the others nothing more is kept, and of these no logits.
         if number > len(others) and row == "original":
             images.append(image_and_predictions(sample))
         elif number > len(others) and row == "erased":
             images[-1] = (*images[-1], image_and_predictions(sample)[1])
     for state in states.values():
         all_reduce(state.sums)
-    return {row: state.compute() for row, state in states.items()}, images
+    return {row: state.compute() for row, state in states.items()}, images, pixels.predictions()

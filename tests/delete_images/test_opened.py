@@ -1,5 +1,9 @@
 """Errors of measuring: found before the first step, or reported with the reason."""
 
+import re
+from collections import Counter
+from types import SimpleNamespace
+
 import pytest
 from helpers import read_results, run, values
 from msgspec.structs import replace
@@ -8,6 +12,9 @@ from delete_images import forget
 from delete_images.models.architectures import build
 from delete_images.models.model_file import load_model, save_model
 from delete_images.models.spec import Preprocessing
+from delete_images.opened import some_of
+from delete_tasks.audit import in_run
+from delete_tasks.evaluation.reader import TRIED, _Reader
 
 ONE_STEP = "--steps 1 --batch-size 8 --no-record"
 
@@ -22,6 +29,43 @@ def test_without_data_nothing_is_measured(deer, tmp_path, tells):
     assert "--test" in reasons["forget_acc"] and "--train-data" in reasons["linear_probe"]
     assert not (tmp_path / "confusion_before_after.png").exists()
     assert "-" in said
+
+
+def test_the_table_is_printed_before_the_audit_which_reads_no_sample_again(
+    deer, cifar, tmp_path, capsys, monkeypatch, publish_anyway
+):
+    printed, read, audit, outputs = list[str](), Counter[int](), in_run.audit_run, _Reader.outputs
+
+    def counted(reader, inputs):
+        read[id(reader.model.module)] += len(inputs)
+        return outputs(reader, inputs)
+
+    monkeypatch.setattr(_Reader, "outputs", counted)
+    monkeypatch.setattr(in_run, "audit_run", lambda *args: printed.append(capsys.readouterr().out) or audit(*args))
+    run(deer(tmp_path, ONE_STEP, f"--test {cifar}?limit=60"))
+    assert sorted(read.values()) == [60 + 20, TRIED + 60 + 20]  # test and forget images, by both models
+    before, after = printed[0], capsys.readouterr().out
+    assert re.findall(r"Stage (\d) of 7: ", before) == [*"123456"] and "Verdict: " not in before
+    assert (
+        before.index("logit cut off")
+        < before.index("Predicted in place of deer")
+        < before.index("Stage 6 of 7: audit.")
+    )
+    assert after.index("Stage 7 of 7: record.") < after.index("Time: ") < after.index("Verdict: ")
+
+
+def test_a_large_forget_set_is_measured_in_part():
+    images = SimpleNamespace(subset=len)
+    assert [some_of(images, range(count)) for count in (9, 1999, 2000, 5000)] == [9, 1999, 1000, 1000]
+
+
+def test_a_dry_run_forecasts_the_time_and_writes_nothing(deer, cifar, tmp_path, tells):
+    said = tells(deer(tmp_path / "w", f"--steps 60000 --batch-size 4 --dry-run --test {cifar}?limit=20"))
+    assert "Would forget: deer Forget set: 20 of 20 images (labels) Loss replaced in: " in said
+    assert re.search(
+        r"Time: about \d+ minutes on this machine \(measured: [\d.]+ s a step, [\d.]+ s for the table", said
+    )
+    assert not (tmp_path / "w").exists()
 
 
 FAILING = {

@@ -106,12 +106,15 @@ def test_a_dataset_class_beside_the_config_is_found_and_hides_no_plugin(command,
     assert status == 0, error
 
 
-def test_dry_run_says_four_lines_and_writes_nothing(command, tmp_path, monkeypatch):
+def test_dry_run_says_five_lines_and_writes_nothing(command, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")  # so that no line is broken
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     status, out, error = command(put(), "--classes car person --dry-run", name="stdc")
-    assert status == 0 and len(out.splitlines()) == 4 and not error.strip(), out + error
+    assert status == 0 and len(out.splitlines()) == 5 and not error.strip(), out + error
+    assert re.search(
+        r"Time: about \d+ seconds on this machine \(measured: [\d.]+ s a step, [\d.]+ s for the table", out
+    ), out
     assert all(fact in out for fact in ("person, car", "10 images (labels)", "auxiliary_head.1", "1 step")), out
     assert not (tmp_path / "run").exists() and not list((tmp_path / "temporary").iterdir())
 

@@ -16,6 +16,8 @@ from delete_mmseg import TASK, run
 from delete_mmseg.checks import check_request
 from delete_mmseg.datasets import CamVidDataset
 from delete_mmseg.files import ignored_labels
+from delete_mmseg.opened import by_pixel, reads_whole
+from delete_tasks.audit.samples import read_rows
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
 from delete_tasks.report.finish import show_rows
 
@@ -110,7 +112,8 @@ def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp
         sums = torch.zeros(())
         for rank in range(processes):
             monkeypatch.setattr(run, "get_dist_info", lambda rank=rank, processes=processes: (rank, processes))
-            counts, pictures = run._read(opened)
+            counts, pictures, pixels = run._read(opened)
+            assert [*pixels] == ["original", "erased"] * (rank == 0)
             sums = sums + counts["original"][0].confusion
             assert bool(pictures) == (rank == 0)
             assert torch.equal(*(counts[row][0].confusion for row in ("original", "erased")))
@@ -118,11 +121,23 @@ def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp
     assert torch.equal(*whole) and whole[0].sum() == len(opened.samples["test"]) * 128 * 256
 
 
+def test_attacks_read_the_pixels_of_the_table(make_config, tmp_path, monkeypatch):
+    opened = check_request(make_config("cgnet", tmp_path / "run")).opened
+    opened.models["erased"] = opened.models["original"]
+    monkeypatch.setattr(run, "choose_images", lambda *_: [])  # in the order of the data
+    table, again = run._read(opened)[2]["erased"], read_rows(by_pixel(opened, opened.ignored), "test")["erased"]
+    assert torch.equal(table.labels, again.labels) and len(table.labels) > 100
+    assert torch.allclose(table.features, again.features, atol=1e-4)
+    assert torch.allclose(table.logits, again.logits, atol=1e-3)
+    opened.models["original"].module.test_cfg["mode"] = "slide"
+    assert not reads_whole(opened.models["original"].module)  # the last features are those of a window
+
+
 def test_the_original_head_is_put_back_on_the_erased_features(make_config, tmp_path):
     opened = check_request(make_config("cgnet", tmp_path / "run")).opened
     erased = copy.deepcopy(opened.models["original"].module)
     TASK.classifier(erased)[1].weight.data.neg_()
-    counts, _ = run._measure(SimpleNamespace(unwrapped_model=erased, task=TASK), opened)
+    counts, *_ = run._measure(SimpleNamespace(unwrapped_model=erased, task=TASK), opened)
     original, changed, restored = (counts[row].confusion for row in ("original", "erased", "erased_with_original_head"))
     assert torch.equal(restored, original) and not torch.equal(changed, original)
 

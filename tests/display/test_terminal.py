@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import python
@@ -13,10 +14,13 @@ from helpers import python
 from delete_tasks.display import terminal
 from delete_tasks.display.terminal import (
     announce,
+    begin,
+    begin_stage,
     from_library,
     hush,
     is_quiet,
     make_console,
+    make_progress,
     quiet,
     track,
     without_chatter,
@@ -26,6 +30,23 @@ from delete_tasks.display.terminal import (
 def test_no_bar_and_no_empty_line_where_there_is_no_terminal(capsys):
     assert list(track(range(3), 3, "Counting")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+def test_stages_of_a_command_are_printed_and_are_in_the_titles_of_bars(capsys):
+    with quiet():
+        begin_stage("audit")  # of a command without stages
+        begin_stage("checks")
+        begin_stage("forget set")
+        assert capsys.readouterr().out == ""  # a refused command prints its error only
+        begin()
+        begin_stage("table")
+        begin_stage("unlearning")  # a run within the table
+        assert make_progress().columns[0].text_format.format(task=SimpleNamespace(description="erased: test")) == (
+            "Stage 4 of 7: erased: test"
+        )
+    told = "Stage 1 of 7: checks.\nStage 2 of 7: forget set.\nStage 4 of 7: table.\n"
+    assert capsys.readouterr() == (told, "")
+    assert make_progress().columns[0].text_format == "{task.description}"
 
 
 LIBRARY = "/x/site-packages/mmseg/models/loss.py"

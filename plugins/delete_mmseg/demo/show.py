@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from delete_tasks import config_path
+from delete_tasks.display.terminal import begin_stage
 
 from ..run import make_config, run
 from .scenes import write_scenes
@@ -33,6 +34,7 @@ def show(out: str, train: int, test: int, steps: int | None, overwrite: bool, co
     root, work_dir = Path(out, "scenes"), Path(out, "erased")
     console.print(f"Draws {train} + {test} street scenes in Cityscapes' layout into {root}.")
     console.print(f"Unlearns car from a small network on them; writes into {work_dir}.")
+    begin_stage("checks")
     write_scenes(root, train=train, val=test, seed=SEED)
     changes: dict[str, Any] = {f"{split}_dataloader.dataset.data_root": str(root) for split in ("train", "test")}
     options = {"steps": steps, "cfg_options": {**changes, "unlearn.overwrite": overwrite}}
