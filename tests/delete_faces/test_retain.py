@@ -173,7 +173,6 @@ def test_resuming_with_other_options_is_another_request(removal, kept, tmp_path,
     assert tmp_path / "last_checkpoint" in before
     fails("retain set|another run's files", base, two, "--resume")
     fails("retain set|another run's files", base, two, "--resume --retain", f"{kept}?limit=140")
-    fails("directions .*2 .*3", base, retain, "--resume --directions 3")
     fails("directions .*2 .*4", base, retain, "--resume")  # the default's number
     assert content() == before
     run(base, two, retain, "--resume", status=(0, 4))
