@@ -47,6 +47,7 @@ def test_cityscapes_configs_read_the_layout_as_downloaded(name, scenes):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
     """SegFormer's own Cityscapes config, on the scenes, from weights in a file."""
     config = config_path("segmentation/segformer_mit-b0_cityscapes_forget-car.py")
