@@ -164,7 +164,7 @@ def rerun_rows():
 
 @pytest.mark.parametrize(
     ("task", "place", "kind", "mode"),
-    some(rerun_rows(), fast=10, only=lambda row: row[0] in ("segmentation", "images")),
+    some(rerun_rows(), fast=6, only=lambda row: row[0] in ("segmentation", "images")),
 )
 def test_rerun_runs_nothing_that_a_record_names(server, here, kit, copy_of, task, place, kind, mode):
     folder = copy_of(task)
