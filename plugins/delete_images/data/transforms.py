@@ -99,7 +99,6 @@ def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
 
 
 def _eighth(pre: Preprocessing) -> tuple[int, int]:
-    """Compute an eighth of the width and of the height."""
     height, width = pre.size
     return max(1, width // 8), max(1, height // 8)
 
