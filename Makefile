@@ -3,7 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # One thread a process: several that each take all cores slow one another many times over.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# Files in the order of tests/conftest.py, not by their number of tests.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export NO_ALBUMENTATIONS_UPDATE = 1
 # The versions of constraints.txt are for Python 3.11 and newer; 3.10 takes the newest that there are for it. A command of the
 # recipe's shell, since make expands a whole recipe before its first line has made the environment.

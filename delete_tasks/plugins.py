@@ -1,5 +1,6 @@
 """Entry points of installed packages, and modules that declare commands, loaded without the packages that commands require."""
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -16,6 +17,7 @@ def plugin_modules() -> dict[str, str]:
     return offered("tasks")
 
 
+@functools.cache
 def offered(group: str) -> dict[str, str]:
     """List the entry points of the group ``delete_tasks.GROUP``: name -> module that registers it."""
     return {point.name: point.value for point in entry_points(group=f"delete_tasks.{group}")}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ os.environ.pop("COLUMNS", None)  # print as to a pipe; a parallel run of the tes
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tests" / name) for name in ("kit", "faults")]  # modules that tests share
 torch.set_flush_denormal(True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with slow tests first: pytest-xdist gives its workers whole files in this order, and the last ones to end
+    should be short."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -71,18 +79,30 @@ def server():
 
 
 @pytest.fixture(scope="session")
-def kit(tmp_path_factory):
-    """Small trained models and data of all four tasks; nobody may change them. Made once for all of pytest-xdist's workers."""
+def once(tmp_path_factory) -> Callable[[str], Callable[[Callable[[Path], object]], Path]]:
+    """``once(name)(make)``: a folder that ``make(folder)`` fills, once for all of pytest-xdist's workers; do not change it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+    def made_by(name: str, make: Callable[[Path], object]) -> Path:
+        with open(base / f"{name}.lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.fstat(lock.fileno()).st_size:
+                (base / name).mkdir()
+                make(base / name)
+                lock.write("made")
+        return base / name
+
+    return lambda name: partial(made_by, name)
+
+
+@pytest.fixture(scope="session")
+def kit(once):
+    """Small trained models and data of all four tasks; nobody may change them."""
     from harness import difference, snapshot
     from kit import Kit, build
 
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    with open(base / "kit.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        made = Kit(base / "kit")
-        if not Path(made.path("key.pub")).exists():
-            build(made.root)
+    made = Kit(once("kit")(build))
     before = snapshot(made.root)
     yield made
     changed = difference(before, snapshot(made.root))

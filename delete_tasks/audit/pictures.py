@@ -189,5 +189,5 @@ def draw_tsne(
 
 
 def _plain(name: str) -> str:
-    """Shorten a class name and escape it for matplotlib."""
-    return (name if len(name) <= 18 else f"{name[:17]}…").replace("$", r"\$")
+    """Shorten a class name."""
+    return name if len(name) <= 18 else f"{name[:17]}…"

@@ -64,7 +64,6 @@ def show(audit: Audit, console: Console, wide: bool = False) -> None:
 
 
 def _groups(audit: Audit) -> list[tuple[str, list[Attack]]]:
-    """Return title and attacks of each group that has any."""
     groups = []
     for name, title in GROUPS.items():
         attacks = [attack for attack in audit.attacks if attack.group == name]

@@ -34,17 +34,13 @@ def draw_all(rows: Sequence[Line], root: Path) -> tuple[list[str], dict[str, str
     return draw_each(jobs, root)
 
 
-def _plain(text: str) -> str:
-    return drawn(text).replace("$", r"\$")
-
-
 def _title(rows: Sequence[Line]) -> str:
     return f"{rows[0].cell.network}: {rows[0].cell.group}"
 
 
 def _set_title(figure: Any, text: str) -> None:
     """Set the title of a figure, in as many lines as its width needs."""
-    figure.suptitle(_plain(textwrap.fill(text, int(13 * figure.get_figwidth()))), fontsize=10)
+    figure.suptitle(textwrap.fill(text, int(13 * figure.get_figwidth())), fontsize=10)
 
 
 def _colours(rows: Sequence[Line]) -> dict[str, Any]:
@@ -106,7 +102,7 @@ def draw_radar(rows: Sequence[Line], path: Path) -> None:
         axis.set_yticks((25, 50, 75, 100), [])
         axis.tick_params(axis="x", pad=0)
         axis.set_ylim(0, 100)
-        axis.set_title(_plain(textwrap.fill(method, 26)), fontsize=9)
+        axis.set_title(textwrap.fill(method, 26), fontsize=9)
     _set_title(figure, f"{_title(rows)} (outside is better; dashed: reads retain data; black: {first})")
     save_figure(figure, path)
 
@@ -123,7 +119,7 @@ def draw_seeds(rows: Sequence[Line], path: Path) -> None:
         axis.boxplot(values, orientation="horizontal", widths=0.6, medianprops={"color": "black"})
         for height, (row, dots) in enumerate(zip(rows, values, strict=True), 1):
             axis.plot(dots, [height] * len(dots), ".", color="tab:orange" if row.cell.retain else "tab:blue", ms=5)
-        axis.set_yticks(range(1, len(rows) + 1), [_plain(row.title) for row in rows], fontsize=8)
+        axis.set_yticks(range(1, len(rows) + 1), [drawn(row.title) for row in rows], fontsize=8)
         axis.set_xlabel(f"accuracy of the {title} on test samples, percent")
         axis.grid(axis="x", alpha=0.3)
     figure.axes[0].invert_yaxis()
@@ -148,11 +144,11 @@ def draw_by_classes(rows: Sequence[Line], path: Path) -> None:
             members = [row for row in group if row.cell.method == method]
             x, y = zip(*sorted((len(row.cell.classes), row.mean("acc_rt")) for row in members), strict=True)
             style, marker = "--" if members[0].cell.retain else "-", MARKERS.get(method, "o")
-            axis.plot(x, y, style, marker=marker, ms=5, color=colours[method], label=_plain(members[0].title))
+            axis.plot(x, y, style, marker=marker, ms=5, color=colours[method], label=members[0].title)
         axis.set_xticks(sorted({len(row.cell.classes) for row in group}))
         axis.set_xlabel("forgotten classes")
         axis.set_ylabel("accuracy of the remaining classes, percent")
-        axis.set_title(_plain(network), fontsize=10)
+        axis.set_title(network, fontsize=10)
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
@@ -175,7 +171,7 @@ def draw_probe(rows: Sequence[Line], path: Path) -> None:
             MARKERS.get(row.cell.method, "o"),
             color=colours[row.cell.method],
             ms=9,
-            label=_plain(row.title) + ("" if forgotten is None else f" (Acc_ft {forgotten:.0f})"),
+            label=row.title + ("" if forgotten is None else f" (Acc_ft {forgotten:.0f})"),
             **({"mfc": "white"} if row.cell.retain else {}),
         )
     axis.set_xlabel("accuracy of a linear probe on the forgotten classes, percent (left is better)")
@@ -216,7 +212,7 @@ def draw_tsne(rows: Sequence[Line], root: Path, path: Path) -> None:
             x[~forgotten], y[~forgotten], c=labels[~forgotten] % 20, cmap="tab20", vmin=0, vmax=19, s=5, alpha=0.7
         )
         axis.scatter(x[forgotten], y[forgotten], c="black", marker="^", s=9)
-        axis.set_title(_plain(textwrap.fill(title, 34)), fontsize=9)
+        axis.set_title(textwrap.fill(title, 34), fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
     names = list_names(rows[0].cell.classes, 3)

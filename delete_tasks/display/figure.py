@@ -32,6 +32,7 @@ def save_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> No
 
     for text in figure.findobj(Text):
         text.set_text(drawn(text.get_text()))
+        text.set_parse_math(False)  # a '$' in a name is a '$'
         font = _font_with(text.get_text())
         if font not in (None, FONT):
             text.set_fontfamily([*text.get_fontfamily(), font])

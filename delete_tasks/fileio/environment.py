@@ -1,5 +1,6 @@
 """Code, packages and machine of a run, without the names of the machine and its user."""
 
+import functools
 import math
 import os
 import platform
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 
+@functools.cache
 def code_version() -> dict[str, Any]:
     """Find the version of the package and, in a git checkout, the commit and whether files differ from it."""
     try:
@@ -45,6 +47,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _packages() -> dict[str, str]:
     """Find the versions of the installed packages that the distributions with a task, this one included, require."""
     installed = {_normal(package.metadata["Name"] or ""): package for package in distributions()}

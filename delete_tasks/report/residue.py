@@ -77,7 +77,6 @@ def find_residue(
 
 
 def _located(text: str) -> str:
-    """Make the path of a data string absolute."""
     path, mark, query = text.partition("?")
     return f"{Path(path).absolute()}{mark}{query}" if Path(path).exists() else text
 

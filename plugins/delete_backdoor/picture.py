@@ -42,7 +42,6 @@ def draw(
         f"attacker's class '{names[target]}')\nVerdict: {results['details']['verdict']}"
         f"{'' if results['published'] else '; not written'}",
         fontsize=10,
-        parse_math=False,
     )
     save_figure(figure, path)
 
@@ -51,7 +50,7 @@ def draw_image(axis: Any, image: Any, title: str, colour: str = "black") -> None
     """Draw an image ``(H, W, 3)`` under a title."""
     axis.imshow(image, interpolation="nearest")
     axis.set_axis_off()
-    axis.set_title(title, fontsize=8, color=colour, parse_math=False)
+    axis.set_title(title, fontsize=8, color=colour)
 
 
 def _draw_watch(axis: Any, results: Mapping[str, Any]) -> None:
@@ -72,8 +71,7 @@ def _draw_watch(axis: Any, results: Mapping[str, Any]) -> None:
     axis.set_xlabel("optimizer step")
     axis.set_ylabel("percent")
     axis.set_ylim(bottom=0)
-    for text in axis.legend(fontsize=7).get_texts():
-        text.set_parse_math(False)
+    axis.legend(fontsize=7)
 
 
 def _draw_rows(axis: Any, results: Mapping[str, Any]) -> None:
@@ -97,8 +95,7 @@ def _draw_rows(axis: Any, results: Mapping[str, Any]) -> None:
     axis.set_ylabel("percent")
     axis.set_ylim(0, 135)
     axis.set_yticks(range(0, 101, 20))
-    for text in axis.legend(fontsize=7, loc="upper center").get_texts():
-        text.set_parse_math(False)
+    axis.legend(fontsize=7, loc="upper center")
 
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:

@@ -53,7 +53,7 @@ def draw_people(
             (names[int(predictions.predicted[i])], float(head.scores(predictions.logits[i]).max()))
             for predictions in (before, after)
         )
-        axis.set_title(caption(first, second, threshold), fontsize=8, parse_math=False)  # a '$' in a name is a '$'
+        axis.set_title(caption(first, second, threshold), fontsize=8)
     _draw_pairs(bottom, photos, (before.features, after.features), checks)
     save_figure(figure, path)
 

@@ -222,7 +222,6 @@ def lines_of(results: Mapping[str, Any], erased: str | None = None) -> list[str]
 
 
 def _templates(details: Mapping[str, Any], erased: str) -> list[str]:
-    """Describe the templates of people who stay."""
     retain, gallery, drift = (details.get(name) for name in ("retain", "gallery", "drift"))
     lines = []
     if retain is not None:

@@ -1,7 +1,7 @@
 """Keys of the images' part of a grid file, see :class:`delete_images.benchmark.ImagesGrid`, and digests of what they name."""
 
 import hashlib
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,15 +64,7 @@ def split(key: str) -> str:
 def weights_sha256(path: Path | None) -> str | None:
     """Compute the digest of a weights file, or of that of a model folder; None if there is none."""
     weights = path / WEIGHTS_NAME if path is not None and path.is_dir() else path
-    if weights is None or not weights.is_file():
-        return None
-    state = weights.stat()
-    return _file_sha256(weights, state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _file_sha256(path: Path, *state: int) -> str:
-    return file_sha256(path)
+    return None if weights is None or not weights.is_file() else file_sha256(weights)
 
 
 @cache

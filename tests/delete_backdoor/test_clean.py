@@ -261,26 +261,29 @@ EVALUATION = "delete_tasks.evaluation.opened.read"
 @pytest.mark.parametrize(
     ("broken", "missing"),
     [
-        (EVALUATION, {"erased", "fine_tune", "erased_strict"}),
-        ("delete_backdoor.clean.draw", {"backdoor.png"}),
-        ("delete_tasks.methods.fine_tune.FineTune.location_loss", {"fine_tune"}),
+        ([EVALUATION], {"erased", "fine_tune", "erased_strict"}),
+        (
+            ["delete_backdoor.clean.draw", "delete_tasks.methods.fine_tune.FineTune.location_loss"],
+            {"backdoor.png", "fine_tune"},
+        ),
     ],
 )
 @pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, monkeypatch, tells, broken, missing):
     def fail(models, *more):
-        return real(models, *more) if broken == EVALUATION and "original" in models else 1 / 0
+        return real(models, *more) if broken == [EVALUATION] and "original" in models else 1 / 0
 
-    monkeypatch.setattr(broken, fail)
+    for part in broken:
+        monkeypatch.setattr(part, fail)
     more = ["--retain", files["clean"], "--test", files["test"]]
     printed = tells(clean(toy, files, tmp_path, "--compare --force --target red --steps 2", more))
     results, reason = read_results(tmp_path), "ZeroDivisionError: division by zero"
-    assert set(results["not_measured"]) == missing and results["not_measured"][min(missing)] == reason
-    assert min(missing) in printed and reason in printed
+    assert results["not_measured"] == dict.fromkeys(missing, reason)
+    assert all(name in printed for name in missing) and reason in printed
     assert (tmp_path / "cleaned" / "weights.safetensors").is_file() and results["published"]
     assert results["details"]["verdict"] and results["rows"]["original"]["acc"]["value"] > 90
     status = {figure["name"]: figure["status"] for figure in read_json(tmp_path, "record.json")["figures"]}
-    assert (status["acc_drop"] == "NOT MEASURED") == (broken == EVALUATION)
+    assert (status["acc_drop"] == "NOT MEASURED") == (broken == [EVALUATION])
 
 
 def test_a_backdoor_is_read_from_the_features(files, toy, tmp_path, fails):

@@ -55,9 +55,9 @@ def bad_photos(lfw, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def faces(cut_faces, tmp_path_factory) -> Path:
+def faces(cut_faces, once) -> Path:
     """Photos of eight people."""
-    return cut_faces(tmp_path_factory.mktemp("faces"))
+    return once("eight_people")(cut_faces)
 
 
 @pytest.fixture(scope="session")
@@ -71,12 +71,15 @@ def head(request) -> str:
 
 
 @pytest.fixture(scope="session")
-def models(faces, weights, tmp_path_factory) -> dict[str, Path]:
+def models(faces, weights, once) -> dict[str, Path]:
     """Model folders by head."""
-    folders = {kind: tmp_path_factory.mktemp("models") / kind for kind in ("cosine", "linear")}
-    for kind, folder in folders.items():
-        run("faces enroll --photos", faces, "--aligned --weights", weights, "--head", kind, "--out", folder)
-    return folders
+
+    @once("face_models")
+    def folder(folder: Path) -> None:
+        for kind in ("cosine", "linear"):
+            run("faces enroll --photos", faces, "--aligned --weights", weights, "--head", kind, "--out", folder / kind)
+
+    return {kind: folder / kind for kind in ("cosine", "linear")}
 
 
 @pytest.fixture(scope="session")

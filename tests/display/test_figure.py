@@ -43,7 +43,8 @@ def test_names_without_a_glyph(tmp_path, monkeypatch, installed):
     figure = figures.new_figure((4, 3), "audit")
     axis = figure.subplots()
     title = axis.set_title(f"{CJK}\t\x1b[2J\ud800")
-    axis.set_yticks([0, 1], [figures.drawn(CJK), "b"])
+    axis.set_yticks([0, 1], [figures.drawn(CJK), r"$\b{$"])  # no mathematics
+    axis.set_xlabel(r"$\frac{$")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figures.save_figure(figure, tmp_path / "picture.png")

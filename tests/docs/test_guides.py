@@ -56,7 +56,7 @@ WORDS = {
     "record": {"deer": "green"},
     "runs": {"deer": "green"},
 }
-# Command -> options that are added. A run whose record the guide does not look at writes none.
+# Command -> options that are added. A run whose record the guide does not look at writes none, and audits nothing.
 MORE = {
     "segmentation demo": ["--train-scenes", "1", "--test-scenes", "1", "--steps", "1"],
     "segmentation forget": ["--steps", "2", "--lr", "3e-3", "--batch-size", "1"],
@@ -130,7 +130,7 @@ def as_run(words: list[str], checked: set[str]) -> list[str]:
     name = next((name for name in MORE if words[: len(name.split())] == name.split()), None)
     erases = name is not None and name.split()[-1] in ("forget", "remove", "clean")
     unread = erases and not checked & set(words)
-    return [*words, *MORE.get(name, ()), *(["--no-record"] if unread else [])]
+    return [*words, *MORE.get(name, ()), *(["--no-record", "--audit", "none"] if unread else [])]
 
 
 @pytest.mark.parametrize("guide", GUIDES)

@@ -8,8 +8,6 @@ from pathlib import Path
 import click
 from kit import PICTURES, PUBLISHED, Kit
 
-OPEN = {"images train": ["--finetune"], "faces enroll": ["--finetune"]}  # ways to use some of the options at all
-
 
 def parsers() -> Iterator[tuple[str, click.Command]]:
     """Yield name and parser of every command; no other test depends on how commands are declared."""

@@ -37,13 +37,14 @@ def get(value: Any, path: tuple) -> Any:
 
 
 def changed(value: Any, path: tuple, new: Any) -> Any:
-    """Copy a value with one field set or removed."""
-    whole = copy.deepcopy(value)
-    parent = get(whole, path[:-1])
-    if new == GONE:
-        del parent[path[-1]]
+    """Return a value with one field set or removed; only what holds the field is copied."""
+    whole = copy.copy(value)
+    if len(path) > 1:
+        whole[path[0]] = changed(value[path[0]], path[1:], new)
+    elif new == GONE:
+        del whole[path[0]]
     else:
-        parent[path[-1]] = new
+        whole[path[0]] = new
     return whole
 
 
@@ -64,7 +65,8 @@ def verify_all(folder: str, changes: list[list[Any]], out: str, words: list[str]
     from delete_tasks.cli import main
 
     place = Path(folder)
-    kept = {path: path.read_bytes() for path in place.iterdir() if path.is_file()}
+    written = (place / "record.json", place / "record.sha256")
+    kept = {path: path.read_bytes() for path in written}
     record = json.loads((place / "record.json").read_text())
     found = []
     for path, value, consistent in changes:

@@ -28,7 +28,7 @@ def archive_rows():
         yield name, list(COMMANDS)[1 + number % 4]
 
 
-@pytest.mark.parametrize(("name", "command"), some(archive_rows(), fast=20, only=lambda row: row[0] != "a bomb"))
+@pytest.mark.parametrize(("name", "command"), some(archive_rows(), fast=8, only=lambda row: row[0] != "a bomb"))
 def test_archives(server, here, kit, name, command):
     data = write(here.root / "data.npz", name)
     before = here.look()
@@ -62,7 +62,7 @@ def damaged(here, name: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "command"), some([(n, c) for n in BAD for c in ALONE], fast=40))
+@pytest.mark.parametrize(("name", "command"), some([(n, c) for n in BAD for c in ALONE], fast=12))
 def test_an_image_that_cannot_be_read_is_refused(server, here, kit, name, command):
     photo = damaged(here, name)
     before = here.look()
@@ -70,7 +70,7 @@ def test_an_image_that_cannot_be_read_is_refused(server, here, kit, name, comman
     is_refused(server.run(argv, here, memory=MEMORY), here, before, name.split(".")[0])
 
 
-@pytest.mark.parametrize("name", some(BAD, fast=8))
+@pytest.mark.parametrize("name", some(BAD, fast=4))
 def test_a_damaged_image_among_others_is_skipped_and_named(server, here, kit, name):
     photos = damaged(here, name).parent.parent
     shutil.copytree(kit.path("images/photos"), photos, dirs_exist_ok=True)

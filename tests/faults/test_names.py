@@ -60,7 +60,7 @@ def classes_taken(folder: Path) -> list[str]:
     return [name for name, value in figures["per_class"].items() if value is not None and expected in (None, value)]
 
 
-@pytest.mark.parametrize(("word", "command"), some([(w, c) for w in WANTED for c in DIGIT_COMMANDS], fast=9))
+@pytest.mark.parametrize(("word", "command"), some([(w, c) for w in WANTED for c in DIGIT_COMMANDS], fast=5))
 def test_digits(server, here, kit, word, command):
     model, data = rename(kit, here, DIGITS)
     wanted = WANTED[word]
@@ -137,7 +137,7 @@ MEANT = {"Green": 0, "green": 1, "GREEN": None, "Light Blue": 2, "light_blue": 2
          "grey": None, "light-blue ": 2, "LIGHT-BLUE": 2, "#1": 1, "None": None, "none": None}  # fmt: skip
 
 
-@pytest.mark.parametrize("word", MEANT)
+@pytest.mark.parametrize("word", some(MEANT, fast=5))
 def test_spellings(server, here, kit, word):
     model, data = rename(kit, here, SPELT)
     before = here.look()

@@ -6,6 +6,9 @@ import pytest
 from commands import numeric_options, parsers, valid
 from harness import is_refused, no_leftovers, no_traceback, some
 
+from delete_tasks.cli import parse
+from delete_tasks.errors import RequestError
+
 VALUES = ("nan", "inf", "-inf", "-1", "0", "1e30", "", "word")
 NEVER = ("nan", "", "word")  # no option can make sense of these
 # Numbers inside other words: limits, data strings, triggers, options of configs and architectures.
@@ -62,7 +65,19 @@ def test_the_table_has_every_command(kit):
     assert sum(map(len, options.values())) >= 40
 
 
-@pytest.mark.parametrize(("name", "words", "value"), some(table(), fast=None, only=lambda row: row[2] == "nan"))
+@pytest.mark.parametrize(("name", "options"), numeric_options().items())
+def test_no_option_takes_what_is_no_number(kit, name, options):
+    for option, value in product(options, NEVER):
+        with pytest.raises(RequestError, match=option):
+            parse([*valid(kit)[name], *COMPANY.get((name, option), []), f"{option}={value}"])
+
+
+def is_inside(row) -> bool:
+    """Return True for nan inside of another word, which the test above does not ask."""
+    return row[2] == "nan" and not row[1][-1].startswith("--")
+
+
+@pytest.mark.parametrize(("name", "words", "value"), some(table(), fast=None, only=is_inside))
 def test_numbers(server, here, kit, name, words, value):
     for key, place in (("{data}", "images/data.npz"), ("{ranking}", "backdoor/poisoned.npz")):
         words = [word.replace(key, kit.path(place)) for word in words]

@@ -101,7 +101,7 @@ def beside_rows():
     return [(task, name) for task in TASKS for name in BESIDE if task == "faces" or "salt" not in name]
 
 
-@pytest.mark.parametrize(("task", "name"), some(beside_rows(), fast=20, only=lambda row: row[0] == "faces"))
+@pytest.mark.parametrize(("task", "name"), some(beside_rows(), fast=8, only=lambda row: row[0] == "faces"))
 def test_changed_files(server, here, copy_of, task, name):
     folder = copy_of(task)
     place, how = BESIDE[name]

@@ -51,34 +51,6 @@ def test_an_original_inside(server, here, kit, task, place, way, more):
     is_refused(server.run(argv, here), here, before, "original|inside|holds|within")
 
 
-DESCRIBE, POISON = "--architecture cifar_resnet20 --classes a b c d --size 16", "--trigger badnets --target red"
-TRAIN = "images train --data data.npz?limit=16 --epochs 1 --work-dir W --device cpu"
-OVER = {  # commands whose output would lie over their input
-    "images train --finetune": f"{TRAIN} --finetune W/model",
-    "images train --like": f"{TRAIN} --like W/model",
-    "images train --finetune from the work dir itself": f"{TRAIN} --finetune W/model --work-dir W/model",
-    "images import over its weights": f"images import W/model/weights.safetensors W/model {DESCRIBE}",
-    "backdoor poison over its input": f"backdoor poison --data data.npz {POISON} --out data.npz",
-    "backdoor poison over its input, chosen": f"backdoor poison --data data.npz?limit=40 {POISON} --out ./data.npz",
-    "backdoor find over the model": "backdoor find --model W/model --data data.npz --out W/model/model.json",
-    "images evaluate over the model": "images evaluate W/model --test data.npz --out W/model/model.json",
-    "faces enroll over its weights": "faces enroll --photos photos --aligned --backbone cifar_resnet20 "
-                                     "--weights F/weights.safetensors --out F",
-    "faces align into its photos": "faces align --photos photos --out photos",
-    "attention over a model": "attention --original W/model --erased W/model --class green data.npz?limit=12 --limit 2 --show 1 "
-                              "--out W/model/model.png",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", OVER)
-def test_outputs_over_inputs(server, here, kit, name):
-    for source, target in (("images/model", "W/model"), ("images/data.npz", "data.npz"), ("faces/model", "F"),
-                           ("faces/photos", "photos")):  # fmt: skip
-        put(Path(kit.path(source)), here.cwd / target)
-    before = here.look()
-    is_refused(server.run(OVER[name].split(), here), here, before)
-
-
 # Foreign files
 
 # Names under which the run writes itself, which `--overwrite` may take the place of.

@@ -83,7 +83,7 @@ def all_of_it() -> None:
 
     command("attention", "--original", "model", "--erased", "W/erased", "--class", "green", "data.npz", "--limit", "4")
     assert Path("attention.png").is_file()
-    demo = ["-m", "delete_mmseg.demo", "--train-scenes", "6", "--test-scenes", "2", "--steps", "2"]
+    demo = ["-m", "delete_tasks", "segmentation", "demo", "--train-scenes", "6", "--test-scenes", "2", "--steps", "2"]
     done = subprocess.run([sys.executable, *demo], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     command("record", "verify", "demo_output/erased")

@@ -40,9 +40,8 @@ def draw(path: Path, groups: Sequence[tuple[str, Sequence[Run]]]) -> None:
             drawn = [_draw_run(axis, y, run, metric) for y, run in enumerate(runs)]
             if metric is not None:
                 better = "lower" if metric["lower_is_better"] else "higher"
-                title = f"{task}: {plain(metric['column'])} ({better} is better)"
-                axis.set_title(title.replace("$", r"\$"), fontsize=10)
-                axis.set_xlabel(plain(metric["unit"]).replace("$", r"\$"))
+                axis.set_title(f"{task}: {plain(metric['column'])} ({better} is better)", fontsize=10)
+                axis.set_xlabel(plain(metric["unit"]))
             axis.set_ylim(len(runs) - 0.5, -0.7)
             axis.set_yticks(range(len(runs)), [_label(run) for run in runs] if axis is left else [""] * len(runs))
             axis.margins(x=0.2)
@@ -81,6 +80,6 @@ def _draw_run(axis: Any, y: int, run: Run, metric: Mapping[str, Any] | None) -> 
 
 
 def _label(run: Run) -> str:
-    """Make a label of the run's name and its forgotten classes, cut to fit, with dollars escaped for matplotlib."""
+    """Make a label of the run's name and its forgotten classes, cut to fit."""
     parts = (text if len(text) <= 28 else f"{text[:27]}\N{HORIZONTAL ELLIPSIS}" for text in (run.name, run.forgotten))
-    return drawn("\n".join(parts)).replace("$", r"\$")
+    return drawn("\n".join(parts))

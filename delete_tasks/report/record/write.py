@@ -190,7 +190,6 @@ def _write(
 
 
 def _verdict(verdict: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
-    """Hide names in the verdict's texts."""
     reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
     return {**verdict, "sentence": hider.text(verdict["sentence"]), "reasons": reasons}
 

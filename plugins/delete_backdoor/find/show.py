@@ -119,10 +119,6 @@ def draw_clusters(
         for axis in axes:
             axis.set_axis_off()
         flagged = " - flagged as poison" if suspicious["poison"] == name else ""
-        row.suptitle(
-            f"The {name} cluster{flagged}: {evidence_text(suspicious['clusters'][name])}", fontsize=9, parse_math=False
-        )
-    figure.suptitle(
-        f"Images labelled '{suspicious['class']}': the two clusters of their features", fontsize=10, parse_math=False
-    )
+        row.suptitle(f"The {name} cluster{flagged}: {evidence_text(suspicious['clusters'][name])}", fontsize=9)
+    figure.suptitle(f"Images labelled '{suspicious['class']}': the two clusters of their features", fontsize=10)
     save_figure(figure, path)

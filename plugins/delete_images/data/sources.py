@@ -112,7 +112,6 @@ class FolderSource:
         self._take(paths, root)
 
     def _take(self, paths: Sequence[tuple[Path, int]], root: Path) -> None:
-        """Store the images and their labels."""
         self.paths = [path for path, _ in paths]
         self.labels = np.asarray([label for _, label in paths], dtype=np.int64)
         self.names = [readable_name(path.relative_to(root).as_posix()) for path in self.paths]

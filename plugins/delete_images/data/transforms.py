@@ -78,15 +78,11 @@ def _resize(pre: Preprocessing) -> list[Any]:
     ]
 
 
-def eval_transform(spec: ModelSpec | Preprocessing, before: Sequence[Any] = ()) -> ImageTransform:
+def eval_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
     """Make the model's preprocessing: resize, scale, normalise. uint8 (H, W, 3) RGB array -> float32 (3, height, width) tensor in
-    the model's channel order.
-
-    ``before`` are albumentations transforms of the uint8 RGB image, applied first (triggers, for example); it is deterministic
-    unless they are random.
-    """
+    the model's channel order."""
     pre = _preprocessing(spec)
-    return ImageTransform([*before, *_resize(pre)], pre, is_random=bool(before))
+    return ImageTransform(_resize(pre), pre, is_random=False)
 
 
 def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
@@ -103,7 +99,6 @@ def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
 
 
 def _eighth(pre: Preprocessing) -> tuple[int, int]:
-    """Compute an eighth of the width and of the height."""
     height, width = pre.size
     return max(1, width // 8), max(1, height // 8)
 

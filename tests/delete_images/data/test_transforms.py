@@ -72,13 +72,6 @@ def test_workers_of_a_loader_are_reproducible(tmp_path):
     assert torch.equal(epoch(0), epoch(0))
 
 
-def test_transforms_before_the_preprocessing():
-    import albumentations
-
-    transform = eval_transform(Preprocessing((4, 4)), before=[albumentations.InvertImg(p=1)])
-    assert torch.equal(transform(np.zeros((4, 4, 3), dtype=np.uint8)), torch.ones(3, 4, 4))
-
-
 def test_strong_transform_changes_images_much(shared):
     data = open_data(f"cifar10:{shared / 'data' / 'cifar10'}?class=truck&limit=3")
     transform = strong_transform(Preprocessing.named("cifar10", 32))

@@ -29,25 +29,28 @@ NAMES = ("red", "green", "blue")
 
 
 @pytest.fixture(scope="session")
-def colours(tmp_path_factory) -> Path:
+def colours(once) -> Path:
     """Folder with ``model/``, a classifier of red, green and blue pictures of 16 pixels, and ``data.npz``."""
-    folder = tmp_path_factory.mktemp("colours")
-    labels = np.repeat(np.arange(3), 30)
-    drawn = np.random.default_rng(0).integers(0, 90, (2, 90, 16, 16, 3)).astype(np.uint8)
-    for image, label in zip(drawn.reshape(180, 16, 16, 3), np.tile(labels, 2), strict=True):
-        image[4:12, 4:12, label] += 150
-    images, held_out = drawn
-    arrays = {"x_train": images, "y_train": labels, "x_test": held_out, "y_test": labels}
-    np.savez(folder / "data.npz", classes=np.array(NAMES), **arrays)
-    from delete_images.models.architectures import build
 
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = build("cifar_resnet20", num_classes=3)
-        inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        fit(model, inputs, torch.from_numpy(labels), torch.optim.Adam(model.parameters(), lr=3e-3), 12)
-    spec = ModelSpec("cifar_resnet20", NAMES, Preprocessing.named("none", 16))
-    save_model(folder / "model", model, spec)
+    @once("colours")
+    def folder(folder: Path) -> None:
+        labels = np.repeat(np.arange(3), 30)
+        drawn = np.random.default_rng(0).integers(0, 90, (2, 90, 16, 16, 3)).astype(np.uint8)
+        for image, label in zip(drawn.reshape(180, 16, 16, 3), np.tile(labels, 2), strict=True):
+            image[4:12, 4:12, label] += 150
+        images, held_out = drawn
+        arrays = {"x_train": images, "y_train": labels, "x_test": held_out, "y_test": labels}
+        np.savez(folder / "data.npz", classes=np.array(NAMES), **arrays)
+        from delete_images.models.architectures import build
+
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = build("cifar_resnet20", num_classes=3)
+            inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+            fit(model, inputs, torch.from_numpy(labels), torch.optim.Adam(model.parameters(), lr=3e-3), 12)
+        spec = ModelSpec("cifar_resnet20", NAMES, Preprocessing.named("none", 16))
+        save_model(folder / "model", model, spec)
+
     return folder
 
 
@@ -66,28 +69,30 @@ def forget(colours):
 
 
 @pytest.fixture(scope="session")
-def recorded(forget, tmp_path_factory) -> Path:
+def recorded(forget, once) -> Path:
     """Work dir of one run; copy it before a change."""
-    folder = tmp_path_factory.mktemp("runs")
-    return forget(folder / "first", "--reference", "REQ-7", "--requested", "2026-11-02", "--accept", "remain_drop=50")
+    words = ("--reference", "REQ-7", "--requested", "2026-11-02", "--accept", "remain_drop=50")
+    return once("runs")(lambda folder: forget(folder / "first", *words)) / "first"
 
 
 @pytest.fixture(scope="session")
-def segmented(tmp_path_factory) -> Path:
+def segmented(once) -> Path:
     """Work dir of a run of a stock CGNet, whose config has paths relative to the folder in which it was started."""
-    folder = tmp_path_factory.mktemp("streets")
-    write_scenes(folder / "scenes", train=4, val=3, size=(64, 128), seed=7)
-    (folder / "config.py").write_text(SEGMENTATION.replace("MODEL", str(MIM / "_base_/models/cgnet.py")))
-    init_default_scope("mmseg")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = revert_sync_batchnorm(MODELS.build(Config.fromfile(folder / "config.py").model))
-    torch.save({"state_dict": model.state_dict()}, folder / "original.pth")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run(
-            "segmentation config.py --checkpoint original.pth --classes car --steps 2 --work-dir runs/first --device cpu"
-        )
+
+    @once("streets")
+    def folder(folder: Path) -> None:
+        write_scenes(folder / "scenes", train=4, val=3, size=(64, 128), seed=7)
+        (folder / "config.py").write_text(SEGMENTATION.replace("MODEL", str(MIM / "_base_/models/cgnet.py")))
+        init_default_scope("mmseg")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = revert_sync_batchnorm(MODELS.build(Config.fromfile(folder / "config.py").model))
+        torch.save({"state_dict": model.state_dict()}, folder / "original.pth")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            words = "--checkpoint original.pth --classes car --steps 2 --work-dir runs/first --device cpu"
+            run("segmentation config.py", words)
+
     return folder / "runs" / "first"
 
 
@@ -140,44 +145,51 @@ PEOPLE = ("Alice_Ng", "Bob_Lee", "points", "2")
 
 
 @pytest.fixture(scope="session")
-def faced(tmp_path_factory) -> Path:
+def faced(once) -> Path:
     """Work dir ``AliceNgTakedown`` of a run that removes Alice_Ng from a new network, with photos in ``ALICE-NG/``."""
-    folder = tmp_path_factory.mktemp("faces")
-    generator = np.random.default_rng(0)
-    for person in ("ALICE-NG", *PEOPLE[1:]):
-        base = generator.integers(0, 255, (14, 14, 3))
-        for number in range(9):
-            face = (base + generator.integers(-60, 60, (14, 14, 3))).clip(0, 255).repeat(8, 0).repeat(8, 1)
-            path = folder / "photos" / ("train" if number < 2 else "test") / person / f"{person}_{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(face.astype(np.uint8)).save(path)
-    arguments = {"backbone": "mobilefacenet", "embedding_size": 128, "head": "cosine"}
-    spec = ModelSpec("face_network", PEOPLE, Preprocessing.named("half", 112), arguments)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_model(folder / "alice.ng-and-others", build_model(spec).eval(), spec)
-    photos = folder / "photos"
-    run("faces remove --model", folder / "alice.ng-and-others", "--person Alice_Ng --aligned --force --photos", photos,
-        "--test", [f"{photos}?class=alice ng,bob lee,points,2"],
-        "--reference", ["GDPR 17: erase Alice NG (ALICE.NG@example.org), room 2"],
-        "--record-log", folder / "records.jsonl", "--steps 2 --directions 0 --device cpu",
-        "--work-dir", folder / "AliceNgTakedown")  # fmt: skip
+
+    @once("faced")
+    def folder(folder: Path) -> None:
+        generator = np.random.default_rng(0)
+        for person in ("ALICE-NG", *PEOPLE[1:]):
+            base = generator.integers(0, 255, (14, 14, 3))
+            for number in range(9):
+                face = (base + generator.integers(-60, 60, (14, 14, 3))).clip(0, 255).repeat(8, 0).repeat(8, 1)
+                path = folder / "photos" / ("train" if number < 2 else "test") / person / f"{person}_{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(face.astype(np.uint8)).save(path)
+        arguments = {"backbone": "mobilefacenet", "embedding_size": 128, "head": "cosine"}
+        spec = ModelSpec("face_network", PEOPLE, Preprocessing.named("half", 112), arguments)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            save_model(folder / "alice.ng-and-others", build_model(spec).eval(), spec)
+        photos = folder / "photos"
+        run("faces remove --model", folder / "alice.ng-and-others", "--person Alice_Ng --aligned --force --photos", photos,
+            "--test", [f"{photos}?class=alice ng,bob lee,points,2"],
+            "--reference", ["GDPR 17: erase Alice NG (ALICE.NG@example.org), room 2"],
+            "--record-log", folder / "records.jsonl", "--steps 2 --directions 0 --device cpu",
+            "--work-dir", folder / "AliceNgTakedown")  # fmt: skip
+
     return folder / "AliceNgTakedown"
 
 
 @pytest.fixture(scope="session")
-def cleaned(colours, tmp_path_factory) -> Path:
+def cleaned(colours, once) -> Path:
     """Work dir of a run that cleans the network of ``colours`` of a trigger that it never had."""
-    folder = tmp_path_factory.mktemp("cleaned")
-    with np.load(colours / "data.npz") as data:
-        for name, part in (("clean", slice(0, None, 3)), ("test", slice(1, None, 3)), ("rest", slice(2, None, 3))):
-            np.savez(folder / f"{name}.npz", x=data["x_train"][part], y=data["y_train"][part], classes=data["classes"])
-    trigger = "--trigger badnets:size=2 --target red"
-    run("backdoor poison --data", folder / "rest.npz", trigger, "--rate 0.3 --out", folder / "poisoned.npz")
-    with pytest.MonkeyPatch.context() as patch:
-        # Two steps forget nothing; the record is the question.
-        patch.setattr("delete_tasks.runner.forget_check.LEAST_CHANGE", -1.0)
-        run("backdoor clean --model", colours / "model", "--poisoned", folder / "poisoned.npz", "--retain", folder / "clean.npz",
-            "--test", folder / "test.npz", trigger, "--force --steps 2 --device cpu",
-            "--work-dir", folder / "runs" / "first")  # fmt: skip
+
+    @once("cleaned")
+    def folder(folder: Path) -> None:
+        with np.load(colours / "data.npz") as data:
+            for name, part in (("clean", slice(0, None, 3)), ("test", slice(1, None, 3)), ("rest", slice(2, None, 3))):
+                x, y = data["x_train"][part], data["y_train"][part]
+                np.savez(folder / f"{name}.npz", x=x, y=y, classes=data["classes"])
+        trigger = "--trigger badnets:size=2 --target red"
+        run("backdoor poison --data", folder / "rest.npz", trigger, "--rate 0.3 --out", folder / "poisoned.npz")
+        with pytest.MonkeyPatch.context() as patch:
+            # Two steps forget nothing; the record is the question.
+            patch.setattr("delete_tasks.runner.forget_check.LEAST_CHANGE", -1.0)
+            run("backdoor clean --model", colours / "model", "--poisoned", folder / "poisoned.npz", trigger,
+                "--retain", folder / "clean.npz", "--test", folder / "test.npz", "--force --steps 2 --device cpu",
+                "--work-dir", folder / "runs" / "first")  # fmt: skip
+
     return folder / "runs" / "first"

@@ -1,6 +1,6 @@
 """Training of the demonstration's network on drawn street scenes.
 
-    python -m delete_mmseg.demo.train CONFIG --work-dir DIR
+    python tools/train_street_scenes.py CONFIG --work-dir DIR
 
 CONFIG is configs/segmentation/_base_/street_scenes.py. The scenes have another seed than those of the demonstration, so
 the network has never seen any scene of the demonstration. About 20 minutes on two CPU cores.
@@ -11,10 +11,9 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
+from delete_mmseg.demo.scenes import write_scenes
 from delete_tasks.request.config import load_config
 from delete_tasks.task import save_state_dict
-
-from .scenes import write_scenes
 
 TRAIN_SEED = 1000
 
