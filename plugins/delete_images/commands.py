@@ -59,14 +59,14 @@ def import_(args: SimpleNamespace) -> None:
     data(
         "--retain", type=DATA_SET, help="Images of other classes, if available: the model keeps its predictions there."
     ),
-    data("--public", type=DATA_SET, help="Images of anything, for --deep; their labels are not read."),
+    data("--public", type=DATA_SET, help="Images of anything, not of the class alone; their labels are not read. Features are erased as well, as with --deep."),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     shared.method(retain=True),
     shared.DEEP,
     recipe(
-        "--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 900 with --deep; 100 without strong views]"
+        "--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 900 with --deep or --public; 100 without strong views]"
     ),
-    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: by method and size; 6e-4 for DELETE]"),
+    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: by method, size and steps; 1e-4 for DELETE]"),
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
@@ -76,7 +76,7 @@ def import_(args: SimpleNamespace) -> None:
     recipe(
         "--temperature",
         type=shared.TEMPERATURE,
-        help="Temperature: the logits of both models are divided by it. [default: 8 or, for larger networks, 4]",
+        help="Temperature: the logits of both models are divided by it. [default: 1; with --deep 4, or 3 beside other images]",
     ),
     recipe(
         "--schedule",

@@ -58,11 +58,11 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         if method not in (None, DEEP_METHOD):
             raise RequestError(f"--deep is --method {DEEP_METHOD}; leave --deep or --method {method} out")
         method = DEEP_METHOD
-    method = method or old.get("type", "DELETE")
-    if method != unlearn.pop("type", "DELETE"):
+    public = unlearn.get("public") is not None
+    method = method or old.get("type") or runs.default_method(public)
+    if method != unlearn.pop("type", runs.default_method(public)):
         unlearn.pop("optimizer", None)  # the rate of another method
     data.setdefault("augment", runs.method_class(method).views)
-    public = unlearn.get("public") is not None
     beside = public or data.get("retain") is not None
     parameters, steps = runs.parameters_in(cfg.load_from), unlearn.get("steps")
     unlearn = {**runs.default_recipe(method, data.augment, parameters, beside, steps), **unlearn}
