@@ -59,12 +59,14 @@ def import_(args: SimpleNamespace) -> None:
     data(
         "--retain", type=DATA_SET, help="Images of other classes, if available: the model keeps its predictions there."
     ),
-    data("--public", type=DATA_SET, help="Images of anything, not of the class alone; their labels are not read. Features are erased as well, as with --deep."),
+    data(
+        "--public", type=DATA_SET, help="Images of anything, without labels: the features are erased as well (--deep)."
+    ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     shared.method(retain=True),
     shared.DEEP,
     recipe(
-        "--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 900 with --deep or --public; 100 without strong views]"
+        "--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 900 with --deep; 100 without strong views]"
     ),
     recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: by method, size and steps; 1e-4 for DELETE]"),
     recipe(
