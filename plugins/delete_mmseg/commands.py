@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import FILE, Group, Output, argument, command, data, machine, recipe
+from delete_tasks.cli.command import FILE, Group, Output, argument, command, data, evaluation, machine, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.report.finish import tell_before, tell_next
 
@@ -50,6 +50,9 @@ ATTENTION_OPTIONS = [
         "[default: the config's, or second]",
     ),
     shared.AMP,
+    evaluation(
+        "--no-evaluate", is_flag=True, help="Measure nothing but the check of the forget set; no test data are read."
+    ),
     shared.EXPECT,
     *shared.record_panel(),
     shared.CFG_OPTIONS,
@@ -70,7 +73,7 @@ def forget(args: SimpleNamespace) -> int:
     options = vars(args) | {"cfg_options": parse_options(args.cfg_options)}
     cfg = make_config(args.config, args.checkpoint, args.classes, args.work_dir, options)
     args.avoid = args.avoid or cfg.unlearn.get("avoid")
-    cfg.record = record_options(args)
+    cfg.record = record_options(args) | ({"evaluate": False, "audit": "none"} if args.no_evaluate else {})
     console = make_console()
     if args.dry_run:
         dry_run(cfg, console)

@@ -71,6 +71,31 @@ def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
     )
 
 
+def missing_labels(dataset: Any) -> str | None:
+    """Return the reason why no sample of a dataset has labels; None if one has a label map."""
+    if not any(isinstance(step, LoadAnnotations) for part in leaves(dataset) for step in part.pipeline.transforms):
+        return "their pipeline has no LoadAnnotations"
+    paths = [data_info(dataset, index).get("seg_map_path") or "" for index in range(len(dataset))]
+    return None if any(map(os.path.isfile, paths)) else f"there is no label map, e.g. '{paths[0]}'"
+
+
+def drop_annotations(dataset: Any) -> None:
+    """Remove the steps that read annotations from the pipelines of a dataset."""
+    for part in leaves(dataset):
+        steps = part.pipeline.transforms
+        steps[:] = [step for step in steps if not isinstance(step, LoadAnnotations)]
+
+
+def check_images(dataset: Any, what: str) -> None:
+    """Check the images of all samples, without labels; raise RequestError that names damaged ones, of samples called ``what``."""
+
+    def check(index: int) -> bool:
+        files.image_size(data_info(dataset, index), files.image_loader(leaf(dataset, index)[0]))
+        return False
+
+    files.select_samples(check, len(dataset), f"Reading {what}", what)
+
+
 def by_label(
     dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", every_image: bool = False
 ) -> list[int]:

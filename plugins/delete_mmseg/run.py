@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import all_reduce, get_dist_info
 from rich.console import Console
@@ -24,14 +25,15 @@ from delete_tasks.request.config import load_config, set_run
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
-from .checks import check_data, check_request
+from .checks import Checked, check_data, check_request
 from .labels import data_info
 from .opened import attacked_rows, by_pixel, reopening
-from .picture import choose_images, draw, image_and_predictions
+from .picture import LINES, draw, image_and_predictions
 from .recipes import PRESETS
 from .second_head import SECOND, HeadIsNotLastError, second_head
 
 CAPTION = "Test images, and what the original and the erased model predict for each pixel."
+LABEL_FREE = ("agreement", "still_assigned")  # figures of images without labels
 RECIPE = ("steps", "schedule", "optimizer", "readout")
 
 
@@ -98,46 +100,60 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)
+    checked.opened.to("cpu")  # the run makes its own model
+    runner = UnlearnRunner.from_cfg(checked.cfg, checked.splits.train)
+    runner.train()
+    if checked.evaluate and not checked.has_test:
+        checked.splits.take_forget_set(checked.opened, runner.selection.indices)
+    return _report(runner, checked, console)
+
+
+def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[str, Any]:
+    """Measure a finished run, and write its results."""
     cfg, opened, splits = checked.cfg, checked.opened, checked.splits
     names, ids, test = opened.names, opened.ids, splits.test
-    opened.to("cpu")  # the run makes its own model
-    runner = UnlearnRunner.from_cfg(cfg, splits.train)
-    runner.train()
-    evaluation = Evaluation(runner.task.metrics, ids, names, None, opened.expected, opened.avoid)
-    counts, images = evaluation.attempt("rows", partial(_measure, runner, opened)) or ({}, [])
+    metrics = [metric for metric in runner.task.metrics if not (opened.labelled and metric.name in LABEL_FREE)]
+    evaluation = Evaluation(metrics, ids, names, None, opened.expected, opened.avoid)
+    measure = partial(_measure, runner, opened)
+    counts, images = (evaluation.attempt("rows", measure) if checked.evaluate else None) or ({}, [])
     for row, count in counts.items():
         evaluation.add(row, {"test": count})
     split = cfg.test_dataloader.dataset  # its type and folders distinguish runs that were measured on other images
+    blind = "" if opened.labelled else " without labels"
+    of = f"the config's test split ({type(test).__name__})" if checked.has_test else "the forget set"
     title = f"Forgetting {', '.join(names[i] for i in ids)}: percent"
     if counts:
         original = counts["original"]
-        title += f", {original.samples} test images, {original.showing} of them with {', '.join(names[i] for i in ids)}"
+        title += f", {original.samples} {'test' if checked.has_test else 'forget'} images{blind}, {original.showing} of them "
+        title += f"with {', '.join(names[i] for i in ids)}{'' if opened.labelled else ' as the original predicts'}"
     results = collect(
         runner,
         evaluation,
         data={
             "forget": os.path.dirname(os.path.abspath(data_info(splits.open("train"), 0)["img_path"])),
-            "test": f"{len(test)} images of the config's test split ({type(test).__name__})",
+            "test": f"{len(opened.samples['test'])} images of {of}{blind}" if checked.evaluate else None,
         },
-        measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}",
+        measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}{blind}"
+        if checked.evaluate
+        else None,
         predicted_as=counts["erased"].confusion[list(ids)].sum(0) if counts else None,
         details={
-            "per_class": {row: ious(count, names) for row, count in counts.items()},
+            "per_class": {row: ious(count, names) for row, count in counts.items() if count.labelled},
             "test_set": _test_set(counts["original"], ids) if counts else None,
         },
     )
     if counts:
         opened.reopen, opened.measured_on = reopening(runner.cfg, opened), results["data"]["test"]
     else:
-        opened.reopen = evaluation.not_measured["rows"]
-    opened.look_at = ["test"]
+        opened.reopen = evaluation.not_measured.get("rows", "nothing was measured (--no-evaluate)")
+    opened.look_at = ["test"] if checked.evaluate else []
 
     def draw_images(path: Path) -> None:
         if images:
             save_figure(draw(images, names, test.metainfo["palette"], ids), path)
 
     picture, pixels = ("before_after.png", draw_images, CAPTION), by_pixel(opened, opened.ignored)
-    attacked = partial(attacked_rows, pixels, splits)
+    attacked = partial(attacked_rows, pixels, splits) if opened.labelled else None
     results = report(runner, evaluation, results, pixels, console, title=title, picture=picture, attacked=attacked)
     refuse_unmeasured(runner, evaluation)
     return results
@@ -188,26 +204,27 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
     """
     samples, step = opened.samples["test"], opened.models["original"].forward
     rank, processes = get_dist_info()
-    chosen = choose_images(samples.dataset, opened.ids)
-    others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
-    part = samples.subset([*others, *([] if rank else chosen)])
-    states = {
-        row: ConfusionState(len(opened.names), opened.ids, opened.ignored, 1, opened.compare) for row in opened.models
-    }
-    images: list[Any] = []
-    number, original = 0, None
+    part, ids = samples.subset(range(len(samples))[rank::processes]), torch.tensor(list(opened.ids))
+    options: Any = (len(opened.names), opened.ids, opened.ignored, 1, opened.compare, opened.labelled)
+    states = {row: ConfusionState(*options) for row in opened.models}
+    # For the picture, the largest region in each part of the data, since neighbours in a video look alike.
+    images, areas = dict[int, Any](), dict[int, float]()
+    number, chosen, original = 0, -1, None
     for row, batch in replace(opened, samples={"test": part}).read("test"):
         (sample,) = step.samples  # type: ignore[attr-defined]
         second = [sample.get(SECOND).data.squeeze()] if SECOND in sample else []
         predicted = sample.pred_sem_seg.data.squeeze()
         if row == "original":
-            original, number = predicted, number + 1
-        states[row].update(batch.logits[0], batch.labels[0], predicted, second, original)
-        # The chosen images come last; of the others nothing is kept, and of these no logits.
-        if number > len(others) and row == "original":
-            images.append(image_and_predictions(sample))
-        elif number > len(others) and row == "erased":
-            images[-1] = (*images[-1], image_and_predictions(sample)[1])
+            original, place, number = predicted, number * LINES // len(part), number + 1
+            area = torch.isin(predicted.cpu(), ids).double().mean().item()
+            chosen = place if not rank and area > areas.get(place, -1.0) else -1
+        states[row].update(
+            batch.logits[0], batch.labels[0] if opened.labelled else original, predicted, second, original
+        )
+        if row == "original" and chosen >= 0:
+            areas[chosen], images[chosen] = area, image_and_predictions(sample)
+        elif row == "erased" and chosen >= 0:
+            images[chosen] = (*images[chosen], image_and_predictions(sample)[1])
     for state in states.values():
         all_reduce(state.sums)
-    return {row: state.compute() for row, state in states.items()}, images
+    return {row: state.compute() for row, state in states.items()}, [*images.values()]
