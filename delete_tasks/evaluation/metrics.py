@@ -143,7 +143,9 @@ def still_predicted(of: str) -> Metric:
 
 def still_predicted_of(check: Mapping[str, Any] | None) -> Measured:
     """Read the figure from a run's ``forget_check``."""
-    if check is None or check.get("still") is None:
+    if check is None:
+        return Measured(note="only the run measures it, and its check is not known")
+    if check.get("still") is None:
         return Measured(note="the original predicts none of them as the forgotten classes")
     count = round(check["before"] * check["locations"] / 100)
     if check["locations"] == check["samples"]:

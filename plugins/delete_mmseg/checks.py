@@ -23,7 +23,7 @@ from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
 from .files import ignored_labels
-from .labels import by_label, check_images, drop_annotations, find_copies, missing_labels
+from .labels import by_label, drop_annotations, find_copies, missing_labels
 from .memory import fit
 from .opened import build_segmentor, make_opened
 from .picture import draw, image_and_predictions
@@ -31,6 +31,7 @@ from .splits import Splits, whole_images
 
 # NumPy's message when mmengine puts an empty list into one array.
 EMPTY_LIST = "need at least one array to concatenate"
+NO_LABELS = "The {} images have no labels ({}):"
 COMPARED = "The images have no labels: the figures compare predictions with the original's, right or wrong."
 LIMITS = (
     "A linear classifier on labelled pixels reads part of a forgotten class from the features; delete-tasks audit --level full "
@@ -63,11 +64,12 @@ class Checked:
     has_test: bool = True
 
 
-def check_request(cfg: Config) -> Checked:
+def check_request(cfg: Config, trains: bool = True) -> Checked:
     """Build what a run needs without a Runner, and refuse a request that cannot be carried out.
 
     Args:
         cfg: With ``unlearn`` and ``load_from``; not changed.
+        trains: False if the erased model is there already, so that the request is to measure it.
 
     Raises:
         RequestError: A part of the config is missing or cannot be built, unknown classes, no data, classes that do not fit.
@@ -102,20 +104,16 @@ def check_request(cfg: Config) -> Checked:
     expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, names)
     if list(task.class_names(model, test)) != names:
         raise RequestError("train_dataloader and test_dataloader name different classes; let both name the model's")
-    missing = None if "select" in options or method.needs_labels else missing_labels(train)
+    chosen = "select" in options or method.needs_labels or not trains
+    missing = None if chosen else missing_labels(train)
     if missing is not None and method.request.masking == "all":
         cfg.unlearn["select"] = "teacher"
         method = HOOKS.build({**options, "select": "teacher"})
-        notes.append(
-            f"The training images have no labels ({missing}), so the original's predictions select the forget set."
-        )
+        notes.append(f"{NO_LABELS.format('training', missing)} the original's predictions select the forget set.")
     unlabelled = missing_labels(test) if evaluate else None
     if unlabelled is not None:
         drop_annotations(test)
-        if loader:
-            notes.append(
-                f"The test images have no labels ({unlabelled}), so they are compared with the original's predictions."
-            )
+        notes += [f"{NO_LABELS.format('test', unlabelled)} figures compare with the original's."] if loader else []
     ignored = () if unlabelled else ignored_labels(whole, test)
     splits = Splits(whole, test, train)
     lists = {"expected": expected, "avoid": method.request.resolve_avoid(names), "ignored": ignored}
@@ -124,7 +122,7 @@ def check_request(cfg: Config) -> Checked:
     # A Runner wants these beside test data; measuring does not use them.
     cfg.setdefault("test_cfg", {"type": "TestLoop"})
     cfg.setdefault("test_evaluator", [])
-    batch = recipe.batch_size or whole.train_dataloader.get("batch_size", 1)
+    batch = (recipe.batch_size or whole.train_dataloader.get("batch_size", 1)) if trains else 0
     notes += fit(model, cfg, train, test, ids, batch)
     return Checked(cfg, recipe, method, opened, splits, notes, evaluate, bool(loader))
 
@@ -145,13 +143,12 @@ def check_data(checked: Checked) -> list[str]:
         return [*checked.notes, "Nothing is measured but the check of the forget set (--no-evaluate)."]
     if checked.has_test:
         splits.leave_out(opened, *find_copies(splits.test, splits.train, "train", alike=first))
-    if first and opened.labelled:  # one process reads the files for all
-        showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", every_image=True)
-    elif first and checked.has_test:
-        check_images(splits.test, "test samples")
+    if first and checked.has_test:  # one process reads the files for all
+        images = "all" if opened.labelled else "alone"
+        showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", images)
     with _clearly("before and after cannot be measured with this config"):
         _rehearse(opened, splits.test, showing[0] if showing else 0)
-    if showing:
+    if showing or not opened.labelled:
         return [*checked.notes]
     forgotten = ", ".join(opened.names[i] for i in opened.ids)
     return [

@@ -1,4 +1,4 @@
-"""``delete-tasks segmentation forget|demo``."""
+"""``delete-tasks segmentation forget|evaluate|demo``."""
 
 import os
 from types import SimpleNamespace
@@ -20,18 +20,22 @@ ATTENTION_OPTIONS = [
 ]
 
 
+CONFIG = argument(
+    "config",
+    type=FILE,
+    help="MMSegmentation config of the model, with or without 'unlearn'. It is executed: use only configs you trust.",
+)
+CLASSES = data(
+    "--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}. [default: the config's]"
+)
+
+
 @command(
     "forget",
     "Make a model forget classes.",
-    argument(
-        "config",
-        type=FILE,
-        help="MMSegmentation config of the model, with or without 'unlearn'. It is executed: use only configs you trust.",
-    ),
+    CONFIG,
     data("--checkpoint", type=FILE, required=True, help="Weights of the model."),
-    data(
-        "--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}. [default: the config's]"
-    ),
+    CLASSES,
     *shared.work_dir_options("erased.pth, results.json, the record and before_after.png"),
     recipe(
         "--preset",
@@ -87,6 +91,36 @@ def forget(args: SimpleNamespace) -> int:
 
 
 @command(
+    "evaluate",
+    "Measure an erased model that is there already, e.g. of MMSegmentation's train.py.",
+    CONFIG,
+    data("--original", type=FILE, required=True, help="Weights of the original model."),
+    data("--erased", type=FILE, required=True, help="Weights of the erased model."),
+    CLASSES,
+    *shared.work_dir_options("results.json, the record and before_after.png", resumes=False),
+    shared.EXPECT,
+    *shared.record_panel(),
+    shared.CFG_OPTIONS,
+    shared.DEVICE,
+    shared.VERBOSE,
+)
+def evaluate(args: SimpleNamespace) -> int:
+    from delete_tasks.report.record import record_options
+    from delete_tasks.request.config import parse_options
+
+    from . import run
+
+    options = {"cfg_options": parse_options(args.cfg_options)}
+    cfg = run.make_config(args.config, args.original, args.classes, args.work_dir, options)
+    cfg.record = record_options(args)
+    console, config, classes = make_console(), os.path.abspath(args.config), cfg.unlearn.get("classes")
+    with shared.claim_work_dir(vars(args), [args.original, args.erased], config=config, classes=classes) as work:
+        results = run.evaluate(cfg, args.erased, work, console)
+    tell_next(console, args, results)
+    return results["exit_status"]
+
+
+@command(
     "demo",
     'Forget "car" on street scenes that the package draws; needs no data.',
     data("--out", type=Output("DIR"), default="demo_output", help="Output folder of scenes and results."),
@@ -105,6 +139,6 @@ def demo(args: SimpleNamespace) -> None:
 COMMAND = Group(
     "segmentation",
     "Make an MMSegmentation model forget classes, and measure before and after.",
-    [forget, demo],
+    [forget, evaluate, demo],
     default="forget",
 )

@@ -86,37 +86,30 @@ def drop_annotations(dataset: Any) -> None:
         steps[:] = [step for step in steps if not isinstance(step, LoadAnnotations)]
 
 
-def check_images(dataset: Any, what: str) -> None:
-    """Check the images of all samples, without labels; raise RequestError that names damaged ones, of samples called ``what``."""
-
-    def check(index: int) -> bool:
-        files.image_size(data_info(dataset, index), files.image_loader(leaf(dataset, index)[0]))
-        return False
-
-    files.select_samples(check, len(dataset), f"Reading {what}", what)
-
-
 def by_label(
-    dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", every_image: bool = False
+    dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", images: str = "of the classes"
 ) -> list[int]:
-    """Find the samples whose annotations contain a class of ``ids``. All labels are checked, and the images of these samples
-    or, with ``every_image``, of all. ``config`` gives the ignore index; ``what`` names the samples in messages.
+    """Find the samples whose annotations contain a class of ``ids``. All labels are checked, and the ``images`` 'of the classes',
+    'all', or 'alone', without labels. ``config`` gives the ignore index; ``what`` names the samples in messages.
 
     Raises:
         RequestError: A label map is missing, damaged, of another size than its image or has labels that are no class, or an
             image is damaged. The files are named.
     """
-    loaders = {id(part): (loader_of(part, what), files.image_loader(part)) for part in leaves(dataset)}
+    labels = images != "alone"
+    loaders: Any = {id(part): (labels and loader_of(part, what), files.image_loader(part)) for part in leaves(dataset)}
     classes, ignored = len(dataset.metainfo["classes"]), files.ignored_labels(config, dataset)
 
     def contains(index: int) -> bool:
         holder, place = leaf(dataset, index)
         info = holder.get_data_info(place)
-        annotations, images = loaders[id(holder)]
+        annotations, reader = loaders[id(holder)]
+        if not labels:
+            return bool(files.image_size(info, reader)) and False
         label = files.read_label(info, annotations)
         contained = bool(files.count_labels(info["seg_map_path"], label, classes, ignored)[list(ids)].any())
-        if contained or every_image:
-            files.check_sizes(info, images, label)
+        if contained or images == "all":
+            files.check_sizes(info, reader, label)
         return contained
 
     return files.select_samples(contains, len(dataset), f"Reading labels of {what}", what)

@@ -149,7 +149,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     cfg = config.copy() if isinstance(config, Config) else load_config(config)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     models = {row: build_segmentor(cfg, path) for row, path in paths.items()}
-    _check_order(paths)
+    check_order(paths)
     splits = Splits(cfg, DATASETS.build(loader_of_split(cfg, "test").dataset))
     names = list((splits.test.metainfo or {}).get("classes") or ())
     if recorded:
@@ -184,7 +184,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     return by_pixel(replace(opened, ids=ids, samples=samples, copies=copies), void)
 
 
-def _check_order(paths: Mapping[str, str]) -> None:
+def check_order(paths: Mapping[str, str]) -> None:
     """Refuse a model whose checkpoint names a class of the original's at another place; most checkpoints name their classes."""
     original: list[Any] = []
     for row, path in paths.items():

@@ -12,7 +12,7 @@ from delete_tasks.display.figure import drawable, new_figure
 Image = NDArray[np.uint8]
 MOST_SIDE = 2048  # pixels of a panel
 LINES = 4  # images in the picture
-TITLES = ("test image", "original model's prediction", "erased model's prediction")
+TITLES = ("image", "original model's prediction", "erased model's prediction")
 
 
 def image_and_predictions(*samples: Any) -> tuple[Image, ...]:

@@ -19,6 +19,8 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
 from delete_tasks.evaluation.functional import mean_iou
 from delete_tasks.evaluation.opened import Opened
+from delete_tasks.fileio.workdir import WorkDir
+from delete_tasks.report.earlier import earlier_run
 from delete_tasks.report.finish import refuse_unmeasured, report
 from delete_tasks.report.results import collect
 from delete_tasks.request.config import load_config, set_run
@@ -27,12 +29,12 @@ from delete_tasks.task import task_for
 
 from .checks import Checked, check_data, check_request
 from .labels import data_info
-from .opened import attacked_rows, by_pixel, reopening
+from .opened import attacked_rows, build_segmentor, by_pixel, check_order, reopening
 from .picture import LINES, draw, image_and_predictions
 from .recipes import PRESETS
 from .second_head import SECOND, HeadIsNotLastError, second_head
 
-CAPTION = "Test images, and what the original and the erased model predict for each pixel."
+CAPTION = "Images, and what the original and the erased model predict for each pixel."
 LABEL_FREE = ("agreement", "still_assigned")  # figures of images without labels
 RECIPE = ("steps", "schedule", "optimizer", "readout")
 
@@ -105,6 +107,18 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     runner.train()
     if checked.evaluate and not checked.has_test:
         checked.splits.take_forget_set(checked.opened, runner.selection.indices)
+    return _report(runner, checked, console)
+
+
+def evaluate(cfg: Config, erased: str, work: WorkDir, console: Console) -> dict[str, Any]:
+    """Measure an erased model that an earlier run made of the config's ``load_from``, and write the same into the work dir."""
+    checked = check_request(cfg, trains=False)
+    paths = {"original": cfg.load_from, "erased": erased}
+    model = build_segmentor(checked.cfg, erased)
+    check_order(paths)
+    runner: Any = earlier_run(task_for(model), model, checked.opened, paths, checked.cfg, work)
+    for note in check_data(checked):
+        console.print(note, markup=False)
     return _report(runner, checked, console)
 
 
@@ -209,7 +223,7 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
     states = {row: ConfusionState(*options) for row in opened.models}
     # For the picture, the largest region in each part of the data, since neighbours in a video look alike.
     images, areas = dict[int, Any](), dict[int, float]()
-    number, chosen, original = 0, -1, None
+    number, chosen, original = 0, False, torch.empty(0)
     for row, batch in replace(opened, samples={"test": part}).read("test"):
         (sample,) = step.samples  # type: ignore[attr-defined]
         second = [sample.get(SECOND).data.squeeze()] if SECOND in sample else []
@@ -217,14 +231,13 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
         if row == "original":
             original, place, number = predicted, number * LINES // len(part), number + 1
             area = torch.isin(predicted.cpu(), ids).double().mean().item()
-            chosen = place if not rank and area > areas.get(place, -1.0) else -1
-        states[row].update(
-            batch.logits[0], batch.labels[0] if opened.labelled else original, predicted, second, original
-        )
-        if row == "original" and chosen >= 0:
-            areas[chosen], images[chosen] = area, image_and_predictions(sample)
-        elif row == "erased" and chosen >= 0:
-            images[chosen] = (*images[chosen], image_and_predictions(sample)[1])
+            chosen = not rank and area > areas.get(place, -1.0)
+            if chosen:
+                areas[place], images[place] = area, image_and_predictions(sample)
+        elif row == "erased" and chosen:
+            images[place] = (*images[place], image_and_predictions(sample)[1])
+        labels = batch.labels[0] if opened.labelled else original
+        states[row].update(batch.logits[0], labels, predicted, second, original)
     for state in states.values():
         all_reduce(state.sums)
     return {row: state.compute() for row, state in states.items()}, [*images.values()]
