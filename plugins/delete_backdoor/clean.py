@@ -44,14 +44,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
 
     The command line's ``test``, ``trigger``, ``compare`` (adds the rows fine_tune and erased_strict) and ``wide`` say what is
     measured beside the watch. Data, models and every evaluation are tried before the first step. A measurement that fails
-    after the last step is "not measured", with the reason, and costs nothing else.
-
-    Returns:
-        Content of results.json, and the command's ``exit_status``; None on all processes but the first.
-
-    Raises:
-        RequestError: A trigger without test images, too many test images among those used to clean, see
-            :mod:`delete_backdoor.checks` and :func:`delete_backdoor.opened.open_run`; nothing is written then.
+    after the last step is "not measured", with the reason, and costs nothing else. Return the content of results.json, and the
+    command's ``exit_status``; None on all processes but the first.
     """
     flush_subnormals()
     require("matplotlib", "backdoor")
@@ -68,12 +62,9 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     opened.copies = [*dataset.copies, *opened.copies]
     if args.compare:
         _check_compare(dataset)
-    kind = "trigger-free views" if dataset.strict else "retain samples"
-    opened.other_samples = {
-        kind: list(dataset.retain.names),
-        "poisoned samples set aside": list(dataset.held_poisoned.names),
-        f"{kind} set aside": list(dataset.held_retain.names),
-    }
+    kind, aside = "trigger-free views" if dataset.strict else "retain samples", "poisoned samples set aside"
+    sets = {kind: dataset.retain, aside: dataset.held_poisoned, f"{kind} set aside": dataset.held_retain}
+    opened.other_samples = {name: list(samples.names) for name, samples in sets.items()}
     if args.test is not None:
         opened.reopen = reopening(args.test, args.trigger, target, dataset.spec_json, opened.left_out)
     rows: dict[str, Any] = {}

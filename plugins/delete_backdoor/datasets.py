@@ -228,10 +228,8 @@ def _hold_out(data: ImageData, share: float, seed: int) -> tuple[ImageData, Imag
 
 
 def make_views(pipeline: Any, images: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
-    """Make ``each`` random copies of every image by an albumentations pipeline: uint8 (N * each, H, W, 3).
-
-    They are a function of the seed and the order of the images, of which there is one or more.
-    """
+    """Make ``each`` random copies of every image by an albumentations pipeline: uint8 (N * each, H, W, 3). They are a function of
+    the seed and the order of the images, of which there is one or more."""
     views = []
     for index, image in enumerate(images):
         pipeline.set_random_state(np.random.default_rng((seed, index)), random.Random(f"{seed} {index}"))

@@ -25,27 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """Reading of the watch at one step, in percent; None without samples.
+    """Reading of the watch at one step, in percent; None without samples."""
 
-    Attributes:
-        step: Optimizer steps done.
-        to_target: Held-out poisoned samples that are predicted as the target.
-        agreement: Held-out retain samples (in strict mode: trigger-free views) predicted as the original predicts them.
-        target_kept: Mean probability of the target on those, as a share of the original's. It falls if the model unlearns the
-            class itself and not the trigger.
-    """
-
-    step: int
-    to_target: float
-    agreement: float | None
+    step: int  # optimizer steps done
+    to_target: float  # held-out poisoned samples that are predicted as the target
+    agreement: float | None  # held-out retain samples (or trigger-free views) predicted as the original predicts them
+    # Mean probability of the target on those, as a share of the original's. It falls if the model unlearns the class itself.
     target_kept: float | None
 
 
 def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
-    """Judge a reading: 'cleaned', 'damaged' or 'not cleaned', and the reason.
-
-    Damage comes first: a ruined model predicts nothing as the target either.
-    """
+    """Judge a reading: 'cleaned', 'damaged' or 'not cleaned', and the reason. Damage comes first: a ruined model predicts nothing
+    as the target either."""
     if reading.agreement is None:
         return "damaged", "no trigger-free view of the poisoned samples was found, so damage cannot be ruled out"
     if reading.agreement < limits["agreement"]:

@@ -38,25 +38,15 @@ PATTERN_APART, PLACE_APART, BLENDS_APART, VARIES = 25.0, 30.0, 40.0, 1.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence of one cluster; shares in percent, None if they were not measured.
-
-    Attributes:
-        samples: Number of images.
-        copied: Images that copies were made of; 0 if only the variance was measured.
-        moved_by_pattern: Images of other labels that are predicted as this one after the cluster's mean, less theirs, was added.
-        kept_cropped: Cropped and flipped copies that are predicted as the label.
-        kept_coloured: Copies with other colours that are predicted as the label.
-        kept_blended: Even blends with images of other labels that are predicted as the label.
-        variance: Variance of the features, summed over the dimensions.
-    """
+    """Evidence of one cluster: shares, in percent, of images that are predicted as its label, None if they were not measured."""
 
     samples: int
-    copied: int
-    moved_by_pattern: float | None = None
-    kept_cropped: float | None = None
-    kept_coloured: float | None = None
-    kept_blended: float | None = None
-    variance: float = 0.0
+    copied: int  # images that copies were made of; 0 if only the variance was measured
+    moved_by_pattern: float | None = None  # images of other labels, after the cluster's mean, less theirs, was added
+    kept_cropped: float | None = None  # cropped and flipped copies
+    kept_coloured: float | None = None  # copies with other colours
+    kept_blended: float | None = None  # even blends with images of other labels
+    variance: float = 0.0  # of the features, summed over the dimensions
 
 
 def gather(
@@ -135,14 +125,12 @@ def signs(evidence: dict[str, Evidence]) -> dict[str, str | None]:
             return None
         return CLUSTERS[0] if first > second else CLUSTERS[1]
 
-    varies = None
-    if max(smaller.variance, larger.variance) > VARIES * min(smaller.variance, larger.variance):
-        varies = CLUSTERS[0] if smaller.variance > larger.variance else CLUSTERS[1]
+    low, high = sorted((smaller.variance, larger.variance))
     return {
         "pattern": further(smaller.moved_by_pattern, larger.moved_by_pattern, PATTERN_APART),
         "hangs_on_place": further(_place(smaller), _place(larger), PLACE_APART),
         "wins_blends": further(smaller.kept_blended, larger.kept_blended, BLENDS_APART),
-        "varies": varies,
+        "varies": further(smaller.variance, larger.variance, 0.0) if high > VARIES * low else None,
     }
 
 
