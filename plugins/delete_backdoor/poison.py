@@ -80,7 +80,7 @@ class PoisonedDataset(ImageData):
         marks = {"poisoned": self.poisoned, "true_labels": self.true_labels}
         attack = {"trigger": np.array(self.trigger.text), "target": np.array(self.target)}
         with replacing(path, sum(image.nbytes for image in images)) as temporary, open(temporary, "xb") as file:
-            np.savez(file, x=np.stack(images), y=self.labels, classes=np.array(self.class_names), **marks, **attack)
+            np.savez(file, x=np.stack(images), y=self.labels, classes=np.array(self.class_names), **marks, **attack)  # type: ignore[arg-type]
         return path
 
 

@@ -57,8 +57,8 @@ def suspect(
     """Find the class whose clusters stand out, and the cluster that is the poison, from the last layer's input, ``features``
     (N, d), and the labels (N,) that the model was trained with.
 
-    ``measure`` gathers the evidence for a suspicious class from its clusters and its label, see :func:`gather`. ``flag``, 'smaller'
-    or 'larger', flags that cluster whatever the evidence; it is refused if no class stands out.
+    ``measure`` gathers the evidence for a suspicious class from its clusters and its label, see :func:`gather`. ``flag``,
+    'smaller' or 'larger', flags that cluster whatever the evidence; it is refused if no class stands out.
     """
     classes = cluster_classes(features, labels, names)
     score, flagged = spectral_scores(features, classes), np.zeros(len(labels), dtype=bool)
