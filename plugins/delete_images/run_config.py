@@ -108,10 +108,8 @@ def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 class RunnerInMemory(UnlearnRunner):
-    """UnlearnRunner whose original, the teacher, is a model in memory, which is never written.
-
-    ``at_the_end`` is called once after training, before the last layer is finished.
-    """
+    """UnlearnRunner whose original, the teacher, is a model in memory, which is never written; ``at_the_end`` is called once
+    after training, before the last layer is finished."""
 
     def __init__(self, *, original: ImageClassifier, at_the_end: Callable[[], None], **options: Any) -> None:
         self._original, self._at_the_end = original, at_the_end

@@ -33,10 +33,8 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Erasure:
-    """Checked request of :func:`delete_images.memory.erase.erase` for a classifier; the arguments are described there.
-
-    :class:`delete_images.memory.dense.erasure.DenseErasure` is for models with more locations.
-    """
+    """Checked request of :func:`delete_images.memory.erase.erase` for a classifier; the arguments are described there. For models
+    with more locations see :class:`delete_images.memory.dense.erasure.DenseErasure`."""
 
     def __init__(
         self,
