@@ -60,8 +60,10 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     refuse_no_logits(opened.models["original"], dataset.poisoned)
     keep_apart(opened, target, dataset.user_samples)
     opened.copies = [*dataset.copies, *opened.copies]
-    if args.compare:
-        _check_compare(dataset)
+    if args.compare and dataset.strict:
+        raise RequestError("--compare makes rows of runs with a retain set; give --retain as well, or leave it out")
+    if args.compare and (dataset.retain.labels == NO_LABEL).all():
+        raise RequestError("--compare fine-tunes on the labels of --retain, and these samples have none; give labels")
     kind, aside = "trigger-free views" if dataset.strict else "retain samples", "poisoned samples set aside"
     sets = {kind: dataset.retain, aside: dataset.held_poisoned, f"{kind} set aside": dataset.held_retain}
     opened.other_samples = {name: list(samples.names) for name, samples in sets.items()}
@@ -92,6 +94,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         evaluation.add(name, row)
     watch, attacked = watch_of(runner), rows.get("erased", {}).get("triggered")
     data = {name: value for name, value in options.to_dict().items() if name != "spec"}
+    tested = {name: row["test"] for name, row in rows.items() if "test" in row}
+    per_class = {name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()}
     results = collect(
         runner,
         evaluation,
@@ -104,11 +108,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
             "watch": watch.summary(),
             "samples": dataset.counts(),
             "runs": runs,
-            "per_class": {
-                name: dict(zip(names, per_class_accuracy(row["test"].counts), strict=True))
-                for name, row in rows.items()
-                if "test" in row
-            },
+            "per_class": per_class,
         },
     )
     return report(
@@ -123,14 +123,6 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         lines=lines_of,
         attacked=partial(attacked_rows, evaluation.data, target),
     )
-
-
-def _check_compare(dataset: Any) -> None:
-    """Refuse a comparison that would make no row."""
-    if dataset.strict:
-        raise RequestError("--compare makes rows of runs with a retain set; give --retain as well, or leave it out")
-    if (dataset.retain.labels == NO_LABEL).all():
-        raise RequestError("--compare fine-tunes on the labels of --retain, and these samples have none; give labels")
 
 
 def _run_other(cfg: Config) -> tuple[Any, dict[str, Any]]:

@@ -227,10 +227,10 @@ def _hold_out(data: ImageData, share: float, seed: int) -> tuple[ImageData, Imag
     return data.subset(sorted(order[held:])), data.subset(sorted(order[:held]))
 
 
-def make_views(pipeline: Any, images: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
-    """Make ``each`` random copies of every image by an albumentations pipeline: uint8 (N * each, H, W, 3). They are a function of
+def make_views(steps: Sequence[Any], images: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
+    """Make ``each`` random copies of every image by steps of albumentations: uint8 (N * each, H, W, 3). They are a function of
     the seed and the order of the images, of which there is one or more."""
-    views = []
+    views, pipeline = [], albumentations.Compose(steps, seed=0)
     for index, image in enumerate(images):
         pipeline.set_random_state(np.random.default_rng((seed, index)), random.Random(f"{seed} {index}"))
         views += [pipeline(image=image)["image"] for _ in range(each)]
@@ -262,7 +262,7 @@ def trigger_free_views(
     ]
     each = max(1, min(each, VIEWS_MOST // len(poisoned)))
     pixels = [poisoned[index][0] for index in range(len(poisoned))]
-    images = make_views(albumentations.Compose(steps, seed=0), pixels, each, seed)
+    images = make_views(steps, pixels, each, seed)
     names = [f"{name}/view{view}" for name in poisoned.names for view in range(each)]
     views = ImageData.from_arrays(images, np.full(len(images), NO_LABEL), spec.classes, names)
     return clear_of(network, spec, views, target, "Views of the poisoned samples")

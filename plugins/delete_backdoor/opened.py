@@ -12,15 +12,7 @@ import torch
 from delete_images.data.opening import NO_LABEL, ImageData, find_copies, open_data
 from delete_images.look import as_seen, open_inputs, sample_of
 from delete_images.models.spec import ModelSpec
-from delete_images.opened import (
-    Networks,
-    check_shapes,
-    located,
-    make_opened,
-    open_attacked,
-    open_networks,
-    open_recorded,
-)
+from delete_images.opened import check_shapes, located, make_opened, open_attacked, open_networks, open_recorded
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
@@ -88,8 +80,8 @@ def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trig
     """Open what a cleaning measures, before its first step: the ``original`` on the clean images of the data string ``test``, and
     on these with the ``trigger`` of that string. Refuse a trigger without test images, images without labels, none of the target
     class or none of another, or, with a trigger, another size than the model's."""
-    networks: Networks = {"original": (original, spec)}
-    opened = make_opened(networks, spec.classes, ids=[target], limits=LIMITS, reopen="no test images were given")
+    models = {"original": (original, spec)}
+    opened = make_opened(models, spec.classes, ids=[target], limits=LIMITS, reopen="no test images were given")
     if test is None:
         if trigger is not None:
             raise RequestError("--trigger attacks test images, but --test is not given; give both")

@@ -54,7 +54,7 @@ def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
 class BackdoorWatch(Hook):
     """Hook that reads the held-out samples every few steps, stops when the backdoor is gone, and judges the last reading.
 
-    A model that is not 'cleaned' is not published, unless ``force``.
+    A model that is not 'cleaned' is not published, unless ``force``. A number out of range is refused.
 
     Args:
         interval: Optimizer steps between readings.
@@ -67,9 +67,6 @@ class BackdoorWatch(Hook):
     Attributes:
         readings: Readings in order, the first of the original.
         verdict, reason: See :func:`judge`; None before the end.
-
-    Raises:
-        RequestError: A number out of range.
     """
 
     priority = "LOW"  # after the method's own hook has put the loss back, before the checkpoint hook publishes

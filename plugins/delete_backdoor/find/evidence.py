@@ -9,7 +9,6 @@ than two, or two that name different clusters, decide nothing.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
@@ -22,7 +21,8 @@ from delete_images.models.spec import ModelSpec
 
 from ..checks import predictions
 from ..datasets import make_views
-from ..triggers.base import albumentations, to_levels
+from ..triggers.base import albumentations as a
+from ..triggers.base import to_levels
 from .clusters import ClassClusters
 
 CLUSTERS = ("smaller", "larger")
@@ -59,6 +59,9 @@ def gather(
 ) -> dict[str, Evidence]:
     """Predict changed copies of the images in each cluster of a class; ``features``, (N, d), are those of ``data``."""
     flat = replace(spec, preprocessing=replace(spec.preprocessing, resize="stretch"))  # copies have the input's size
+    crops = [a.HorizontalFlip(p=0.5), a.RandomResizedCrop(spec.preprocessing.size, scale=(0.5, 0.9), p=1.0)]
+    shades = [a.ColorJitter(0.5, 0.5, 0.5, 0.3, p=1.0), a.ToGray(p=1.0), a.RandomGamma((60, 160), p=1.0)]
+    colours = [a.OneOf([a.ChannelShuffle(p=1.0), *shades], p=1.0)]
     few = min(len(split.smaller), len(split.larger)) < FEWEST
     evidence = {}
     for name, members, rest in ((CLUSTERS[0], split.smaller, split.larger), (CLUSTERS[1], split.larger, split.smaller)):
@@ -70,8 +73,8 @@ def gather(
         chosen = np.sort(rng.permutation(_typical(features, members, rest))[:COPIED])
         images = [as_seen(spec, data[index][0]) for index in chosen]
         copies = {
-            "kept_cropped": make_views(_crops(spec.preprocessing.size), images, EACH, SEED),
-            "kept_coloured": make_views(_colours(), images, EACH, SEED),
+            "kept_cropped": make_views(crops, images, EACH, SEED),
+            "kept_coloured": make_views(colours, images, EACH, SEED),
         }
         others = np.flatnonzero((data.labels != label) & (data.labels != NO_LABEL))
         if len(others):
@@ -94,21 +97,6 @@ def _typical(features: NDArray[np.float32], members: NDArray[np.int64], rest: ND
     to_mean, to_rest = (np.linalg.norm(features[members] - features[part].mean(0), axis=1) for part in (members, rest))
     nearest = np.argsort(to_mean - to_rest, kind="stable")
     return members[nearest[: max(FEWEST, round(TYPICAL * len(members)))]]
-
-
-def _crops(size: tuple[int, int]) -> Any:
-    steps = [albumentations.HorizontalFlip(p=0.5), albumentations.RandomResizedCrop(size, scale=(0.5, 0.9), p=1.0)]
-    return albumentations.Compose(steps, seed=0)
-
-
-def _colours() -> Any:
-    kinds = [
-        albumentations.ChannelShuffle(p=1.0),
-        albumentations.ColorJitter(0.5, 0.5, 0.5, 0.3, p=1.0),
-        albumentations.ToGray(p=1.0),
-        albumentations.RandomGamma((60, 160), p=1.0),
-    ]
-    return albumentations.Compose([albumentations.OneOf(kinds, p=1.0)], seed=0)
 
 
 def signs(evidence: dict[str, Evidence]) -> dict[str, str | None]:
