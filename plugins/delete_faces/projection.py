@@ -178,10 +178,7 @@ class PersonProjection(Hook):
     weights.
 
     Args:
-        directions: Number of directions per person, see :func:`person_directions`; 0 projects nothing.
-
-    Raises:
-        RequestError: A number out of range.
+        directions: Number of directions per person, see :func:`person_directions`; 0 projects nothing, 65,536 are the most.
     """
 
     priority = "BELOW_NORMAL"  # after the method's hook has compared the model with its teacher

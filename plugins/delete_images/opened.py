@@ -275,9 +275,8 @@ def _open_recorded(
             affected = [metric for metric in METRICS if (metric.of == "training images") == (split == "train")]
             not_measured |= {metric.name: str(error) for metric in affected}
     lists = {name: list(options.get(name) or ()) for name in ("expected", "avoid")}
-    return make_opened(
-        networks, names, samples=samples, ids=list(options["classes"]), **lists, not_measured=not_measured
-    )
+    lists["ids"] = list(options["classes"])
+    return make_opened(networks, names, samples=samples, not_measured=not_measured, **lists)
 
 
 def some_of(images: ImageData, indices: Sequence[int], most: int = MOST_FORGOTTEN) -> ImageData:

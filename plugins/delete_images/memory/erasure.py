@@ -126,9 +126,8 @@ class Erasure:
         left = not_forgotten(runner.outcome.forget_check, runner.recipe.steps, runner.recipe.optimizer)
         if left is not None:
             warnings.warn(f"NOT FORGOTTEN: {left}", UserWarning, stacklevel=2)
-        refuse_non_finite(
-            runs.tensors(self.student.state_dict()), f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
-        )
+        slower = f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
+        refuse_non_finite(runs.tensors(self.student.state_dict()), slower)
         erased = copy_model(self.model)
         erased.load_state_dict(self.student.state_dict())
         forget_names_in_config(erased, self.ids)

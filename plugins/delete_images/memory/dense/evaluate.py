@@ -81,8 +81,7 @@ def with_head_of(model: DenseModel, other: DenseModel) -> DenseModel:
 def iou_rows(
     counts: Mapping[str, PredictionCounts], ids: Sequence[int], names: Sequence[str]
 ) -> dict[str, dict[str, float | None]] | None:
-    """Compute metrics by model: of the given ones, and of the original with its logits cut off ('logit_cut'). None without
-    label maps."""
+    """Compute metrics by model, and of the original with its logits cut off ('logit_cut'); None without label maps."""
     evaluation = Evaluation(location_ious("test", "images"), ids, names)
     for name, model_counts in counts.items():
         confusion, cut, *_ = model_counts.labelled.compute()
