@@ -99,8 +99,8 @@ def _give_heads(networks: Networks, always: bool) -> list[str]:
         embedder: Any = other.embedder
         fewer = len(description.classes) != len(spec.classes)
         if fewer and row != "erased":
-            people = f"{len(description.classes)} people, the original {len(spec.classes)}"
-            raise RequestError(f"the {row} model has {people}")
+            counts = len(description.classes), len(spec.classes)
+            raise RequestError(f"the {row} model has {counts[0]} people, the original {counts[1]}")
         if fewer:
             notes.append(NO_WEIGHTS)
         else:

@@ -49,8 +49,9 @@ def draw_people(
         axis.axis("off")
     for axis, i in zip(axes, evenly_spread(len(photos), SHOWN), strict=False):
         axis.imshow(photos[i][0])
-        best = [(names[int(row.predicted[i])], float(head.scores(row.logits[i]).max())) for row in (before, after)]
-        axis.set_title(caption(*best, threshold), fontsize=8)
+        best = ((names[int(row.predicted[i])], float(head.scores(row.logits[i]).max())) for row in (before, after))
+        first, second = best
+        axis.set_title(caption(first, second, threshold), fontsize=8)
     _draw_pairs(bottom, photos, (before.features, after.features), checks)
     save_figure(figure, path)
 

@@ -50,8 +50,9 @@ CAPTION = "Held-out photos, and the people that the original and the erased mode
 def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Make a model forget people; write erased/, results.json and before_after.png into the work dir.
 
-    Everything that can be refused is refused before anything is written. ``options`` are the command's, by name; ``record`` may
-    hold those of the record. Return the content of results.json, and the command's ``exit_status``.
+    Everything that can be refused is refused before anything is written: unknown people, all people, no folder of photos, no
+    face, photos that do not look like their person. ``options`` are the command's, by name; ``record`` may hold those of the
+    record. Return the content of results.json, and the command's ``exit_status``.
     """
     check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions")
     flush_subnormals()

@@ -123,7 +123,9 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
 
 
 def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, Any]:
-    """Check a request before anything is written; open the models and data to measure, and the dataset of the run."""
+    """Check a request before anything is written; open the models and data to measure, and the dataset of the run. Refuse unknown
+    classes; data or models that cannot be read or measured; unlabelled images for a method that reads labels; a retain set with
+    public data, or with forgotten classes; retain, public or test images of which too many are copies."""
     request = ForgetRequest(
         cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "auto")
     )
