@@ -77,15 +77,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
         force: Accept samples that the checks of predictions refuse.
         allow_import: As :func:`delete_images.models.model_file.load_model`.
 
-    Attributes:
-        poisoned, held_poisoned: Poisoned samples, for training and held out.
-        retain, held_retain: Samples of the retain set or views, for training and held out.
-        strict: True without a retain set.
-        user_samples: The user's images that are trained on or held out, without views of them, by name.
-        copies: Copies of poisoned samples in the retain set.
-        left_out: Number of poisoned samples that the model does not assign to the target.
-        trigger_patches: Pieces of ``poisoned`` that contain the trigger.
-
     Raises:
         RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.
     """
@@ -130,6 +121,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         check_sizes(samples, self.spec, "poisoned")
         at_target = check_poisoned(network, self.spec, samples, self.target, force)
         self.left_out = int((~at_target).sum())
+        # Images that are trained on or held out, without views of them, by name.
         self.user_samples = {POISONED: samples.subset(at_target)}
         self.poisoned, self.held_poisoned = _hold_out(self.user_samples[POISONED], held, seed)
         self.strict, self.copies = retain is None, list[Copies]()

@@ -63,10 +63,6 @@ class BackdoorWatch(Hook):
         agreement: Lowest agreement with the original, in percent.
         target_kept: Lowest share of the target's probability, in percent.
         force: Publish whatever the verdict.
-
-    Attributes:
-        readings: Readings in order, the first of the original.
-        verdict, reason: See :func:`judge`; None before the end.
     """
 
     priority = "LOW"  # after the method's own hook has put the loss back, before the checkpoint hook publishes
@@ -87,8 +83,8 @@ class BackdoorWatch(Hook):
         self.limits = {"to_target": to_target, "agreement": agreement, "target_kept": target_kept}
         for name, limit in self.limits.items():
             number(name, limit, 0, 100)
-        self.readings: list[Reading] = []
-        self.verdict: str | None = None
+        self.readings: list[Reading] = []  # in order, the first of the original
+        self.verdict: str | None = None  # see judge(); None before the end
         self.reason: str | None = None
 
     def before_train(self, runner: UnlearnRunner) -> None:
@@ -183,13 +179,11 @@ def _percent(share: float | Tensor) -> float:
 
 @HOOKS.register_module()
 class RisingRate(Hook):
-    """Hook that raises the learning rate from ``share`` of the optimizer's to all of it: lr share ** (1 - step / steps).
+    """Hook that raises the learning rate from ``share`` (above 0, at most 1) of the optimizer's to all of it:
+    lr share ** (1 - step / steps).
 
     The rate that removes a backdoor depends on the network (1e-5 for a ResNet-18, more for small ones). With the watch's ``stop``
     it need not be known: the run ends at the first rate that is high enough. A resumed run needs no state for it.
-
-    Args:
-        share: Share of the rate at the first step; above 0 and at most 1.
     """
 
     part_of_recipe = True  # a resumed run must have it as well, and as many steps

@@ -161,9 +161,8 @@ def build_runner(
     num_workers, log_level, name, hooks``; ``states``, False to save none.
     """
     in_memory = not isinstance(load_from, str)
-    cfg = apply_recipe(
-        Config({"model": {}, "unlearn": unlearn, "load_from": str(in_memory), "train_dataloader": {"batch_size": 1}})
-    )
+    sections = {"model": {}, "unlearn": unlearn, "load_from": str(in_memory), "train_dataloader": {"batch_size": 1}}
+    cfg = apply_recipe(Config(sections))
     hooks = cfg.default_hooks.to_dict()
     if not options.get("states", True):
         hooks["checkpoint"] = None
