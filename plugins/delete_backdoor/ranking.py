@@ -39,9 +39,8 @@ class Ranking(Struct):
     """Content of a ranking file, see :func:`delete_backdoor.find.find.run`."""
 
     data: str  # data string of the ranked samples
-    samples: Annotated[
-        list[tuple[str, Score, bool]], Meta(min_length=1)
-    ]  # name, score, flag; the most suspicious first
+    # Name, score and flag of each sample, the most suspicious first.
+    samples: Annotated[list[tuple[str, Score, bool]], Meta(min_length=1)]
     suspicious: Suspicious | None = None  # the class whose clusters stand out
 
 
