@@ -44,14 +44,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
 
     The command line's ``test``, ``trigger``, ``compare`` (adds the rows fine_tune and erased_strict) and ``wide`` say what is
     measured beside the watch. Data, models and every evaluation are tried before the first step. A measurement that fails
-    after the last step is "not measured", with the reason, and costs nothing else.
-
-    Returns:
-        Content of results.json, and the command's ``exit_status``; None on all processes but the first.
-
-    Raises:
-        RequestError: A trigger without test images, too many test images among those used to clean, see
-            :mod:`delete_backdoor.checks` and :func:`delete_backdoor.opened.open_run`; nothing is written then.
+    after the last step is "not measured", with the reason, and costs nothing else. Return the content of results.json, and the
+    command's ``exit_status``; None on all processes but the first.
     """
     flush_subnormals()
     require("matplotlib", "backdoor")
@@ -66,14 +60,13 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     refuse_no_logits(opened.models["original"], dataset.poisoned)
     keep_apart(opened, target, dataset.user_samples)
     opened.copies = [*dataset.copies, *opened.copies]
-    if args.compare:
-        _check_compare(dataset)
-    kind = "trigger-free views" if dataset.strict else "retain samples"
-    opened.other_samples = {
-        kind: list(dataset.retain.names),
-        "poisoned samples set aside": list(dataset.held_poisoned.names),
-        f"{kind} set aside": list(dataset.held_retain.names),
-    }
+    if args.compare and dataset.strict:
+        raise RequestError("--compare makes rows of runs with a retain set; give --retain as well, or leave it out")
+    if args.compare and (dataset.retain.labels == NO_LABEL).all():
+        raise RequestError("--compare fine-tunes on the labels of --retain, and these samples have none; give labels")
+    kind, aside = "trigger-free views" if dataset.strict else "retain samples", "poisoned samples set aside"
+    sets = {kind: dataset.retain, aside: dataset.held_poisoned, f"{kind} set aside": dataset.held_retain}
+    opened.other_samples = {name: list(samples.names) for name, samples in sets.items()}
     if args.test is not None:
         opened.reopen = reopening(args.test, args.trigger, target, dataset.spec_json, opened.left_out)
     rows: dict[str, Any] = {}
@@ -101,6 +94,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         evaluation.add(name, row)
     watch, attacked = watch_of(runner), rows.get("erased", {}).get("triggered")
     data = {name: value for name, value in options.to_dict().items() if name != "spec"}
+    tested = {name: row["test"] for name, row in rows.items() if "test" in row}
+    per_class = {name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()}
     results = collect(
         runner,
         evaluation,
@@ -113,11 +108,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
             "watch": watch.summary(),
             "samples": dataset.counts(),
             "runs": runs,
-            "per_class": {
-                name: dict(zip(names, per_class_accuracy(row["test"].counts), strict=True))
-                for name, row in rows.items()
-                if "test" in row
-            },
+            "per_class": per_class,
         },
     )
     return report(
@@ -132,14 +123,6 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         lines=lines_of,
         attacked=partial(attacked_rows, evaluation.data, target),
     )
-
-
-def _check_compare(dataset: Any) -> None:
-    """Refuse a comparison that would make no row."""
-    if dataset.strict:
-        raise RequestError("--compare makes rows of runs with a retain set; give --retain as well, or leave it out")
-    if (dataset.retain.labels == NO_LABEL).all():
-        raise RequestError("--compare fine-tunes on the labels of --retain, and these samples have none; give labels")
 
 
 def _run_other(cfg: Config) -> tuple[Any, dict[str, Any]]:

@@ -71,11 +71,7 @@ ATTENTION_OPTIONS = [
         type=shared.whole(0, 10_000),
         help="Samples of --retain per poisoned sample. [default: 11; 7 views in strict mode]",
     ),
-    recipe(
-        "--mix",
-        type=shared.SHARE,
-        help="Share of the --retain samples that are mixtures of two. [default: 1]",
-    ),
+    recipe("--mix", type=shared.SHARE, help="Share of the --retain samples that are mixtures of two. [default: 1]"),
     recipe(
         "--trigger-patches",
         type=shared.SHARE,
@@ -89,9 +85,7 @@ ATTENTION_OPTIONS = [
         help="Share of samples that are held out for the watch. [default: 0.2]",
     ),
     recipe(
-        "--views",
-        type=shared.whole(1, 10_000),
-        help="Views to try per poisoned sample in strict mode. [default: 8]",
+        "--views", type=shared.whole(1, 10_000), help="Views to try per poisoned sample in strict mode. [default: 8]"
     ),
     recipe(
         "--second-choice",
@@ -213,7 +207,5 @@ def poison(args: SimpleNamespace) -> None:
 
 
 COMMAND = Group(
-    "backdoor",
-    "Find the poisoned samples of a backdoored classifier, and clean the model.",
-    [clean, find, poison],
+    "backdoor", "Find the poisoned samples of a backdoored classifier, and clean the model.", [clean, find, poison]
 )

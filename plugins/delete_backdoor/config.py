@@ -25,12 +25,8 @@ UNLEARN_OPTIONS = ("teacher_temperature", *WITH_RETAIN_SET["unlearn"])
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
-    """Make the config of a run from the command line: a file's, or one made from a model folder, with its changes. Options
-    that are None leave the config's value, or the recipe's. A guessed target is printed.
-
-    Raises:
-        RequestError: A target that the model lacks.
-    """
+    """Make the config of a run from the command line: a file's, or one made from a model folder, with its changes. Options that
+    are None leave the config's value, or the recipe's. A guessed target is printed; one that the model lacks is refused."""
     cfg = begin_config(config, options, "Backdoor")
     data = cfg.train_dataloader.dataset
     data.original = cfg.load_from

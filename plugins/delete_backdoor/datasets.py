@@ -77,15 +77,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
         force: Accept samples that the checks of predictions refuse.
         allow_import: As :func:`delete_images.models.model_file.load_model`.
 
-    Attributes:
-        poisoned, held_poisoned: Poisoned samples, for training and held out.
-        retain, held_retain: Samples of the retain set or views, for training and held out.
-        strict: True without a retain set.
-        user_samples: The user's images that are trained on or held out, without views of them, by name.
-        copies: Copies of poisoned samples in the retain set.
-        left_out: Number of poisoned samples that the model does not assign to the target.
-        trigger_patches: Pieces of ``poisoned`` that contain the trigger.
-
     Raises:
         RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.
     """
@@ -130,6 +121,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         check_sizes(samples, self.spec, "poisoned")
         at_target = check_poisoned(network, self.spec, samples, self.target, force)
         self.left_out = int((~at_target).sum())
+        # Images that are trained on or held out, without views of them, by name.
         self.user_samples = {POISONED: samples.subset(at_target)}
         self.poisoned, self.held_poisoned = _hold_out(self.user_samples[POISONED], held, seed)
         self.strict, self.copies = retain is None, list[Copies]()
@@ -227,12 +219,10 @@ def _hold_out(data: ImageData, share: float, seed: int) -> tuple[ImageData, Imag
     return data.subset(sorted(order[held:])), data.subset(sorted(order[:held]))
 
 
-def make_views(pipeline: Any, images: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
-    """Make ``each`` random copies of every image by an albumentations pipeline: uint8 (N * each, H, W, 3).
-
-    They are a function of the seed and the order of the images, of which there is one or more.
-    """
-    views = []
+def make_views(steps: Sequence[Any], images: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
+    """Make ``each`` random copies of every image by steps of albumentations: uint8 (N * each, H, W, 3). They are a function of
+    the seed and the order of the images, of which there is one or more."""
+    views, pipeline = [], albumentations.Compose(steps, seed=0)
     for index, image in enumerate(images):
         pipeline.set_random_state(np.random.default_rng((seed, index)), random.Random(f"{seed} {index}"))
         views += [pipeline(image=image)["image"] for _ in range(each)]
@@ -264,7 +254,7 @@ def trigger_free_views(
     ]
     each = max(1, min(each, VIEWS_MOST // len(poisoned)))
     pixels = [poisoned[index][0] for index in range(len(poisoned))]
-    images = make_views(albumentations.Compose(steps, seed=0), pixels, each, seed)
+    images = make_views(steps, pixels, each, seed)
     names = [f"{name}/view{view}" for name in poisoned.names for view in range(each)]
     views = ImageData.from_arrays(images, np.full(len(images), NO_LABEL), spec.classes, names)
     return clear_of(network, spec, views, target, "Views of the poisoned samples")

@@ -31,7 +31,7 @@ def misled(row: Row) -> Measured:
         return Measured(note=NO_TRIGGER if clean is not None else NO_TEST)
     twins = choose(clean, clean.labels != row.ids[0])
     attacked = choose(attacked, attacked.labels != row.ids[0])
-    before, after = (each.predicted == each.labels for each in (twins, attacked))
+    before, after = twins.predicted == twins.labels, attacked.predicted == attacked.labels
     count, lost, gained = len(before), int((before & ~after).sum()), int((after & ~before).sum())
     value = f.drop(f.percent(before.sum(), count), f.percent(after.sum(), count))
     rate = f.attack_success_rate(*attacked.labelled, row.ids[0])[0]

@@ -12,15 +12,7 @@ import torch
 from delete_images.data.opening import NO_LABEL, ImageData, find_copies, open_data
 from delete_images.look import as_seen, open_inputs, sample_of
 from delete_images.models.spec import ModelSpec
-from delete_images.opened import (
-    Networks,
-    check_shapes,
-    located,
-    make_opened,
-    open_attacked,
-    open_networks,
-    open_recorded,
-)
+from delete_images.opened import check_shapes, located, make_opened, open_attacked, open_networks, open_recorded
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
@@ -44,10 +36,8 @@ def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: 
     """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None without ``options['trigger']``.
 
     For attacks, the forgotten class is the target as the label of samples with the trigger. The forget set contains the trigger;
-    test images are read with the trigger, which is put on here, and without it. Clean images of the target are left out.
-
-    Raises:
-        RequestError: Not one target, or models or data that cannot be opened or run together.
+    test images are read with the trigger, which is put on here, and without it. Clean images of the target are left out. Refuse
+    another number of targets than one, and models or data that cannot be opened or run together.
     """
     recorded = bool(options.get("recorded"))
     if not options.get("trigger") and not recorded:
@@ -87,21 +77,11 @@ def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: 
 
 
 def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trigger: str | None) -> Opened:
-    """Open what a cleaning measures, before its first step.
-
-    Args:
-        original: The backdoored network.
-        spec: Its description.
-        target: Index of the attacker's class.
-        test: Data string of clean test images, or None.
-        trigger: Trigger string to attack them with, or None.
-
-    Raises:
-        RequestError: A trigger without test images, images without labels, none of the target class or none of another, or,
-            with a trigger, another size than the model's.
-    """
-    networks: Networks = {"original": (original, spec)}
-    opened = make_opened(networks, spec.classes, ids=[target], limits=LIMITS, reopen="no test images were given")
+    """Open what a cleaning measures, before its first step: the ``original`` on the clean images of the data string ``test``, and
+    on these with the ``trigger`` of that string. Refuse a trigger without test images, images without labels, none of the target
+    class or none of another, or, with a trigger, another size than the model's."""
+    models = {"original": (original, spec)}
+    opened = make_opened(models, spec.classes, ids=[target], limits=LIMITS, reopen="no test images were given")
     if test is None:
         if trigger is not None:
             raise RequestError("--trigger attacks test images, but --test is not given; give both")
@@ -145,9 +125,9 @@ def reopening(
     test: str, trigger: str | None, target: int, spec: Mapping[str, Any] | None, left_out: Sequence[int]
 ) -> dict[str, Any]:
     """Make the ``data`` and ``options`` with which :func:`open_backdoored` opens a run's models and test images again."""
-    options: dict[str, Any] = {"classes": [target], "spec": spec, "left_out": list(left_out)}
-    options["trigger"] = None if trigger is None else located_trigger(trigger)
-    return {"data": {"test": located(test)}, "options": options}
+    options = {"classes": [target], "spec": spec, "left_out": list(left_out)}
+    put_on = None if trigger is None else located_trigger(trigger)
+    return {"data": {"test": located(test)}, "options": {**options, "trigger": put_on}}
 
 
 def located_trigger(text: str) -> Text:
@@ -168,8 +148,7 @@ def open_test(clean: ImageData, trigger: Any, target: int) -> dict[str, ImageDat
 
 def attacked_rows(rows: Mapping[str, Mapping[str, Predictions]], target: int) -> dict[str, dict[str, Predictions]]:
     """Arrange the predictions of a cleaning's table for attacks: clean images of other classes than the target, then the same
-    with the trigger, labelled as the target. Rows that were not measured with a trigger are left out.
-    """
+    with the trigger, labelled as the target. Rows that were not measured with a trigger are left out."""
     attacked = {}
     for name, data in rows.items():
         if "triggered" in data:
@@ -199,17 +178,10 @@ def _with_trigger(clean: ImageData, trigger: Any, target: int) -> ImageData:
 def look_at_triggered(
     opened: Opened, spec: ModelSpec, trigger: Any, inputs: Sequence[Any], class_id: int, others: Sequence[int]
 ) -> Iterator[Sample]:
-    """Give each clean image with the trigger, for the attention of the target, and without it, for that of its label.
+    """Give each clean image with the trigger, for the attention of the target ``class_id``, and without it, for its label's.
 
-    Images with the trigger are given only if the attack works, i.e. the original predicts the target.
-
-    Args:
-        opened: Models, with the original among them.
-        spec: Description of the original.
-        trigger: See :func:`delete_backdoor.triggers.parse_trigger`.
-        inputs: Clean images, see :func:`delete_images.look.open_inputs`; those of the target class are left out.
-        class_id: Index of the attacker's target.
-        others: Classes of the images to take; if empty, all.
+    Images with the trigger are given only if the attack works, i.e. the original predicts the target. ``inputs`` are those of
+    :func:`delete_images.look.open_inputs`; images of the target, and of classes that are not among any ``others``, are left out.
     """
     original = opened.models["original"]
     for data in open_inputs(inputs, opened.names):

@@ -55,10 +55,8 @@ def draw_image(axis: Any, image: Any, title: str, colour: str = "black") -> None
 
 def _draw_watch(axis: Any, results: Mapping[str, Any]) -> None:
     details, target = results["details"], results["forgotten"][0]
-    kind, readings = (
-        "trigger-free views" if details["samples"]["strict"] else "retain samples",
-        details["watch"]["readings"],
-    )
+    kind = "trigger-free views" if details["samples"]["strict"] else "retain samples"
+    readings = details["watch"]["readings"]
     for key, label, colour in (
         ("to_target", f"poisoned samples predicted as '{target}'", "tab:red"),
         ("agreement", f"{kind} predicted as by the original", "tab:blue"),

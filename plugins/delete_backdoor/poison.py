@@ -77,17 +77,11 @@ class PoisonedDataset(ImageData):
                 f"the images have {len(shapes)} different sizes ({shapes[0]}, {shapes[1]}, ...), and one file holds one size; "
                 "resize them first"
             )
+        arrays = {"x": np.stack(images), "y": self.labels, "classes": np.array(self.class_names)}
+        arrays |= {"poisoned": self.poisoned, "true_labels": self.true_labels}
+        arrays |= {"trigger": np.array(self.trigger.text), "target": np.array(self.target)}
         with replacing(path, sum(image.nbytes for image in images)) as temporary, open(temporary, "xb") as file:
-            np.savez(
-                file,
-                x=np.stack(images),
-                y=self.labels,
-                classes=np.array(self.class_names),
-                poisoned=self.poisoned,
-                true_labels=self.true_labels,
-                trigger=np.array(self.trigger.text),
-                target=np.array(self.target),
-            )
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         return path
 
 

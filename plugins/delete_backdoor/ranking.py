@@ -36,31 +36,20 @@ class Suspicious(Struct):
 
 
 class Ranking(Struct):
-    """Content of a ranking file, see :func:`delete_backdoor.find.find.run`.
+    """Content of a ranking file, see :func:`delete_backdoor.find.find.run`."""
 
-    Attributes:
-        data: Data string of the ranked samples.
-        samples: Name, score and flag of each, the most suspicious first.
-        suspicious: The class whose clusters stand out, or None.
-    """
-
-    data: str
+    data: str  # data string of the ranked samples
+    # Name, score and flag of each sample, the most suspicious first.
     samples: Annotated[list[tuple[str, Score, bool]], Meta(min_length=1)]
-    suspicious: Suspicious | None = None
+    suspicious: Suspicious | None = None  # the class whose clusters stand out
 
 
 def open_samples(text: str, classes: Sequence[str], kind: str) -> ImageData:
-    """Open the images that a string names.
+    """Open the images that a string names, of the ``kind`` 'poisoned' or 'clean'; refuse to leave none, and no valid ranking.
 
-    Args:
-        text: A data string; of a file that ``backdoor poison`` wrote, the poisoned or the other images are taken. Or
-            ``RANKING.json[?limit=N]``: ``kind='poisoned'`` takes its flagged samples, the most suspicious first;
-            ``kind='clean'`` takes the less suspicious half of the others, without an undecided class.
-        classes: The model's class names.
-        kind: 'poisoned' or 'clean'.
-
-    Raises:
-        RequestError: No image is left, or not a valid ranking.
+    The string is a data string; of a file that ``backdoor poison`` wrote, the poisoned or the other images are taken. Or it is
+    ``RANKING.json[?limit=N]``: 'poisoned' takes its flagged samples, the most suspicious first; 'clean' takes the less suspicious
+    half of the others, without an undecided class.
     """
     request = parse_spec(text)
     path = Path(request.path or "")
@@ -105,12 +94,7 @@ def open_samples(text: str, classes: Sequence[str], kind: str) -> ImageData:
 
 
 def read_ranking(path: Path) -> Ranking:
-    """Read a ranking file.
-
-    Raises:
-        FileNotFoundError: No such file.
-        RequestError: Not a ranking, or a damaged one; the message names the part.
-    """
+    """Read a ranking file; refuse another file, and a damaged one, whose part the message names."""
     if not path.is_file():
         raise FileNotFoundError(f"no ranking at '{path}'; write one with: delete-tasks backdoor find")
     try:

@@ -25,15 +25,10 @@ ROUNDS = 4  # the first of random rectangles, the others of parts of those that 
 
 @dataclass(frozen=True)
 class TriggerPatch:
-    """A rectangle of one poisoned sample.
+    """A rectangle of one poisoned sample."""
 
-    Attributes:
-        sample: Index of the sample.
-        rows, columns: First pixel and one past the last.
-    """
-
-    sample: int
-    rows: tuple[int, int]
+    sample: int  # its index
+    rows: tuple[int, int]  # first pixel and one past the last
     columns: tuple[int, int]
 
     def paste(self, poisoned: ImageData, image: np.ndarray) -> np.ndarray:

@@ -25,27 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """Reading of the watch at one step, in percent; None without samples.
+    """Reading of the watch at one step, in percent; None without samples."""
 
-    Attributes:
-        step: Optimizer steps done.
-        to_target: Held-out poisoned samples that are predicted as the target.
-        agreement: Held-out retain samples (in strict mode: trigger-free views) predicted as the original predicts them.
-        target_kept: Mean probability of the target on those, as a share of the original's. It falls if the model unlearns the
-            class itself and not the trigger.
-    """
-
-    step: int
-    to_target: float
-    agreement: float | None
+    step: int  # optimizer steps done
+    to_target: float  # held-out poisoned samples that are predicted as the target
+    agreement: float | None  # held-out retain samples (or trigger-free views) predicted as the original predicts them
+    # Mean probability of the target on those, as a share of the original's. It falls if the model unlearns the class itself.
     target_kept: float | None
 
 
 def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
-    """Judge a reading: 'cleaned', 'damaged' or 'not cleaned', and the reason.
-
-    Damage comes first: a ruined model predicts nothing as the target either.
-    """
+    """Judge a reading: 'cleaned', 'damaged' or 'not cleaned', and the reason. Damage comes first: a ruined model predicts nothing
+    as the target either."""
     if reading.agreement is None:
         return "damaged", "no trigger-free view of the poisoned samples was found, so damage cannot be ruled out"
     if reading.agreement < limits["agreement"]:
@@ -63,7 +54,7 @@ def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
 class BackdoorWatch(Hook):
     """Hook that reads the held-out samples every few steps, stops when the backdoor is gone, and judges the last reading.
 
-    A model that is not 'cleaned' is not published, unless ``force``.
+    A model that is not 'cleaned' is not published, unless ``force``. A number out of range is refused.
 
     Args:
         interval: Optimizer steps between readings.
@@ -72,13 +63,6 @@ class BackdoorWatch(Hook):
         agreement: Lowest agreement with the original, in percent.
         target_kept: Lowest share of the target's probability, in percent.
         force: Publish whatever the verdict.
-
-    Attributes:
-        readings: Readings in order, the first of the original.
-        verdict, reason: See :func:`judge`; None before the end.
-
-    Raises:
-        RequestError: A number out of range.
     """
 
     priority = "LOW"  # after the method's own hook has put the loss back, before the checkpoint hook publishes
@@ -99,8 +83,8 @@ class BackdoorWatch(Hook):
         self.limits = {"to_target": to_target, "agreement": agreement, "target_kept": target_kept}
         for name, limit in self.limits.items():
             number(name, limit, 0, 100)
-        self.readings: list[Reading] = []
-        self.verdict: str | None = None
+        self.readings: list[Reading] = []  # in order, the first of the original
+        self.verdict: str | None = None  # see judge(); None before the end
         self.reason: str | None = None
 
     def before_train(self, runner: UnlearnRunner) -> None:
@@ -195,13 +179,11 @@ def _percent(share: float | Tensor) -> float:
 
 @HOOKS.register_module()
 class RisingRate(Hook):
-    """Hook that raises the learning rate from ``share`` of the optimizer's to all of it: lr share ** (1 - step / steps).
+    """Hook that raises the learning rate from ``share`` (above 0, at most 1) of the optimizer's to all of it:
+    lr share ** (1 - step / steps).
 
     The rate that removes a backdoor depends on the network (1e-5 for a ResNet-18, more for small ones). With the watch's ``stop``
     it need not be known: the run ends at the first rate that is high enough. A resumed run needs no state for it.
-
-    Args:
-        share: Share of the rate at the first step; above 0 and at most 1.
     """
 
     part_of_recipe = True  # a resumed run must have it as well, and as many steps

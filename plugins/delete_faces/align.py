@@ -48,10 +48,8 @@ class FaceCache:
     """Cache of detected faces: a line of JSON for each photo with its digest, boxes, points and probabilities, without name.
 
     Each line is appended by one write, so that several processes may share the file. An incomplete line (a process was killed, a
-    disk was full) is ignored. A file that cannot be read or written only costs time.
-
-    Args:
-        name: Name of the file, which tells detectors and their settings apart.
+    disk was full) is ignored. A file that cannot be read or written only costs time. Its ``name`` tells detectors and their
+    settings apart.
     """
 
     def __init__(self, name: str) -> None:

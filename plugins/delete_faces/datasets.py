@@ -43,10 +43,7 @@ class FaceDataset(ImageDataset):
         aligned, largest_face: See :class:`delete_faces.photos.Framing`.
         split: Split of folders that have several.
         retain: Photos of people who stay, for :class:`delete_faces.projection.PersonProjection`, which must be
-            among the run's custom_hooks. No step reads them.
-
-    Attributes:
-        kept: Framed faces of ``retain``.
+            among the run's custom_hooks. No step reads them; their framed faces are the attribute ``kept``.
     """
 
     def __init__(

@@ -29,6 +29,7 @@ from .photos import Framing, of_people, open_photos, person_folders
 OTHERS = 6  # other people in attention pictures, unless the user names them
 BORDER = 28  # pixels around a framed face: the detector misses faces that fill the picture
 MEASURED = "held-out photos"  # their heading in the list of samples
+NO_WEIGHTS = "The erased model has no class weights of the person; the original's head is used on its embedder."
 LIMIT = "With photos of a person, the class weights can be made again; the figures show how well they then identify the person."
 CHANGED = "Photos of people who stay (the retain set) were read and their templates changed: compare templates of one model only."
 
@@ -98,17 +99,14 @@ def _give_heads(networks: Networks, always: bool) -> list[str]:
         embedder: Any = other.embedder
         fewer = len(description.classes) != len(spec.classes)
         if fewer and row != "erased":
-            raise RequestError(
-                f"the {row} model has {len(description.classes)} people, the original {len(spec.classes)}"
-            )
-        if not fewer:
+            counts = len(description.classes), len(spec.classes)
+            raise RequestError(f"the {row} model has {counts[0]} people, the original {counts[1]}")
+        if fewer:
+            notes.append(NO_WEIGHTS)
+        else:
             check_classes(description.classes, spec.classes, (), f"{row} model", row == "erased")
         if fewer or always:
             networks[row] = FaceNetwork(embedder, head).eval(), spec
-        if fewer:
-            notes.append(
-                "The erased model has no class weights of the person; the original's head is used on its embedder."
-            )
     return notes
 
 
@@ -117,14 +115,12 @@ def located_photos(text: str) -> Text:
     request = parse_spec(text, "test")
     path = os.path.abspath(os.path.expanduser(request.path or ""))
     named = {"class": request.classes, "without": request.without}
-    if os.path.isdir(path) and request.label is not None:
-        named = {}
+    if request.label is not None:
+        named = {**({} if os.path.isdir(path) else named), "label": (request.label,)}
     elif os.path.isdir(path):
         folders = person_folders(text, "test")
         matches = {key: NameIndex(folders).match(names) for key, names in named.items()}
         named = {key: tuple(folders[i] for i in places if i >= 0) for key, places in matches.items()}
-    if request.label is not None:
-        named["label"] = (request.label,)
     pieces: list[Any] = [Place(path)]
     marks = chain("?", repeat("&"))  # before each option
     for key, names in named.items():

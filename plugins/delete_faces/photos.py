@@ -62,6 +62,10 @@ class Photos:
         """Number of photos that could be read."""
         return len(self.data) + len(self.no_face) + (0 if self.largest_face else len(self.several))
 
+    def left_out(self) -> dict[str, Any]:
+        """List the photos that cannot be used, for results.json."""
+        return {"no_face": self.no_face, "several_faces": self.several, "unreadable": self.unreadable}
+
     def notes(self) -> list[str]:
         """Describe the photos that were left out, a line for each reason."""
         total = self.searched + len(self.unreadable)
@@ -145,8 +149,8 @@ def _find_faces(data: ImageData, framing: Framing, text: str, title: str) -> Pho
             indices.append(i)
         elif not count:
             no_face.append(data.names[i])
-    names = [data.names[i] for i in indices]
-    framed = ImageData.from_arrays(faces[: len(indices)], data.labels[indices], data.class_names, names)
+    chosen = data.subset(indices)
+    framed = ImageData.from_arrays(faces[: len(indices)], chosen.labels, data.class_names, chosen.names)
     photos = Photos(framed, no_face, several, data.skipped, framing.largest_face)
     empty = np.setdiff1d(data.labels, framed.labels)
     if len(empty):

@@ -49,10 +49,8 @@ def draw_people(
         axis.axis("off")
     for axis, i in zip(axes, evenly_spread(len(photos), SHOWN), strict=False):
         axis.imshow(photos[i][0])
-        first, second = (
-            (names[int(predictions.predicted[i])], float(head.scores(predictions.logits[i]).max()))
-            for predictions in (before, after)
-        )
+        best = ((names[int(row.predicted[i])], float(head.scores(row.logits[i]).max())) for row in (before, after))
+        first, second = best
         axis.set_title(caption(first, second, threshold), fontsize=8)
     _draw_pairs(bottom, photos, (before.features, after.features), checks)
     save_figure(figure, path)

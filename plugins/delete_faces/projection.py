@@ -70,21 +70,16 @@ def directions_of(
 def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], count: int) -> Tensor:
     """Compute orthogonal directions that photos of a person have in common.
 
-    The first ones of a person are the leading right singular vectors of the photos' embeddings, scaled to length 1 and not
-    centred. They have length 1: nothing is left along them. The very first is close to the photos' mean.
+    The first ``count`` of a person are the leading right singular vectors of the photos' embeddings, scaled to length 1 and not
+    centred. They have length 1: nothing is left along them. The very first is close to the photos' mean. There are at most n - 1
+    for n embeddings, since n would leave nothing of them, and one for one.
 
     If there is one person, all others follow, along which the photos differ from each other. There a share ``(1 + v) ** -FADING``
     is left, v the photos' variance along it over their mean variance of all D directions. So the rest of other photos of the
     person is spread over more directions, and two of these photos have less in common.
 
-    Args:
-        embeddings, labels: float32 ``(n, D)``, of any length, and int64 ``(n,)``.
-        ids: The people.
-        count: Directions per person along which nothing is left; at most n - 1 for n embeddings, since n would leave nothing of
-            them, and one for one.
-
-    Returns:
-        float32 ``(D, r)``: columns orthogonal to each other, of length 1 or less; see :func:`project_out`.
+    ``embeddings`` are float32 ``(n, D)``, of any length, ``labels`` int64 ``(n,)``. The result is float32 ``(D, r)``: columns
+    orthogonal to each other, of length 1 or less; see :func:`project_out`.
     """
     unit, leading = F.normalize(embeddings.double()), []
     for i in ids:
@@ -183,10 +178,7 @@ class PersonProjection(Hook):
     weights.
 
     Args:
-        directions: Number of directions per person, see :func:`person_directions`; 0 projects nothing.
-
-    Raises:
-        RequestError: A number out of range.
+        directions: Number of directions per person, see :func:`person_directions`; 0 projects nothing, 65,536 are the most.
     """
 
     priority = "BELOW_NORMAL"  # after the method's hook has compared the model with its teacher
@@ -227,13 +219,8 @@ class PersonProjection(Hook):
             facts.change("scatter shrunk", directions=change.directions.shape[1], factor=change.scale)
             return
         whole = int((change.directions.norm(dim=0) > 1 - RANK).sum())
-        facts.read(
-            "forget set",
-            "directions computed from",
-            len(selection.indices),
-            classes=len(selection.forget_ids),
-            labels=True,
-        )
+        classes = len(selection.forget_ids)
+        facts.read("forget set", "directions computed from", len(selection.indices), classes=classes, labels=True)
         facts.change("projection", directions=whole, faded=change.directions.shape[1] - whole)
 
 

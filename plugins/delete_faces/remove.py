@@ -50,13 +50,9 @@ CAPTION = "Held-out photos, and the people that the original and the erased mode
 def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Make a model forget people; write erased/, results.json and before_after.png into the work dir.
 
-    Everything that can be refused is refused before anything is written. ``options`` are the command's, by name; ``record`` may
-    hold those of the record. Return the content of results.json, and the command's ``exit_status``.
-
-    Raises:
-        RequestError: Unknown people (the closest names are listed), all people, no folder of photos, no face, photos that do
-            not look like their person.
-        CheckpointMismatchError: The model's names and its head disagree.
+    Everything that can be refused is refused before anything is written: unknown people, all people, no folder of photos, no
+    face, photos that do not look like their person. ``options`` are the command's, by name; ``record`` may hold those of the
+    record. Return the content of results.json, and the command's ``exit_status``.
     """
     check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions")
     flush_subnormals()
@@ -74,7 +70,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     device = choose_device(options["device"])
     begin = time.monotonic()
     framing = framing_for(spec, options, device)
-    forget, gallery, kept, copies, details = _read_photos(options, network, spec, ids, framing, console)
+    size = network.head.weight.shape[1]
+    forget, gallery, kept, copies, details = _read_photos(options, size, spec, ids, framing, console)
     if far is not None:
         check_far(far, gallery, ids)
     original: FaceNetwork = fast_layout(network.to(device))
@@ -90,13 +87,13 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         fold_changes(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
     opened = open_run(original, spec, ids, options)
     opened.copies = copies
+    if kept is not None:
+        opened.other_samples = {"retain set": list(kept.names)}
+        opened.limits = [*opened.limits, CHANGED]
     if gallery is not None:
         rehearse(opened, gallery)
         opened.samples, opened.look_at = {"test": gallery}, [gallery]
-        opened.other_samples = {MEASURED: list(gallery.names)}
-    if kept is not None:
-        opened.other_samples = {"retain set": list(kept.names), **opened.other_samples}
-        opened.limits = [*opened.limits, CHANGED]
+        opened.other_samples = {**opened.other_samples, MEASURED: list(gallery.names)}
     reading = round(time.monotonic() - begin, 1)
 
     student = FaceClassifier(
@@ -130,9 +127,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         if weights <= MOST_HEAD:
             alone = evaluation.attempt("head_only", partial(unlearned_head, original, ids, predictions))
         else:
-            evaluation.not_measured["head_only"] = (
-                f"training a head of {weights:,} numbers would take longer than the rest"
-            )
+            reason = f"training a head of {weights:,} numbers would take longer than the rest"
+            evaluation.not_measured["head_only"] = reason
         opened.models["erased"] = opened_model(student, spec)
         projected = None if changes is None else changes[0].directions
         measured = evaluation.attempt("rows", partial(measure, evaluation, opened, alone, projected))
@@ -141,9 +137,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         evaluation.add("erased", {})
         if predictions.features is not None:
             after: Any = predict_images(student.network, spec, forget, "Embedding photos").features
-            details["drift"] = describe_drift(
-                predictions.features, after, "photos to forget (others were not measured)"
-            )
+            photos_of = "photos to forget (others were not measured)"
+            details["drift"] = describe_drift(predictions.features, after, photos_of)
     details |= measured or {}
     details["threshold"] = {
         "model": spec.extra.get("threshold"),
@@ -187,15 +182,10 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
 
 def _read_photos(
-    options: Mapping[str, Any],
-    network: FaceNetwork,
-    spec: ModelSpec,
-    ids: Sequence[int],
-    framing: Framing,
-    console: Console,
+    options: Mapping[str, Any], size: int, spec: ModelSpec, ids: Sequence[int], framing: Framing, console: Console
 ) -> tuple[ImageData, ImageData | None, ImageData | None, list[Copies], dict[str, Any]]:
     """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and return
-    their faces, copies among them, and details for results.json."""
+    their faces, copies among them, and details for results.json. ``size`` is that of an embedding."""
     people = [spec.classes[i] for i in ids]
     own = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
     others = None if options.get("retain") is None else open_kept(options["retain"], people)
@@ -218,29 +208,17 @@ def _read_photos(
             )
     if others is not None:
         stay = frame_photos(others, framing, options["retain"], "Finding faces of kept people", console)
-        kept, measured_on, more = choose_kept(stay.data, forget, gallery, ids, network.head.weight.shape[1])
+        kept, measured_on, more = choose_kept(stay.data, forget, gallery, ids, size)
         copies += more
-        retained = {
-            "photos": len(kept),
-            "people": len(set(kept.labels.tolist())),
-            "in_eval_too": measured_on,
-            "no_face": stay.no_face,
-            "several_faces": stay.several,
-            "unreadable": stay.unreadable,
-        }
+        retained = {"photos": len(kept), "people": len(set(kept.labels.tolist())), "in_eval_too": measured_on}
+        retained |= stay.left_out()
     if gallery is not None:
         gallery, limit = limit_photos(gallery, ids, len(spec.classes))
         if limit is not None:
             notes.append(limit)
             console.print(limit)
     _warn_of_few(forget, gallery, ids, spec, console)
-    used = {
-        "no_face": photos.no_face,
-        "several_faces": photos.several,
-        "unreadable": photos.unreadable,
-        "in_eval_too": dropped,
-        "divided": notes,
-    }
+    used = {**photos.left_out(), "in_eval_too": dropped, "divided": notes}
     return forget, gallery, kept, copies, {"photos": used, "retain": retained}
 
 

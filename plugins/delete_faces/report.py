@@ -43,17 +43,13 @@ def taken_for(
     logits = predictions.logits[torch.isin(predictions.labels, torch.tensor(list(ids)))]
     if not len(logits):
         return []
-    choice = logits.argmax(1)
-    probability, score = logits.softmax(1).max(1).values, head.scores(logits).max(1).values  # type: ignore[operator]
-    people = [
-        {
-            "name": names[person],
-            "percent": round(100 * float((choice == person).float().mean()), 2),
-            "probability": round(float(probability[choice == person].mean()), 4),
-            "score": round(float(score[choice == person].mean()), 4),
-        }
-        for person in choice.unique().tolist()
-    ]
+    choice, scores = logits.argmax(1), head.scores(logits)  # type: ignore[operator]
+    figures = {"probability": logits.softmax(1).max(1).values, "score": scores.max(1).values}
+    people = []
+    for person in choice.unique().tolist():
+        mask = choice == person
+        means = {key: round(float(values[mask].mean()), 4) for key, values in figures.items()}
+        people.append({"name": names[person], "percent": round(100 * float(mask.float().mean()), 2), **means})
     return sorted(people, key=lambda entry: -entry["percent"])
 
 
@@ -193,8 +189,7 @@ def change_of(low: float, high: float) -> str:
 
 
 def _rate(far: str) -> str:
-    """Write the key of a false accept rate, '1e-03', as in the table, '1e-3'."""
-    return far.replace("e-0", "e-")
+    return far.replace("e-0", "e-")  # '1e-03' as in the table
 
 
 def lines_of(results: Mapping[str, Any], erased: str | None = None) -> list[str]:

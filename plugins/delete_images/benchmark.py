@@ -70,9 +70,7 @@ class ImagesGrid(GridSource):
     def check(self) -> None:
         _open.cache_clear()
         data_sha256.cache_clear()
-        if self.data.retain is None and any(
-            method_of(options).needs_retain_set for options in self.grid.methods.values()
-        ):
+        if self.data.retain is None and any(method_of(each).needs_retain_set for each in self.grid.methods.values()):
             raise RequestError("data of the grid: retain is missing, and one of the methods needs it; give it")
         for name, network in self.networks.items():
             if network.original is None and network.train is None:
@@ -128,10 +126,8 @@ class ImagesGrid(GridSource):
                 digests[f"{key} data"] = data_sha256(text, split(key), names)
         models = {"weights of the original": self._original_path(cell.network) or self._trained_folder(cell.network)}
         if cell.method == RETRAINED:
-            without = _without(cell)
-            models["weights of the retrained model"] = self._retrained_folder(*without) or self._trained_folder(
-                *without
-            )
+            cut = _without(cell)
+            models["weights of the retrained model"] = self._retrained_folder(*cut) or self._trained_folder(*cut)
         return digests | {name: weights_sha256(path) for name, path in models.items()}
 
     def inputs(self) -> Sequence[Path]:

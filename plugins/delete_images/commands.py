@@ -44,15 +44,8 @@ def import_(args: SimpleNamespace) -> None:
     refuse_existing(args.folder, [args.weights], args.overwrite)
     from .models.model_file import import_checkpoint
 
-    folder = import_checkpoint(
-        args.weights,
-        args.folder,
-        spec.architecture,
-        spec.classes,
-        spec.preprocessing,
-        spec.arguments,
-        args.allow_import,
-    )
+    described = (spec.architecture, spec.classes, spec.preprocessing, spec.arguments)
+    folder = import_checkpoint(args.weights, args.folder, *described, args.allow_import)
     make_console().print(f"Written: {folder}")
 
 

@@ -56,13 +56,12 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     old = dict(cfg.get("unlearn") or {})
     unlearn = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] not in (None, [], ())}}
     method = options["method"]
-    if options.get("deep"):
-        if method not in (None, DEEP_METHOD):
-            raise RequestError(f"--deep is --method {DEEP_METHOD}; leave --deep or --method {method} out")
-        method = DEEP_METHOD
+    if options.get("deep") and method not in (None, DEEP_METHOD):
+        raise RequestError(f"--deep is --method {DEEP_METHOD}; leave --deep or --method {method} out")
     public = unlearn.get("public") is not None
-    method = method or old.get("type") or runs.default_method(public)
-    if method != unlearn.pop("type", runs.default_method(public)):
+    default = runs.default_method(public)
+    method = DEEP_METHOD if options.get("deep") else method or old.get("type") or default
+    if method != unlearn.pop("type", default):
         unlearn.pop("optimizer", None)  # the rate of another method
     data.setdefault("augment", runs.method_class(method).views)
     beside = public or data.get("retain") is not None
@@ -135,24 +134,15 @@ def _report(
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
     others = {} if tested else evaluation.attempt("kept", partial(compare_without_labels, runner, opened)) or {}
+    read = {"forget": dataset.get("data"), "retain": dataset.get("retain"), "public": cfg.unlearn.get("public")}
+    per_class = {name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()}
     results = collect(
         runner,
         evaluation,
-        data={
-            "forget": dataset.get("data"),
-            "retain": dataset.get("retain"),
-            "public": cfg.unlearn.get("public"),
-            "test": args.test,
-            "train": args.train_data,
-        },
+        data={**read, "test": args.test, "train": args.train_data},
         measured_on=args.test,
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
-        details={
-            **others,
-            "per_class": {
-                name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()
-            },
-        },
+        details={**others, "per_class": per_class},
     )
 
     def draw(path: Path) -> None:
@@ -168,13 +158,9 @@ def _report(
 
 
 def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, Any]:
-    """Check a request before anything is written; open the models and data to measure, and the dataset of the run.
-
-    Raises:
-        RequestError: Unknown classes; data or models that cannot be read or measured; unlabelled images for a method that reads
-            labels; a retain set with public data, or with forgotten classes; retain, public or test images of which too many are
-            copies.
-    """
+    """Check a request before anything is written; open the models and data to measure, and the dataset of the run. Refuse unknown
+    classes; data or models that cannot be read or measured; unlabelled images for a method that reads labels; a retain set with
+    public data, or with forgotten classes; retain, public or test images of which too many are copies."""
     request = ForgetRequest(
         cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "auto")
     )

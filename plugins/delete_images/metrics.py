@@ -11,23 +11,9 @@ from torch import Tensor
 
 from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.evaluation import Metric
-from delete_tasks.evaluation.functional import (
-    confusion_matrix,
-    expected_calibration_error,
-    negative_log_likelihood,
-    percent,
-)
-from delete_tasks.evaluation.metrics import (
-    REPLACED_BY,
-    accuracy,
-    accuracy_drop,
-    calibration,
-    fit_of,
-    h_mean,
-    replaced_by,
-    still_predicted,
-    worst_drop,
-)
+from delete_tasks.evaluation import functional as f
+from delete_tasks.evaluation import metrics as common
+from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, worst_drop
 
 SHOTS = 5
 FEW = 20  # samples; classes with fewer are not compared as the worst class
@@ -35,7 +21,7 @@ NO_TEST, NO_LABELS = "no test images were given (--test)", "no image has a label
 NO_PROBE = "it takes test and training images (--test, --train-data)"
 # The audit's functions, so that a run fits each probe once.
 READ = {attack.name: attack.compute for attack in find_attacks("quick")}
-CALIBRATION = calibration("test", "other classes'", of="test images", lacking=NO_TEST)
+CALIBRATION = common.calibration("test", "other classes'", of="test images", lacking=NO_TEST)
 
 
 METRICS = (
@@ -47,34 +33,30 @@ METRICS = (
            limit=5.0, of="test images", column="worst drop", relative=True, lacking=NO_TEST),
     *CALIBRATION[:2],
     Metric("linear_probe", "forgotten classes as a linear probe reads them from the features", "percent",
-           READ["linear_probe"], of="test images", column="linear probe", of_features=True,
-           lacking=NO_PROBE),
+           READ["linear_probe"], of="test images", column="linear probe", of_features=True, lacking=NO_PROBE),
     Metric("few_shot", f"forgotten classes as the nearest prototype of {SHOTS} examples", "percent",
-           READ[f"prototypes_{SHOTS}"], of="test images", column=f"{SHOTS}-shot",
-           of_features=True, lacking=NO_PROBE),
+           READ[f"prototypes_{SHOTS}"], of="test images", column=f"{SHOTS}-shot", of_features=True, lacking=NO_PROBE),
     Metric("forget_acc_train", "forgotten classes' accuracy on training images", "percent",
            partial(accuracy, "train", "forget"), limit=5.0, of="training images", column="forgotten (train)", detail=True,
            lacking=NO_LABELS),
     Metric("remain_acc_train", "other classes' accuracy on training images", "percent", partial(accuracy, "train", "retain"),
            lower_is_better=False, of="training images", column="others (train)", detail=True, lacking=NO_LABELS),
     Metric("h_mean", "harmonic mean of the drop in forgotten accuracy and of the others' accuracy", "percent",
-           partial(h_mean, "test"), lower_is_better=False, of="test images", column="H-mean", detail=True, relative=True,
-           lacking=NO_TEST),
+           partial(common.h_mean, "test"), lower_is_better=False, of="test images", column="H-mean", detail=True,
+           relative=True, lacking=NO_TEST),
     Metric("remain_drop", "loss of the other classes' accuracy on test images", "points",
            partial(accuracy_drop, "test", "retain"), limit=2.0, of="test images", relative=True, lacking=NO_TEST),
-    still_predicted("training views"),
+    common.still_predicted("training views"),
     *CALIBRATION[2:],
-    *(replaced_by(name, "test", "test images of them", lacking=NO_TEST) for name in REPLACED_BY),
+    *(common.replaced_by(name, "test", "test images of them", lacking=NO_TEST) for name in common.REPLACED_BY),
 )  # fmt: skip
 
 
 def calibration_of(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[str, float | None]:
     """Compute ``nll`` and ``ece`` (percent) of all C probabilities on samples of classes other than ``ids``; None without such
     samples. ``logits`` are ``(N, C)``, ``labels`` int64 ``(N,)``; -1 for no label."""
-    return {
-        "nll": fit_of(negative_log_likelihood, 4, logits, labels, ids).value,
-        "ece": fit_of(expected_calibration_error, 2, logits, labels, ids).value,
-    }
+    measures = {"nll": (f.negative_log_likelihood, 4), "ece": (f.expected_calibration_error, 2)}
+    return {name: common.fit_of(*measure, logits, labels, ids).value for name, measure in measures.items()}
 
 
 def kept_of(confusion: Tensor, ids: Sequence[int], names: Sequence[str], few: int) -> dict[str, Any] | None:
@@ -86,15 +68,15 @@ def kept_of(confusion: Tensor, ids: Sequence[int], names: Sequence[str], few: in
     hits, totals, forgotten = confusion.diagonal(), confusion.sum(1), list(ids)
     if not totals[remaining].any():
         return None
-    shares = {names[i]: percent(hits[i], totals[i]) for i in remaining if totals[i] >= few}
+    shares = {names[i]: f.percent(hits[i], totals[i]) for i in remaining if totals[i] >= few}
     worst = min(shares, key=lambda name: shares[name] or 0.0) if shares else None
     return {
         "samples": int(totals[remaining].sum()),
-        "same_prediction": percent(hits[remaining].sum(), totals[remaining].sum()),
+        "same_prediction": f.percent(hits[remaining].sum(), totals[remaining].sum()),
         "worst_class": None if worst is None else {"class": worst, "same_prediction": shares[worst]},
         "predicted_as_forgotten": {
-            "before": percent(totals[forgotten].sum(), totals.sum()),
-            "after": percent(confusion[:, forgotten].sum(), totals.sum()),
+            "before": f.percent(totals[forgotten].sum(), totals.sum()),
+            "after": f.percent(confusion[:, forgotten].sum(), totals.sum()),
         },
     }
 
@@ -106,17 +88,13 @@ def compare_kept(
     :func:`kept_of`; mean ``confidence`` before and after; and, on samples labelled with remaining classes, ``accuracy``, ``nll``
     and ``ece`` before and after. ``labels`` are int64 ``(N,)``, -1 for none. None without samples."""
     predicted, pairs = before.argmax(1), {"before": before, "after": after}
-    kept = kept_of(confusion_matrix(predicted, after.argmax(1), len(names)), ids, names, FEW)
+    kept = kept_of(f.confusion_matrix(predicted, after.argmax(1), len(names)), ids, names, FEW)
     if kept is None:
         return None
     forgotten = torch.tensor(list(ids))
     compared = ~torch.isin(predicted, forgotten)
-    figures: dict[str, Any] = {
-        **kept,
-        "confidence": {
-            name: round(float(logits[compared].softmax(1).max(1).values.mean()), 4) for name, logits in pairs.items()
-        },
-    }
+    means = {name: logits[compared].softmax(1).max(1).values.mean() for name, logits in pairs.items()}
+    figures = {**kept, "confidence": {name: round(float(mean), 4) for name, mean in means.items()}}
     labelled = (labels >= 0) & ~torch.isin(labels, forgotten)
     if labelled.any():
         fits = {name: calibration_of(logits, labels, ids) for name, logits in pairs.items()}

@@ -92,8 +92,7 @@ def refuse_no_logits(original: OpenedModel, data: ImageData) -> None:
 
 def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, ModelSpec] | None:
     """Open a network in eval mode from a model folder or its weights file, or from any weights file if ``options['spec']``
-    describes the model; None from anything else.
-    """
+    describes the model; None from anything else."""
     folder = Path(path).parent if Path(path).name == WEIGHTS_NAME else Path(path)
     if (folder / SPEC_NAME).is_file():
         return load_model(folder, bool(options.get("allow_import")))
@@ -163,8 +162,7 @@ def open_attacked(
     """Combine networks and images for attacks, and run a few images through each network.
 
     ``images`` are by split, with labels in the order of the original's classes; ``paths`` are for messages; ``of`` is a plural
-    noun for the samples. Refuse models of other classes, a network that fails, and too many test images that are copies of the
-    others.
+    noun for the samples. Refuse models of other classes, a network that fails, and too many copies among the test images.
     """
     names = networks["original"][1].classes
     for row, (_, spec) in networks.items():
@@ -250,10 +248,10 @@ def open_recorded(text: str, split: str, names: Sequence[str], left_out: Sequenc
     request = parse_spec(text)
     if request.kind in CLASSES:
         root = Path(request.path or default_root())
-        datasets: Any = require("torchvision.datasets", "images")
+        dataset_class = getattr(require("torchvision.datasets", "images"), request.kind.upper())
         try:
             if not is_mosaic_folder(root):
-                {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.kind](str(root), download=False)
+                dataset_class(str(root), download=False)
         except (RuntimeError, OSError) as error:
             raise RequestError(f"the images of {request.kind} are missing in '{root}' ({error})") from error
     images = open_data(text, split, names)
@@ -277,9 +275,8 @@ def _open_recorded(
             affected = [metric for metric in METRICS if (metric.of == "training images") == (split == "train")]
             not_measured |= {metric.name: str(error) for metric in affected}
     lists = {name: list(options.get(name) or ()) for name in ("expected", "avoid")}
-    return make_opened(
-        networks, names, samples=samples, ids=list(options["classes"]), **lists, not_measured=not_measured
-    )
+    lists["ids"] = list(options["classes"])
+    return make_opened(networks, names, samples=samples, not_measured=not_measured, **lists)
 
 
 def some_of(images: ImageData, indices: Sequence[int], most: int = MOST_FORGOTTEN) -> ImageData:

@@ -19,10 +19,7 @@ LEAST_KEPT = 85.0  # percent of the predictions, significantly less than which c
 
 
 def compare_others(
-    runner: Run,
-    original: ImageClassifier,
-    erased: ImageClassifier,
-    beside: Iterable[tuple[Tensor, Tensor]] | None,
+    runner: Run, original: ImageClassifier, erased: ImageClassifier, beside: Iterable[tuple[Tensor, Tensor]] | None
 ) -> dict[str, Any] | None:
     """Compare both models by :func:`delete_images.metrics.compare_kept` on batches of the retain set or public data, ``beside``
     the forget set, or else on a new view of each image of the forget set, as the original assigns other classes to some of them.

@@ -47,11 +47,8 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
 
     ``dataset`` is the run's; None without a run. ``args`` are the command's options, each of which may be None: data strings
     ``test`` and ``train_data`` (of all classes, for accuracies on training images and for probes), and ``retrained``, the folder
-    of a model trained without the forgotten classes.
-
-    Raises:
-        RequestError: Data or a model that cannot be opened or run, classes that do not fit, or too many copies.
-        MissingExtraError: A library for probes or pictures is not installed.
+    of a model trained without the forgotten classes. Refuse data or a model that cannot be opened or run, classes that do not
+    fit, too many copies, and a missing library.
     """
     texts = {"test": args.test, "train": args.train_data}
     samples = {split: open_data(text, split, spec.classes) for split, text in texts.items() if text is not None}
@@ -80,17 +77,9 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
     opened.copies, opened.left_out = copies, left_out
     options = cfg.train_dataloader.dataset
     texts["forget"] = options.get("data")
-    opened.reopen = {
-        "data": {split: None if text is None else located(text) for split, text in texts.items()},
-        "options": {
-            "classes": list(ids),
-            **lists,
-            "spec": spec_to_json(spec),
-            "split": options.get("split", "train"),
-            "left_out": left_out,
-            "most": MOST_FORGOTTEN,
-        },
-    }
+    places = {split: None if text is None else located(text) for split, text in texts.items()}
+    again = {"spec": spec_to_json(spec), "split": options.get("split", "train"), "left_out": left_out}
+    opened.reopen = {"data": places, "options": {"classes": list(ids), **lists, **again, "most": MOST_FORGOTTEN}}
     if dataset is not None and dataset.retain is not None:
         opened.other_samples = {"public data" if dataset.public else "retain set": list(dataset.retain.names)}
     opened.look_at = [samples.get("test", dataset and dataset.data)]

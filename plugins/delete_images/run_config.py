@@ -113,10 +113,8 @@ def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 class RunnerInMemory(UnlearnRunner):
-    """UnlearnRunner whose original, the teacher, is a model in memory, which is never written.
-
-    ``at_the_end`` is called once after training, before the last layer is finished.
-    """
+    """UnlearnRunner whose original, the teacher, is a model in memory, which is never written; ``at_the_end`` is called once
+    after training, before the last layer is finished."""
 
     def __init__(self, *, original: ImageClassifier, at_the_end: Callable[[], None], **options: Any) -> None:
         self._original, self._at_the_end = original, at_the_end
@@ -163,9 +161,8 @@ def build_runner(
     num_workers, log_level, name, hooks``; ``states``, False to save none.
     """
     in_memory = not isinstance(load_from, str)
-    cfg = apply_recipe(
-        Config({"model": {}, "unlearn": unlearn, "load_from": str(in_memory), "train_dataloader": {"batch_size": 1}})
-    )
+    sections = {"model": {}, "unlearn": unlearn, "load_from": str(in_memory), "train_dataloader": {"batch_size": 1}}
+    cfg = apply_recipe(Config(sections))
     hooks = cfg.default_hooks.to_dict()
     if not options.get("states", True):
         hooks["checkpoint"] = None

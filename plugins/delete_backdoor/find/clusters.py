@@ -21,16 +21,11 @@ SILHOUETTE_ON = 5000  # samples at most: its time and memory grow with their squ
 
 @dataclass(frozen=True)
 class ClassClusters:
-    """One class split in two.
+    """One class split in two."""
 
-    Attributes:
-        smaller, larger: int64 indices of the samples in each cluster; ``smaller`` may be empty.
-        silhouette: Mean silhouette of the split, -1 to 1; 0 without a second cluster.
-    """
-
-    smaller: NDArray[np.int64]
+    smaller: NDArray[np.int64]  # indices of the samples in the cluster; may be empty
     larger: NDArray[np.int64]
-    silhouette: float
+    silhouette: float  # mean of the split, -1 to 1; 0 without a second cluster
 
     @property
     def size(self) -> int:
@@ -41,11 +36,7 @@ def cluster_classes(
     features: NDArray[np.float32], labels: NDArray[np.int64], names: tuple[str, ...]
 ) -> dict[str, ClassClusters]:
     """Split each class of at least :data:`LEAST` samples in two by k-means on the leading principal components of the last
-    layer's input, ``features`` (N, d).
-
-    Raises:
-        RequestError: No class has enough samples, or features are not finite.
-    """
+    layer's input, ``features`` (N, d); refuse to leave no class, and features that are not finite."""
     if not np.isfinite(features).all():
         raise RequestError(
             "the model's features of these images are not all finite: its weights are damaged; get them again"
@@ -97,8 +88,7 @@ def suspicious_class(classes: dict[str, ClassClusters]) -> str | None:
 
 def spectral_scores(features: NDArray[np.float32], classes: dict[str, ClassClusters]) -> NDArray[np.float64]:
     """Compute the outlier score of each sample, (N,): the square of its centred features along their first singular vector (Tran
-    et al., algorithm 1), over the median of its class; 0 in classes that were not split.
-    """
+    et al., algorithm 1), over the median of its class; 0 in classes that were not split."""
     score = np.zeros(len(features))
     for split in classes.values():
         members = np.concatenate([split.smaller, split.larger])

@@ -9,7 +9,6 @@ than two, or two that name different clusters, decide nothing.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
@@ -22,7 +21,8 @@ from delete_images.models.spec import ModelSpec
 
 from ..checks import predictions
 from ..datasets import make_views
-from ..triggers.base import albumentations, to_levels
+from ..triggers.base import albumentations as a
+from ..triggers.base import to_levels
 from .clusters import ClassClusters
 
 CLUSTERS = ("smaller", "larger")
@@ -38,25 +38,15 @@ PATTERN_APART, PLACE_APART, BLENDS_APART, VARIES = 25.0, 30.0, 40.0, 1.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence of one cluster; shares in percent, None if they were not measured.
-
-    Attributes:
-        samples: Number of images.
-        copied: Images that copies were made of; 0 if only the variance was measured.
-        moved_by_pattern: Images of other labels that are predicted as this one after the cluster's mean, less theirs, was added.
-        kept_cropped: Cropped and flipped copies that are predicted as the label.
-        kept_coloured: Copies with other colours that are predicted as the label.
-        kept_blended: Even blends with images of other labels that are predicted as the label.
-        variance: Variance of the features, summed over the dimensions.
-    """
+    """Evidence of one cluster: shares, in percent, of images that are predicted as its label, None if they were not measured."""
 
     samples: int
-    copied: int
-    moved_by_pattern: float | None = None
-    kept_cropped: float | None = None
-    kept_coloured: float | None = None
-    kept_blended: float | None = None
-    variance: float = 0.0
+    copied: int  # images that copies were made of; 0 if only the variance was measured
+    moved_by_pattern: float | None = None  # images of other labels, after the cluster's mean, less theirs, was added
+    kept_cropped: float | None = None  # cropped and flipped copies
+    kept_coloured: float | None = None  # copies with other colours
+    kept_blended: float | None = None  # even blends with images of other labels
+    variance: float = 0.0  # of the features, summed over the dimensions
 
 
 def gather(
@@ -69,6 +59,9 @@ def gather(
 ) -> dict[str, Evidence]:
     """Predict changed copies of the images in each cluster of a class; ``features``, (N, d), are those of ``data``."""
     flat = replace(spec, preprocessing=replace(spec.preprocessing, resize="stretch"))  # copies have the input's size
+    crops = [a.HorizontalFlip(p=0.5), a.RandomResizedCrop(spec.preprocessing.size, scale=(0.5, 0.9), p=1.0)]
+    shades = [a.ColorJitter(0.5, 0.5, 0.5, 0.3, p=1.0), a.ToGray(p=1.0), a.RandomGamma((60, 160), p=1.0)]
+    colours = [a.OneOf([a.ChannelShuffle(p=1.0), *shades], p=1.0)]
     few = min(len(split.smaller), len(split.larger)) < FEWEST
     evidence = {}
     for name, members, rest in ((CLUSTERS[0], split.smaller, split.larger), (CLUSTERS[1], split.larger, split.smaller)):
@@ -80,8 +73,8 @@ def gather(
         chosen = np.sort(rng.permutation(_typical(features, members, rest))[:COPIED])
         images = [as_seen(spec, data[index][0]) for index in chosen]
         copies = {
-            "kept_cropped": make_views(_crops(spec.preprocessing.size), images, EACH, SEED),
-            "kept_coloured": make_views(_colours(), images, EACH, SEED),
+            "kept_cropped": make_views(crops, images, EACH, SEED),
+            "kept_coloured": make_views(colours, images, EACH, SEED),
         }
         others = np.flatnonzero((data.labels != label) & (data.labels != NO_LABEL))
         if len(others):
@@ -106,21 +99,6 @@ def _typical(features: NDArray[np.float32], members: NDArray[np.int64], rest: ND
     return members[nearest[: max(FEWEST, round(TYPICAL * len(members)))]]
 
 
-def _crops(size: tuple[int, int]) -> Any:
-    steps = [albumentations.HorizontalFlip(p=0.5), albumentations.RandomResizedCrop(size, scale=(0.5, 0.9), p=1.0)]
-    return albumentations.Compose(steps, seed=0)
-
-
-def _colours() -> Any:
-    kinds = [
-        albumentations.ChannelShuffle(p=1.0),
-        albumentations.ColorJitter(0.5, 0.5, 0.5, 0.3, p=1.0),
-        albumentations.ToGray(p=1.0),
-        albumentations.RandomGamma((60, 160), p=1.0),
-    ]
-    return albumentations.Compose([albumentations.OneOf(kinds, p=1.0)], seed=0)
-
-
 def signs(evidence: dict[str, Evidence]) -> dict[str, str | None]:
     """Name, for each sign, the cluster that it points to as the poison; None if the clusters are alike in it.
 
@@ -135,14 +113,12 @@ def signs(evidence: dict[str, Evidence]) -> dict[str, str | None]:
             return None
         return CLUSTERS[0] if first > second else CLUSTERS[1]
 
-    varies = None
-    if max(smaller.variance, larger.variance) > VARIES * min(smaller.variance, larger.variance):
-        varies = CLUSTERS[0] if smaller.variance > larger.variance else CLUSTERS[1]
+    low, high = sorted((smaller.variance, larger.variance))
     return {
         "pattern": further(smaller.moved_by_pattern, larger.moved_by_pattern, PATTERN_APART),
         "hangs_on_place": further(_place(smaller), _place(larger), PLACE_APART),
         "wins_blends": further(smaller.kept_blended, larger.kept_blended, BLENDS_APART),
-        "varies": varies,
+        "varies": further(smaller.variance, larger.variance, 0.0) if high > VARIES * low else None,
     }
 
 

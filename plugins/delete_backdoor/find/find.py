@@ -31,25 +31,15 @@ Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
 
 @dataclass(frozen=True)
 class Suspicion:
-    """Result of a search in a training set.
+    """Result of a search in a training set of N samples."""
 
-    Attributes:
-        flagged: bool (N,), the samples of the cluster that is the poison; none if that is undecided.
-        score: float (N,), the spectral signature's outlier score, over the median of its class.
-        classes: Clusters by class name.
-        suspicious: The class whose clusters stand out, or None.
-        evidence: Evidence of its clusters, by 'smaller' and 'larger'; empty without such a class.
-        poison: Name of the cluster that is the poison; None if undecided.
-        decided_by: 'evidence', 'user' or None.
-    """
-
-    flagged: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    classes: dict[str, ClassClusters]
-    suspicious: str | None
-    evidence: dict[str, Evidence]
-    poison: str | None
-    decided_by: str | None
+    flagged: NDArray[np.bool_]  # (N,), the samples of the cluster that is the poison; none if that is undecided
+    score: NDArray[np.float64]  # (N,), the spectral signature's outlier score, over the median of its class
+    classes: dict[str, ClassClusters]  # by class name
+    suspicious: str | None  # the class whose clusters stand out
+    evidence: dict[str, Evidence]  # of its clusters, by 'smaller' and 'larger'; empty without such a class
+    poison: str | None  # the cluster that is the poison; None if undecided
+    decided_by: str | None  # 'evidence', 'user' or None
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -64,17 +54,11 @@ def suspect(
     measure: Measure,
     flag: str | None = None,
 ) -> Suspicion:
-    """Find the class whose clusters stand out, and the cluster that is the poison.
+    """Find the class whose clusters stand out, and the cluster that is the poison, from the last layer's input, ``features``
+    (N, d), and the labels (N,) that the model was trained with.
 
-    Args:
-        features: (N, d), the last layer's input.
-        labels: (N,), the labels that the model was trained with.
-        names: Class names.
-        measure: Gathers the evidence for a suspicious class from its clusters and its label, see :func:`gather`.
-        flag: 'smaller' or 'larger' flags that cluster of the suspicious class whatever the evidence.
-
-    Raises:
-        RequestError: See :func:`cluster_classes`; or ``flag`` if no class stands out.
+    ``measure`` gathers the evidence for a suspicious class from its clusters and its label, see :func:`gather`. ``flag``,
+    'smaller' or 'larger', flags that cluster whatever the evidence; it is refused if no class stands out.
     """
     classes = cluster_classes(features, labels, names)
     score, flagged = spectral_scores(features, classes), np.zeros(len(labels), dtype=bool)
@@ -105,12 +89,8 @@ def run(
     model: str, text: str, out: str | Path, console: Console, allow_import: bool = False, flag: str | None = None
 ) -> dict[str, Any]:
     """Run ``backdoor find`` on a model folder and the data string of its training set: write the ranking to ``out`` (.json), with
-    a picture of a suspicious class beside it, and print the tables. ``flag`` as of :func:`suspect`.
-
-    Raises:
-        RequestError: Data without labels, a model without a row of features, or too few samples.
-        MissingExtraError: scikit-learn or matplotlib is not installed.
-    """
+    a picture of a suspicious class beside it, and print the tables. ``flag`` as of :func:`suspect`. Refuse data without labels, a
+    model without a row of features, and too few samples; raise MissingExtraError without scikit-learn or matplotlib."""
     for module in ("sklearn", "matplotlib"):
         require(module, "backdoor")
     flush_subnormals()

@@ -17,17 +17,11 @@ STRONGEST = 1000.0  # factor or frequency
 class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
     """A trigger: uint8 RGB (H, W, 3) to the same shape and type, deterministic, applied to every image (p=1).
 
-    It composes with any albumentations pipeline; :meth:`stamp` is the attack itself.
-
-    Attributes:
-        text: The string that it was made from; empty without one.
-
-    Raises:
-        RequestError: An option out of its range, or a file that cannot be used.
-        FileNotFoundError: A file does not exist.
+    It composes with any albumentations pipeline; :meth:`stamp` is the attack itself. An option out of its range, and a file that
+    is missing or cannot be used, are refused.
     """
 
-    text: str = ""
+    text: str = ""  # that it was made from
 
     def __init__(self) -> None:
         super().__init__(p=1.0)

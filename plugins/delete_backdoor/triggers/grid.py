@@ -12,13 +12,7 @@ GRID = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=np.uint8)
 
 @register_trigger("grid")
 class BadNetsGrid(BadNetsPatch):
-    """BadNets' 3x3 pattern.
-
-    arXiv 1708.06733; used by NAD (arXiv 2101.05930) and others.
-
-    Args:
-        pos: As of :class:`BadNetsPatch`.
-    """
+    """BadNets' 3x3 pattern (arXiv 1708.06733), used by NAD (arXiv 2101.05930) and others; ``pos`` as of :class:`BadNetsPatch`."""
 
     def __init__(self, pos: Place = (-3, -3)) -> None:
         super().__init__(len(GRID), pos)

@@ -55,9 +55,7 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
     identified: list[dict[str, Any]] = []
     for path, box, scores in faces:
         best = scores.topk(min(options["top"], len(scores)))
-        listed = {
-            spec.classes[i]: round(s, 4) for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        }
+        listed = {spec.classes[i]: round(float(scores[i]), 4) for i in best.indices.tolist()}
         first = next(iter(listed))
         name = first if threshold is not None and listed[first] >= threshold else None
         identified.append({"photo": str(path), "box": box, "name": name, "scores": listed})

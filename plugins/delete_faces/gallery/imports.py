@@ -86,8 +86,7 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
 
 
 def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
-    """Write a gallery: the embedding of each photo, of length 1, with its person's name. ``options`` are the command's, by
-    name."""
+    """Write a gallery: the embedding of each photo, of length 1, with its person's name; ``options`` are the command's."""
     flush_subnormals()
     network, spec = load_face_network(options)
     device = choose_device(options["device"])

@@ -34,25 +34,19 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     begin = time.monotonic()
     photos = open_photos(options["photos"], "train", framing, console=console)
     seconds = time.monotonic() - begin
-    data, total = photos.data, photos.searched
+    data, total, found = photos.data, photos.searched, photos.searched - len(photos.no_face)
     held_out = hold_out(data.labels, options["held_out"], options["seed"])
     for i, path in enumerate(_places(data, out, held_out)):
         with replacing(path) as temporary:
             image_module.fromarray(data[i][0]).save(temporary, "PNG")
-    summary = {
-        "photos": total,
-        "found": total - len(photos.no_face),
-        "several": len(photos.several),
-        "unreadable": len(photos.unreadable),
-        "held_out": int(held_out.sum()),
-        "seconds_a_photo": round(seconds / max(1, total), 4),
-    }
+    several, unreadable, tested = len(photos.several), len(photos.unreadable), int(held_out.sum())
+    each = round(seconds / max(1, total), 4)
     console.print(
-        f"A face found on {summary['found']} of {total} photos ({100 * summary['found'] / total:.1f}%), "
-        f"{1000 * summary['seconds_a_photo']:.0f} ms a photo\nWritten: {out} ({len(data) - held_out.sum()} faces in train, "
-        f"{held_out.sum()} in test)"
+        f"A face found on {found} of {total} photos ({100 * found / total:.1f}%), {1000 * each:.0f} ms a photo\nWritten: {out} "
+        f"({len(data) - tested} faces in train, {tested} in test)"
     )
-    return summary
+    counts = {"photos": total, "found": found, "several": several, "unreadable": unreadable, "held_out": tested}
+    return {**counts, "seconds_a_photo": each}
 
 
 def _places(data: ImageData, out: Path, held_out: NDArray[np.bool_]) -> list[Path]:

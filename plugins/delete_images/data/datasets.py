@@ -112,9 +112,8 @@ class ImageDataset(ImageForgetData, Dataset):
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         image, _ = self.data[index]
-        samples = [
-            {"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False, "mixes": self.mixes}
-        ]
+        label = int(self.labels[index])
+        samples = [{"inputs": self.transform(image), "labels": label, "retain": False, "mixes": self.mixes}]
         if self.retain is not None:
             # By PyTorch's generator, which the run seeds for each place in the stream.
             image, label = self.retain[int(torch.randint(len(self.retain), ()))]
@@ -125,8 +124,6 @@ class ImageDataset(ImageForgetData, Dataset):
         if teacher is None:
             return super().find_forget_set(ids, teacher, config)
         loader = DataLoader(TransformedData(self.data, eval_transform(self.spec)), batch_size=256)
-        predicted = [
-            predict_batch(teacher, images).argmax(1).cpu()
-            for images, _ in track(loader, len(loader), "Original model: predicting")
-        ]
-        return torch.isin(torch.cat(predicted), torch.tensor(list(ids))).nonzero().flatten().tolist()
+        batches = track(loader, len(loader), "Original model: predicting")
+        predicted = torch.cat([predict_batch(teacher, images).argmax(1).cpu() for images, _ in batches])
+        return torch.isin(predicted, torch.tensor(list(ids))).nonzero().flatten().tolist()

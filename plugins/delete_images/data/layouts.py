@@ -76,8 +76,7 @@ class CifarSource:
             )
 
     def _open_torchvision(self, kind: str, folder: Path) -> None:
-        datasets = require("torchvision.datasets", "images")
-        dataset_class = datasets.CIFAR10 if kind == "cifar10" else datasets.CIFAR100
+        dataset_class = getattr(require("torchvision.datasets", "images"), kind.upper())
         try:
             data = dataset_class(str(folder), train=self.split == "train", download=True)
         except (OSError, RuntimeError, ValueError) as error:

@@ -77,11 +77,8 @@ class FolderSource:
     If ``explicit``, the split must exist; if ``label_given`` (one label for all), images may also lie in ``root`` itself. No
     class folders or no images, and a folder that cannot be read or whose name is not UTF-8, are refused.
 
-    Attributes:
-        labels: int64 (N,).
-        class_names: Names of the class folders, sorted.
-        names: Path of each image within the folder, with '/'.
-        digests, thumbnails: :func:`pixels_sha256` and thumbnail of the images that were checked, by index.
+    ``labels`` are int64 (N,), indices into the sorted ``class_names``; ``names`` the path of each image within the folder, with
+    '/'; ``digests`` and ``thumbnails`` those of the images that were checked, by index.
     """
 
     def __init__(self, root: Path, split: str, explicit: bool, label_given: bool) -> None:
@@ -169,11 +166,8 @@ class ArraySource:
     ``y`` holds integers, or class names; an optional array ``classes`` names the integers. See
     :mod:`delete_images.data.archives` for the limits on its size. Missing keys and arrays of another shape or type are refused.
 
-    If ``explicit``, the split must exist; if ``label_given`` (one label for all), ``y`` may be missing.
-
-    Attributes:
-        labels: int64 (N,); -1 without ``y``.
-        class_names: Names in the file; None for labels that are integers without names.
+    If ``explicit``, the split must exist; if ``label_given`` (one label for all), ``y`` may be missing. ``labels`` are int64
+    (N,); -1 without ``y``. ``class_names`` are those in the file; None for labels that are integers without names.
     """
 
     def __init__(self, path: Path, split: str, explicit: bool, label_given: bool) -> None:

@@ -142,11 +142,8 @@ def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
 
 
 # Views of a forget set by name.
-AUGMENT: dict[str, Callable[[Any], ImageTransform]] = {
-    "strong": strong_transform,
-    "plain": train_transform,
-    "none": eval_transform,
-}
+AUGMENT: dict[str, Callable[[Any], ImageTransform]]
+AUGMENT = {"strong": strong_transform, "plain": train_transform, "none": eval_transform}
 
 
 class TransformedData(Dataset[tuple[Tensor, int]]):

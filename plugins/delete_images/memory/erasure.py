@@ -33,10 +33,8 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Erasure:
-    """Checked request of :func:`delete_images.memory.erase.erase` for a classifier; the arguments are described there.
-
-    :class:`delete_images.memory.dense.erasure.DenseErasure` is for models with more locations.
-    """
+    """Checked request of :func:`delete_images.memory.erase.erase` for a classifier; the arguments are described there. For models
+    with more locations see :class:`delete_images.memory.dense.erasure.DenseErasure`."""
 
     def __init__(
         self,
@@ -128,9 +126,8 @@ class Erasure:
         left = not_forgotten(runner.outcome.forget_check, runner.recipe.steps, runner.recipe.optimizer)
         if left is not None:
             warnings.warn(f"NOT FORGOTTEN: {left}", UserWarning, stacklevel=2)
-        refuse_non_finite(
-            runs.tensors(self.student.state_dict()), f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
-        )
+        slower = f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
+        refuse_non_finite(runs.tensors(self.student.state_dict()), slower)
         erased = copy_model(self.model)
         erased.load_state_dict(self.student.state_dict())
         forget_names_in_config(erased, self.ids)

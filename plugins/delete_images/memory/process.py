@@ -13,10 +13,8 @@ import torch
 @contextlib.contextmanager
 def preserve_process_state() -> Iterator[None]:
     """Run in PyTorch's default modes (gradients on, autocast off, CPU as default device) with subnormal numbers flushed to zero;
-    restore the process-wide settings that a run changes.
-
-    These are the random states of Python, NumPy and PyTorch, the start method of processes, OpenCV's threads, and the flushing.
-    """
+    restore the process-wide settings that a run changes: the random states of Python, NumPy and PyTorch, the start method of
+    processes, OpenCV's threads, and the flushing."""
     with contextlib.ExitStack() as stack:
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())

@@ -115,13 +115,10 @@ class ImageClassifier(BaseModel):
     def forward(
         self, inputs: Tensor, labels: Tensor | None = None, retain: Tensor | None = None, mode: str = "tensor"
     ) -> Any:
-        """Compute logits or, with ``mode='loss'``, a dict of losses.
+        """Compute float logits ``(N, C)`` or, with ``mode='loss'`` instead of 'tensor' or 'predict', a dict of losses.
 
-        Args:
-            inputs: A batch; floating-point values are cast to the dtype of the network's parameters.
-            labels: int64 ``(N,)``; -1 for no label.
-            retain: Boolean ``(N,)``, True for samples of the retain set.
-            mode: 'loss', 'tensor' or 'predict'; the latter two give float logits ``(N, C)``.
+        Floating-point ``inputs`` are cast to the dtype of the network's parameters. ``labels`` are int64 ``(N,)``, -1 for no
+        label; ``retain`` is boolean ``(N,)``, True for samples of the retain set.
         """
         logits = class_outputs(self.network(cast_for(self.network, inputs)), self.num_classes)
         return self.loss_by_logits(logits, labels, retain) if mode == "loss" else logits[0]

@@ -69,11 +69,8 @@ def finish(runner: Run) -> dict[str, Any]:
         layer.load_state_dict(before)
         return {**done, "scale_not_matched": f"the logits are not a linear function of '{name}'"}
     chosen = runner.selection
-    for of, samples in (
-        (FORGET_SET, chosen.forget_set),
-        ("retain set", chosen.retain_set),
-        ("public data", chosen.public_data),
-    ):
+    sets = {FORGET_SET: chosen.forget_set, "retain set": chosen.retain_set, "public data": chosen.public_data}
+    for of, samples in sets.items():
         if samples is not None:
             facts.read(of, "scale fitted on", samples["read"], VIEWS)
     facts.change("scale restored", [layer], factor=factor)

@@ -47,12 +47,8 @@ __all__ = ["SPEC_NAME", "WEIGHTS_NAME", "ModelSpec", "Preprocessing", "as_spec",
 
 
 def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
-    """Build the network that ``spec`` describes, with random weights; ``allow_import`` runs the code of an import path.
-
-    Raises:
-        RequestError: An import path without ``allow_import``; an unknown name or wrong arguments; a head of another size than the
-            number of class names.
-    """
+    """Build the network that ``spec`` describes, with random weights; ``allow_import`` runs the code of an import path. Refuse
+    one without ``allow_import``; an unknown name or wrong arguments; a head of another size than the number of class names."""
     if not is_import_path(spec.architecture):
         return build(spec.architecture, num_classes=len(spec.classes), **spec.arguments)
     if not allow_import:

@@ -101,12 +101,8 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
 
 
 def spec_from_json(raw: Any, source: str) -> ModelSpec:
-    """Convert the content of a model.json, named ``source`` in messages, to a ModelSpec.
-
-    Raises:
-        RequestError: Another format or version; a key missing, unknown or of the wrong kind; fewer than two classes or
-            a repeated name; impossible preprocessing.
-    """
+    """Convert the content of a model.json, named ``source`` in messages, to a ModelSpec. Refuse another format or version; a key
+    missing, unknown or of the wrong kind; fewer than two classes or a repeated name; impossible preprocessing."""
     content = as_type(raw, dict, source)
     content.pop("weights_sha256", None)
     # Before the keys, which may differ in another version.
@@ -134,8 +130,7 @@ def spec_from_json(raw: Any, source: str) -> ModelSpec:
 
 def as_spec(description: Any) -> ModelSpec:
     """Read a description as in configs: a model folder, the content of a model.json (without format and version if you like), or
-    a ModelSpec. Raises as :func:`load_spec`.
-    """
+    a ModelSpec. Raises as :func:`load_spec`."""
     if isinstance(description, ModelSpec):
         return description
     if isinstance(description, Mapping):

@@ -72,24 +72,19 @@ class DenseErasure(Erasure):
             excluded = None if self.retain is None else mark(self.retain)[0]
         self._select(self.forget, matches, f"show {classes}", "the model's classes and the label maps")
         if self.retain is not None and excluded is not None:
-            self._select(
-                self.retain, ~excluded, f"show none of {classes}", "the samples: they would restore the classes"
-            )
+            check = "the samples: they would restore the classes"
+            self._select(self.retain, ~excluded, f"show none of {classes}", check)
             if excluded.any():
-                warnings.warn(
-                    f"retain holds {int(excluded.sum())} images that show {classes}; they are left out",
-                    UserWarning,
-                    stacklevel=2,
-                )
+                text = f"retain holds {int(excluded.sum())} images that show {classes}; they are left out"
+                warnings.warn(text, UserWarning, stacklevel=2)
         self.left_out = {} if matches.all() else {f"without {classes}": int((~matches).sum())}
         if self._label_reader() is not None and not labelled:
             raise RequestError(
                 f"{self._label_reader()} reads label maps, and forget_images has images without one; give (image, label map) "
                 "samples, or use method='DELETE' with masking='all'"
             )
-        self.with_labels = self._label_reader() is not None or (
-            labelled and self.options.get("locations") == "forgotten"
-        )
+        of_forgotten = self.options.get("locations") == "forgotten"
+        self.with_labels = self._label_reader() is not None or (labelled and of_forgotten)
 
     @staticmethod
     def _select(samples: MapSamples, mask: Tensor, condition: str, check: str) -> None:

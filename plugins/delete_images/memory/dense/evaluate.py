@@ -48,17 +48,11 @@ class PredictionCounts:
 def count_locations(
     models: Mapping[str, DenseModel], samples: MapSamples, numbers: Sequence[int], ids: Sequence[int], seed: int
 ) -> dict[str, PredictionCounts]:
-    """Run models on one device over the samples ``numbers``, and count by model. Only sums are kept in memory.
-
-    ``ids`` are the forgotten classes; ``seed`` is that of the samples' randomness.
-    """
+    """Run models on one device over the samples ``numbers``, and count by model. Only sums are kept in memory. ``ids`` are the
+    forgotten classes; ``seed`` is that of the samples' randomness."""
     classes = samples.classes
-    counts = {
-        name: PredictionCounts(
-            torch.zeros(classes, classes, dtype=torch.int64), ConfusionState(classes, ids, [NO_LABEL])
-        )
-        for name in models
-    }
+    zeros = torch.zeros(classes, classes, dtype=torch.int64)
+    counts = {name: PredictionCounts(zeros.clone(), ConfusionState(classes, ids, [NO_LABEL])) for name in models}
     batches = samples.batches(numbers, READ_BATCH, seed)
     with in_eval_mode(*models.values()):
         for images, labels, padding in track(batches, -(-len(numbers) // READ_BATCH), "Measuring"):
@@ -67,9 +61,8 @@ def count_locations(
                 logits = predict_batch(model, images).cpu()
                 predicted = logits.argmax(1)
                 first = predicted if first is None else first
-                valid = (
-                    torch.ones_like(first, dtype=torch.bool) if padding is None else at_size(padding, first.shape[1:])
-                )
+                everywhere = torch.ones_like(first, dtype=torch.bool)
+                valid = everywhere if padding is None else at_size(padding, first.shape[1:])
                 counts[name].add(logits, predicted, first, valid, ids)
                 for number, label_map in enumerate([] if labels is None else labels):
                     enlarged = resize(logits[number : number + 1], label_map.shape)[0]
@@ -88,8 +81,7 @@ def with_head_of(model: DenseModel, other: DenseModel) -> DenseModel:
 def iou_rows(
     counts: Mapping[str, PredictionCounts], ids: Sequence[int], names: Sequence[str]
 ) -> dict[str, dict[str, float | None]] | None:
-    """Compute metrics by model: of the given ones, and of the original with its logits cut off ('logit_cut'). None without
-    label maps."""
+    """Compute metrics by model, and of the original with its logits cut off ('logit_cut'); None without label maps."""
     evaluation = Evaluation(location_ious("test", "images"), ids, names)
     for name, model_counts in counts.items():
         confusion, cut, *_ = model_counts.labelled.compute()

@@ -42,9 +42,7 @@ def classifier_of(model: nn.Module, num_classes: int | None = None) -> Classifie
 
     Linear layers, 1x1 convolutions (SqueezeNet ends in one) and any other module whose ``weight`` is a (C, D) matrix count.
     Without ``num_classes`` it is the last matrix-shaped layer or, if there is none, the last 1x1 convolution.
-
-    Raises:
-        UnsupportedModelError: No such layer; the message lists the last few candidates with their sizes.
+    UnsupportedModelError says that there is no such layer, and lists the last few candidates.
     """
     candidates = [Classifier(name, module) for name, module in model.named_modules() if _is_linear_map(module)]
     if num_classes is None:

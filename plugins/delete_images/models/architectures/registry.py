@@ -156,17 +156,12 @@ def check_arguments(what: str, builder: Builder, arguments: Mapping[str, Any]) -
 
 
 def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
-    """Build a classifier with random weights.
+    """Build a classifier with random weights: a module in training mode that maps float images (N, 3, H, W) to logits (N, C),
+    C = ``num_classes``. (GoogLeNet and Inception with ``aux_logits=True`` return more while training, as in torchvision.)
 
-    Args:
-        name: A registered name (``'cifar_resnet20'``), a torchvision name with or without the prefix ``torchvision.``
-            (``'resnet18'``), or ``'timm:NAME'``. A registered name takes precedence over torchvision's.
-        num_classes: C, the number of logits.
-        **arguments: Arguments of the builder, e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``.
-
-    Returns:
-        A module that maps float images (N, 3, H, W) to logits (N, C), in training mode. (GoogLeNet and Inception with
-        ``aux_logits=True`` return more than that while training, as in torchvision.)
+    The name is a registered one (``'cifar_resnet20'``), one of torchvision with or without the prefix ``torchvision.``
+    (``'resnet18'``), or ``'timm:NAME'``; a registered name takes precedence over torchvision's. ``arguments`` are the builder's,
+    e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``.
 
     Raises:
         RequestError: Unknown name (the message lists the closest), unknown or file-reading argument, or fewer than two classes.

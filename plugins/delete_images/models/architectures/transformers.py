@@ -17,10 +17,7 @@ def vit_s_16(
 ) -> nn.Module:
     """ViT-S (DeiT's small: 12 layers, 6 heads, width 384; arXiv 2012.12877, table 1) with torchvision's key names.
 
-    ``image_size`` and ``patch_size`` are in pixels; patches of 4 suit 32x32 images.
-
-    Raises:
-        RequestError: The image size is not a multiple of the patch size.
+    ``image_size``, which must be a multiple of ``patch_size``, and the latter are in pixels; patches of 4 suit 32x32 images.
     """
     if image_size % patch_size:
         raise RequestError(
