@@ -24,10 +24,7 @@ INPUTS = 200  # inputs of the forgotten classes, and of the others, for attacks 
 
 
 def read_rows(
-    opened: Opened,
-    split: str,
-    stages: Sequence[Layer] = (),
-    regions: dict[str, list[Predictions]] | None = None,
+    opened: Opened, split: str, stages: Sequence[Layer] = (), regions: dict[str, list[Predictions]] | None = None
 ) -> dict[str, Predictions]:
     """Run the models over a split, and return the predictions by model: with the means of the maps of ``stages``, or, for
     samples with many locations, at a fixed random choice of labelled ones. ``regions`` gets, by model, predictions at locations

@@ -216,11 +216,7 @@ def _fall(reading: Reading) -> float:
 
 
 def _sentence(
-    word: str,
-    counting: Sequence[Reading],
-    strongest: Reading | None,
-    unread: str | None,
-    reasons: Mapping[str, str],
+    word: str, counting: Sequence[Reading], strongest: Reading | None, unread: str | None, reasons: Mapping[str, str]
 ) -> str:
     if strongest is None:
         reason = unread or next(iter(reasons.values()), "no attack was measured")

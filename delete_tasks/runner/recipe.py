@@ -41,10 +41,7 @@ def apply_recipe(cfg: Any) -> Any:
         whole("train_dataloader.batch_size (or unlearn.batch_size)", cfg.train_dataloader.get("batch_size"), 1, 10**6)
     whole("train_dataloader.num_workers", cfg.train_dataloader.get("num_workers", 0), 0, 1024)
 
-    cfg.optim_wrapper = {
-        **kept_wrapper(cfg.get("optim_wrapper") or {}, scope),
-        "optimizer": dict(recipe.optimizer),
-    }
+    cfg.optim_wrapper = {**kept_wrapper(cfg.get("optim_wrapper") or {}, scope), "optimizer": dict(recipe.optimizer)}
     cfg.train_cfg = {
         "type": "IterBasedTrainLoop",
         "max_iters": recipe.steps * accumulation(cfg.optim_wrapper),
