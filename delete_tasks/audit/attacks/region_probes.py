@@ -16,7 +16,7 @@ from ...evaluation.functional import confusion_matrix, forgotten_iou, intersecti
 from ...evaluation.metric import Measured, NotMeasured, Row
 from ..attack import DRAWS, Attack, Found, features_of, predictions_of, reader
 from ..probes import fit_linear_probe
-from .probes import NEIGHBOURS, fit_neighbours, fit_perceptron
+from .probes import PERCEPTRON, VOTE, fit_neighbours, fit_perceptron
 
 TRAIN, TEST = "train_regions", "test_regions"
 
@@ -72,6 +72,6 @@ def _probe(name: str, title: str, column: str, fit: Callable[..., Any]) -> Attac
 
 ATTACKS = (
     _probe("linear_probe_iou", "a linear probe", "linear probe, IoU", fit_linear_probe),
-    _probe("hidden_probe_iou", "a probe with a hidden layer", "hidden probe, IoU", fit_perceptron),
-    _probe("knn_probe_iou", f"the vote of {NEIGHBOURS} neighbours", "k-NN, IoU", fit_neighbours),
+    _probe("hidden_probe_iou", PERCEPTRON, "hidden probe, IoU", fit_perceptron),
+    _probe("knn_probe_iou", VOTE, "k-NN, IoU", fit_neighbours),
 )
