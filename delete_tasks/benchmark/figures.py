@@ -73,15 +73,8 @@ def radar_values(rows: Sequence[Line]) -> dict[str, list[float]]:
         raise RequestError("no method has accuracies, membership and seconds, so there is no radar")
     times = {method: np.log(max(means[3], 0.1)) for method, means in measured.items()}
     low, high = min(times.values()), max(times.values())
-    return {
-        method: [
-            100 - means[0],
-            means[1],
-            100 - means[2],
-            100 * (high - times[method]) / (high - low) if high > low else 100.0,
-        ]
-        for method, means in measured.items()
-    }
+    speed = {method: 100 * (high - time) / (high - low) if high > low else 100.0 for method, time in times.items()}
+    return {method: [100 - ft, rt, 100 - svc, speed[method]] for method, (ft, rt, svc, _) in measured.items()}
 
 
 def draw_radar(rows: Sequence[Line], path: Path) -> None:
