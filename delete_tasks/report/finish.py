@@ -149,11 +149,8 @@ def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bo
     """Print the table of a results.json; if no main column was measured, print the columns of detail instead."""
     metrics = [metric for metric in results["metrics"] if metric["column"] is not None]
     rows = {name: [row[metric["name"]]["value"] for metric in metrics] for name, row in results["rows"].items()}
-    has_main = any(
-        value is not None and not metric["detail"]
-        for values in rows.values()
-        for metric, value in zip(metrics, values, strict=True)
-    )
+    main = [metric["name"] for metric in metrics if not metric["detail"]]
+    has_main = any(row[name]["value"] is not None for row in results["rows"].values() for name in main)
     table = Table([Column(metric["column"], metric["detail"] and has_main) for metric in metrics], title=title)
     for name, values in rows.items():
         table.add(row_title(name), [None if value is None else f"{value:.2f}" for value in values])
