@@ -55,12 +55,9 @@ def independent_pairs(photos: list[int]) -> float:
     n // 2 pairs that share none (Hoeffding, J. Am. Stat. Assoc. 58 (1963) 13, section 5); people have weights by their pairs.
     ``photos`` are the numbers of photos of each person.
     """
-    pairs = [n * (n - 1) / 2 for n in photos if n >= 2]
-    halves = [n // 2 for n in photos if n >= 2]
-    if not pairs:
-        return 0.0
-    total = sum(pairs)
-    return 1 / sum((pair / total) ** 2 / half for pair, half in zip(pairs, halves, strict=True))
+    pairs = {n: n * (n - 1) / 2 for n in photos}
+    total = sum(pairs[n] for n in photos)
+    return 1 / sum((pairs[n] / total) ** 2 / (n // 2) for n in photos if n >= 2) if total else 0.0
 
 
 def _rounded(low: float, high: float) -> Interval:
