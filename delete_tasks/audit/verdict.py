@@ -145,7 +145,8 @@ def decide(
     counting = [reading for reading in readings if judged[reading.name].counts]
     words = {judged[reading.name].word for reading in counting}
     fell = any(judged[reading.name].fell for reading in counting)
-    still = next((name for name, figure in (predicted or {}).items() if _is_predicted(figure)), None)
+    predicted = predicted or {}
+    still = next((name for name, figure in predicted.items() if _is_predicted(figure)), None)
     if still is not None:
         word = NOT_FORGOTTEN
     elif counting and same_features:
@@ -165,7 +166,7 @@ def decide(
         "word": word,
         "title": title,
         "sentence": _of_predictions(still, predicted[still])
-        if still is not None and predicted is not None
+        if still is not None
         else _sentence(word, counting, strongest, unread, reasons),
         "decided_by": still if still is not None else None if strongest is None else strongest.name,
         "words": {name: each.word for name, each in judged.items()},
@@ -211,10 +212,6 @@ def _above_chance(reading: Reading) -> tuple[bool, float]:
     return reading.unit == "percent", (reading.erased.value or 0.0) - (reading.chance or 0.0)
 
 
-def _fall(reading: Reading) -> float:
-    return (reading.original.value or 0.0) - (reading.erased.value or 0.0)
-
-
 def _sentence(
     word: str, counting: Sequence[Reading], strongest: Reading | None, unread: str | None, reasons: Mapping[str, str]
 ) -> str:
@@ -222,7 +219,8 @@ def _sentence(
         reason = unread or next(iter(reasons.values()), "no attack was measured")
         return f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
     parts = [f"Strongest attack: {_compared(strongest)}"]
-    most = max((each for each in counting if each.unit == strongest.unit), key=_fall)
+    alike = [each for each in counting if each.unit == strongest.unit]
+    most = max(alike, key=lambda each: (each.original.value or 0.0) - (each.erased.value or 0.0))
     if word == WEAKENED and most is not strongest:
         parts.append(f"Largest fall: {_compared(most)}")
     if word == CANNOT_TELL:
