@@ -7,7 +7,6 @@ name, in any case and with any separators, is replaced as a whole; it can be fou
 import hashlib
 import os
 import re
-import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -29,11 +28,6 @@ _STAND_IN = re.compile("person-[0-9a-f]{12}")
 _LIST = re.compile(
     f"{_STAND_IN.pattern}(, {_STAND_IN.pattern}){{2,}}"
 )  # in alphabetical order, which tells whose they are
-
-
-def new_salt() -> bytes:
-    """Draw a salt of 32 random bytes."""
-    return secrets.token_bytes(32)
 
 
 def save_salt(folder: Path, salt: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from .html import render
 from .log import append
 from .measurement import pack
 from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
-from .people import SALT, Hider, hashed, new_salt, save_salt
+from .people import SALT, Hider, hashed, save_salt
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sections import audit_pictures, readability, residue
 from .sign import SIGNATURE, sign
@@ -105,7 +106,7 @@ def _write(
 ) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
     hide = task.classes_are_people and not options.get("show_names")
-    salt = new_salt() if hide else None
+    salt = secrets.token_bytes(32) if hide else None
     hider = Hider(runner.selection.class_names, salt, folder)
     samples = _samples(runner, opened, folder, salt)
     discard(folder / ATTENTION)
