@@ -24,11 +24,16 @@ def make_teacher(student: nn.Module, path: str, training_flags: TrainingFlags) -
     """
     teacher = copy.deepcopy(student)
     load_weights(teacher, path)
+    return fast_layout(freeze(teacher, training_flags))
+
+
+def freeze(teacher: nn.Module, training_flags: TrainingFlags) -> nn.Module:
+    """Freeze a teacher's parameters and set the modes that :func:`make_teacher` describes."""
     teacher.requires_grad_(False)
     teacher.eval()
     for module in training_flags(teacher):
         module.training = True
-    return fast_layout(teacher)
+    return teacher
 
 
 def check_same_weights(student: nn.Module, teacher: nn.Module, path: str) -> None:
