@@ -29,9 +29,8 @@ TITLES = {
     CANNOT_TELL: "CANNOT TELL whether it is forgotten",
 }
 TO_CHANCE = "FORGOTTEN: no attack on the features reads more than chance"
-MARGIN = (
-    3.0  # points: largest difference from the reference of a forgotten class, and from the original of a hidden one
-)
+# Points: largest difference from the reference of a forgotten class, and from the original of a hidden one.
+MARGIN = 3.0
 LEAST_FALL = 0.1  # share of the way from the original to the reference, less than which counts as none
 MOST_PREDICTED = 5.0  # percent of the forgotten classes' held-out samples that a model may predict as these classes
 

@@ -92,9 +92,8 @@ def named_in(path: Path, names: Sequence[str]) -> bool:
 def decoded(content: bytes) -> str:
     """Decode UTF-8 and the escapes of JSON, HTML and addresses."""
     text = _ESCAPE.sub(lambda code: chr(int(code[1] or code[2] or code[3], 16)), content.decode("utf-8", "ignore"))
-    return unquote(
-        html.unescape(text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore"))
-    )  # joins pairs of \u
+    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")  # pairs of \u
+    return unquote(html.unescape(joined))
 
 
 def names_any(text: str, names: Sequence[str]) -> bool:

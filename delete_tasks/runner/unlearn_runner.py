@@ -145,9 +145,8 @@ class UnlearnRunner(RunStates):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if not is_model_wrapper(model):
             for layer in () if self.recipe.keep_row else self.task.class_layers(model):
-                check_linear(
-                    layer.module, layer.name
-                )  # before the first step: its class weights are replaced after the last
+                # Before the first step: its class weights are replaced after the last.
+                check_linear(layer.module, layer.name)
             self.method.freeze(self.task, model)
         if self.device is not None and not self.distributed:
             return revert_sync_batchnorm(model.to(self.device))

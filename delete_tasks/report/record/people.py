@@ -21,13 +21,11 @@ from ...fileio.inputs import read_text
 
 SALT = "record.salt"
 RUN_TOGETHER = 4  # letters and digits; a shorter name matches only a whole word
-_WITHOUT_SPACES = re.compile(
-    "[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
-)  # scripts: Thai, Lao, Japanese, Chinese
+# Scripts: Thai, Lao, Japanese, Chinese.
+_WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 _STAND_IN = re.compile("person-[0-9a-f]{12}")
-_LIST = re.compile(
-    f"{_STAND_IN.pattern}(, {_STAND_IN.pattern}){{2,}}"
-)  # in alphabetical order, which tells whose they are
+# In alphabetical order, which tells whose they are.
+_LIST = re.compile(f"{_STAND_IN.pattern}(, {_STAND_IN.pattern}){{2,}}")
 
 
 def save_salt(folder: Path, salt: bytes) -> None:
