@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch.nn.modules.batchnorm import _NormBase
@@ -141,7 +141,9 @@ def sentences(done: Mapping[str, Any]) -> list[str]:
 
 
 def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) -> str:
-    by, layers, owner = change["by"], _layers(change["layers"]), _owner(forgets)
+    by, names, noun, count = change["by"], change["layers"], forgets["noun"], forgets["count"]
+    layers = ", ".join(f"`{name}`" for name in names) if len(names) <= NAMED else f"{len(names):,} layers"
+    owner = f"the forgotten {noun}" if count == 1 else f"the {count:,} forgotten {PLURAL.get(noun, noun)}"
     if by == "training":
         optimizer = change["optimizer"]
         steps = f"{change['steps']:,} training step{'s' if change['steps'] != 1 else ''}"
@@ -160,7 +162,7 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
         further = f" A share was left along {change['faded']} further directions." if change.get("faded") else ""
         return f"{_count(change['directions'], 'direction')}{computed} were projected out of {layers}.{further}"
     if by == "scatter shrunk":
-        differ = f"in which {forgets['samples']} of one {forgets['noun']} differ"
+        differ = f"in which {forgets['samples']} of one {noun} differ"
         shrunk = f"{_count(change['directions'], 'direction')} {differ}{computed} were shrunk in {layers}"
         return f"{shrunk}; embeddings were scaled by {change['factor']:.3g}."
     if by == REPLACED:
@@ -180,11 +182,6 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
     if by == "running statistics":
         return f"The running statistics of {layers} were updated on the batches of the steps."
     return f"{by[0].upper()}{by[1:]}: {layers}."
-
-
-def _owner(forgets: Mapping[str, Any]) -> str:
-    noun, count = forgets["noun"], forgets["count"]
-    return f"the forgotten {noun}" if count == 1 else f"the {count:,} forgotten {PLURAL.get(noun, noun)}"
 
 
 def _count(number: int, noun: str) -> str:
@@ -207,7 +204,3 @@ def _samples(entry: Mapping[str, Any], forgets: Mapping[str, Any]) -> str:
         classes = f" of {entry['classes']:,} {noun if entry['classes'] == 1 else PLURAL[noun]}"
     of = "" if entry["set"] == FORGET_SET else f" ({entry['set']})"
     return f"{samples} {forgets['samples']}{classes}{of}"
-
-
-def _layers(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) if len(names) <= NAMED else f"{len(names):,} layers"
