@@ -63,11 +63,9 @@ class Evaluation:
     def add(self, name: str, data: Mapping[str, Any], known: Mapping[str, Measured] | None = None) -> None:
         """Measure a row. Relative metrics compare with the row 'original', which is added first. ``known`` are figures by metric
         that have been measured before."""
-        self.data[name] = data
+        self.data[name], known = data, known or {}
         row = Row(data, self.data.get("original"), self.ids, self.names, self.expected, self.avoid)
-        self.rows[name] = {
-            metric.name: (known or {}).get(metric.name) or self._measure(metric, row) for metric in self.metrics
-        }
+        self.rows[name] = {metric.name: known.get(metric.name) or self._measure(metric, row) for metric in self.metrics}
 
     def _measure(self, metric: Metric, row: Row) -> Measured:
         if metric.name in self.not_measured:
