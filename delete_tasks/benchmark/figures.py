@@ -201,9 +201,8 @@ def draw_tsne(rows: Sequence[Line], root: Path, path: Path) -> None:
     for axis, (title, features, labels) in zip(axes, panels, strict=True):
         forgotten = np.isin(labels, rows[0].ids)
         x, y = embed(features).T
-        axis.scatter(
-            x[~forgotten], y[~forgotten], c=labels[~forgotten] % 20, cmap="tab20", vmin=0, vmax=19, s=5, alpha=0.7
-        )
+        others = ~forgotten
+        axis.scatter(x[others], y[others], c=labels[others] % 20, cmap="tab20", vmin=0, vmax=19, s=5, alpha=0.7)
         axis.scatter(x[forgotten], y[forgotten], c="black", marker="^", s=9)
         axis.set_title(textwrap.fill(title, 34), fontsize=9)
         axis.set_xticks([])
