@@ -79,12 +79,11 @@ def note_steps(runner: Any) -> None:
     method, recipe, facts = runner.method, runner.recipe, runner.outcome.facts
     own, steps = method.own_facts(facts), runner.iter // runner.accumulation - method.idle
     if steps:
-        rule = (
-            {} if method.stop_ratio is None else {"stop": {"ratio": method.stop_ratio, "window": method.history.maxlen}}
-        )
         schedule = next((hook.schedule for hook in runner.hooks if hasattr(hook, "schedule")), recipe.schedule)
-        how = {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule}
-        facts.change("training", buffers=False, **how, **rule, **own)
+        how: dict[str, Any] = {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule}
+        if method.stop_ratio is not None:
+            how["stop"] = {"ratio": method.stop_ratio, "window": method.history.maxlen}
+        facts.change("training", buffers=False, **how, **own)
     norms = [module for module in runner.unwrapped_model.modules() if isinstance(module, _NormBase)]
     facts.change("running statistics", norms, buffers=True)
     facts.change("other buffers", buffers=True)
@@ -117,9 +116,7 @@ def sentences(done: Mapping[str, Any]) -> list[str]:
         use = USES.get(change["by"])
         used |= {use} if use else set()
         lines.append(_sentence(change, _data(done, use), forgets))
-    lines += [
-        f"Also: {_samples(entry, forgets)}, {entry['use']}." for entry in done["data"] if entry["use"] not in used
-    ]
+    lines += [f"Also: {_samples(each, forgets)}, {each['use']}." for each in done["data"] if each["use"] not in used]
     idle, early = done["steps_without_training"], done["why_it_ended"]
     if idle:
         lines.append(f"{_count(idle, 'step')} only read {'their batches' if idle > 1 else 'its batch'}.")
@@ -146,10 +143,8 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
     owner = f"the forgotten {noun}" if count == 1 else f"the {count:,} forgotten {PLURAL.get(noun, noun)}"
     if by == "training":
         optimizer = change["optimizer"]
-        steps = f"{change['steps']:,} training step{'s' if change['steps'] != 1 else ''}"
-        share = (
-            "" if "share_of_weights" not in change else f" {100 * change['share_of_weights']:.0f}% of the weights in"
-        )
+        steps = _count(change["steps"], "training step")
+        share = f" {100 * change['share_of_weights']:.0f}% of the weights in" if "share_of_weights" in change else ""
         rate = f"{optimizer.get('type')}, learning rate {optimizer.get('lr')}, {change['schedule']}"
         again = "".join(
             f" At step {restart['step']:,} the model agreed with only {restart['agreement']}% of the original's predictions of "
