@@ -99,7 +99,7 @@ DEEP_METHOD = "DeepDELETE"
 DEEP = recipe(
     "--deep",
     is_flag=True,
-    help=f"Experimental: also erase the class from the features ({DEEP_METHOD}); slower, costs accuracy (docs/notes/deep.md).",
+    help=f"Also erase the class from the features ({DEEP_METHOD}, docs/notes/deep.md); slower.",
 )
 AVOID = recipe(
     "--avoid", many=True, metavar="NAME...", help=f"Classes that must not replace the forgotten ones, {BY_NAME}."

@@ -20,6 +20,7 @@ NO_REPLACING = {
     "avoid": "no classes were given to avoid (--avoid)",
 }
 NONE_SHOWN = "the data contain none of these classes"
+UNLABELLED = "the data have no labels"
 MOST_STILL = 5.0  # percent still predicted as forgotten, above which a run counts as not having forgotten
 LEAST_NLL = 0.1  # nats, so that the default limit of a rise, 10%, is at least 0.01 nats
 BEFORE_REPLACEMENT = (
@@ -142,7 +143,9 @@ def still_predicted(of: str) -> Metric:
 
 def still_predicted_of(check: Mapping[str, Any] | None) -> Measured:
     """Read the figure from a run's ``forget_check``."""
-    if check is None or check.get("still") is None:
+    if check is None:
+        return Measured(note="only the run measures it, and its check is not known")
+    if check.get("still") is None:
         return Measured(note="the original predicts none of them as the forgotten classes")
     count = round(check["before"] * check["locations"] / 100)
     if check["locations"] == check["samples"]:
@@ -188,6 +191,8 @@ def iou(function: Callable[..., float | None], of: str, data: str, row: Row) -> 
     confusion matrix and, unless ``of`` is 'all', the forgotten classes.
     """
     predictions = _read(row.data, data)
+    if not predictions.labelled:
+        raise NotMeasured(UNLABELLED)
     confusion = predictions.confusion
     forgotten, locations = int(confusion[list(row.ids)].sum()), int(confusion.sum())
     value = function(confusion) if of == "all" else function(confusion, row.ids)
@@ -211,4 +216,27 @@ def location_ious(data: str, of: str) -> tuple[Metric, ...]:
                lower_is_better=False, of=of, column="mIoU, all"),
         Metric("others_drop", f"loss of the other classes' mean IoU {elsewhere}", "points",
                partial(change, others, partial(f.drop, digits=4)), limit=2.0, of=of, relative=True),
+    )  # fmt: skip
+
+
+def location_agreement(data: str, of: str) -> tuple[Metric, ...]:
+    """Define figures of samples without labels, for tasks with many locations per sample: agreement with the original where it
+    predicts other classes, and how much of its predictions of the forgotten classes is left."""
+
+    def share_of(forgotten: bool, row: Row) -> Measured:
+        counts = _read(row.data, data)
+        if counts.labelled:
+            raise NotMeasured("the data have labels")
+        ids = _classes(row, "forget" if forgotten else "retain")
+        part = counts.confusion[ids]
+        same = part[:, ids].sum() if forgotten else part[:, ids].trace()
+        note = dependent(int(part.sum())) if part.any() else "the original predicts none of these classes"
+        return Measured(f.percent(same, part.sum()), counts.showing if forgotten else counts.samples, note=note)
+
+    title = "locations that the original assigns to {}, and this model as well"
+    return (
+        Metric("agreement", title.format("other classes"), "percent", partial(share_of, False), lower_is_better=False, of=of,
+               column="agreement", role="retain"),
+        Metric("still_assigned", title.format("the forgotten classes"), "percent", partial(share_of, True),
+               of=f"{of} that show them", column="still assigned", role="forget", predicts=True),
     )  # fmt: skip

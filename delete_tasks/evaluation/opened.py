@@ -63,6 +63,7 @@ class Opened:
         of: Plural noun for the samples ('photos').
         not_measured: Reason by name of a metric that cannot be measured.
         ignored: Labels to ignore in samples of many locations.
+        labelled: False if these samples have no labels; they are then compared with the original's predictions.
         compare: Comparison with the original's predictions there, see :class:`ConfusionState`.
         look: ``(inputs, class_id, others) -> samples`` for attention, in a fixed order: samples of the forgotten class and of
             ``others`` (if empty: the classes present). Inputs are data strings of the task's commands, or opened samples. None:
@@ -89,6 +90,7 @@ class Opened:
     of: str = "samples"
     not_measured: dict[str, str] = field(default_factory=dict)
     ignored: Sequence[int] = (NO_LABEL,)
+    labelled: bool = True
     compare: Compare | None = None
     look: Look | None = None
     elementwise: bool = False
@@ -134,9 +136,13 @@ class Opened:
                     parts.setdefault(row, []).append(batch.predictions())
                     continue
                 classes = batch.logits.shape[1]
-                state = counts.setdefault(row, ConfusionState(classes, self.ids, self.ignored, compare=self.compare))
                 first = list(batch.logits.argmax(1)) if row == "original" else first
-                for i, (logits, labels) in enumerate(zip(batch.logits, batch.labels, strict=True)):
+                labels_of = batch.labels if self.labelled else first
+                if labels_of is None:  # neither labels nor the original
+                    continue
+                empty = ConfusionState(classes, self.ids, self.ignored, 0, self.compare, self.labelled)
+                state = counts.setdefault(row, empty)
+                for i, (logits, labels) in enumerate(zip(batch.logits, labels_of, strict=True)):
                     state.update(logits, labels, original=None if first is None else first[i])
             for row, batches in parts.items():
                 rows_of[row][split] = together(batches)

@@ -119,7 +119,7 @@ class LocationCounts:
     """Predictions at the labelled locations of all samples.
 
     Attributes:
-        confusion: int64 ``(C, C)``, labels x predictions.
+        confusion: int64 ``(C, C)``, labels x predictions; of samples without labels, the original's predictions x predictions.
         samples: Number of samples.
         showing: Number of samples with a label of a forgotten class.
         compared: Sums of what the task compares with the original's predictions; None without them.
@@ -129,6 +129,7 @@ class LocationCounts:
     samples: int
     showing: int
     compared: tuple[int, int] | None = None
+    labelled: bool = True
 
 
 Compare = Callable[[Tensor, Tensor, Sequence[int], int], tuple[int, int]]
@@ -143,6 +144,7 @@ class ConfusionState:
         ignored: Labels of locations that do not count.
         more: Largest number of further predictions, besides the model's and those with the logits of ``ids`` cut off.
         compare: Counts two numbers from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
+        labelled: False if the labels are the original's predictions.
 
     Attributes:
         sums: int64 state; the sum over several processes is the state of all samples.
@@ -155,8 +157,10 @@ class ConfusionState:
         ignored: Sequence[int] = (),
         more: int = 0,
         compare: Compare | None = None,
+        labelled: bool = True,
     ) -> None:
         self.classes, self.ids, self.matrices, self.compare = classes, list(ids), 2 + more, compare
+        self.labelled = labelled
         self.ignored = torch.tensor(list(ignored), dtype=torch.long)
         self.sums = torch.zeros(self.matrices * (classes**2 + 2) + 2, dtype=torch.int64)
 
@@ -203,5 +207,6 @@ class ConfusionState:
         parts = counts[0].clone().reshape(self.matrices, self.classes, self.classes)
         compared = [tuple(pair) if self.compare else None for pair in counts[1].reshape(-1, 2).tolist()]
         return [
-            LocationCounts(part, int(samples), int(showing), pair) for part, pair in zip(parts, compared, strict=True)
+            LocationCounts(part, int(samples), int(showing), pair, self.labelled)
+            for part, pair in zip(parts, compared, strict=True)
         ]

@@ -28,7 +28,7 @@ TEACHER_FEATURES = "features"  # key under which they are caught and cached besi
 
 @HOOKS.register_module()
 class DeepDELETE(DELETE):
-    """Experimental: DELETE, with features of forgotten samples made like those of others.
+    """DELETE, with features of forgotten samples made like those of others.
 
     ``unlearn = dict(type='DeepDELETE', classes=['deer'], public='cifar100')``. DELETE's loss has a cheap minimum: the last
     layer's boundary moves, while the class stays separate in the features and a probe can read it. A second loss compares

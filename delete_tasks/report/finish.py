@@ -141,7 +141,8 @@ def report(
         console.print(Text(line))
     if runner.outcome.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.outcome.withheld}."))
-    console.print(Text(f"Written: {', '.join(short(path) for path in written if path)}"))
+    inside = [path for path in written if path and Path(path).resolve().is_relative_to(folder.resolve())]
+    console.print(Text(f"Written: {', '.join(map(short, inside))}"))
     return results | {"exit_status": write_record(runner, results, opened, options, pictures)}
 
 
@@ -176,13 +177,13 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         lines.append(f"Predicted in place of {forgotten}: {', '.join(shares)}.")
     avoided = results["rows"]["erased"].get("avoided") or {}
     if avoided.get("value") is not None:
-        named = ", ".join(map(str, results["recipe"]["avoid"]))
+        named = ", ".join(map(str, results["recipe"].get("avoid") or ["by the config"]))
         lines.append(
             f"Became a class to avoid ({named}): {avoided['value']:.1f}%; --avoid lowers that, it rules nothing out."
         )
     check = results["forget_check"]
     finished = results["finished"] or {}
-    failure = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])
+    failure = not_forgotten(check, results["recipe"]["steps"], results["recipe"].get("optimizer") or {})
     if failure is not None:
         lines.append(failure)
     elif check is not None and check.get("still") is not None:
@@ -193,9 +194,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if finished.get("rows_not_replaced") is not None:
         lines.append(f"The class weights are still in the model: {finished['rows_not_replaced']}.")
     lines += unmeasured(results["not_measured"])
-    if results.get("done"):
-        lines.append(f"Done: {' '.join(sentences(results['done']))}")
-    unread = results["forget_set"]["available"] - results["forget_set"]["read"]
+    lines.append(f"Done: {' '.join(sentences(results['done']))}")
+    unread = (results["forget_set"]["available"] or 0) - (results["forget_set"]["read"] or 0)
     return [*lines, f"{unread:,} samples of the data were not read."] if unread else lines
 
 

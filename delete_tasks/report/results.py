@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +21,6 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "delete-tasks results", 1
 RESULTS = "results.json"
 SCHEMA = Path(__file__).with_name("results.schema.json")
-
-
-def recipe_as_run(runner: UnlearnRunner) -> dict[str, Any]:
-    """Collect the final options of recipe and method as JSON."""
-    method, recipe = runner.method, runner.recipe
-    return plain(
-        {
-            "type": type(method).__name__,
-            **{key: value for key, value in runner.method_config.items() if key != "type"},
-            **{key: value for key, value in vars(method).items() if key in type(method).option_names()},
-            **vars(recipe),
-            "classes": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
-            "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
-            "accumulation": runner.accumulation,
-            "steps_done": runner.iter // runner.accumulation,
-            "seed": runner.seed,
-            **{name: value for hook in runner.hooks for name, value in getattr(hook, "begins_with", {}).items()},
-        }
-    )
 
 
 def collect(
@@ -66,7 +47,7 @@ def collect(
         evaluation.rows.setdefault(name, {metric.name: Measured(note=reason) for metric in evaluation.metrics})
     if "still_predicted" in evaluation.rows["erased"]:
         evaluation.rows["erased"]["still_predicted"] = still_predicted_of(runner.outcome.forget_check)
-    outcome, selection = runner.outcome, runner.selection
+    outcome, selection, account = runner.outcome, runner.selection, runner.account()
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -83,16 +64,8 @@ def collect(
         "prediction_shares": None if predicted_as is None else prediction_shares(predicted_as, selection.class_names),
         "data": plain(data),
         "measured_on": measured_on,
-        "recipe": recipe_as_run(runner),
-        "done": outcome.done,
-        "steps": runner.iter // runner.accumulation,
-        "seconds": {**outcome.seconds, "evaluating": round(evaluation.seconds, 1)},
-        "forget_set": selection.forget_set,
-        "retain_set": selection.retain_set,
-        "public_data": selection.public_data,
-        "forget_check": outcome.forget_check,
-        "finished": outcome.finished,
-        "withheld": outcome.withheld,
+        **account,
+        "seconds": {**account["seconds"], "evaluating": round(evaluation.seconds, 1)},
         "published": outcome.published is not None,
         "code": code_version(),
         "environment": environment(next(runner.unwrapped_model.parameters()).device),
@@ -116,8 +89,16 @@ def read_results(path: Path) -> dict[str, Any]:
             f"'{path}' holds no results of a run in this version's format ('{FORMAT}', version {VERSION}); give other "
             "work dirs, or run the command again"
         )
-    jsonschema = require("jsonschema", "record")
-    wrong = next(jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(results), None)
+    check_schema(results, path)
+    return results
+
+
+def check_schema(content: Any, path: Path, keys: Sequence[str] | None = None) -> None:
+    """Raise :class:`RequestError` unless ``content``, of the file ``path``, follows the schema of results.json, or the part of it
+    for ``keys``."""
+    jsonschema, schema = require("jsonschema", "record"), json.loads(SCHEMA.read_text())
+    if keys is not None:
+        schema |= {"required": [*keys], "properties": {key: schema["properties"][key] for key in keys}}
+    wrong = next(jsonschema.Draft202012Validator(schema).iter_errors(content), None)
     if wrong is not None:
         raise RequestError(f"'{path}': {wrong.json_path}: {wrong.message[:200]}. Run its command again")
-    return results

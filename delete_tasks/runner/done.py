@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..evaluation.forget_data import FORGET_SET
+from ..fileio.atomic import save_json
+from ..fileio.digests import describe_model
 from ..fileio.environment import plain
 from ..model.facts import REPLACED, Facts, digests, layers_of
 
+ACCOUNT = "run.json"
+OF_OUTCOME = ("done", "seconds", "forget_check", "finished", "withheld")  # parts of the account
+OF_SELECTION = ("forget_set", "retain_set", "public_data")
 UNKNOWN, REMOVED = "not attributed", "class weights removed"
 NAMED = 3  # layers that a sentence names
 NO_USE = "read without weight in the loss"
@@ -106,11 +112,51 @@ def _read_in_steps(runner: Any) -> list[dict[str, Any]]:
     return facts.uses
 
 
+def recipe_as_run(runner: Any) -> dict[str, Any]:
+    """Collect the final options of recipe and method as JSON."""
+    method, recipe = runner.method, runner.recipe
+    return plain(
+        {
+            "type": type(method).__name__,
+            **{key: value for key, value in runner.method_config.items() if key != "type"},
+            **{key: value for key, value in vars(method).items() if key in type(method).option_names()},
+            **vars(recipe),
+            "classes": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
+            "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
+            "accumulation": runner.accumulation,
+            "steps_done": runner.iter // runner.accumulation,
+            "seed": runner.seed,
+            **{name: value for hook in runner.hooks for name, value in getattr(hook, "begins_with", {}).items()},
+        }
+    )
+
+
+def account_of(runner: Any) -> dict[str, Any]:
+    """Collect what results.json says of a finished run itself, whatever is measured after it."""
+    return {
+        "recipe": recipe_as_run(runner),
+        "steps": runner.iter // runner.accumulation,
+        **{name: getattr(runner.outcome, name) for name in OF_OUTCOME},
+        **{name: getattr(runner.selection, name) for name in OF_SELECTION},
+    }
+
+
+def save_account(runner: Any) -> None:
+    """Write run.json, from which ``evaluate`` knows what a run did that no command reports: the account, the names of the samples
+    that were read, and the models with their digests, as in a record."""
+    folder, paths = Path(runner.work_dir), {"original": runner.teacher_path, "erased": runner.outcome.published}
+    models = {role: describe_model(path, folder) for role, path in paths.items()}
+    content = {"models": models, "results": account_of(runner), "samples": list(runner.selection.sample_names)}
+    save_json(plain(content), folder / ACCOUNT)
+
+
 # In words ----------------------------------------------------------------------------------------------------------
 
 
-def sentences(done: Mapping[str, Any]) -> list[str]:
+def sentences(done: Mapping[str, Any] | None) -> list[str]:
     """Write ``done`` in plain English, without names of classes or people."""
+    if done is None:
+        return ["Not known: another program made the erased model, or what its run wrote is not beside it."]
     lines, used, forgets = [], set(), done["forgets"]
     for change in done["changes"]:
         use = USES.get(change["by"])

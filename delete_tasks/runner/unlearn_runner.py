@@ -31,7 +31,7 @@ from ..model.teacher import make_teacher
 from ..request.classes import as_compared
 from ..request.ranges import SEED_MOST, whole
 from ..task import Outcome, Task, task_for
-from .done import note_steps, sentences, statement
+from .done import account_of, note_steps, save_account, sentences, statement
 from .forget_check import ForgetCheckHook
 from .forget_set import ForgetSet, loader_config, select_forget_set
 from .hooks import StateHook
@@ -60,6 +60,8 @@ class UnlearnRunner(RunStates):
     """
 
     kind = "unlearn"
+    reported = True  # a command writes results.json
+    account = account_of
 
     def __init__(self, *args: Any, unlearn: Any = None, device: Any = None, **kwargs: Any) -> None:
         self.device = device
@@ -100,6 +102,7 @@ class UnlearnRunner(RunStates):
         if dataset is not None:
             runner._dataset_config = copy.deepcopy(runner._train_dataloader["dataset"])
             runner._train_dataloader["dataset"] = dataset
+        runner.reported = dataset is not None
         replaced = replaced_parts(cfg)
         if replaced:
             runner.logger.warning(
@@ -170,6 +173,8 @@ class UnlearnRunner(RunStates):
         if get_rank() == 0:
             self.outcome.done = statement(self)
             log_to_file(self.logger, sentences(self.outcome.done))
+            if not self.reported and self.outcome.published is not None:
+                save_account(self)
         self.outcome.seconds = self._seconds()
         begin_stage("table")
         return model

@@ -19,6 +19,13 @@ from .models.describe import described_spec, description
 
 DATA_HELP = "folder of class folders, .npz file, cifar10[:ROOT] or cifar100[:ROOT]; '?class=deer&limit=500' selects"
 
+TABLE = (
+    evaluation(
+        "--train-data", type=DATA_SET, help="Training images of all classes, for the table and the probes only."
+    ),
+    evaluation("--retrained", type=MODEL_FOLDER, help="Model trained without the classes, for the table."),
+    evaluation("--wide", is_flag=True, help="Print all columns of the table."),
+)
 TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
 
 
@@ -59,14 +66,16 @@ def import_(args: SimpleNamespace) -> None:
     data(
         "--retain", type=DATA_SET, help="Images of other classes, if available: the model keeps its predictions there."
     ),
-    data("--public", type=DATA_SET, help="Images of anything, for --deep; their labels are not read."),
+    data(
+        "--public", type=DATA_SET, help="Images of anything, without labels: the features are erased as well (--deep)."
+    ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     shared.method(retain=True),
     shared.DEEP,
     recipe(
         "--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 900 with --deep; 100 without strong views]"
     ),
-    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: by method and size; 6e-4 for DELETE]"),
+    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: by method, size and steps; 1e-4 for DELETE]"),
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
@@ -76,7 +85,7 @@ def import_(args: SimpleNamespace) -> None:
     recipe(
         "--temperature",
         type=shared.TEMPERATURE,
-        help="Temperature: the logits of both models are divided by it. [default: 8 or, for larger networks, 4]",
+        help="Temperature: the logits of both models are divided by it. [default: 1; with --deep 4, or 3 beside other images]",
     ),
     recipe(
         "--schedule",
@@ -112,11 +121,7 @@ def import_(args: SimpleNamespace) -> None:
     shared.AMP,
     TEST,
     shared.EXPECT,
-    evaluation(
-        "--train-data", type=DATA_SET, help="Training images of all classes, for the table and the probes only."
-    ),
-    evaluation("--retrained", type=MODEL_FOLDER, help="Model trained without the classes, for the table."),
-    evaluation("--wide", is_flag=True, help="Print all columns of the table."),
+    *TABLE,
     *shared.record_panel(),
     shared.LOADERS,
     shared.CFG_OPTIONS,
@@ -202,16 +207,45 @@ def train(args: SimpleNamespace) -> None:
 
 @command(
     "evaluate",
-    "Print a model's accuracies.",
-    argument("model", type=MODEL_FOLDER, help="Model folder."),
+    "Print a model's accuracies, or measure an erased model that is there already.",
+    argument("model", type=MODEL_FOLDER, required=False, metavar="[MODEL]", help="Model folder, for its accuracies."),
+    data("--original", type=MODEL_FOLDER, help="Original model, for table, audit and record of an erased one."),
+    data("--erased", type=MODEL_FOLDER, help="Erased model."),
     data("--test", type=DATA_SET, required=True, help=f"Test images: {DATA_HELP}."),
     data("--classes", many=True, metavar="NAME...", help=f"Classes to report separately, {shared.BY_NAME}."),
-    data("--out", type=OUT, help="JSON file of the figures."),
-    shared.overwrite("an existing --out"),
+    data("--out", type=OUT, help="JSON file of the accuracies."),
+    data("--work-dir", type=OUT, metavar="DIR", help="Output folder of results.json, the record and the picture."),
+    shared.overwrite("an existing --out, or files in --work-dir"),
+    shared.EXPECT,
+    *TABLE,
+    *shared.record_panel(),
     shared.DEVICE,
     shared.ALLOW_IMPORT,
+    shared.VERBOSE,
+    short="--original --erased --test --classes --out --work-dir --overwrite --device",
 )
-def evaluate(args: SimpleNamespace) -> None:
+def evaluate(args: SimpleNamespace) -> int:
+    pair = [args.original, args.erased, args.classes, args.work_dir]
+    if args.model and not any(pair[:2]) and not args.work_dir:
+        return _accuracies(args)
+    if args.model or args.out or not all(pair):
+        raise RequestError(
+            "give MODEL for its accuracies; or --original, --erased, --classes and --work-dir (no --out) for an erased model"
+        )
+    from delete_tasks.report.record.options import record_options
+
+    from . import forget
+    from .models.spec import load_spec
+
+    console, record = make_console(), record_options(args)
+    names = load_spec(args.original).classes
+    with shared.claim_work_dir(vars(args), pair[:2], names, classes=args.classes, data=args.test) as work:
+        results = forget.evaluate(args, record, work, console)
+    tell_next(console, args, results)
+    return results["exit_status"]
+
+
+def _accuracies(args: SimpleNamespace) -> int:
     from delete_tasks.fileio.atomic import save_json
     from delete_tasks.request.classes import resolve_classes
 
@@ -230,6 +264,7 @@ def evaluate(args: SimpleNamespace) -> None:
     figures = show(network.to(choose_device(args.device)), spec, tested, ids, make_console())
     if args.out:
         save_json({"model": str(Path(args.model)), **figures}, args.out)
+    return 0
 
 
 @command(

@@ -15,24 +15,26 @@ from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.fileio.compute import choose_device
+from delete_tasks.fileio.workdir import WorkDir
+from delete_tasks.report.earlier import earlier_run
 from delete_tasks.report.finish import report
 from delete_tasks.report.results import collect
-from delete_tasks.request.classes import ForgetRequest
+from delete_tasks.request.classes import ForgetRequest, resolve_classes
 from delete_tasks.request.config import set_run
 from delete_tasks.request.config_checks import build_dataset
 from delete_tasks.runner.forecast import dry_run as described
 from delete_tasks.runner.states import train
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from . import register  # noqa: F401
 from . import run_config as runs
 from .data.datasets import collate_images
 from .data.opening import NO_LABEL
 from .metrics import METRICS
-from .models.model_file import ModelSpec, as_spec
-from .opened import opened_model, refuse_no_logits
+from .models.model_file import ModelSpec, as_spec, load_model
+from .opened import check_classes, columns_of, opened_model, refuse_no_logits
 from .others import lines_of
 from .picture import confusions, draw_confusions, predicted_as
+from .register import TASK
 from .rows import compare_without_labels, measure, open_run
 
 PICTURE = "confusion_before_after.png"
@@ -58,11 +60,11 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         if method not in (None, DEEP_METHOD):
             raise RequestError(f"--deep is --method {DEEP_METHOD}; leave --deep or --method {method} out")
         method = DEEP_METHOD
-    method = method or old.get("type", "DELETE")
-    if method != unlearn.pop("type", "DELETE"):
+    public = unlearn.get("public") is not None
+    method = method or old.get("type") or runs.default_method(public)
+    if method != unlearn.pop("type", runs.default_method(public)):
         unlearn.pop("optimizer", None)  # the rate of another method
     data.setdefault("augment", runs.method_class(method).views)
-    public = unlearn.get("public") is not None
     beside = public or data.get("retain") is not None
     parameters, steps = runs.parameters_in(cfg.load_from), unlearn.get("steps")
     unlearn = {**runs.default_recipe(method, data.augment, parameters, beside, steps), **unlearn}
@@ -96,6 +98,38 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     if not train(runner):
         return None
     opened.models["erased"] = opened_model(runner.unwrapped_model, spec)
+    return _report(runner, cfg, spec, opened, args, console)
+
+
+def evaluate(args: SimpleNamespace, record: Mapping[str, Any], work: WorkDir, console: Console) -> dict[str, Any]:
+    """Measure the erased model ``args.erased`` that an earlier run made of ``args.original``, and write the same into the work
+    dir. Refuse models of other classes or shapes, and what :func:`delete_images.rows.open_run` refuses."""
+    paths = {"original": args.original, "erased": args.erased}
+    cfg = runs.begin_config(None, {"model": args.original, "allow_import": args.allow_import}, "Image")
+    cfg.unlearn, cfg.record = {"classes": args.classes}, record
+    spec = as_spec(cfg.model.spec)
+    ids = resolve_classes(args.classes, spec.classes)
+    opened = open_run(cfg, spec, ids, None, args)
+    network, erased = load_model(args.erased, args.allow_import)
+    check_classes(erased.classes, spec.classes, ids, f"erased model '{args.erased}'", True)
+    original: Any = opened.models["original"].module
+    states = (module.state_dict() for module in (original.network, network))
+    first, second = ({name: value.shape for name, value in state.items()} for state in states)
+    if first != second:
+        raise RequestError(
+            f"the erased model '{args.erased}' has tensors of other names or shapes than '{args.original}'; give the original "
+            "that it was made of"
+        )
+    columns = columns_of(erased.classes, spec.classes, ids, True)
+    opened.models["erased"] = opened_model(network.to(choose_device()), erased, columns)
+    runner: Any = earlier_run(TASK, opened.models["erased"].module, opened, paths, cfg, work)
+    return _report(runner, cfg, spec, opened, args, console)
+
+
+def _report(
+    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: Opened, args: SimpleNamespace, console: Console
+) -> dict[str, Any]:
+    """Measure a finished run, and write its results."""
     ids, names, dataset = runner.selection.forget_ids, spec.classes, cfg.train_dataloader.dataset
     evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected, opened.avoid)
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
@@ -105,7 +139,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         runner,
         evaluation,
         data={
-            "forget": dataset.data,
+            "forget": dataset.get("data"),
             "retain": dataset.get("retain"),
             "public": cfg.unlearn.get("public"),
             "test": args.test,

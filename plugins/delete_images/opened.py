@@ -269,7 +269,7 @@ def _open_recorded(
         try:
             if data[split] is not None:
                 samples[split] = open_recorded(data[split], split, names, left_out)
-            elif split == "train":
+            elif split == "train" and data["forget"] is not None:
                 forget_set = open_recorded(data["forget"], options["split"], names)
                 places = options["samples"].places(FORGET_SET, forget_set.names)
                 samples[split] = some_of(forget_set, places, options.get("most", EARLIER))

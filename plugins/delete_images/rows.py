@@ -31,6 +31,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from .data.opening import FORGET_SET, ImageData, find_copies, open_data
 from .metrics import SHOTS
 from .models.model_file import ModelSpec, load_model
+from .models.spec import spec_to_json
 from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, predict_images, some_of
 from .others import compare_others, damage
 
@@ -44,8 +45,9 @@ LIMITS = (
 def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, args: SimpleNamespace) -> Opened:
     """Open the models and data to measure and run a few images, to find errors before the first step.
 
-    ``args`` are the command's options, each of which may be None: data strings ``test`` and ``train_data`` (of all classes, for
-    accuracies on training images and for probes), and ``retrained``, the folder of a model trained without the forgotten classes.
+    ``dataset`` is the run's; None without a run. ``args`` are the command's options, each of which may be None: data strings
+    ``test`` and ``train_data`` (of all classes, for accuracies on training images and for probes), and ``retrained``, the folder
+    of a model trained without the forgotten classes.
 
     Raises:
         RequestError: Data or a model that cannot be opened or run, classes that do not fit, or too many copies.
@@ -77,21 +79,21 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
             opened.not_measured = dict.fromkeys(("linear_probe", "few_shot"), reason)
     opened.copies, opened.left_out = copies, left_out
     options = cfg.train_dataloader.dataset
-    texts["forget"] = options.data
+    texts["forget"] = options.get("data")
     opened.reopen = {
         "data": {split: None if text is None else located(text) for split, text in texts.items()},
         "options": {
             "classes": list(ids),
             **lists,
-            "spec": dataset.spec_json,
+            "spec": spec_to_json(spec),
             "split": options.get("split", "train"),
             "left_out": left_out,
             "most": MOST_FORGOTTEN,
         },
     }
-    if dataset.retain is not None:
+    if dataset is not None and dataset.retain is not None:
         opened.other_samples = {"public data" if dataset.public else "retain set": list(dataset.retain.names)}
-    opened.look_at = [samples.get("test", dataset.data)]
+    opened.look_at = [samples.get("test", dataset and dataset.data)]
     return opened
 
 
@@ -101,9 +103,11 @@ def keep_apart(
     """Leave copies of the forget set out of the retain set (or public data) of a run's ``dataset``, and copies of what it reads
     out of the test images among ``samples``, in place. ``teacher`` is the original if its predictions select the forget set.
     Return the copies, and the indices of the test images that are left out."""
-    selected = dataset.find_forget_set(ids, None if teacher is None else teacher.to(choose_device()), None)
-    used, copies = {FORGET_SET: dataset.data.subset(selected)}, list[Copies]()
-    if dataset.retain is not None:
+    used, copies = dict[str, ImageData](), list[Copies]()
+    if dataset is not None:
+        selected = dataset.find_forget_set(ids, None if teacher is None else teacher.to(choose_device()), None)
+        used[FORGET_SET] = dataset.data.subset(selected)
+    if dataset is not None and dataset.retain is not None:
         among = "--public" if dataset.public else "--retain"
         kept, copies = find_copies(dataset.retain, among, used, f"give {among} other images, or leave it out")
         used[among] = dataset.retain = dataset.retain.subset(kept)
@@ -139,23 +143,26 @@ def measure(
     the predictions of each row."""
     ids = runner.selection.forget_ids
     opened.to(opened.models["erased"].device)
-    forget: Any = runner.train_dataloader.dataset
-    images, has_train = some_of(forget.dataset.data, forget.indices), "train" in opened.samples
-    if not has_train:
+    forget: Any = None if runner.train_dataloader is None else runner.train_dataloader.dataset
+    images, has_train = (
+        None if forget is None else some_of(forget.dataset.data, forget.indices),
+        "train" in opened.samples,
+    )
+    if images is not None and not has_train:
         opened.samples["train"] = images
     rows: dict[str, Data] = dict(opened.rows())
     original = opened.models["original"]
-    forgotten: Predictions = rows["original"]["train"]
-    if has_train:
+    forgotten: Predictions = next(iter(rows["original"].values())) if images is None else rows["original"]["train"]
+    if images is not None and has_train:
         few = images.subset(evenly_spread(len(images), HEAD_IMAGES))
         forgotten = predict_images(original.module, spec, few, "original, forget set")
     head: Any = copy.deepcopy(original.last_layer).cpu()
     head = head if head_is_last(forgotten, head) else None
     alone = None
-    if head is not None and forgotten.features is not None:
+    if images is not None and head is not None and forgotten.features is not None:
         alone = evaluation.attempt("head_only", partial(head_only, head, forgotten.features, ids))
     rows = head_rows(rows, head, alone)
-    if not has_train:  # probes need images of all classes
+    if images is not None and not has_train:  # probes need images of all classes
         rows = {name: {**row, "train": replace(row["train"], features=None)} for name, row in rows.items()}
     for name, row in rows.items():
         evaluation.add(name, row)

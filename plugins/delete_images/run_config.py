@@ -29,6 +29,11 @@ from .models.model_file import WEIGHTS_NAME
 from .recipes import BASE, RECIPES
 
 
+def default_method(public: bool) -> str:
+    """Choose the method: with public data features are erased as well, since that is what the data are for."""
+    return "DeepDELETE" if public else "DELETE"
+
+
 def default_recipe(
     method: str, augment: str, parameters: int, beside: bool = False, steps: int | None = None
 ) -> dict[str, Any]:

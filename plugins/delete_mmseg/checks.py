@@ -23,14 +23,16 @@ from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
 from .files import ignored_labels
-from .labels import by_label, find_copies
+from .labels import by_label, drop_annotations, find_copies, missing_labels
 from .memory import fit
 from .opened import build_segmentor, make_opened
-from .picture import choose_images, draw, image_and_predictions
-from .splits import Splits
+from .picture import draw, image_and_predictions
+from .splits import Splits, whole_images
 
 # NumPy's message when mmengine puts an empty list into one array.
 EMPTY_LIST = "need at least one array to concatenate"
+NO_LABELS = "The {} images have no labels ({}):"
+COMPARED = "The images have no labels: the figures compare predictions with the original's, right or wrong."
 LIMITS = (
     "A linear classifier on labelled pixels reads part of a forgotten class from the features; delete-tasks audit --level full "
     "measures how much.",
@@ -47,7 +49,9 @@ class Checked:
         method: The method's hook.
         opened: The original in eval mode, the test data and the classes, for everything that is measured.
         splits: Data of the config.
-        notes: Sentences on the memory of large images.
+        notes: Sentences on labels and test data that are missing, and on the memory of large images.
+        evaluate: False if nothing is measured (``--no-evaluate``).
+        has_test: False if there are no test data, so that images of the forget set are measured.
     """
 
     cfg: Config
@@ -56,13 +60,16 @@ class Checked:
     opened: Opened
     splits: Splits
     notes: Sequence[str] = ()
+    evaluate: bool = True
+    has_test: bool = True
 
 
-def check_request(cfg: Config) -> Checked:
+def check_request(cfg: Config, trains: bool = True) -> Checked:
     """Build what a run needs without a Runner, and refuse a request that cannot be carried out.
 
     Args:
         cfg: With ``unlearn`` and ``load_from``; not changed.
+        trains: False if the erased model is there already, so that the request is to measure it.
 
     Raises:
         RequestError: A part of the config is missing or cannot be built, unknown classes, no data, classes that do not fit.
@@ -72,10 +79,15 @@ def check_request(cfg: Config) -> Checked:
     for part, why in (
         ("model", "which describes the network of the checkpoint"),
         ("train_dataloader", "in which the images of a class are found"),
-        ("test_dataloader", "on which before and after are measured"),
     ):
         if not cfg.get(part):
             raise RequestError(f"the config has no {part}, {why}; give the config the model was trained with")
+    cfg, notes, evaluate = copy.deepcopy(cfg), list[str](), bool((cfg.get("record") or {}).get("evaluate", True))
+    loader = cfg.get("test_dataloader") or cfg.get("val_dataloader")
+    if evaluate and not cfg.get("test_dataloader"):
+        used = "val_dataloader" if loader else "images of the forget set, without labels"
+        notes.append(f"The config has no test_dataloader: the figures are of {used}.")
+    cfg.test_dataloader = loader or {"batch_size": 1, "dataset": whole_images(cfg.train_dataloader.dataset)}
     whole = apply_recipe(cfg)
     recipe, options = split_options(whole.unlearn)
     method = HOOKS.build(dict(options))
@@ -85,22 +97,34 @@ def check_request(cfg: Config) -> Checked:
     with _clearly("the config's model cannot be built"):
         model = build_segmentor(whole, whole.load_from)
     task = task_for(model)
-    train, test = (_dataset(whole, f"{split}_dataloader") for split in ("train", "test"))
+    train = _dataset(whole, "train_dataloader")
+    test = _dataset(whole, "test_dataloader") if evaluate else train
     names = list(task.class_names(model, train))
     ids = method.request.resolve(names)
     expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, names)
     if list(task.class_names(model, test)) != names:
         raise RequestError("train_dataloader and test_dataloader name different classes; let both name the model's")
-    ignored = ignored_labels(whole, test)
+    chosen = "select" in options or method.needs_labels or not trains
+    missing = None if chosen else missing_labels(train)
+    if missing is not None and method.request.masking == "all":
+        cfg.unlearn["select"] = "teacher"
+        method = HOOKS.build({**options, "select": "teacher"})
+        notes.append(f"{NO_LABELS.format('training', missing)} the original's predictions select the forget set.")
+    unlabelled = missing_labels(test) if evaluate else None
+    if unlabelled is not None:
+        drop_annotations(test)
+        notes += [f"{NO_LABELS.format('test', unlabelled)} figures compare with the original's."] if loader else []
+    ignored = () if unlabelled else ignored_labels(whole, test)
     splits = Splits(whole, test, train)
     lists = {"expected": expected, "avoid": method.request.resolve_avoid(names), "ignored": ignored}
-    opened = make_opened({"original": model}, splits, names, ids=ids, **lists, limits=LIMITS)
-    cfg = copy.deepcopy(cfg)
+    limits = (*LIMITS, *([COMPARED] if unlabelled else []))
+    opened = make_opened({"original": model}, splits, names, ids=ids, **lists, limits=limits, labelled=not unlabelled)
     # A Runner wants these beside test data; measuring does not use them.
     cfg.setdefault("test_cfg", {"type": "TestLoop"})
     cfg.setdefault("test_evaluator", [])
-    batch = recipe.batch_size or whole.train_dataloader.get("batch_size", 1)
-    return Checked(cfg, recipe, method, opened, splits, fit(model, cfg, train, test, ids, batch))
+    batch = (recipe.batch_size or whole.train_dataloader.get("batch_size", 1)) if trains else 0
+    notes += fit(model, cfg, train, test, ids, batch)
+    return Checked(cfg, recipe, method, opened, splits, notes, evaluate, bool(loader))
 
 
 def check_data(checked: Checked) -> list[str]:
@@ -115,12 +139,16 @@ def check_data(checked: Checked) -> list[str]:
     opened, splits = checked.opened, checked.splits
     showing: Sequence[int] = range(1)
     first = process_rank() == 0
-    splits.leave_out(opened, *find_copies(splits.test, splits.train, "train", alike=first))
-    if first:  # one process reads the files for all
-        showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", every_image=True)
+    if not checked.evaluate:
+        return [*checked.notes, "Nothing is measured but the check of the forget set (--no-evaluate)."]
+    if checked.has_test:
+        splits.leave_out(opened, *find_copies(splits.test, splits.train, "train", alike=first))
+    if first and checked.has_test:  # one process reads the files for all
+        images = "all" if opened.labelled else "alone"
+        showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", images)
     with _clearly("before and after cannot be measured with this config"):
-        _rehearse(opened, splits.test)
-    if showing:
+        _rehearse(opened, splits.test, showing[0] if showing else 0)
+    if showing or not opened.labelled:
         return [*checked.notes]
     forgotten = ", ".join(opened.names[i] for i in opened.ids)
     return [
@@ -129,10 +157,10 @@ def check_data(checked: Checked) -> list[str]:
     ]
 
 
-def _rehearse(opened: Opened, test: Any) -> None:
-    """Measure one test image with the original: prediction, metrics and picture."""
+def _rehearse(opened: Opened, test: Any, index: int) -> None:
+    """Measure the test image at ``index`` with the original: prediction, metrics and picture."""
     require("matplotlib", "segmentation")
-    original, index = opened.models["original"], choose_images(test, opened.ids, count=1)[0]
+    original = opened.models["original"]
     one = replace(opened, samples={"test": opened.samples["test"].subset([index])})
     trial = one.evaluate(task_for(original.module).metrics)
     for part, reason in trial.not_measured.items():

@@ -1,4 +1,4 @@
-"""``delete-tasks segmentation forget|demo``."""
+"""``delete-tasks segmentation forget|evaluate|demo``."""
 
 import os
 from types import SimpleNamespace
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import FILE, Group, Output, argument, command, data, recipe
+from delete_tasks.cli.command import FILE, Group, Output, argument, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.report.finish import tell_before, tell_next
 
@@ -20,18 +20,22 @@ ATTENTION_OPTIONS = [
 ]
 
 
+CONFIG = argument(
+    "config",
+    type=FILE,
+    help="MMSegmentation config of the model, with or without 'unlearn'. It is executed: use only configs you trust.",
+)
+CLASSES = data(
+    "--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}. [default: the config's]"
+)
+
+
 @command(
     "forget",
     "Make a model forget classes.",
-    argument(
-        "config",
-        type=FILE,
-        help="MMSegmentation config of the model, with or without 'unlearn'. It is executed: use only configs you trust.",
-    ),
+    CONFIG,
     data("--checkpoint", type=FILE, required=True, help="Weights of the model."),
-    data(
-        "--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}. [default: the config's]"
-    ),
+    CLASSES,
     *shared.work_dir_options("erased.pth, results.json, the record and before_after.png"),
     recipe(
         "--preset",
@@ -50,6 +54,9 @@ ATTENTION_OPTIONS = [
         "choice among these (auto). [default: the config's, or auto]",
     ),
     shared.AMP,
+    evaluation(
+        "--no-evaluate", is_flag=True, help="Measure nothing but the check of the forget set; no test data are read."
+    ),
     shared.EXPECT,
     *shared.record_panel(),
     shared.CFG_OPTIONS,
@@ -76,7 +83,7 @@ def forget(args: SimpleNamespace) -> int:
 
     cfg = make_config(cfg, args.checkpoint, args.classes, args.work_dir, vars(args))
     args.avoid = args.avoid or cfg.unlearn.get("avoid")
-    cfg.record = record
+    cfg.record = record | ({"evaluate": False, "audit": "none"} if args.no_evaluate else {})
     console = make_console()
     if args.dry_run:
         dry_run(cfg, console)
@@ -85,6 +92,36 @@ def forget(args: SimpleNamespace) -> int:
     with shared.claim_work_dir(vars(args), [cfg.load_from], config=os.path.abspath(args.config), classes=classes):
         tell_before(console, args, classes or (), args.checkpoint, f"the training images of {args.config}", cfg.unlearn)
         results = unlearn(cfg, console)
+    tell_next(console, args, results)
+    return results["exit_status"]
+
+
+@command(
+    "evaluate",
+    "Measure an erased model that is there already, e.g. of MMSegmentation's train.py.",
+    CONFIG,
+    data("--original", type=FILE, required=True, help="Weights of the original model."),
+    data("--erased", type=FILE, required=True, help="Weights of the erased model."),
+    CLASSES,
+    *shared.work_dir_options("results.json, the record and before_after.png", resumes=False),
+    shared.EXPECT,
+    *shared.record_panel(),
+    shared.CFG_OPTIONS,
+    shared.DEVICE,
+    shared.VERBOSE,
+)
+def evaluate(args: SimpleNamespace) -> int:
+    from delete_tasks.report.record.options import record_options
+    from delete_tasks.request.config import parse_options, read_config
+
+    record, cfg = record_options(args), read_config(args.config, parse_options(args.cfg_options))
+    from . import run
+
+    cfg = run.make_config(cfg, args.original, args.classes, args.work_dir, {})
+    cfg.record = record
+    console, config, classes = make_console(), os.path.abspath(args.config), cfg.unlearn.get("classes")
+    with shared.claim_work_dir(vars(args), [args.original, args.erased], config=config, classes=classes) as work:
+        results = run.evaluate(cfg, args.erased, work, console)
     tell_next(console, args, results)
     return results["exit_status"]
 
@@ -108,6 +145,6 @@ def demo(args: SimpleNamespace) -> None:
 COMMAND = Group(
     "segmentation",
     "Make an MMSegmentation model forget classes, and measure before and after.",
-    [forget, demo],
+    [forget, evaluate, demo],
     default="forget",
 )

@@ -71,27 +71,45 @@ def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
     )
 
 
+def missing_labels(dataset: Any) -> str | None:
+    """Return the reason why no sample of a dataset has labels; None if one has a label map."""
+    if not any(isinstance(step, LoadAnnotations) for part in leaves(dataset) for step in part.pipeline.transforms):
+        return "their pipeline has no LoadAnnotations"
+    paths = [data_info(dataset, index).get("seg_map_path") or "" for index in range(len(dataset))]
+    return None if any(map(os.path.isfile, paths)) else f"there is no label map, e.g. '{paths[0]}'"
+
+
+def drop_annotations(dataset: Any) -> None:
+    """Remove the steps that read annotations from the pipelines of a dataset."""
+    for part in leaves(dataset):
+        steps = part.pipeline.transforms
+        steps[:] = [step for step in steps if not isinstance(step, LoadAnnotations)]
+
+
 def by_label(
-    dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", every_image: bool = False
+    dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", images: str = "of the classes"
 ) -> list[int]:
-    """Find the samples whose annotations contain a class of ``ids``. All labels are checked, and the images of these samples
-    or, with ``every_image``, of all. ``config`` gives the ignore index; ``what`` names the samples in messages.
+    """Find the samples whose annotations contain a class of ``ids``. All labels are checked, and the ``images`` 'of the classes',
+    'all', or 'alone', without labels. ``config`` gives the ignore index; ``what`` names the samples in messages.
 
     Raises:
         RequestError: A label map is missing, damaged, of another size than its image or has labels that are no class, or an
             image is damaged. The files are named.
     """
-    loaders = {id(part): (loader_of(part, what), files.image_loader(part)) for part in leaves(dataset)}
+    labels = images != "alone"
+    loaders: Any = {id(part): (labels and loader_of(part, what), files.image_loader(part)) for part in leaves(dataset)}
     classes, ignored = len(dataset.metainfo["classes"]), files.ignored_labels(config, dataset)
 
     def contains(index: int) -> bool:
         holder, place = leaf(dataset, index)
         info = holder.get_data_info(place)
-        annotations, images = loaders[id(holder)]
+        annotations, reader = loaders[id(holder)]
+        if not labels:
+            return bool(files.image_size(info, reader)) and False
         label = files.read_label(info, annotations)
         contained = bool(files.count_labels(info["seg_map_path"], label, classes, ignored)[list(ids)].any())
-        if contained or every_image:
-            files.check_sizes(info, images, label)
+        if contained or images == "all":
+            files.check_sizes(info, reader, label)
         return contained
 
     return files.select_samples(contains, len(dataset), f"Reading labels of {what}", what)

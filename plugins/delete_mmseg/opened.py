@@ -30,7 +30,7 @@ from delete_tasks.runner.recipe import no_downloads
 
 from .files import ignored_labels
 from .heads import class_logits, classifier
-from .labels import find_copies
+from .labels import drop_annotations, find_copies
 from .look import look_at_scenes, pixel_labels
 from .memory import window
 from .recorded_config import check_config, portable_config
@@ -56,7 +56,7 @@ def build_segmentor(cfg: Config, path: str) -> Any:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Batches of one sample, as a segmentor's ``test_step`` takes it, with its annotated label map ``(1, H, W)``."""
+    """Batches of one sample, as a segmentor's ``test_step`` takes it, with its annotated label map ``(1, H, W)``, if any."""
 
     workers: int = 0
     size: int = 1
@@ -65,7 +65,8 @@ class Pictures:
         generator = torch.Generator()  # else the loader draws from the global one
         loader = DataLoader(samples, 1, num_workers=self.workers, collate_fn=pseudo_collate, generator=generator)
         for data in loader:
-            yield data, data["data_samples"][0].gt_sem_seg.data.cpu()
+            annotated = getattr(data["data_samples"][0], "gt_sem_seg", None)
+            yield data, torch.full((1, 1, 1), NO_LABEL) if annotated is None else annotated.data.cpu()
 
 
 class TestStep:
@@ -148,12 +149,15 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     cfg = config.copy() if isinstance(config, Config) else load_config(config)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     models = {row: build_segmentor(cfg, path) for row, path in paths.items()}
-    _check_order(paths)
+    check_order(paths)
     splits = Splits(cfg, DATASETS.build(loader_of_split(cfg, "test").dataset))
     names = list((splits.test.metainfo or {}).get("classes") or ())
     if recorded:
         lists = {name: list(options.get(name) or ()) for name in LISTS}
-        opened = make_opened(models, splits, names, ids=list(options["classes"]), **lists)
+        labelled = options.get("labelled", True)
+        if not labelled:
+            drop_annotations(splits.test)
+        opened = make_opened(models, splits, names, ids=list(options["classes"]), labelled=labelled, **lists)
         splits.leave_out(opened, np.setdiff1d(np.arange(len(splits.test)), options.get("left_out", ())).tolist(), ())
         return opened
     opened, void = make_opened(models, splits, names), ignored_labels(cfg, splits.test)
@@ -180,7 +184,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     return by_pixel(replace(opened, ids=ids, samples=samples, copies=copies), void)
 
 
-def _check_order(paths: Mapping[str, str]) -> None:
+def check_order(paths: Mapping[str, str]) -> None:
     """Refuse a model whose checkpoint names a class of the original's at another place; most checkpoints name their classes."""
     original: list[Any] = []
     for row, path in paths.items():
@@ -199,7 +203,12 @@ def _check_order(paths: Mapping[str, str]) -> None:
 def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
     """Make the ``data`` and ``options`` with which :func:`open_scenes` opens a run's models and test data again."""
     lists = {name: list(getattr(opened, name)) for name in (*LISTS, "left_out")}
-    options = {"config": portable_config(cfg.to_dict()), "classes": list(opened.ids), **lists}
+    options = {
+        "config": portable_config(cfg.to_dict()),
+        "classes": list(opened.ids),
+        "labelled": opened.labelled,
+        **lists,
+    }
     return {"data": {}, "options": options}
 
 

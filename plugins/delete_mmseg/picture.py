@@ -9,22 +9,10 @@ from numpy.typing import NDArray
 
 from delete_tasks.display.figure import drawable, new_figure
 
-from .labels import data_info, leaf, loader_of
-
 Image = NDArray[np.uint8]
 MOST_SIDE = 2048  # pixels of a panel
-TITLES = ("test image", "original model's prediction", "erased model's prediction")
-
-
-def choose_images(dataset: Any, forget_ids: Sequence[int], count: int = 4, candidates: int = 60) -> list[int]:
-    """Choose up to ``count`` images, spread over the dataset, with the largest regions of the forgotten classes."""
-    shares: list[tuple[float, int]] = []
-    for index in range(0, len(dataset), max(1, len(dataset) // candidates)):
-        label = loader_of(leaf(dataset, index)[0]).transform(data_info(dataset, index))["gt_seg_map"]
-        shares.append((float(np.isin(label, list(forget_ids)).mean()), index))
-    # The best of each stretch of the dataset, since neighbours in a video look alike.
-    stretches = np.array_split(np.arange(len(shares)), min(count, len(shares)))
-    return [max((shares[i] for i in stretch), key=lambda pair: pair[0])[1] for stretch in stretches]
+LINES = 4  # images in the picture
+TITLES = ("image", "original model's prediction", "erased model's prediction")
 
 
 def image_and_predictions(*samples: Any) -> tuple[Image, ...]:

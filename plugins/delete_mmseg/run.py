@@ -23,20 +23,24 @@ from delete_tasks.evaluation.functional import mean_iou
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import NO_LABEL
 from delete_tasks.fileio.sampling import evenly_spread
+from delete_tasks.fileio.workdir import WorkDir
+from delete_tasks.report.earlier import earlier_run
 from delete_tasks.report.finish import refuse_unmeasured, report
 from delete_tasks.report.results import collect
 from delete_tasks.request.config import import_modules, read_config, set_run
 from delete_tasks.runner.forecast import dry_run as described
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
+from delete_tasks.task import task_for
 
-from .checks import check_data, check_request
+from .checks import Checked, check_data, check_request
 from .labels import data_info
-from .opened import MOST_IN_RUN, attacked_rows, by_pixel, reads_whole, reopening
-from .picture import choose_images, draw, image_and_predictions
+from .opened import MOST_IN_RUN, attacked_rows, build_segmentor, by_pixel, check_order, reads_whole, reopening
+from .picture import LINES, draw, image_and_predictions
 from .recipes import PRESETS
 from .second_head import SECOND, HeadIsNotLastError, second_head
 
-CAPTION = "Test images, and what the original and the erased model predict for each pixel."
+CAPTION = "Images, and what the original and the erased model predict for each pixel."
+LABEL_FREE = ("agreement", "still_assigned")  # figures of images without labels
 RECIPE = ("steps", "schedule", "optimizer", "readout")
 
 
@@ -90,46 +94,72 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)
+    checked.opened.to("cpu")  # the run makes its own model
+    runner = UnlearnRunner.from_cfg(checked.cfg, checked.splits.train)
+    runner.train()
+    if checked.evaluate and not checked.has_test:
+        checked.splits.take_forget_set(checked.opened, runner.selection.indices)
+    return _report(runner, checked, console)
+
+
+def evaluate(cfg: Config, erased: str, work: WorkDir, console: Console) -> dict[str, Any]:
+    """Measure an erased model that an earlier run made of the config's ``load_from``, and write the same into the work dir."""
+    checked = check_request(cfg, trains=False)
+    paths = {"original": cfg.load_from, "erased": erased}
+    model = build_segmentor(checked.cfg, erased)
+    check_order(paths)
+    runner: Any = earlier_run(task_for(model), model, checked.opened, paths, checked.cfg, work)
+    for note in check_data(checked):
+        console.print(note, markup=False)
+    return _report(runner, checked, console)
+
+
+def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[str, Any]:
+    """Measure a finished run, and write its results."""
     cfg, opened, splits = checked.cfg, checked.opened, checked.splits
     names, ids, test = opened.names, opened.ids, splits.test
-    opened.to("cpu")  # the run makes its own model
-    runner = UnlearnRunner.from_cfg(cfg, splits.train)
-    runner.train()
-    evaluation = Evaluation(runner.task.metrics, ids, names, None, opened.expected, opened.avoid)
-    counts, images, tested = evaluation.attempt("rows", partial(_measure, runner, opened)) or ({}, [], None)
+    metrics = [metric for metric in runner.task.metrics if not (opened.labelled and metric.name in LABEL_FREE)]
+    evaluation = Evaluation(metrics, ids, names, None, opened.expected, opened.avoid)
+    measure = partial(_measure, runner, opened)
+    counts, images, tested = (evaluation.attempt("rows", measure) if checked.evaluate else None) or ({}, [], None)
     for row, count in counts.items():
         evaluation.add(row, {"test": count})
     split = cfg.test_dataloader.dataset  # its type and folders distinguish runs that were measured on other images
+    blind = "" if opened.labelled else " without labels"
+    of = f"the config's test split ({type(test).__name__})" if checked.has_test else "the forget set"
     title = f"Forgetting {', '.join(names[i] for i in ids)}: percent"
     if counts:
         original = counts["original"]
-        title += f", {original.samples} test images, {original.showing} of them with {', '.join(names[i] for i in ids)}"
+        title += f", {original.samples} {'test' if checked.has_test else 'forget'} images{blind}, {original.showing} of them "
+        title += f"with {', '.join(names[i] for i in ids)}{'' if opened.labelled else ' as the original predicts'}"
     results = collect(
         runner,
         evaluation,
         data={
             "forget": os.path.dirname(os.path.abspath(data_info(splits.open("train"), 0)["img_path"])),
-            "test": f"{len(test)} images of the config's test split ({type(test).__name__})",
+            "test": f"{len(opened.samples['test'])} images of {of}{blind}" if checked.evaluate else None,
         },
-        measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}",
+        measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}{blind}"
+        if checked.evaluate
+        else None,
         predicted_as=counts["erased"].confusion[list(ids)].sum(0) if counts else None,
         details={
-            "per_class": {row: ious(count, names) for row, count in counts.items()},
+            "per_class": {row: ious(count, names) for row, count in counts.items() if count.labelled},
             "test_set": _test_set(counts["original"], ids) if counts else None,
         },
     )
     if counts:
         opened.reopen, opened.measured_on = reopening(runner.cfg, opened), results["data"]["test"]
     else:
-        opened.reopen = evaluation.not_measured["rows"]
-    opened.look_at = ["test"]
+        opened.reopen = evaluation.not_measured.get("rows", "nothing was measured (--no-evaluate)")
+    opened.look_at = ["test"] if checked.evaluate else []
 
     def draw_images(path: Path) -> None:
         if images:
             save_figure(draw(images, names, test.metainfo["palette"], ids), path)
 
     picture, pixels = ("before_after.png", draw_images, CAPTION), by_pixel(opened, opened.ignored)
-    attacked = partial(attacked_rows, pixels, splits, tested)
+    attacked = partial(attacked_rows, pixels, splits, tested) if opened.labelled else None
     results = report(runner, evaluation, results, pixels, console, title=title, picture=picture, attacked=attacked)
     refuse_unmeasured(runner, evaluation)
     return results
@@ -184,32 +214,33 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any], d
     """
     samples, step = opened.samples["test"], opened.models["original"].forward
     rank, processes = get_dist_info()
-    chosen = choose_images(samples.dataset, opened.ids)
-    others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
-    part = samples.subset([*others, *([] if rank else chosen)])
+    part, ids = samples.subset(range(len(samples))[rank::processes]), torch.tensor(list(opened.ids))
+    options: Any = (len(opened.names), opened.ids, opened.ignored, 1, opened.compare, opened.labelled)
+    states = {row: ConfusionState(*options) for row in opened.models}
     pixels, void = DrawnLocations(), torch.tensor(list(opened.ignored))
-    most = MOST_IN_RUN if not rank and reads_whole(opened.models["original"].module) else 0
-    attacked = evenly_spread(len(part), most).tolist()
-    states = {
-        row: ConfusionState(len(opened.names), opened.ids, opened.ignored, 1, opened.compare) for row in opened.models
-    }
-    images: list[Any] = []
-    number, original = 0, None
+    most = MOST_IN_RUN if opened.labelled and not rank and reads_whole(opened.models["original"].module) else 0
+    attacked = set(evenly_spread(len(part), most).tolist())
+    # For the picture, the largest region in each part of the data, since neighbours in a video look alike.
+    images, areas = dict[int, Any](), dict[int, float]()
+    number, chosen, original = 0, False, torch.empty(0)
     for row, batch in replace(opened, samples={"test": part}).read("test"):
         (sample,) = step.samples  # type: ignore[attr-defined]
         second = [sample.get(SECOND).data.squeeze()] if SECOND in sample else []
         predicted = sample.pred_sem_seg.data.squeeze()
         if row == "original":
-            original, number = predicted, number + 1
-        states[row].update(batch.logits[0], batch.labels[0], predicted, second, original)
+            original, place, number = predicted, number * LINES // len(part), number + 1
+            area = torch.isin(predicted.cpu(), ids).double().mean().item()
+            chosen = not rank and area > areas.get(place, -1.0)
+            if chosen:
+                areas[place], images[place] = area, image_and_predictions(sample)
+        elif row == "erased" and chosen:
+            images[place] = (*images[place], image_and_predictions(sample)[1])
+        states[row].update(
+            batch.logits[0], batch.labels[0] if opened.labelled else original, predicted, second, original
+        )
         if number - 1 in attacked and row in ("original", "erased"):
             labels = batch.labels.masked_fill(torch.isin(batch.labels, void), NO_LABEL).long()
             pixels.add(row, replace(batch, labels=labels))
-        # The chosen images come last; of the others nothing more is kept, and of these no logits.
-        if number > len(others) and row == "original":
-            images.append(image_and_predictions(sample))
-        elif number > len(others) and row == "erased":
-            images[-1] = (*images[-1], image_and_predictions(sample)[1])
     for state in states.values():
         all_reduce(state.sums)
-    return {row: state.compute() for row, state in states.items()}, images, pixels.predictions()
+    return {row: state.compute() for row, state in states.items()}, [*images.values()], pixels.predictions()

@@ -14,10 +14,12 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import DataSamples
+from delete_tasks.fileio.sampling import evenly_spread
 
 from .labels import data_info
 
 SPLITS = ("test", "val", "train")
+MOST_FORGET = 100  # images of the forget set that are measured if there are no test images
 
 
 def scenes(dataset: Any, indices: Sequence[int] | None = None) -> DataSamples:
@@ -44,6 +46,14 @@ class Splits:
                 kind = type(self.test).__name__
                 raise RequestError(f"test images are copies, which {kind} cannot leave out; remove {names}") from error
             opened.samples["test"] = scenes(self.test)
+
+    def take_forget_set(self, opened: Opened, indices: Sequence[int]) -> None:
+        """Measure on some of the training images at ``indices``; the test data are the training images, see
+        :func:`whole_images`."""
+        paths = {data_info(self.train, index)["img_path"] for index in indices}
+        kept = [index for index in range(len(self.test)) if data_info(self.test, index)["img_path"] in paths]
+        kept = [kept[number] for number in evenly_spread(len(kept), MOST_FORGET)]
+        opened.samples["test"], opened.left_out = scenes(self.test, kept), sorted({*range(len(self.test))} - {*kept})
 
     def open(self, word: str) -> Any:
         """Open the dataset of 'test', 'val' or 'train'."""
@@ -74,3 +84,13 @@ def loader_of_split(cfg: Config, split: str) -> Any:
     if not loader:
         raise RequestError(f"the config has no {split}_dataloader, which names its images and classes")
     return loader
+
+
+def whole_images(dataset: Any) -> dict[str, Any]:
+    """Make the config of a dataset that reads the images of another one as they are: no wrapper that repeats or mixes them, no
+    views, no labels."""
+    if "dataset" in dataset:
+        return whole_images(dataset["dataset"])
+    if "datasets" in dataset:
+        return {**dataset, "datasets": [whole_images(each) for each in dataset["datasets"]]}
+    return {**copy.deepcopy(dict(dataset)), "pipeline": [dict(dataset["pipeline"][0]), {"type": "PackSegInputs"}]}

@@ -8,7 +8,13 @@ from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.evaluation.metrics import REPLACED_BY, location_ious, replaced_by, still_predicted
+from delete_tasks.evaluation.metrics import (
+    REPLACED_BY,
+    location_agreement,
+    location_ious,
+    replaced_by,
+    still_predicted,
+)
 from delete_tasks.model.loss_point import LossPoint
 from delete_tasks.task import Task, neutral_names, save_state_dict
 
@@ -25,6 +31,7 @@ class SegmentationTask(Task):
     name, samples = "segmentation", "images"
     metrics = (
         *location_ious("test", "test images"),
+        *location_agreement("test", "images"),
         still_predicted("images of the forget set"),
         misplaced("test", "test images that show them"),
         *(replaced_by(name, "test", "test images that show them") for name in REPLACED_BY),

@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 
 import jsonschema
 import pytest
 import torch
-from helpers import read_results, run, values
+from helpers import argv, read_results, run, values
 from msgspec.structs import replace
 from rich.console import Console
 from torch.nn import Sequential
@@ -211,3 +212,27 @@ def test_keep_row(deer, resnet20, tmp_path):
     assert torch.nn.functional.cosine_similarity(erased, original, dim=0) > 0.99
     finished = read_results(tmp_path)["finished"]
     assert finished.pop("scale_not_matched") and finished == {"rows_replaced": [], "scale": None}
+
+
+def test_an_erased_model_is_measured_later(done, resnet20, cifar, tmp_path, tells, fails):
+    """The same figures as its run's; what was done is known beside the run's record alone."""
+    shutil.copytree(done / "erased", tmp_path / "alone")
+    words = argv(
+        f"images evaluate --test {cifar}?limit=300 --device cpu --original", resnet20, "--classes deer --erased"
+    )
+    for erased, folder, known in ((done / "erased", "W", True), (tmp_path / "alone", "X", False)):
+        said = tells(words, erased, "--work-dir", tmp_path / folder, "--train-data", f"{cifar}?limit=300")
+        results, before = read_results(tmp_path / folder), read_results(done)
+        jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(results)
+        assert list(results["rows"]) == [row for row in ROWS if row not in ("head_only", "retrained")]
+        for name in ("forget_acc", "remain_acc", "linear_probe"):
+            assert results["rows"]["erased"][name] == before["rows"]["erased"][name]
+        assert results["done"] == (before["done"] if known else None) and ("Done: Not known" in said) != known
+        assert "FAILED" not in tells("record verify --rerun", tmp_path / folder)
+    for model, more, fact in (
+        (resnet20, [], "hold the same tensors"),
+        (done / "erased", ["--out", tmp_path / "a.json"], "give MODEL for its accuracies; or"),
+    ):
+        fails(fact, words, model, "--work-dir", tmp_path / "Y", more)
+    fails("'dear'.*'deer'", words, done / "erased", "--work-dir", tmp_path / "Y", "--classes dear")
+    assert not (tmp_path / "Y").exists()

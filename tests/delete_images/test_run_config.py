@@ -46,6 +46,14 @@ def test_fewer_steps_take_a_lower_rate(method):
     assert config("--method", method, "--steps", "30", "--lr", "1e-3").unlearn.optimizer.lr == 1e-3
 
 
+def test_public_data_choose_the_method():
+    cfg = config("--public", "P")
+    assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.feature_distillation == 30
+    assert config("--public", "P", "--deep").unlearn == cfg.unlearn
+    with pytest.raises(RequestError, match="DELETE reads no public data"):
+        config("--public", "P", "--method", "DELETE")
+
+
 def test_a_configs_rate_stays(repository):
     path = str(repository / "configs/images/resnet18_cifar10_forget-deer.py")
     assert config(config=path).unlearn.optimizer.lr == 3e-5 != 6e-4

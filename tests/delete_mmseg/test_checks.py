@@ -65,7 +65,6 @@ def class_names(count):
 
 
 BAD_CONFIGS = [  # change of the config, fact of the message
-    (without("test_dataloader"), "test_dataloader"),
     (without("train_dataloader"), "train_dataloader"),
     (without("model"), "no model"),
     (put(model__backbone__type="CGNett"), "model .*CGNett"),
@@ -218,12 +217,6 @@ def test_files_that_are_the_same(tmp_path):
     assert same_files(["s3://a"], ["s3://a"]) == ["s3://a"] and not same_files([a], [])
 
 
-def test_test_data_without_labels_are_refused(refused, tmp_path):
-    pipeline = [dict(type="LoadImageFromFile"), dict(type="PackSegInputs")]
-    refused("LoadAnnotations", put(test_dataloader__dataset__pipeline=pipeline))
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("damage", [half, holding(b"")], ids=["half", "empty"])
 def test_images_for_the_originals_predictions_are_checked(refused, copied, damage):
     path = sorted(copied.glob(IMAGE.format("train")))[3]
@@ -235,7 +228,7 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(command, tmp
     def fail(*_):
         raise OSError("a disk went away")
 
-    monkeypatch.setattr("delete_mmseg.run.choose_images", fail)
+    monkeypatch.setattr("delete_mmseg.run.image_and_predictions", fail)
     status, _, error = command()
     assert status == 2 and "OSError: a disk went away" in error
     results = read_results(tmp_path / "run")

@@ -89,6 +89,8 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
         "record verify": ["record", "verify", "W"],
         "record sign": ["record", "sign", "W", "--key", kit.path("key")],
         "record keygen": ["record", "keygen", "W/key"],
+        "segmentation evaluate": ["segmentation", "evaluate", kit.path("seg/config.py"), "--erased", kit.path("seg/erased.pth"),
+                                  "--original", kit.path("seg/original.pth"), "--audit", "none", "--work-dir", "W/run"],
         "segmentation demo": ["segmentation", "demo", "--out", "W/demo", "--train-scenes", "1", "--test-scenes", "1", "--steps",
                               "1"],
     }  # fmt: skip

@@ -34,8 +34,9 @@ unlearn = dict(checkpoint_interval=4)
 
 @dataclass(frozen=True)
 class Kit:
-    """Paths of models and data: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth``; ``faces/model, photos/``;
-    ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``grid.py``; ``key, key.pub``."""
+    """Paths of models and data: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth, erased.pth``;
+    ``faces/model, photos/``; ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``grid.py``; ``key``,
+    ``key.pub``."""
 
     root: Path
 
@@ -193,11 +194,16 @@ def _segmentation(folder: Path) -> None:
     """Copy the demo's network, and make small scenes."""
     import shutil
 
+    import torch
+
     import delete_mmseg.demo
     from delete_mmseg.demo.scenes import write_scenes
     from delete_tasks import config_path
 
     write_scenes(folder / "scenes", train=4, val=2, size=(64, 128), seed=3)
     shutil.copy(Path(delete_mmseg.demo.__file__).with_name("street_scenes.pth"), folder / "original.pth")
+    hidden = torch.load(folder / "original.pth", weights_only=True)
+    hidden["state_dict"]["decode_head.conv_seg.bias"][13] -= 50  # car
+    torch.save(hidden, folder / "erased.pth")
     base = str(config_path("segmentation/demo_street-scenes_forget-car.py"))
     (folder / "config.py").write_text(CONFIG.format(base=base, root=str(folder / "scenes")))

@@ -90,7 +90,8 @@ def tabulate(runs: Sequence[Run], wide: bool = False) -> Table:
     table = Table([*several, *figures, "steps", "seconds"], "run", title)
     for run in runs:
         cells = [*(run.forgotten for _ in several), *(_cell(run.values(metric)) for metric in main)]
-        table.add(run.label, [*cells, str(run.results["steps"]), f"{run.results['seconds']['unlearning']:.0f}"])
+        numbers = (run.results["steps"], run.results["seconds"].get("unlearning"))
+        table.add(run.label, [*cells, *(None if number is None else f"{number:.0f}" for number in numbers)])
     return table
 
 

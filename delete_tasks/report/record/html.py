@@ -98,7 +98,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         plain=PLAIN,
         places=sum(item["where"] != UNKNOWN for item in record["residue"]),
         unread=unread,
-        done=[] if record["done"] is None else sentences(record["done"]),
+        done=sentences(record["done"]),
         settings=dict(setting(name, value) for name, value in settings if value is not None and name != "classes"),
     )
 

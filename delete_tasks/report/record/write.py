@@ -25,7 +25,6 @@ from ...fileio.digests import describe_model, relative, section_digests, write_s
 from ...fileio.environment import code_version, environment, plain
 from ...fileio.inputs import file_sha256
 from ...fileio.processes import raise_lost
-from ..results import recipe_as_run
 from .figures import exit_status, lines_of, rows_of
 from .html import render
 from .log import append
@@ -147,11 +146,11 @@ def _write(
         "withheld": hider.text(runner.outcome.withheld),
         "forget_check": _forget_check(runner),
         "figures": [{**row, "note": hider.text(row["note"])} for row in results["limits"]],
-        "method": {"name": type(runner.method).__name__, "settings": _settings(runner, hider)},
+        "method": {"name": results["recipe"]["type"] or "not known", "settings": _settings(runner, results, hider)},
         "done": runner.outcome.done,
         "code": code_version(),
         "environment": environment(next(runner.unwrapped_model.parameters()).device),
-        "seeds": {"run": runner.seed},
+        "seeds": {"run": results["recipe"].get("seed")},
         "models": {
             "original": {
                 **original,
@@ -222,14 +221,14 @@ def _sign(folder: Path, key: str) -> None:
         ) from error
 
 
-def _settings(runner: UnlearnRunner, hider: Hider) -> dict[str, Any]:
-    done = runner.outcome.done
+def _settings(runner: UnlearnRunner, results: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
+    done, recipe = results["done"], results["recipe"]
     idle = () if done is None or done["steps"] else OF_STEPS
-    settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed", *idle)}
+    settings = {name: value for name, value in recipe.items() if name not in ("type", "seed", *idle)}
     teacher = settings.get("teacher")
     return {
         **settings,
-        "resumed": runner.resumed_from is not None,
+        "resumed": None if done is None else done["resumed"],
         "classes": [hider.name(runner.selection.class_names[i]) for i in runner.selection.forget_ids],
         "teacher": None if teacher is None else hider.path(teacher),
     }
@@ -237,7 +236,8 @@ def _settings(runner: UnlearnRunner, hider: Hider) -> dict[str, Any]:
 
 def _samples(runner: UnlearnRunner, opened: Opened, folder: Path, salt: bytes | None) -> dict[str, Any]:
     """Write samples.txt, and return its digest and counts."""
-    read = {FORGET_SET: runner.selection.sample_names, **opened.other_samples}
+    names = runner.selection.sample_names
+    read = {**({FORGET_SET: names} if names else {}), **opened.other_samples}
     write_samples(folder / SAMPLES, read, salt)
     return {
         "list": SAMPLES,

@@ -14,6 +14,7 @@ from delete_tasks.request.ranges import SEED_MOST, truth, whole
 require("mmengine", "images")
 
 from .. import register  # noqa: E402, F401
+from ..run_config import default_method  # noqa: E402
 from .dense.erasure import DenseErasure  # noqa: E402
 from .erasure import Erasure  # noqa: E402
 from .model import open_model  # noqa: E402
@@ -71,7 +72,7 @@ def erase(
     retain: Any = None,
     public: Any = None,
     views: str | Callable[[Tensor], Tensor] | None = None,
-    method: str = "DELETE",
+    method: str | None = None,
     steps: int | None = None,
     lr: float | None = None,
     batch_size: int | None = None,
@@ -104,14 +105,15 @@ def erase(
             config of a transformers model; not needed with ids.
         retain: Retain set: samples of other classes. One joins each forget image, with nothing masked, so that the model keeps
             the original's prediction for it.
-        public: Any samples, for ``method='DeepDELETE'``: one joins each forget image; their labels are not read.
+        public: Any samples: one joins each forget image; their labels are not read. The class is then erased from the features as
+            well.
         views: Random views to train on, as ``--augment`` of the command: 'strong' (default of DELETE; the original predicts other
             classes in some of them, which helps to keep these), 'plain' (crops and flips, default of other methods) or 'none'
             (for samples that are no images, and the default for models with locations); or a function from a sample's tensor to
             a view of it.
-        method: Name of a registered method, see ``delete-tasks methods``.
+        method: Name of a registered method, see ``delete-tasks methods``; by default 'DELETE', and with ``public`` 'DeepDELETE'.
         steps, lr, batch_size: Length, learning rate and batch size of the run, by default those of ``images forget``: 300 steps
-            of 64 with AdamW at 6e-4, or less for more than 300,000 parameters, see
+            of 64 with AdamW at 1e-4, or less for more than 300,000 parameters or fewer steps, see
             :func:`delete_images.run_config.default_recipe`; 100 of 128 without strong views. With locations 200 of 4 at 1e-4. A
             DataLoader's own batch size is not used.
         seed: Random seed; it determines the result.
@@ -145,6 +147,7 @@ def erase(
         clean = None if beside is None else read_samples(beside, argument)
         opened = open_model(model, forget, class_names, seed, device)
         kind = DenseErasure if opened.dimensions else Erasure
+        method = default_method(public is not None) if method is None else method
         erasure = kind(opened, forget, clean, views, classes, method, seed, options)
         recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
         loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}
