@@ -72,11 +72,9 @@ def relative(path: str | os.PathLike[str], base: Path) -> str:
     return full.relative_to(folder).as_posix() if full.is_relative_to(folder) else str(full)
 
 
-def write_sums(folder: Path, names: Sequence[str]) -> Path:
+def write_sums(folder: Path, names: Sequence[str]) -> None:
     """Write the digests of files in ``folder``, in the format of ``sha256sum -c``."""
-    path = folder / SUMS
-    save_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names), path)
-    return path
+    save_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names), folder / SUMS)
 
 
 def read_sums(folder: Path) -> dict[str, str]:
