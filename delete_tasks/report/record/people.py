@@ -68,13 +68,9 @@ def find_forgotten(classes: Sequence[Mapping[str, Any]], salt: bytes | None, nam
 
 def fold(text: str) -> tuple[str, list[int]]:
     """Return a text's letters and digits without case and accents, and the index in ``text`` of each."""
-    characters: list[str] = []
-    indices: list[int] = []
-    for index, original in enumerate(text):
-        for character in filter(str.isalnum, unicodedata.normalize("NFKD", original.casefold())):
-            characters.append(character)
-            indices.append(index)
-    return "".join(characters), indices
+    plain = (unicodedata.normalize("NFKD", original.casefold()) for original in text)
+    letters = [(letter, index) for index, part in enumerate(plain) for letter in filter(str.isalnum, part)]
+    return "".join(letter for letter, _ in letters), [index for _, index in letters]
 
 
 def whole_word(key: str) -> bool:
