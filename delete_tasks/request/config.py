@@ -133,10 +133,8 @@ def _temporary_folder() -> Iterator[None]:
 def _has_ended(process: str) -> bool:
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError, ValueError):
-        pass
+    except (OSError, OverflowError, ValueError) as error:
+        return isinstance(error, ProcessLookupError)
     return False
 
 
