@@ -131,8 +131,7 @@ def measure(
         same_features=same_features(rows["original"], rows["erased"]),
         unread=evaluation.not_measured.get("rows"),
     )
-    reasons = dict(evaluation.not_measured)
-    return Audit(attacks, figures, depths, chance, verdict, reasons, names, ids, evaluation.seconds)
+    return Audit(attacks, figures, depths, chance, verdict, evaluation.not_measured, names, ids, evaluation.seconds)
 
 
 def reading_of(metric: Metric, rows: Mapping[str, Mapping[str, Measured]], chance: float | None) -> Reading:
