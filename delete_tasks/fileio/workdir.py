@@ -116,9 +116,8 @@ class WorkDir:
             return False
         self.check_place(path)
         delete_path(self.path / name)
-        self.files.discard(name)
-        self.written.discard(name)
-        self.states.discard(name)
+        for names in (self.files, self.written, self.states):
+            names.discard(name)
         self._save()
         return True
 
