@@ -58,18 +58,10 @@ def write_record(
     pictures: Sequence[tuple[str, str]],
 ) -> int:
     """Print the limits of a finished run, write DIR/record.json, record.html, samples.txt and record.sha256, add a line to the
-    log of ``--record-log``, print the verdict, and return the command's exit status.
-
-    Args:
-        runner: Runner of the first process, after training.
-        results: Result of :func:`delete_tasks.report.results.collect`.
-        opened: Measured models and data.
-        options: Result of :func:`delete_tasks.report.record.options.record_options`.
-        pictures: (path, caption) of the task's pictures.
-
-    Raises:
-        RequestError: The record is written, but could not be signed.
-        CheckpointMismatchError: The original was changed during the run, so that nothing is written.
+    log of ``--record-log``, print the verdict, and return the command's exit status. The runner is that of the first process;
+    ``options`` are of :func:`delete_tasks.report.record.options.record_options`, ``pictures`` (path, caption) of the task's.
+    Raise :class:`RequestError` if the record is written, but could not be signed, :class:`CheckpointMismatchError` if the
+    original was changed during the run, so that nothing is written.
     """
     runner.work.check_inputs()
     rows, withheld = results["limits"], runner.outcome.withheld
