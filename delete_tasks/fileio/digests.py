@@ -78,11 +78,8 @@ def write_sums(folder: Path, names: Sequence[str]) -> None:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Read what :func:`write_sums` wrote: file name -> SHA-256.
-
-    Raises:
-        RequestError: The file is missing, empty or incomplete, a line is malformed, or a name is listed twice.
-    """
+    """Read what :func:`write_sums` wrote: file name -> SHA-256; raise :class:`RequestError` if the file is missing, empty or
+    incomplete, a line is malformed, or a name is listed twice."""
     path = folder / SUMS
     if not path.is_file():
         raise RequestError(f"no {SUMS} in '{folder}'; it belongs to the record: copy the whole folder")

@@ -45,12 +45,8 @@ def refuse_links(folder: Path) -> None:
 
 
 def refuse_finished(path: Any, manifest: Mapping[str, Any], digest: str, resume: bool) -> None:
-    """Refuse a work dir with a finished run of the request that has this digest.
-
-    Raises:
-        RequestError: It is finished.
-        FinishedError: It is finished, and was to be resumed.
-    """
+    """Raise :class:`RequestError` for a work dir with a finished run of the request that has this digest,
+    :class:`FinishedError` if it was to be resumed."""
     if not manifest.get("finished") or manifest["request"] != digest:
         return
     when = datetime.fromisoformat(manifest["finished"]).strftime("%Y-%m-%d at %H:%M UTC")
