@@ -220,12 +220,8 @@ class UnlearnRunner(RunStates):
         }
 
     def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:
-        """Check the state of a run, and restore the method's part of it.
-
-        Raises:
-            CheckpointMismatchError: The state belongs to another request or another original.
-            RequestError: The state is past ``unlearn.steps``.
-        """
+        """Check the state of a run, and restore the method's part of it. Raise :class:`CheckpointMismatchError` for a state of
+        another request or original, :class:`RequestError` for one past ``unlearn.steps``."""
         super().check_state(state, meta, filename)
         if state["teacher_sha256"] != self.teacher_sha256:
             raise CheckpointMismatchError(
