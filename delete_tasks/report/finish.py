@@ -74,24 +74,16 @@ def report(
     record: Mapping[str, Any] | None = None,
     attacked: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
-    """End a command: print the table, draw the picture, audit, write results.json and the record.
+    """End a command: print the table, draw the picture, audit, write results.json and the record; return ``results``, those of
+    :func:`delete_tasks.report.results.collect`, with the command's ``exit_status``.
 
     Args:
-        runner: Runner after training.
-        evaluation: Evaluation with all rows.
-        results: Result of :func:`delete_tasks.report.results.collect`.
-        opened: Measured models and data.
-        console: Console of the table and the notes.
-        title: Title of the table.
-        wide: Whether to print all columns.
+        title, wide: Title of the table on the ``console``, and whether to print all its columns.
         picture: Name of a file in the work dir, the function that draws it, and its caption.
         lines: Function that returns the task's notes on the table, from ``results``.
         record: Options of the record; None takes those of the runner's config.
         attacked: Function that reads the data of the audit, if these are not the table's, see
             :func:`delete_tasks.audit.in_run.audit_run`.
-
-    Returns:
-        ``results``, with the command's ``exit_status``.
     """
     from mmengine.dist import get_rank
 
