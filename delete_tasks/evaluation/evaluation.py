@@ -17,9 +17,7 @@ class Evaluation:
     """Metrics of several models on the same data. A metric that fails is not measured, with the reason; the others are.
 
     Args:
-        metrics: Metrics of the task.
-        ids: The forgotten classes.
-        names: Names of all classes.
+        metrics, ids, names: Metrics of the task, the forgotten classes, and names of all classes.
         not_measured: Reasons why metrics are not measured, by name.
         expected, avoid: Classes that may or must not take the place of the forgotten ones, see
             :func:`delete_tasks.evaluation.metrics.replaced_by`.
