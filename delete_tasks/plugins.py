@@ -51,10 +51,8 @@ def load_commands(package: str, module: str = "commands") -> ModuleType:
     """Load the module of a package that declares its part of the command line.
 
     The package's ``__init__`` is not run: it may take seconds or require an extra that is not installed, which help, completion
-    and a mistyped option do not need.
-
-    Raises:
-        RequestError: The package is not installed, or another folder of its name shadows it.
+    and a mistyped option do not need. Raise :class:`RequestError` if the package is not installed, or another folder of its name
+    shadows it.
     """
     name = f"{package}.{module}"
     if name in sys.modules or package in sys.modules:
