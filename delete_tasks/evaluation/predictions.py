@@ -172,15 +172,8 @@ class ConfusionState:
         more: Sequence[Tensor] = (),
         original: Tensor | None = None,
     ) -> None:
-        """Add one sample.
-
-        Args:
-            logits: ``(C, *locations)``; they are not needed afterwards.
-            labels: ``(*locations)``, integers.
-            predicted: ``(*locations)``; None takes the largest logit.
-            more: Further predictions ``(*locations)``, in order.
-            original: The original's predictions ``(*locations)``, to compare with.
-        """
+        """Add one sample: logits ``(C, *locations)``, which are not needed afterwards, and integers ``(*locations)``: labels,
+        ``predicted`` (None takes the largest logit), ``more`` predictions, and the original's, to compare with."""
         predicted = logits.argmax(0) if predicted is None else predicted
         hidden = torch.isin(predicted, torch.tensor(self.ids, device=predicted.device))
         rest = logits[:, hidden]
