@@ -26,8 +26,7 @@ def kept_drop(row: Row) -> Measured:
     """Measure the drop of accuracy in points on held-out samples of the other classes, overall and by class."""
     original, test = original_test(row), row.data["test"]
     lost = _lost(original, test, torch.from_numpy(members(row, "test", "retain")))
-    accuracies = zip(f.per_class_accuracy(original.counts), f.per_class_accuracy(test.counts), strict=True)
-    drops = [f.drop(then, now) for then, now in accuracies]
+    drops = list(map(f.drop, f.per_class_accuracy(original.counts), f.per_class_accuracy(test.counts)))
     by_class = {name: drops[i] for i, name in enumerate(row.names) if i not in set(row.ids) and drops[i] is not None}
     return mean_of(lost, 2, details={"by_class": by_class})
 
