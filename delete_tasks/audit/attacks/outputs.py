@@ -51,11 +51,8 @@ def roc_area(positive: Scores, negative: Scores) -> float:
 
 def rate_at(positive: Scores, negative: Scores, most_false: float) -> float:
     """Compute the true positive rate at a false positive rate of at most ``most_false``; both 0 to 1."""
-    allowed = int(np.floor(most_false * len(negative) + 1e-9))
-    ordered = np.sort(negative)[::-1]
-    if allowed >= len(negative):
-        return 1.0
-    return float((positive > ordered[allowed]).mean())
+    allowed = int(np.floor(most_false * len(negative) + 1e-9))  # fewer than all, as the rate is below 1
+    return float((positive > np.sort(negative)[::-1][allowed]).mean())
 
 
 def threshold_hits(positive: Scores, negative: Scores) -> tuple[Scores, Scores]:
