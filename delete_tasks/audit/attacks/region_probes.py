@@ -36,15 +36,11 @@ def read_regions(fit: Callable[..., Any], row: Row) -> Measured:
     confusion = confusion_matrix(test.labels, torch.from_numpy(probe.predict(features_of(test))).long(), len(row.names))
     value = forgotten_iou(confusion, ids)
     others = mean_iou(confusion, [i for i in range(len(row.names)) if i not in ids], 2)
-    each = {
-        name: round(float(iou), 2)
-        for name, iou in zip(row.names, intersection_over_union(confusion), strict=True)
-        if not iou.isnan()
-    }
+    ious = zip(row.names, intersection_over_union(confusion).tolist(), strict=True)
+    each = {name: round(iou, 2) for name, iou in ious if not np.isnan(iou)}
     details = {"trained_on": len(train.labels), "others": others, "classes": each}
-    return Found(
-        None if value is None else round(value, 2), len(test.labels), _interval(confusion, ids), details=details
-    )
+    value = None if value is None else round(value, 2)
+    return Found(value, len(test.labels), _interval(confusion, ids), details=details)
 
 
 def _interval(confusion: Tensor, ids: list[int]) -> tuple[float, float]:
