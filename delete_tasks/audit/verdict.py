@@ -232,9 +232,8 @@ def _compared(reading: Reading) -> str:
     parts = [f"original {_figure(reading.original, reading.unit, interval=False)}"]
     values = [figure.value for figure in reading.retrained if figure.value is not None]
     if values:
-        low, high = (
-            f"{value:.1f}" if reading.unit == "percent" else f"{value:.3f}" for value in (min(values), max(values))
-        )
+        digits = 1 if reading.unit == "percent" else 3
+        low, high = (f"{value:.{digits}f}" for value in (min(values), max(values)))
         parts.append(f"retrained {low}" if low == high else f"retrained {low} to {high}")
     if reading.chance is not None:
         parts.append(f"chance {reading.chance:.1f}")
