@@ -7,6 +7,7 @@ import copy
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,9 +106,8 @@ def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selectio
     dataset, data, class_names, ids, key = _open(runner, dataset, by_teacher)
     teacher = runner.teacher if by_teacher else None
     path = Path(runner.work_dir) / "forget_set.json"
-    indices = first_does(
-        lambda: _cached_selection(path, key, len(dataset), lambda: data.find_forget_set(ids, teacher, runner.cfg))
-    )
+    find = partial(data.find_forget_set, ids, teacher, runner.cfg)
+    indices = first_does(partial(_cached_selection, path, key, len(dataset), find))
     runner.work.own(path, state=True)  # also if it was read from there
     _refuse_unlabelled(runner.method, data, indices)
     names = data.sample_names(indices)
