@@ -136,9 +136,8 @@ class Command(RichCommand):
     def _spread(self, ctx: click.Context, words: list[str]) -> list[str]:
         """Convert ``--classes a b`` to ``--classes=a --classes=b``, since click's own options take a fixed number of words; raise
         :class:`click.UsageError` if an option has no value."""
-        options = {
-            name: param for param in self.get_params(ctx) if isinstance(param, click.Option) for name in param.opts
-        }
+        params = (param for param in self.get_params(ctx) if isinstance(param, click.Option))
+        options = {name: param for param in params for name in param.opts}
         spread: list[str] = []
         rest = deque(words)
         while rest and rest[0] != "--":
