@@ -79,12 +79,10 @@ def argument(name: str, *, help: str, **settings: Any) -> RichArgument:
 
 def _is_option(word: str) -> bool:
     """Return True if a word is an option; ``-1`` and text with a space are values."""
-    if not word.startswith("-") or word == "-" or " " in word:
-        return False
     try:
         float(word)
     except ValueError:
-        return True
+        return word.startswith("-") and word != "-" and " " not in word
     return False
 
 
