@@ -52,16 +52,12 @@ _NAMES = {
     "earlier": "Weight of the same loss on the preceding stage",
     "feature_distillation": "Weight of the loss that preserves features of other samples",
     "lr": "learning rate",
-    "weight_decay": "weight decay",
-    "momentum": "momentum",
 }
 _VALUES = {
-    ("schedule", "constant"): "constant",
     ("schedule", "cosine"): "cosine decay to 0",
     ("schedule", "warmup_cosine"): "warm-up over the first tenth of the steps, then cosine decay to 0",
     ("masking", "all"): "all forgotten classes",
     ("masking", "own"): "the location's own label",
-    ("locations", "all"): "all",
     ("locations", "forgotten"): "those of a forgotten class",
     ("select", "labels"): "by the data's labels",
     ("select", "teacher"): "by the original's predictions",
