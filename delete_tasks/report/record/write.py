@@ -32,7 +32,7 @@ from .measurement import pack
 from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import SALT, Hider, hashed, save_salt
 from .samples import FORGET_SET, SAMPLES, write_samples
-from .sections import audit_pictures, readability, residue
+from .sections import audit_pictures, readability
 from .sign import SIGNATURE, sign
 
 if TYPE_CHECKING:
@@ -161,7 +161,9 @@ def _write(
             {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in drawn
         ],
         "picture_note": picture_note,
-        "residue": residue(results["residue"], hider),
+        "residue": [
+            {"what": hider.text(each["what"]), "where": hider.place(each["where"])} for each in results["residue"]
+        ],
         "limits": [
             *LIMITS,
             *opened.limits,
