@@ -112,6 +112,8 @@ def _write(
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
     measurement, measurement_note = _measurement(opened, hider)
+    verdict = results["verdict"]
+    reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
     record: dict[str, Any] = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -133,7 +135,7 @@ def _write(
                 for i in runner.selection.forget_ids
             ],
         },
-        "verdict": _verdict(results["verdict"], hider),
+        "verdict": {**verdict, "sentence": hider.text(verdict["sentence"]), "reasons": reasons},
         "before_after": plain(results["before_after"]),
         "withheld": hider.text(runner.outcome.withheld),
         "forget_check": _forget_check(runner),
@@ -181,11 +183,6 @@ def _write(
     if options.get("log"):
         _log(Path(options["log"]), record, folder, hider)
     return folder / RECORD
-
-
-def _verdict(verdict: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
-    reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
-    return {**verdict, "sentence": hider.text(verdict["sentence"]), "reasons": reasons}
 
 
 def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> None:
