@@ -101,14 +101,11 @@ def _write(
     hider = Hider(runner.selection.class_names, salt, folder)
     samples = _samples(runner, opened, folder, salt)
     discard(folder / ATTENTION)
-    drawn, picture_note = (
-        (
-            [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS],
-            "Pictures with people's names or faces are left out, since names are hidden.",
-        )
-        if hide
-        else _pictures(runner, results, opened, pictures, folder)
-    )
+    if hide:
+        drawn = [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS]
+        picture_note: str | None = "Pictures with people's names or faces are left out, since names are hidden."
+    else:
+        drawn, picture_note = _pictures(runner, results, opened, pictures, folder)
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
     measurement, measurement_note = _measurement(opened, hider)
