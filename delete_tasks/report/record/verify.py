@@ -180,10 +180,8 @@ def _people(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> li
     checks = []
     for name in names:
         same = {hashed(text, salt) for text in (name, name.replace(" ", "_"), name.replace("_", " "))} & {*hidden}
-        answer = (
-            (OK, "the record is about this person") if same else (NOT_CHECKED, "not a person that was forgotten here")
-        )
-        checks.append(Check(f"name {name}", *answer))
+        why = "the record is about this person" if same else "not a person that was forgotten here"
+        checks.append(Check(f"name {name}", OK if same else NOT_CHECKED, why))
     return checks
 
 
