@@ -5,6 +5,7 @@ published as an erased one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -127,13 +128,9 @@ def predictions(task: Task, network: nn.Module, inputs: Any, gradients: bool = F
 def _predicting(task: Task, network: nn.Module, points: list[LossPoint]) -> int:
     """Find the index of the head with the last layer."""
     if len(points) > 1:
-        try:
+        with suppress(UnsupportedModelError):
             classifier = task.classifier(network)[1]
-        except UnsupportedModelError:
-            return 0
-        for number, point in enumerate(points):
-            if any(module is classifier for module in point.module.modules()):
-                return number
+            return next((i for i, point in enumerate(points) if classifier in point.module.modules()), 0)
     return 0
 
 
