@@ -191,7 +191,7 @@ def draw_tsne(rows: Sequence[Line], root: Path, path: Path) -> None:
     panels: list[tuple[str, Any, Any]] = []
     for row in rows:
         saved = (read_features(root / cell.folder / FEATURES) for cell in row.cells if row.cell.method != CUT)
-        features, labels = next((arrays for arrays in saved if arrays is not None), ((), ()))
+        features, labels = next(filter(None, saved), ((), ()))
         if len(features) >= 10:
             panels.append((row.title, features, labels))
     if not panels:
