@@ -94,11 +94,11 @@ def test_picture(done):
         ("--model MODEL --forget CIFAR?class=cat&limit=5 --classes deer", "forget set is empty"),
         ("--model MODEL --forget CIFAR?limit=5&label=none --classes deer --method RandomLabel", "5 of 5 images"),
         (
-            "--model MODEL --forget X --classes deer --retain X --method NegativeGradient",
+            "--model MODEL --forget CIFAR --classes deer --retain CIFAR --method NegativeGradient",
             "NegativeGradient.*retain set",
         ),
-        ("--model MODEL --forget X --classes deer --method FineTune", "FineTune .*--retain"),
-        ("--model MODEL --forget X --classes deer --public X", "DELETE .*public.*--deep"),
+        ("--model MODEL --forget CIFAR --classes deer --method FineTune", "FineTune .*--retain"),
+        ("--model MODEL --forget CIFAR --classes deer --public CIFAR --method DELETE", "DELETE .*public.*--deep"),
         ("--model MODEL --forget X --classes deer --device tpu", "--device .*cpu, cuda"),
         ("", "give --model"),
     ],
@@ -192,7 +192,7 @@ def test_a_model_folder_with_probabilities_is_refused(last, resnet20, cifar, tmp
     assert not (tmp_path / "w").exists()
 
 
-FEW_STEPS = "--steps 6 --batch-size 8 --no-record --audit none"
+FEW_STEPS = "--steps 6 --batch-size 8 --lr 6e-4 --no-record --audit none"
 
 
 def test_mixed_precision(deer, tmp_path):

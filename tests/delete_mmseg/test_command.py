@@ -34,7 +34,7 @@ def run(shared, repository, tmp_path_factory):
     changes = "test_dataloader.dataset.indices=20 log_level=WARNING unlearn.schedule=cosine "
     changes += "train_dataloader.num_workers=0"  # the config asks for persistent workers
     words = argv("segmentation", config, "--checkpoint", checkpoint, "--classes car --work-dir", work_dir)
-    assert main(argv(words, f"--steps {STEPS} --batch-size 2 --lr 2e-4 --cfg-options {changes}")) == 0
+    assert main(argv(words, f"--steps {STEPS} --batch-size 2 --lr 1e-4 --cfg-options {changes}")) == 0
     return work_dir, config, checkpoint
 
 
@@ -102,7 +102,7 @@ _base_ = [{str(stock)!r}]
 custom_imports = dict(imports=['delete_mmseg'], allow_failed_imports=False)
 runner_type = 'UnlearnRunner'
 load_from = {checkpoint!r}
-unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, optimizer=dict(type='AdamW', lr=2e-4),
+unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, optimizer=dict(type='AdamW', lr=1e-4),
                schedule='cosine', readout=0.01)
 """)
     base = Config.fromfile(str(config))
