@@ -52,12 +52,8 @@ class _Line:
 
 
 class Table:
-    """Table of names and cells.
-
-    Args:
-        columns: Columns after the names; a text is the title of a column of figures.
-        first: Title of the column of names.
-        title: Line above the table; caption in LaTeX.
+    """Table of names and cells. ``columns`` follow the names, whose title is ``first``; a text is the title of a column of
+    figures. ``title`` is the line above the table, and the caption in LaTeX.
 
     Example:
         >>> table = Table(["accuracy"])

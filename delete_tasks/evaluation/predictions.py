@@ -139,8 +139,7 @@ class ConfusionState:
     """Running confusion matrices of samples with many locations.
 
     Args:
-        classes: Number of classes, C.
-        ids: The forgotten classes.
+        classes, ids: Number of classes, C, and the forgotten ones.
         ignored: Labels of locations that do not count.
         more: Largest number of further predictions, besides the model's and those with the logits of ``ids`` cut off.
         compare: Counts two numbers from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
