@@ -25,12 +25,8 @@ def offered(group: str) -> dict[str, str]:
 
 def import_offered(kind: str, name: str, group: str, registered: Container[str]) -> bool:
     """Import the module that an installed package offers under ``name`` in a ``group`` of :func:`offered`; return False if none
-    does. The import adds the name to ``registered``; messages call it ``kind``, e.g. "method".
-
-    Raises:
-        MissingExtraError: The module cannot be imported.
-        RequestError: It does not register ``name``.
-    """
+    does. The import adds the name to ``registered``; messages call it ``kind``, e.g. "method". Raise
+    :class:`MissingExtraError` if the module cannot be imported, :class:`RequestError` if it does not register ``name``."""
     module = offered(group).get(name)
     if module is None:
         return False

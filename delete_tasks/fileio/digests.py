@@ -33,13 +33,8 @@ def section_digests(record: Mapping[str, Any]) -> dict[str, str]:
 
 def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
     """Compute the digests of a model's files and tensors. ``path`` is a checkpoint or its folder; paths inside ``base`` are
-    written relative to it.
-
-    Raises:
-        FileNotFoundError: There is no such file or folder.
-        RequestError: The folder holds no weights file, or several, or too many files for a model.
-        UnsafeCheckpointError: Loading would run code.
-    """
+    written relative to it. Raise :class:`FileNotFoundError` without such a file or folder, :class:`RequestError` if the folder
+    holds no weights file, several, or too many files for a model, :class:`UnsafeCheckpointError` if loading would run code."""
     from .checkpoint import load_once, state_dict_of, tensors_sha256
 
     path = Path(path)
