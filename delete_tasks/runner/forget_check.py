@@ -52,12 +52,10 @@ def check_forgotten(runner: Run) -> dict[str, Any]:
     """Compare the student's predictions with the original's on the first samples of the forget set, as the run reads them.
 
     Locations are those in the loss: no padding, no retain set. Labels are not read. All processes call this; each reads a part.
-
-    Returns:
-        Numbers of ``samples`` and ``locations``; percentage of the locations that are assigned to the forgotten classes,
-        ``before`` and ``after``; percentage of the former that ``still`` are (None if there were none); percentage of all
-        locations whose prediction has ``changed``; mean probability of the forgotten classes, ``probability_before`` and
-        ``probability_after``; ``passed``.
+    Return numbers of ``samples`` and ``locations``; the percentage of the locations that are assigned to the forgotten classes,
+    ``before`` and ``after``, and of the former that ``still`` are (None if there were none); the percentage of all locations
+    whose prediction has ``changed``; the mean probability of the forgotten classes, ``probability_before`` and
+    ``probability_after``; ``passed``.
     """
     sums = _process_sums(runner)
     all_reduce(sums)
