@@ -23,9 +23,7 @@ class ProgressHook(Hook):
     """Progress bar over optimizer steps or test batches, on standard error if that is a terminal."""
 
     priority = "LOWEST"
-
-    def __init__(self) -> None:
-        self.bar: Progress | None = None
+    bar: Progress | None = None
 
     def _begin(self, title: str, total: int, done: int = 0) -> None:
         self.close()
