@@ -75,11 +75,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest; return an empty dict if there is none, or none that is valid."""
     try:
         content = parse_json(read_text(folder / MANIFEST, errors="surrogateescape"))
-        valid = (content["format"], content["version"]) == (FORMAT, VERSION) and isinstance(content["files"], list)
+        if (content["format"], content["version"]) != (FORMAT, VERSION) or not isinstance(content["files"], list):
+            raise ValueError
         datetime.fromisoformat(content.get("finished") or "2026-01-01")
     except (OSError, ValueError, TypeError, KeyError):
-        valid = False
-    if not valid:
         return {}
     # Runs write no absolute path, and none outside of the folder.
     names = [name for name in content["files"] if isinstance(name, str) and Path(name).parts]
