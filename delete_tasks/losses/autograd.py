@@ -66,9 +66,7 @@ class MaskedKL(torch.autograd.Function):
 
 def locations_forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
     """Run the kernel if it supports these logits, else PyTorch."""
-    result: Result | None = None
-    if kernels.support(call):
-        result = kernels.load("masked_kl").forward(call, factor, wants_gradient)
+    result = kernels.load("masked_kl").forward(call, factor, wants_gradient) if kernels.support(call) else None
     return chunked.forward(call, factor, wants_gradient) if result is None else result
 
 
