@@ -14,6 +14,7 @@ from .masks import class_mask
 # original is not SURE of another class: at an object's edge it predicts neither the object nor its surroundings.
 HOLE, TRACE, SURE, RIM = 0.1, 0.01, 0.5, 2
 NARROW = 64  # a region narrower than this part of the map, and than three cells, is an object and not surroundings
+MOST = 128  # cells of a side of the map on which the surroundings are diffused: they are smooth, and time grows with its cube
 PRESENT = 0.01  # least probability at the border of a class that is diffused
 TOLERANCE = 1e-3  # of the diffused probabilities
 SECOND = 0.3  # weight of the second choice in the target of fill='auto', see docs/notes/segmentation.md
@@ -57,14 +58,27 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
         return logits
     hole = core | (_grow(core.float(), RIM) > 0) & (mass > TRACE) & (other < SURE)
     rest = logits.float().index_fill(1, torch.as_tensor([*ids, *avoid], device=logits.device), -torch.inf).softmax(1)
-    border = ~hole & _is_wide(p.argmax(1), logits.shape[1], avoid)
-    filled = _diffuse(rest, hole, border)
+    filled = _surroundings(p, rest, hole, avoid)
     if second:
         product = torch.where((filled == rest).all(1, keepdim=True), rest, filled * rest.clamp(min=1e-6))
         filled = torch.lerp(product / product.sum(1, keepdim=True), rest, second)
     forgotten = class_mask(ids, logits.shape[1], 4, logits.device)
     target = torch.where(forgotten, p, (1 - mass) * filled).log_().clamp_(min=CUT)
     return torch.where(hole, target.to(logits.dtype), logits)
+
+
+def _surroundings(p: Tensor, rest: Tensor, hole: Tensor, avoid: Sequence[int]) -> Tensor:
+    """Diffuse ``rest`` into the ``hole``, on a map of at most MOST cells a side, of which the result is an enlargement."""
+    size, full = rest.shape[2:], rest
+    if max(size) > MOST:
+        small = [max(1, round(side * MOST / max(size))) for side in size]
+        p, rest = F.adaptive_avg_pool2d(p, small), F.adaptive_avg_pool2d(rest, small)
+        hole = F.adaptive_max_pool2d(hole.float(), small) > 0
+    filled = _diffuse(rest, hole, ~hole & _is_wide(p.argmax(1), p.shape[1], avoid))
+    if rest is full:
+        return filled
+    diffused = F.interpolate((filled != rest).any(1, keepdim=True).float(), size) > 0
+    return torch.where(diffused, F.interpolate(filled, size, mode="bilinear"), full)
 
 
 def _grow(map_: Tensor, cells: int) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from delete_tasks import ForgetRequest, RequestError
-from delete_tasks.losses.targets import avoid_classes, fill_surroundings, sees
+from delete_tasks.losses.targets import SECOND, avoid_classes, fill_surroundings, sees
 from delete_tasks.methods.delete import DELETE, balanced
 from delete_tasks.model.loss_point import LossInputs
 
@@ -195,3 +195,19 @@ def test_balance_weighs_the_loss_by_the_originals_prediction():
     weight = balanced(teacher.argmax(1), teacher.shape[1], None, 0.5)
     expected = (student.detach().softmax(1) - cut.softmax(1)) * weight.unsqueeze(1)
     assert torch.allclose(student.grad, expected, atol=1e-6)
+
+
+def test_a_large_map_is_filled_on_a_small_one():
+    """The same classes as on the map itself, in a time that does not grow with its resolution."""
+    small = torch.zeros(1, 4, 64, 64)
+    small[:, 1, :, :32], small[:, 2, :, 32:] = 6.0, 6.0
+    small[:, 0, 24:40, 16:48], small[:, 3, 24:40, 16:48] = 12.0, 8.0  # the class, and the second choice 3 inside it
+    large = small.repeat_interleave(6, 2).repeat_interleave(6, 3)
+    for second in (0.0, SECOND):
+        few, many = (fill_surroundings(logits, [0], second=second) for logits in (small, large))
+        chosen = [target[:, 1:].argmax(1) for target in (few, many)]
+        assert set(chosen[0].unique().tolist()) == {0, 1} and many.shape == large.shape
+        same = chosen[0].repeat_interleave(6, 1).repeat_interleave(6, 2) == chosen[1]
+        assert same.float().mean() > 0.99
+        outside = large.argmax(1, keepdim=True) != 0
+        assert torch.equal((many == large).all(1, keepdim=True) & outside, outside)
