@@ -93,8 +93,6 @@ def _opencv_does_not_load() -> bool:
     """Return True if OpenCV is installed and a library that it needs is missing."""
     try:
         importlib.import_module("cv2")
-    except ModuleNotFoundError:
-        return False
-    except ImportError:
-        return True
+    except ImportError as error:
+        return not isinstance(error, ModuleNotFoundError)
     return False

@@ -25,12 +25,8 @@ def offered(group: str) -> dict[str, str]:
 
 def import_offered(kind: str, name: str, group: str, registered: Container[str]) -> bool:
     """Import the module that an installed package offers under ``name`` in a ``group`` of :func:`offered`; return False if none
-    does. The import adds the name to ``registered``; messages call it ``kind``, e.g. "method".
-
-    Raises:
-        MissingExtraError: The module cannot be imported.
-        RequestError: It does not register ``name``.
-    """
+    does. The import adds the name to ``registered``; messages call it ``kind``, e.g. "method". Raise
+    :class:`MissingExtraError` if the module cannot be imported, :class:`RequestError` if it does not register ``name``."""
     module = offered(group).get(name)
     if module is None:
         return False
@@ -51,10 +47,8 @@ def load_commands(package: str, module: str = "commands") -> ModuleType:
     """Load the module of a package that declares its part of the command line.
 
     The package's ``__init__`` is not run: it may take seconds or require an extra that is not installed, which help, completion
-    and a mistyped option do not need.
-
-    Raises:
-        RequestError: The package is not installed, or another folder of its name shadows it.
+    and a mistyped option do not need. Raise :class:`RequestError` if the package is not installed, or another folder of its name
+    shadows it.
     """
     name = f"{package}.{module}"
     if name in sys.modules or package in sys.modules:

@@ -182,11 +182,8 @@ def compare_samples(
 
     ``inputs`` are images or data of the task; ``kept`` are the other classes (none: those of the samples); ``layer`` None is the
     last map before the classifier; ``forgotten`` are further forgotten classes, not compared as kept; ``rows`` are the models'
-    names, the original first (None: all).
-
-    Raises:
-        RequestError: Unknown class or layer, missing input, a damaged or too large image (see
-            :func:`delete_tasks.fileio.images.read_image`), or no sample of the class.
+    names, the original first (None: all). Raise :class:`RequestError` for an unknown class or layer, a missing input, a damaged
+    or too large image (see :func:`delete_tasks.fileio.images.read_image`), or no sample of the class.
     """
     check_pictures([word for word in inputs if isinstance(word, str)])
     (first,) = resolve_classes([class_name], opened.names)

@@ -40,10 +40,9 @@ def audit_run(
     The attacks are those of ``level``: 'none', 'quick' or 'full'. ``read`` returns predictions by row and split; None takes those
     behind the rows. The last layer of the ``original`` reads the other models' features as well.
 
-    Returns:
-        ``audit`` of results.json: None for 'none'; else at least ``level``, ``pictures`` and ``not_measured``; if attacks read,
-        ``trained_on``: :data:`TRAINING`, or :data:`THIRD` if the run has no training samples. And the verdict without limits, see
-        :func:`delete_tasks.audit.verdict.decide`, on the attacks and on the task's own metrics.
+    Return ``audit`` of results.json: None for 'none'; else at least ``level``, ``pictures`` and ``not_measured``; if attacks
+    read, ``trained_on``: :data:`TRAINING`, or :data:`THIRD` if the run has no training samples. And the verdict without limits,
+    see :func:`delete_tasks.audit.verdict.decide`, on the attacks and on the task's own metrics.
     """
     readings, predicted = _evidence(evaluation)
     if level == NONE:

@@ -78,10 +78,9 @@ def bars(audit: Audit) -> list[Bars]:
         least, factor, label = 0.0, 1.0, str(attack.column)
         if attack.unit != "percent":
             whole = values.get("original", [0.0])[0]
+            label = f"{attack.column}, % of the original's"
             if attack.ratio is not None and audit.depth[attack.name].value is not None:
                 least, label = float(np.mean(values["retrained"])), f"{attack.ratio}, %"
-            else:
-                label = f"{attack.column}, % of the original's"
             factor = 100 / (whole - least) if whole > least else 0.0
         if "erased" in values and factor:
             ends = audit.rows["erased"][attack.name].interval

@@ -20,9 +20,8 @@ def markdown(audit: Audit) -> str:
     """Format a table of each group as Markdown, with intervals and chance, and over several retrained models their range and the
     range of their depths (each against their mean)."""
     models, count = [name for name in MODELS if name in audit.rows], len(retrained_names(audit.rows))
-    columns = {0: [], 1: ["retrained", "depth"]}.get(
-        count, ["retrained, mean", "range", "depth", "depths of the retrained"]
-    )
+    several = ["retrained, mean", "range", "depth", "depths of the retrained"]
+    columns = {0: [], 1: ["retrained", "depth"]}.get(count, several)
     texts = []
     for title, attacks in _groups(audit):
         table = Table([*map(row_title, models), "95% interval", "chance", *columns], first="attack")

@@ -30,8 +30,7 @@ class Audit:
         chance: Figure by attack for a model without information about the class; None if unknown.
         verdict: See :func:`delete_tasks.audit.verdict.decide`.
         not_measured: Reasons by name of what failed.
-        names: Names of all classes.
-        ids: Indices of the forgotten classes.
+        names, ids: Names of all classes, and indices of the forgotten ones.
         seconds: Time spent on attacks.
     """
 
@@ -97,8 +96,7 @@ def measure(
     Args:
         rows: Predictions by model ('original', 'erased' and others) and split ('forget', 'train', 'test'), and a
             :class:`delete_tasks.audit.attack.Context` under 'context'.
-        ids: Indices of the forgotten classes.
-        names: Names of all classes.
+        ids, names: Indices of the forgotten classes, and names of all.
         level: 'quick' or 'full'.
         known: Figures by model and attack that are measured already.
         readings, predicted: Further evidence of the verdict, see :func:`delete_tasks.audit.verdict.decide`.
@@ -131,8 +129,7 @@ def measure(
         same_features=same_features(rows["original"], rows["erased"]),
         unread=evaluation.not_measured.get("rows"),
     )
-    reasons = dict(evaluation.not_measured)
-    return Audit(attacks, figures, depths, chance, verdict, reasons, names, ids, evaluation.seconds)
+    return Audit(attacks, figures, depths, chance, verdict, evaluation.not_measured, names, ids, evaluation.seconds)
 
 
 def reading_of(metric: Metric, rows: Mapping[str, Mapping[str, Measured]], chance: float | None) -> Reading:

@@ -43,11 +43,7 @@ def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> t
 
 
 def run(
-    task: Task,
-    opened: Opened,
-    options: Mapping[str, Any],
-    data: Mapping[str, str | None],
-    console: Console,
+    task: Task, opened: Opened, options: Mapping[str, Any], data: Mapping[str, str | None], console: Console
 ) -> dict[str, Any]:
     """Attack the models, write audit.json, audit.md, audit.png and tsne.png into the work dir, and return the content of
     audit.json."""

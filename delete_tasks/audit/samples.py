@@ -24,10 +24,7 @@ INPUTS = 200  # inputs of the forgotten classes, and of the others, for attacks 
 
 
 def read_rows(
-    opened: Opened,
-    split: str,
-    stages: Sequence[Layer] = (),
-    regions: dict[str, list[Predictions]] | None = None,
+    opened: Opened, split: str, stages: Sequence[Layer] = (), regions: dict[str, list[Predictions]] | None = None
 ) -> dict[str, Predictions]:
     """Run the models over a split, and return the predictions by model: with the means of the maps of ``stages``, or, for
     samples with many locations, at a fixed random choice of labelled ones. ``regions`` gets, by model, predictions at locations
@@ -176,9 +173,8 @@ def last_layer(model: OpenedModel, predictions: Predictions) -> nn.Module | None
     head = copy.deepcopy(model.last_layer).cpu().float()
     if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1:
         linear = nn.Linear(head.in_channels, head.out_channels, head.bias is not None)
-        linear.load_state_dict(
-            {name: value.flatten(1) if value.ndim > 1 else value for name, value in head.state_dict().items()}
-        )
+        state = head.state_dict().items()
+        linear.load_state_dict({name: value.flatten(1) if value.ndim > 1 else value for name, value in state})
         head = linear
     features = predictions.features
     if features is None or getattr(head, "weight", features).shape[0] != predictions.logits.shape[1]:

@@ -29,9 +29,8 @@ TITLES = {
     CANNOT_TELL: "CANNOT TELL whether it is forgotten",
 }
 TO_CHANCE = "FORGOTTEN: no attack on the features reads more than chance"
-MARGIN = (
-    3.0  # points: largest difference from the reference of a forgotten class, and from the original of a hidden one
-)
+# Points: largest difference from the reference of a forgotten class, and from the original of a hidden one.
+MARGIN = 3.0
 LEAST_FALL = 0.1  # share of the way from the original to the reference, less than which counts as none
 MOST_PREDICTED = 5.0  # percent of the forgotten classes' held-out samples that a model may predict as these classes
 
@@ -145,7 +144,8 @@ def decide(
     counting = [reading for reading in readings if judged[reading.name].counts]
     words = {judged[reading.name].word for reading in counting}
     fell = any(judged[reading.name].fell for reading in counting)
-    still = next((name for name, figure in (predicted or {}).items() if _is_predicted(figure)), None)
+    predicted = predicted or {}
+    still = next((name for name, figure in predicted.items() if _is_predicted(figure)), None)
     if still is not None:
         word = NOT_FORGOTTEN
     elif counting and same_features:
@@ -165,7 +165,7 @@ def decide(
         "word": word,
         "title": title,
         "sentence": _of_predictions(still, predicted[still])
-        if still is not None and predicted is not None
+        if still is not None
         else _sentence(word, counting, strongest, unread, reasons),
         "decided_by": still if still is not None else None if strongest is None else strongest.name,
         "words": {name: each.word for name, each in judged.items()},
@@ -211,22 +211,15 @@ def _above_chance(reading: Reading) -> tuple[bool, float]:
     return reading.unit == "percent", (reading.erased.value or 0.0) - (reading.chance or 0.0)
 
 
-def _fall(reading: Reading) -> float:
-    return (reading.original.value or 0.0) - (reading.erased.value or 0.0)
-
-
 def _sentence(
-    word: str,
-    counting: Sequence[Reading],
-    strongest: Reading | None,
-    unread: str | None,
-    reasons: Mapping[str, str],
+    word: str, counting: Sequence[Reading], strongest: Reading | None, unread: str | None, reasons: Mapping[str, str]
 ) -> str:
     if strongest is None:
         reason = unread or next(iter(reasons.values()), "no attack was measured")
         return f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
     parts = [f"Strongest attack: {_compared(strongest)}"]
-    most = max((each for each in counting if each.unit == strongest.unit), key=_fall)
+    alike = [each for each in counting if each.unit == strongest.unit]
+    most = max(alike, key=lambda each: (each.original.value or 0.0) - (each.erased.value or 0.0))
     if word == WEAKENED and most is not strongest:
         parts.append(f"Largest fall: {_compared(most)}")
     if word == CANNOT_TELL:
@@ -239,9 +232,8 @@ def _compared(reading: Reading) -> str:
     parts = [f"original {_figure(reading.original, reading.unit, interval=False)}"]
     values = [figure.value for figure in reading.retrained if figure.value is not None]
     if values:
-        low, high = (
-            f"{value:.1f}" if reading.unit == "percent" else f"{value:.3f}" for value in (min(values), max(values))
-        )
+        digits = 1 if reading.unit == "percent" else 3
+        low, high = (f"{value:.{digits}f}" for value in (min(values), max(values)))
         parts.append(f"retrained {low}" if low == high else f"retrained {low} to {high}")
     if reading.chance is not None:
         parts.append(f"chance {reading.chance:.1f}")

@@ -84,13 +84,9 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     if changed:
         raise RequestError(f"{changed[0]}: replaced during the run; run the command again")
     content: dict[str, Any] = {
-        "network": cell.network,
-        "group": cell.group,
+        **{name: getattr(cell, name) for name in ("network", "group", "method", "retain", "seed")},
         "classes": len(cell.classes),
         "ids": ids,
-        "method": cell.method,
-        "retain": cell.retain,
-        "seed": cell.seed,
         "figures": {**values, **cost},
         "not_measured": reasons,
         "made_of": made_now,

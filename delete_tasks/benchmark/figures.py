@@ -73,15 +73,8 @@ def radar_values(rows: Sequence[Line]) -> dict[str, list[float]]:
         raise RequestError("no method has accuracies, membership and seconds, so there is no radar")
     times = {method: np.log(max(means[3], 0.1)) for method, means in measured.items()}
     low, high = min(times.values()), max(times.values())
-    return {
-        method: [
-            100 - means[0],
-            means[1],
-            100 - means[2],
-            100 * (high - times[method]) / (high - low) if high > low else 100.0,
-        ]
-        for method, means in measured.items()
-    }
+    speed = {method: 100 * (high - time) / (high - low) if high > low else 100.0 for method, time in times.items()}
+    return {method: [100 - ft, rt, 100 - svc, speed[method]] for method, (ft, rt, svc, _) in measured.items()}
 
 
 def draw_radar(rows: Sequence[Line], path: Path) -> None:
@@ -198,7 +191,7 @@ def draw_tsne(rows: Sequence[Line], root: Path, path: Path) -> None:
     panels: list[tuple[str, Any, Any]] = []
     for row in rows:
         saved = (read_features(root / cell.folder / FEATURES) for cell in row.cells if row.cell.method != CUT)
-        features, labels = next((arrays for arrays in saved if arrays is not None), ((), ()))
+        features, labels = next(filter(None, saved), ((), ()))
         if len(features) >= 10:
             panels.append((row.title, features, labels))
     if not panels:
@@ -208,9 +201,8 @@ def draw_tsne(rows: Sequence[Line], root: Path, path: Path) -> None:
     for axis, (title, features, labels) in zip(axes, panels, strict=True):
         forgotten = np.isin(labels, rows[0].ids)
         x, y = embed(features).T
-        axis.scatter(
-            x[~forgotten], y[~forgotten], c=labels[~forgotten] % 20, cmap="tab20", vmin=0, vmax=19, s=5, alpha=0.7
-        )
+        others = ~forgotten
+        axis.scatter(x[others], y[others], c=labels[others] % 20, cmap="tab20", vmin=0, vmax=19, s=5, alpha=0.7)
         axis.scatter(x[forgotten], y[forgotten], c="black", marker="^", s=9)
         axis.set_title(textwrap.fill(title, 34), fontsize=9)
         axis.set_xticks([])

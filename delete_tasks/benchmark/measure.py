@@ -47,13 +47,10 @@ COLUMNS = (
 
 def metrics() -> list[Metric]:
     """List the metrics of every model, on 'forget', 'train' and 'test'."""
-    accuracies = {"acc_f": ("forget", "forget"), "acc_r": ("train", "retain"), "acc_ft": ("test", "forget")}
-    accuracies["acc_rt"] = ("test", "retain")
+    samples = {"f": ("forget", "forget"), "r": ("train", "retain"), "ft": ("test", "forget"), "rt": ("test", "retain")}
     attacks: dict[str, Metric] = {attack.name: attack for attack in find_attacks("full")}
-    return [
-        *(Metric(name, name, "percent", partial(accuracy, *samples)) for name, samples in accuracies.items()),
-        *(attacks[name] for name in ATTACKS),
-    ]
+    accuracies = [Metric(f"acc_{of}", f"acc_{of}", "percent", partial(accuracy, *samples[of])) for of in samples]
+    return [*accuracies, *(attacks[name] for name in ATTACKS)]
 
 
 def measure(opened: Opened, row: str, out: Path) -> tuple[dict[str, float | None], dict[str, str]]:

@@ -16,7 +16,7 @@ from ..display.streams import guarded
 from ..display.terminal import make_console, quiet
 from ..errors import FinishedError, MissingExtraError, RequestError
 from ..fileio.compute import keep_freed_memory
-from ..fileio.processes import Interrupted, interrupt_in, no_lost_interrupt, process_rank, signal_of
+from ..fileio.processes import GRACE, Interrupted, interrupt_in, no_lost_interrupt, process_rank, signal_of
 from .command import in_words
 from .completion import complete
 from .options import use_device
@@ -24,8 +24,6 @@ from .tree import make_root
 
 # Exit statuses; 3 and 4 are in delete_tasks.report.record.figures.
 REFUSED, SIGNALLED = 2, 128  # and the number of the signal
-# Seconds that other processes give the first to report an error, since their launcher ends all processes as soon as one ends.
-GRACE = 30.0
 USER_ERRORS = (*errors.USER_ERRORS, MissingExtraError)
 
 

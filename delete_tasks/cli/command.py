@@ -79,12 +79,10 @@ def argument(name: str, *, help: str, **settings: Any) -> RichArgument:
 
 def _is_option(word: str) -> bool:
     """Return True if a word is an option; ``-1`` and text with a space are values."""
-    if not word.startswith("-") or word == "-" or " " in word:
-        return False
     try:
         float(word)
     except ValueError:
-        return True
+        return word.startswith("-") and word != "-" and " " not in word
     return False
 
 
@@ -136,9 +134,8 @@ class Command(RichCommand):
     def _spread(self, ctx: click.Context, words: list[str]) -> list[str]:
         """Convert ``--classes a b`` to ``--classes=a --classes=b``, since click's own options take a fixed number of words; raise
         :class:`click.UsageError` if an option has no value."""
-        options = {
-            name: param for param in self.get_params(ctx) if isinstance(param, click.Option) for name in param.opts
-        }
+        params = (param for param in self.get_params(ctx) if isinstance(param, click.Option))
+        options = {name: param for param in params for name in param.opts}
         spread: list[str] = []
         rest = deque(words)
         while rest and rest[0] != "--":

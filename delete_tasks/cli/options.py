@@ -102,10 +102,7 @@ DEEP = recipe(
     help=f"Also erase the class from the features ({DEEP_METHOD}, docs/notes/deep.md); slower.",
 )
 AVOID = recipe(
-    "--avoid",
-    many=True,
-    metavar="NAME...",
-    help=f"Classes that must not replace the forgotten ones, {BY_NAME}.",
+    "--avoid", many=True, metavar="NAME...", help=f"Classes that must not replace the forgotten ones, {BY_NAME}."
 )
 EXPECT = evaluation(
     "--expect",

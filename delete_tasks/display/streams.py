@@ -12,11 +12,8 @@ from .terminal import printable
 
 
 class Lasting:
-    """Stream that drops all text after the first that cannot be written.
-
-    Attributes:
-        error: Reason, if it is another than a reader that is gone.
-    """
+    """Stream that drops all text after the first that cannot be written. ``error`` is the reason, if it is another than a reader
+    that is gone."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream

@@ -52,12 +52,8 @@ class _Line:
 
 
 class Table:
-    """Table of names and cells.
-
-    Args:
-        columns: Columns after the names; a text is the title of a column of figures.
-        first: Title of the column of names.
-        title: Line above the table; caption in LaTeX.
+    """Table of names and cells. ``columns`` follow the names, whose title is ``first``; a text is the title of a column of
+    figures. ``title`` is the line above the table, and the caption in LaTeX.
 
     Example:
         >>> table = Table(["accuracy"])
@@ -102,9 +98,8 @@ class Table:
         printed = [0, *(i for i in filled if wide or not self.columns[i].detail)]
         if len(printed) == 1:  # no figures; the reasons are printed elsewhere
             return
-        cells = {
-            i: ["-" if line.cells[i] is None else printable(str(line.cells[i])) for line in lines] for i in printed
-        }
+        texts = [["-" if cell is None else printable(cell) for cell in line.cells] for line in lines]
+        cells = {i: [line[i] for line in texts] for i in printed}
         widths = {i: max(map(cell_len, [self.columns[i].title, *cells[i]])) for i in printed}
         gap, wrap = GAP, wrap and not wide and sum(widths[i] + GAP for i in printed) > console.width
         if wrap:

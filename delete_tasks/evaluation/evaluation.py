@@ -17,9 +17,7 @@ class Evaluation:
     """Metrics of several models on the same data. A metric that fails is not measured, with the reason; the others are.
 
     Args:
-        metrics: Metrics of the task.
-        ids: The forgotten classes.
-        names: Names of all classes.
+        metrics, ids, names: Metrics of the task, the forgotten classes, and names of all classes.
         not_measured: Reasons why metrics are not measured, by name.
         expected, avoid: Classes that may or must not take the place of the forgotten ones, see
             :func:`delete_tasks.evaluation.metrics.replaced_by`.
@@ -63,11 +61,9 @@ class Evaluation:
     def add(self, name: str, data: Mapping[str, Any], known: Mapping[str, Measured] | None = None) -> None:
         """Measure a row. Relative metrics compare with the row 'original', which is added first. ``known`` are figures by metric
         that have been measured before."""
-        self.data[name] = data
+        self.data[name], known = data, known or {}
         row = Row(data, self.data.get("original"), self.ids, self.names, self.expected, self.avoid)
-        self.rows[name] = {
-            metric.name: (known or {}).get(metric.name) or self._measure(metric, row) for metric in self.metrics
-        }
+        self.rows[name] = {metric.name: known.get(metric.name) or self._measure(metric, row) for metric in self.metrics}
 
     def _measure(self, metric: Metric, row: Row) -> Measured:
         if metric.name in self.not_measured:

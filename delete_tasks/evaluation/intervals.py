@@ -17,7 +17,7 @@ def wilson(percent: float | None, count: float | None) -> Interval | None:
     share, weight = min(max(percent / 100, 0.0), 1.0), Z**2 / count
     middle = (share + weight / 2) / (1 + weight)
     half = Z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
-    return _rounded(max(0.0, middle - half), min(1.0, middle + half))
+    return round(100 * max(0.0, middle - half), 2), round(100 * min(1.0, middle + half), 2)
 
 
 def paired(lost: float | None, gained: float | None, count: float | None) -> Interval | None:
@@ -32,7 +32,7 @@ def paired(lost: float | None, gained: float | None, count: float | None) -> Int
     total = count + 2
     down, up = (lost + 0.5) / total, (gained + 0.5) / total
     half = Z * math.sqrt((down + up - (down - up) ** 2) / total)
-    return _rounded(down - up - half, down - up + half)
+    return round(100 * (down - up - half), 2), round(100 * (down - up + half), 2)
 
 
 def newcombe(first: float, interval: Interval | None, second: float, other: Interval | None) -> Interval | None:
@@ -55,13 +55,6 @@ def independent_pairs(photos: list[int]) -> float:
     n // 2 pairs that share none (Hoeffding, J. Am. Stat. Assoc. 58 (1963) 13, section 5); people have weights by their pairs.
     ``photos`` are the numbers of photos of each person.
     """
-    pairs = [n * (n - 1) / 2 for n in photos if n >= 2]
-    halves = [n // 2 for n in photos if n >= 2]
-    if not pairs:
-        return 0.0
-    total = sum(pairs)
-    return 1 / sum((pair / total) ** 2 / half for pair, half in zip(pairs, halves, strict=True))
-
-
-def _rounded(low: float, high: float) -> Interval:
-    return round(100 * low, 2), round(100 * high, 2)
+    pairs = {n: n * (n - 1) / 2 for n in photos}
+    total = sum(pairs[n] for n in photos)
+    return 1 / sum((pairs[n] / total) ** 2 / (n // 2) for n in photos if n >= 2) if total else 0.0

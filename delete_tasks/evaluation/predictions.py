@@ -139,8 +139,7 @@ class ConfusionState:
     """Running confusion matrices of samples with many locations.
 
     Args:
-        classes: Number of classes, C.
-        ids: The forgotten classes.
+        classes, ids: Number of classes, C, and the forgotten ones.
         ignored: Labels of locations that do not count.
         more: Largest number of further predictions, besides the model's and those with the logits of ``ids`` cut off.
         compare: Counts two numbers from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
@@ -172,15 +171,8 @@ class ConfusionState:
         more: Sequence[Tensor] = (),
         original: Tensor | None = None,
     ) -> None:
-        """Add one sample.
-
-        Args:
-            logits: ``(C, *locations)``; they are not needed afterwards.
-            labels: ``(*locations)``, integers.
-            predicted: ``(*locations)``; None takes the largest logit.
-            more: Further predictions ``(*locations)``, in order.
-            original: The original's predictions ``(*locations)``, to compare with.
-        """
+        """Add one sample: logits ``(C, *locations)``, which are not needed afterwards, and integers ``(*locations)``: labels,
+        ``predicted`` (None takes the largest logit), ``more`` predictions, and the original's, to compare with."""
         predicted = logits.argmax(0) if predicted is None else predicted
         hidden = torch.isin(predicted, torch.tensor(self.ids, device=predicted.device))
         rest = logits[:, hidden]

@@ -120,16 +120,12 @@ class Batch:
     """Samples of a split with the outputs of one model.
 
     Attributes:
-        names: Names of the samples.
-        inputs: Inputs as the model takes them, on the CPU.
         labels: int64 ``(n, *locations)``; -1 for a location without a label.
         logits: float32 ``(n, C, *locations)``, on the CPU.
         features: Input of the last layer, float32 ``(n, d)`` or ``(n, d, *locations)``; None if that layer was not run.
         layers: Mean of a stage's map, float32 ``(n, d)``, by the stage's name.
     """
 
-    names: Sequence[str]
-    inputs: Any
     labels: Tensor
     logits: Tensor
     features: Tensor | None
@@ -161,12 +157,9 @@ def read(
         group = {row: waiting.pop(row) for row in list(waiting) if waiting[row].prepare == prepare}
         with ExitStack() as stack:
             readers = {row: stack.enter_context(_Reader(model, stages)) for row, model in group.items()}
-            begin = 0
             for inputs, labels in track(prepare(samples), math.ceil(len(samples) / prepare.size), title):
-                names = samples.names[begin : begin + len(labels)]
-                begin += len(labels)
                 for row, reader in readers.items():
-                    yield row, Batch(names, inputs, labels, *reader.outputs(inputs))
+                    yield row, Batch(labels, *reader.outputs(inputs))
 
 
 class _Reader(ExitStack):

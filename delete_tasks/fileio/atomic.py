@@ -21,10 +21,8 @@ def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
     approximate number of bytes, for the message of a full disk.
 
     The file follows the umask. A claimed work dir notes it as written by this run. No link is followed: one at ``path`` is
-    replaced, one on the way to it from a claimed work dir is refused, also if it appears inside the block.
-
-    Raises:
-        OutputError: It cannot be written; the temporary file is deleted.
+    replaced, one on the way to it from a claimed work dir is refused, also if it appears inside the block. Raise
+    :class:`OutputError` if it cannot be written; the temporary file is deleted.
     """
     path = Path(path)
     temporary, work_dir = _temporary(path), claimed(path)
@@ -109,11 +107,8 @@ def refuse_existing(
     out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], overwrite: bool, suffix: str = ""
 ) -> Path:
     """Check the path of an output, delete half-written files of its name, which a killed command left, and return the path.
-    ``suffix`` is the required one, e.g. ``.npz``; empty for a folder, or a file of any name.
-
-    Raises:
-        RequestError: ``out`` is an input, exists without ``overwrite``, lies below a file or has another suffix.
-    """
+    ``suffix`` is the required one, e.g. ``.npz``; empty for a folder, or a file of any name. Raise :class:`RequestError` if
+    ``out`` is an input, exists without ``overwrite``, lies below a file or has another suffix."""
     path = Path(out)
     if suffix and path.suffix != suffix:
         raise RequestError(f"the file is written as {suffix}, got '{out}'; give a name that ends in {suffix}")

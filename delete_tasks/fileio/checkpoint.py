@@ -91,11 +91,8 @@ def _load(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
 
 
 def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, Tensor]:
-    """Find the weights in a loaded checkpoint: the dict itself or under a usual key, without 'module.' prefixes.
-
-    Raises:
-        CheckpointMismatchError: It contains no dict of tensors.
-    """
+    """Find the weights in a loaded checkpoint: the dict itself or under a usual key, without 'module.' prefixes; raise
+    :class:`CheckpointMismatchError` if it contains no dict of tensors."""
     for key in ("state_dict", "model", "net", "model_state_dict"):
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
@@ -111,11 +108,8 @@ def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, 
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> Any:
-    """Load a file's weights into ``model`` strictly, and return the content of the file.
-
-    Raises:
-        CheckpointMismatchError: Names or shapes differ; the message lists the first of them.
-    """
+    """Load a file's weights into ``model`` strictly, and return the content of the file; raise :class:`CheckpointMismatchError`,
+    which lists the first differences, if names or shapes differ."""
     checkpoint = load_once(path)
     load_state(model, state_dict_of(checkpoint, f"'{path}'"), f"'{path}'")
     return checkpoint

@@ -33,13 +33,8 @@ def section_digests(record: Mapping[str, Any]) -> dict[str, str]:
 
 def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
     """Compute the digests of a model's files and tensors. ``path`` is a checkpoint or its folder; paths inside ``base`` are
-    written relative to it.
-
-    Raises:
-        FileNotFoundError: There is no such file or folder.
-        RequestError: The folder holds no weights file, or several, or too many files for a model.
-        UnsafeCheckpointError: Loading would run code.
-    """
+    written relative to it. Raise :class:`FileNotFoundError` without such a file or folder, :class:`RequestError` if the folder
+    holds no weights file, several, or too many files for a model, :class:`UnsafeCheckpointError` if loading would run code."""
     from .checkpoint import load_once, state_dict_of, tensors_sha256
 
     path = Path(path)
@@ -72,19 +67,14 @@ def relative(path: str | os.PathLike[str], base: Path) -> str:
     return full.relative_to(folder).as_posix() if full.is_relative_to(folder) else str(full)
 
 
-def write_sums(folder: Path, names: Sequence[str]) -> Path:
+def write_sums(folder: Path, names: Sequence[str]) -> None:
     """Write the digests of files in ``folder``, in the format of ``sha256sum -c``."""
-    path = folder / SUMS
-    save_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names), path)
-    return path
+    save_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names), folder / SUMS)
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Read what :func:`write_sums` wrote: file name -> SHA-256.
-
-    Raises:
-        RequestError: The file is missing, empty or incomplete, a line is malformed, or a name is listed twice.
-    """
+    """Read what :func:`write_sums` wrote: file name -> SHA-256; raise :class:`RequestError` if the file is missing, empty or
+    incomplete, a line is malformed, or a name is listed twice."""
     path = folder / SUMS
     if not path.is_file():
         raise RequestError(f"no {SUMS} in '{folder}'; it belongs to the record: copy the whole folder")

@@ -43,12 +43,9 @@ def _damaged(path: Any, reason: str) -> DamagedImageError:
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image file as uint8 (H, W, 3) RGB, turned upright by its EXIF data; 16-bit images are divided by 257.
-
-    Raises:
-        DamagedImageError: The file is damaged, or no image.
-        RequestError: More than :data:`MOST_PIXELS` pixels, or floating-point or 32-bit pixels, whose range is not known.
-    """
+    """Read an image file as uint8 (H, W, 3) RGB, turned upright by its EXIF data; 16-bit images are divided by 257. Raise
+    :class:`DamagedImageError` if the file is damaged, or no image, :class:`RequestError` for more than :data:`MOST_PIXELS`
+    pixels, or floating-point or 32-bit pixels, whose range is not known."""
     image_module, operations = require("PIL.Image", "images"), require("PIL.ImageOps", "images")
     try:
         image_module.init()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import CheckpointMismatchError, RequestError
+from ..errors import RequestError
 
 KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"), (stat.S_ISSOCK, "a socket"))
 KERNEL = ("/proc", "/sys")  # regular files by their mode, but reading some of them waits, or never ends
@@ -91,16 +91,6 @@ def marks_of(paths: Iterable[StrPath]) -> dict[Path, Any]:
                 large = file.stat().st_size > LARGEST
                 marks[file.resolve()] = version_of(file)[1:4] if large else file_sha256(file)
     return marks
-
-
-def refuse_changed(marks: dict[Path, Any]) -> None:
-    """Raise :class:`CheckpointMismatchError` if a file is not the one of its mark."""
-    for path, mark in marks.items():
-        if marks_of([path]).get(path) != mark:
-            raise CheckpointMismatchError(
-                f"'{path}' was changed during the run, so a record would name another file than the run's; put the file back and "
-                "run the command with --resume, or start anew with --overwrite"
-            )
 
 
 def refuse_inputs(out: StrPath, files: Iterable[StrPath], models: Iterable[StrPath], source: str = "") -> None:

@@ -45,12 +45,8 @@ def refuse_links(folder: Path) -> None:
 
 
 def refuse_finished(path: Any, manifest: Mapping[str, Any], digest: str, resume: bool) -> None:
-    """Refuse a work dir with a finished run of the request that has this digest.
-
-    Raises:
-        RequestError: It is finished.
-        FinishedError: It is finished, and was to be resumed.
-    """
+    """Raise :class:`RequestError` for a work dir with a finished run of the request that has this digest,
+    :class:`FinishedError` if it was to be resumed."""
     if not manifest.get("finished") or manifest["request"] != digest:
         return
     when = datetime.fromisoformat(manifest["finished"]).strftime("%Y-%m-%d at %H:%M UTC")
@@ -79,11 +75,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest; return an empty dict if there is none, or none that is valid."""
     try:
         content = parse_json(read_text(folder / MANIFEST, errors="surrogateescape"))
-        valid = (content["format"], content["version"]) == (FORMAT, VERSION) and isinstance(content["files"], list)
+        if (content["format"], content["version"]) != (FORMAT, VERSION) or not isinstance(content["files"], list):
+            raise ValueError
         datetime.fromisoformat(content.get("finished") or "2026-01-01")
     except (OSError, ValueError, TypeError, KeyError):
-        valid = False
-    if not valid:
         return {}
     # Runs write no absolute path, and none outside of the folder.
     names = [name for name in content["files"] if isinstance(name, str) and Path(name).parts]

@@ -19,8 +19,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..errors import OutputError, RequestError
-from .inputs import marks_of, refuse_changed, refuse_inputs, resolved
+from ..errors import CheckpointMismatchError, OutputError, RequestError
+from .inputs import marks_of, refuse_inputs, resolved
 from .manifest import (
     LOCK,
     MANIFEST,
@@ -116,9 +116,8 @@ class WorkDir:
             return False
         self.check_place(path)
         delete_path(self.path / name)
-        self.files.discard(name)
-        self.written.discard(name)
-        self.states.discard(name)
+        for names in (self.files, self.written, self.states):
+            names.discard(name)
         self._save()
         return True
 
@@ -144,7 +143,12 @@ class WorkDir:
 
     def check_inputs(self) -> None:
         """Raise :class:`CheckpointMismatchError` if a file that the run reads was changed since the claim."""
-        refuse_changed(self.marks)
+        for path, mark in self.marks.items():
+            if marks_of([path]).get(path) != mark:
+                raise CheckpointMismatchError(
+                    f"'{path}' was changed during the run, so a record would name another file than the run's; put the file back "
+                    "and run the command with --resume, or start anew with --overwrite"
+                )
 
     def check_place(self, path: str | os.PathLike[str]) -> None:
         """Raise :class:`OutputError` if the work dir was replaced since the claim, or a folder on the way to an output is a link:

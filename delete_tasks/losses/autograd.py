@@ -57,20 +57,16 @@ class MaskedKL(torch.autograd.Function):
         if _graph_is_retained():
             gradient = gradient.clone()  # another backward pass may follow
         scale = grad_output if ctx.factor is None else grad_output * ctx.factor
-        if scale.ndim:
-            chunked.scale_in_place(gradient, scale.unsqueeze(1))
-        elif kernels.runs_on(gradient):
-            kernels.load("masked_kl").scale_in_place(gradient, scale)
+        if scale.ndim or not kernels.runs_on(gradient):
+            chunked.scale_in_place(gradient, scale.unsqueeze(1) if scale.ndim else scale)
         else:
-            chunked.scale_in_place(gradient, scale)
+            kernels.load("masked_kl").scale_in_place(gradient, scale)
         return gradient, None, None
 
 
 def locations_forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
     """Run the kernel if it supports these logits, else PyTorch."""
-    result: Result | None = None
-    if kernels.support(call):
-        result = kernels.load("masked_kl").forward(call, factor, wants_gradient)
+    result = kernels.load("masked_kl").forward(call, factor, wants_gradient) if kernels.support(call) else None
     return chunked.forward(call, factor, wants_gradient) if result is None else result
 
 

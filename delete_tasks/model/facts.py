@@ -69,8 +69,7 @@ class Facts:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from the facts of a saved state."""
-        for name in SAVED:
-            setattr(self, name, state[name])
+        vars(self).update({name: state[name] for name in SAVED})
 
 
 def digests(

@@ -23,11 +23,10 @@ def before_after(evaluation: Evaluation, results: Mapping[str, Any]) -> list[dic
         if metric.role == "forget" and not metric.detail
     ]
     audit, decided_by = results["audit"] or {}, results["verdict"]["decided_by"]
-    read = [_bar(one, audit["rows"], audit["chance"][one["name"]]) for one in audit.get("attacks", ()) if one["reads"]]
-    read = [bar for bar in read if bar and (bar["chance"] is None or bar["before"] > bar["chance"])]  # type: ignore[misc]
-    read.sort(key=lambda bar: (bar["name"] != decided_by, (bar["chance"] or 0.0) - bar["after"]))  # type: ignore[index]
-    bars = [*[bar for bar in own if bar][:MOST_OWN], *read]
-    return [bar for bar in bars if bar][:MOST]
+    bars = (_bar(one, audit["rows"], audit["chance"][one["name"]]) for one in audit.get("attacks", ()) if one["reads"])
+    read = [bar for bar in bars if bar and (bar["chance"] is None or bar["before"] > bar["chance"])]
+    read.sort(key=lambda bar: (bar["name"] != decided_by, (bar["chance"] or 0.0) - bar["after"]))
+    return [*[bar for bar in own if bar][:MOST_OWN], *read][:MOST]
 
 
 def _bar(metric: Mapping[str, Any], rows: Mapping[str, Any], chance: float | None) -> dict[str, Any] | None:

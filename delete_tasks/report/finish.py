@@ -74,24 +74,16 @@ def report(
     record: Mapping[str, Any] | None = None,
     attacked: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
-    """End a command: print the table, draw the picture, audit, write results.json and the record.
+    """End a command: print the table, draw the picture, audit, write results.json and the record; return ``results``, those of
+    :func:`delete_tasks.report.results.collect`, with the command's ``exit_status``.
 
     Args:
-        runner: Runner after training.
-        evaluation: Evaluation with all rows.
-        results: Result of :func:`delete_tasks.report.results.collect`.
-        opened: Measured models and data.
-        console: Console of the table and the notes.
-        title: Title of the table.
-        wide: Whether to print all columns.
+        title, wide: Title of the table on the ``console``, and whether to print all its columns.
         picture: Name of a file in the work dir, the function that draws it, and its caption.
         lines: Function that returns the task's notes on the table, from ``results``.
         record: Options of the record; None takes those of the runner's config.
         attacked: Function that reads the data of the audit, if these are not the table's, see
             :func:`delete_tasks.audit.in_run.audit_run`.
-
-    Returns:
-        ``results``, with the command's ``exit_status``.
     """
     from mmengine.dist import get_rank
 
@@ -150,11 +142,8 @@ def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bo
     """Print the table of a results.json; if no main column was measured, print the columns of detail instead."""
     metrics = [metric for metric in results["metrics"] if metric["column"] is not None]
     rows = {name: [row[metric["name"]]["value"] for metric in metrics] for name, row in results["rows"].items()}
-    has_main = any(
-        value is not None and not metric["detail"]
-        for values in rows.values()
-        for metric, value in zip(metrics, values, strict=True)
-    )
+    main = [metric["name"] for metric in metrics if not metric["detail"]]
+    has_main = any(row[name]["value"] is not None for row in results["rows"].values() for name in main)
     table = Table([Column(metric["column"], metric["detail"] and has_main) for metric in metrics], title=title)
     for name, values in rows.items():
         table.add(row_title(name), [None if value is None else f"{value:.2f}" for value in values])

@@ -38,16 +38,9 @@ def find_residue(
     """List the places that hold the forgotten classes after a run: ``residue`` of results.json.
 
     These are the original model's files, the data, and files in the work dir with weights, samples or names of the classes, in
-    any spelling. Those of the record are left out, and of the erased model all that name no class.
-
-    Args:
-        runner: Runner after training.
-        results: Content of results.json.
-        pictures: Captions of pictures by their paths.
-        salted: The run writes a record with hidden names.
-
-    Returns:
-        ``what`` each holds, and ``where`` it is: an absolute path, a data string, or ``UNKNOWN`` of the record.
+    any spelling. Those of the record are left out, and of the erased model all that name no class. ``pictures`` are captions by
+    path; with ``salted`` the run writes a record with hidden names. Return ``what`` each place holds, and ``where`` it is: an
+    absolute path, a data string, or ``UNKNOWN`` of the record.
     """
     task, folder = runner.task, Path(runner.work_dir)
     names = results["forgotten"] if task.names_are_forgotten else []
@@ -92,9 +85,8 @@ def named_in(path: Path, names: Sequence[str]) -> bool:
 def decoded(content: bytes) -> str:
     """Decode UTF-8 and the escapes of JSON, HTML and addresses."""
     text = _ESCAPE.sub(lambda code: chr(int(code[1] or code[2] or code[3], 16)), content.decode("utf-8", "ignore"))
-    return unquote(
-        html.unescape(text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore"))
-    )  # joins pairs of \u
+    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")  # pairs of \u
+    return unquote(html.unescape(joined))
 
 
 def names_any(text: str, names: Sequence[str]) -> bool:

@@ -34,13 +34,9 @@ def collect(
 ) -> dict[str, Any]:
     """Collect the content of results.json for a finished run; results.schema.json describes it.
 
-    Args:
-        runner: Runner after training.
-        evaluation: Evaluation of the rows that could be measured; missing rows of the original and the erased model are added.
-        data: Data strings by purpose.
-        measured_on: Description of the test data; only runs with the same one compare. None without test data.
-        predicted_as: int64 ``(C,)``, number of forgotten samples or locations that the erased model predicts as each class.
-        details: Further results of the task, as JSON.
+    ``evaluation`` gets the rows of the original and the erased model that could not be measured. ``data`` are data strings by
+    purpose, ``measured_on`` describes the test data (only runs with the same compare; None: no test data), ``predicted_as`` int64
+    ``(C,)`` counts forgotten samples or locations by the erased model's class, ``details`` are JSON of the task.
     """
     for name in ("original", "erased"):
         reason = evaluation.not_measured.get(name, evaluation.not_measured.get("rows", "it was not requested"))

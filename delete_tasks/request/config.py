@@ -32,9 +32,8 @@ def config_path(name: str) -> Path:
     """Find a config of the package, e.g. ``'segmentation/cgnet_camvid_forget-car.py'``; raise RequestError with a list of the
     configs if there is no such config."""
     package = Path(__file__).resolve().parents[1]
-    folder = (
-        package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
-    )  # wheel, or source tree
+    folder = package / "configs"  # in a wheel
+    folder = folder if folder.is_dir() else package.parent / "configs"
     if not (folder / name).is_file():
         names = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*.py"))
         raise RequestError(f"no config '{name}'; there are: {', '.join(names)}")
@@ -134,10 +133,8 @@ def _temporary_folder() -> Iterator[None]:
 def _has_ended(process: str) -> bool:
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError, ValueError):
-        pass
+    except (OSError, OverflowError, ValueError) as error:
+        return isinstance(error, ProcessLookupError)
     return False
 
 

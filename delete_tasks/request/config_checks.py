@@ -120,10 +120,7 @@ def _names(registry: Registry) -> str:
     return ", ".join(sorted(registry.module_dict))
 
 
-CLIPPING = {
-    "norm": ("max_norm", {"norm_type", "error_if_nonfinite", "foreach"}),
-    "value": ("clip_value", {"foreach"}),
-}
+CLIPPING = {"norm": ("max_norm", {"norm_type", "error_if_nonfinite", "foreach"}), "value": ("clip_value", {"foreach"})}
 
 
 def _check_clipping(clip: Any) -> None:

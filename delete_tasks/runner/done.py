@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +85,11 @@ def note_steps(runner: Any) -> None:
     method, recipe, facts = runner.method, runner.recipe, runner.outcome.facts
     own, steps = method.own_facts(facts), runner.iter // runner.accumulation - method.idle
     if steps:
-        rule = (
-            {} if method.stop_ratio is None else {"stop": {"ratio": method.stop_ratio, "window": method.history.maxlen}}
-        )
         schedule = next((hook.schedule for hook in runner.hooks if hasattr(hook, "schedule")), recipe.schedule)
-        how = {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule}
-        facts.change("training", buffers=False, **how, **rule, **own)
+        how: dict[str, Any] = {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule}
+        if method.stop_ratio is not None:
+            how["stop"] = {"ratio": method.stop_ratio, "window": method.history.maxlen}
+        facts.change("training", buffers=False, **how, **own)
     norms = [module for module in runner.unwrapped_model.modules() if isinstance(module, _NormBase)]
     facts.change("running statistics", norms, buffers=True)
     facts.change("other buffers", buffers=True)
@@ -163,9 +162,7 @@ def sentences(done: Mapping[str, Any] | None) -> list[str]:
         use = USES.get(change["by"])
         used |= {use} if use else set()
         lines.append(_sentence(change, _data(done, use), forgets))
-    lines += [
-        f"Also: {_samples(entry, forgets)}, {entry['use']}." for entry in done["data"] if entry["use"] not in used
-    ]
+    lines += [f"Also: {_samples(each, forgets)}, {each['use']}." for each in done["data"] if each["use"] not in used]
     idle, early = done["steps_without_training"], done["why_it_ended"]
     if idle:
         lines.append(f"{_count(idle, 'step')} only read {'their batches' if idle > 1 else 'its batch'}.")
@@ -187,13 +184,13 @@ def sentences(done: Mapping[str, Any] | None) -> list[str]:
 
 
 def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) -> str:
-    by, layers, owner = change["by"], _layers(change["layers"]), _owner(forgets)
+    by, names, noun, count = change["by"], change["layers"], forgets["noun"], forgets["count"]
+    layers = ", ".join(f"`{name}`" for name in names) if len(names) <= NAMED else f"{len(names):,} layers"
+    owner = f"the forgotten {noun}" if count == 1 else f"the {count:,} forgotten {PLURAL.get(noun, noun)}"
     if by == "training":
         optimizer = change["optimizer"]
-        steps = f"{change['steps']:,} training step{'s' if change['steps'] != 1 else ''}"
-        share = (
-            "" if "share_of_weights" not in change else f" {100 * change['share_of_weights']:.0f}% of the weights in"
-        )
+        steps = _count(change["steps"], "training step")
+        share = f" {100 * change['share_of_weights']:.0f}% of the weights in" if "share_of_weights" in change else ""
         rate = f"{optimizer.get('type')}, learning rate {optimizer.get('lr')}, {change['schedule']}"
         again = "".join(
             f" At step {restart['step']:,} the model agreed with only {restart['agreement']}% of the original's predictions of "
@@ -206,7 +203,7 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
         further = f" A share was left along {change['faded']} further directions." if change.get("faded") else ""
         return f"{_count(change['directions'], 'direction')}{computed} were projected out of {layers}.{further}"
     if by == "scatter shrunk":
-        differ = f"in which {forgets['samples']} of one {forgets['noun']} differ"
+        differ = f"in which {forgets['samples']} of one {noun} differ"
         shrunk = f"{_count(change['directions'], 'direction')} {differ}{computed} were shrunk in {layers}"
         return f"{shrunk}; embeddings were scaled by {change['factor']:.3g}."
     if by == REPLACED:
@@ -226,11 +223,6 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
     if by == "running statistics":
         return f"The running statistics of {layers} were updated on the batches of the steps."
     return f"{by[0].upper()}{by[1:]}: {layers}."
-
-
-def _owner(forgets: Mapping[str, Any]) -> str:
-    noun, count = forgets["noun"], forgets["count"]
-    return f"the forgotten {noun}" if count == 1 else f"the {count:,} forgotten {PLURAL.get(noun, noun)}"
 
 
 def _count(number: int, noun: str) -> str:
@@ -253,7 +245,3 @@ def _samples(entry: Mapping[str, Any], forgets: Mapping[str, Any]) -> str:
         classes = f" of {entry['classes']:,} {noun if entry['classes'] == 1 else PLURAL[noun]}"
     of = "" if entry["set"] == FORGET_SET else f" ({entry['set']})"
     return f"{samples} {forgets['samples']}{classes}{of}"
-
-
-def _layers(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) if len(names) <= NAMED else f"{len(names):,} layers"

@@ -5,6 +5,7 @@ published as an erased one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -51,12 +52,10 @@ def check_forgotten(runner: Run) -> dict[str, Any]:
     """Compare the student's predictions with the original's on the first samples of the forget set, as the run reads them.
 
     Locations are those in the loss: no padding, no retain set. Labels are not read. All processes call this; each reads a part.
-
-    Returns:
-        Numbers of ``samples`` and ``locations``; percentage of the locations that are assigned to the forgotten classes,
-        ``before`` and ``after``; percentage of the former that ``still`` are (None if there were none); percentage of all
-        locations whose prediction has ``changed``; mean probability of the forgotten classes, ``probability_before`` and
-        ``probability_after``; ``passed``.
+    Return numbers of ``samples`` and ``locations``; the percentage of the locations that are assigned to the forgotten classes,
+    ``before`` and ``after``, and of the former that ``still`` are (None if there were none); the percentage of all locations
+    whose prediction has ``changed``; the mean probability of the forgotten classes, ``probability_before`` and
+    ``probability_after``; ``passed``.
     """
     sums = _process_sums(runner)
     all_reduce(sums)
@@ -127,13 +126,9 @@ def predictions(task: Task, network: nn.Module, inputs: Any, gradients: bool = F
 def _predicting(task: Task, network: nn.Module, points: list[LossPoint]) -> int:
     """Find the index of the head with the last layer."""
     if len(points) > 1:
-        try:
+        with suppress(UnsupportedModelError):
             classifier = task.classifier(network)[1]
-        except UnsupportedModelError:
-            return 0
-        for number, point in enumerate(points):
-            if any(module is classifier for module in point.module.modules()):
-                return number
+            return next((i for i, point in enumerate(points) if classifier in point.module.modules()), 0)
     return 0
 
 

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,12 +34,8 @@ class ForgetSet(Dataset):
     """Samples of a dataset as an endless stream of epochs, each in another order.
 
     Item ``k`` is the k-th sample of the stream. Its position in the shuffle and all randomness of its pipeline depend on
-    (seed, k) alone, so they are the same in a resumed run, in a worker process and on any number of ranks.
-
-    Args:
-        dataset: Whole dataset.
-        indices: Indices of the samples in the stream, at least one.
-        seed: Seed of the run, not negative.
+    (seed, k) alone, so they are the same in a resumed run, in a worker process and on any number of ranks. ``indices`` are those
+    of the samples in the stream, at least one, in the whole ``dataset``; ``seed`` is the run's.
     """
 
     def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
@@ -100,11 +97,8 @@ def digest_of(lines: Sequence[str]) -> str:
 
 def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selection:
     """Select the forget set, and store it in the work dir for runs that resume this one. ``dataset`` are the training data, or
-    their config; ``config`` is that of data which were built before the run.
-
-    Raises:
-        RequestError: Unknown classes, an empty forget set, or missing labels that the method reads.
-    """
+    their config; ``config`` is that of data which were built before the run. Raise :class:`RequestError` for unknown classes, an
+    empty forget set, or missing labels that the method reads."""
     request = runner.method.request
     by_teacher = request.select == "teacher"
     if isinstance(dataset, dict):
@@ -112,9 +106,8 @@ def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selectio
     dataset, data, class_names, ids, key = _open(runner, dataset, by_teacher)
     teacher = runner.teacher if by_teacher else None
     path = Path(runner.work_dir) / "forget_set.json"
-    indices = first_does(
-        lambda: _cached_selection(path, key, len(dataset), lambda: data.find_forget_set(ids, teacher, runner.cfg))
-    )
+    find = partial(data.find_forget_set, ids, teacher, runner.cfg)
+    indices = first_does(partial(_cached_selection, path, key, len(dataset), find))
     runner.work.own(path, state=True)  # also if it was read from there
     _refuse_unlabelled(runner.method, data, indices)
     names = data.sample_names(indices)

@@ -23,9 +23,7 @@ class ProgressHook(Hook):
     """Progress bar over optimizer steps or test batches, on standard error if that is a terminal."""
 
     priority = "LOWEST"
-
-    def __init__(self) -> None:
-        self.bar: Progress | None = None
+    bar: Progress | None = None
 
     def _begin(self, title: str, total: int, done: int = 0) -> None:
         self.close()
@@ -73,11 +71,8 @@ class StepSchedulerHook(ParamSchedulerHook):
 class StateHook(Hook):
     """Newest state of the run in ``work_dir/step_N.pth``; the previous one is deleted once the new one is complete.
 
-    Ctrl-C, SIGTERM and SIGHUP also save the state, after the current step.
-
-    Args:
-        interval: Optimizer steps between saved states.
-        minutes: Age of the last state at which another is saved at any step; None: no limit.
+    Ctrl-C, SIGTERM and SIGHUP also save the state, after the current step. ``interval`` counts optimizer steps between saved
+    states; ``minutes`` is the age of the last state at which another is saved at any step (None: no limit).
     """
 
     priority = "VERY_LOW"

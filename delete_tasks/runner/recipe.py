@@ -19,11 +19,8 @@ from ..request.schedules import schedulers
 
 def apply_recipe(cfg: Any) -> Any:
     """Convert a training config (mmengine Config with ``unlearn`` and ``load_from``; not changed) to that of an unlearning run:
-    the same data, model and hooks, and another recipe.
-
-    Raises:
-        RequestError: ``unlearn`` or ``load_from`` is missing or wrong, or a hook would keep the original.
-    """
+    the same data, model and hooks, and another recipe. Raise :class:`RequestError` if ``unlearn`` or ``load_from`` is missing or
+    wrong, or a hook would keep the original."""
     cfg = copy.deepcopy(cfg)
     if cfg.get("unlearn") is None:
         raise RequestError("UnlearnRunner needs unlearn = dict(type='DELETE', classes=[...]) in the config")
@@ -41,10 +38,7 @@ def apply_recipe(cfg: Any) -> Any:
         whole("train_dataloader.batch_size (or unlearn.batch_size)", cfg.train_dataloader.get("batch_size"), 1, 10**6)
     whole("train_dataloader.num_workers", cfg.train_dataloader.get("num_workers", 0), 0, 1024)
 
-    cfg.optim_wrapper = {
-        **kept_wrapper(cfg.get("optim_wrapper") or {}, scope),
-        "optimizer": dict(recipe.optimizer),
-    }
+    cfg.optim_wrapper = {**kept_wrapper(cfg.get("optim_wrapper") or {}, scope), "optimizer": dict(recipe.optimizer)}
     cfg.train_cfg = {
         "type": "IterBasedTrainLoop",
         "max_iters": recipe.steps * accumulation(cfg.optim_wrapper),

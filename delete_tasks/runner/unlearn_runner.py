@@ -148,9 +148,8 @@ class UnlearnRunner(RunStates):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if not is_model_wrapper(model):
             for layer in () if self.recipe.keep_row else self.task.class_layers(model):
-                check_linear(
-                    layer.module, layer.name
-                )  # before the first step: its class weights are replaced after the last
+                # Before the first step: its class weights are replaced after the last.
+                check_linear(layer.module, layer.name)
             self.method.freeze(self.task, model)
         if self.device is not None and not self.distributed:
             return revert_sync_batchnorm(model.to(self.device))
@@ -221,12 +220,8 @@ class UnlearnRunner(RunStates):
         }
 
     def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:
-        """Check the state of a run, and restore the method's part of it.
-
-        Raises:
-            CheckpointMismatchError: The state belongs to another request or another original.
-            RequestError: The state is past ``unlearn.steps``.
-        """
+        """Check the state of a run, and restore the method's part of it. Raise :class:`CheckpointMismatchError` for a state of
+        another request or original, :class:`RequestError` for one past ``unlearn.steps``."""
         super().check_state(state, meta, filename)
         if state["teacher_sha256"] != self.teacher_sha256:
             raise CheckpointMismatchError(

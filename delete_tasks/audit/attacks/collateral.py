@@ -26,8 +26,7 @@ def kept_drop(row: Row) -> Measured:
     """Measure the drop of accuracy in points on held-out samples of the other classes, overall and by class."""
     original, test = original_test(row), row.data["test"]
     lost = _lost(original, test, torch.from_numpy(members(row, "test", "retain")))
-    accuracies = zip(f.per_class_accuracy(original.counts), f.per_class_accuracy(test.counts), strict=True)
-    drops = [f.drop(then, now) for then, now in accuracies]
+    drops = list(map(f.drop, f.per_class_accuracy(original.counts), f.per_class_accuracy(test.counts)))
     by_class = {name: drops[i] for i, name in enumerate(row.names) if i not in set(row.ids) and drops[i] is not None}
     return mean_of(lost, 2, details={"by_class": by_class})
 
@@ -45,15 +44,12 @@ def nearest_drop(row: Row) -> Measured:
 
 
 _attack = partial(Attack, of="held-out samples of kept classes", lacking="no held-out samples were given", group="kept")
+_worst = partial(worst_drop, "test", "retain")
+_nll = partial(fit, f.negative_log_likelihood, 4, "test")
+_ece = partial(fit, f.expected_calibration_error, 2, "test")
 ATTACKS = (
     _attack("kept_drop", "loss of the kept classes' accuracy", "points", kept_drop, column="kept: lost"),
-    _attack(
-        "worst_class",
-        "loss of the kept class that lost most",
-        "points",
-        partial(worst_drop, "test", "retain"),
-        column="kept: worst",
-    ),
+    _attack("worst_class", "loss of the kept class that lost most", "points", _worst, column="kept: worst"),
     _attack(
         "nearest_classes",
         f"loss of the {NEAREST} kept classes nearest to the forgotten",
@@ -61,18 +57,6 @@ ATTACKS = (
         nearest_drop,
         column="kept: nearest",
     ),
-    _attack(
-        "kept_nll",
-        "kept classes' negative log-likelihood",
-        "nats",
-        partial(fit, f.negative_log_likelihood, 4, "test"),
-        column="kept: NLL",
-    ),
-    _attack(
-        "kept_ece",
-        "kept classes' calibration error",
-        "percent",
-        partial(fit, f.expected_calibration_error, 2, "test"),
-        column="kept: ECE",
-    ),
+    _attack("kept_nll", "kept classes' negative log-likelihood", "nats", _nll, column="kept: NLL"),
+    _attack("kept_ece", "kept classes' calibration error", "percent", _ece, column="kept: ECE"),
 )

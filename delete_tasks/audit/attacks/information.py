@@ -41,9 +41,7 @@ def read_information(row: Row) -> Measured:
     members(row, "train", "retain"), members(row, "test", "retain")  # the label needs both values
     layers, total = {}, np.zeros(int(labelled["test"].sum()))
     for name in test.layers:
-        pairs = [
-            (row.data[split].layers[name].numpy()[mask], forgotten[split][mask]) for split, mask in labelled.items()
-        ]
+        pairs = ((row.data[i].layers[name].numpy()[mask], forgotten[i][mask]) for i, mask in labelled.items())
         samples = mutual_information(*pairs)
         layers[name] = round(max(0.0, float(samples.mean())), 4)
         total += samples if samples.mean() > 0 else 0

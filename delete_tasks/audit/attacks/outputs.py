@@ -51,11 +51,8 @@ def roc_area(positive: Scores, negative: Scores) -> float:
 
 def rate_at(positive: Scores, negative: Scores, most_false: float) -> float:
     """Compute the true positive rate at a false positive rate of at most ``most_false``; both 0 to 1."""
-    allowed = int(np.floor(most_false * len(negative) + 1e-9))
-    ordered = np.sort(negative)[::-1]
-    if allowed >= len(negative):
-        return 1.0
-    return float((positive > ordered[allowed]).mean())
+    allowed = int(np.floor(most_false * len(negative) + 1e-9))  # fewer than all, as the rate is below 1
+    return float((positive > np.sort(negative)[::-1][allowed]).mean())
 
 
 def threshold_hits(positive: Scores, negative: Scores) -> tuple[Scores, Scores]:
@@ -143,48 +140,33 @@ def logit_area(row: Row) -> Measured:
     return Found(value, len(positive), interval_of(roc_area, positive, negative))
 
 
-def _attack(name: str, title: str, unit: str, compute: object, column: str, **rest: object) -> Attack:
-    return Attack(name, title, unit, compute, of="held-out samples", column=column, **rest)  # type: ignore[arg-type]
+def _attack(name: str, title: str, unit: str, compute: object, **rest: object) -> Attack:
+    options = {"of": "held-out samples", "column": name.replace("_", " "), **rest}
+    return Attack(name, title, unit, compute, **options)  # type: ignore[arg-type]
 
 
 ATTACKS = (
+    _attack("forgotten_mass", "probability of the forgotten classes on their samples", "percent", forgotten_mass),
     _attack(
-        "forgotten_mass",
-        "probability of the forgotten classes on their samples",
-        "percent",
-        forgotten_mass,
-        "forgotten mass",
-    ),
-    _attack(
-        "output_entropy",
-        "entropy of the probabilities on forgotten samples",
-        "nats",
-        output_entropy,
-        "output entropy",
-        directed=False,
+        "output_entropy", "entropy of the probabilities on forgotten samples", "nats", output_entropy, directed=False
     ),
     _attack(
         "js_retrained",
         "Jensen-Shannon distance to the retrained model's probabilities on forgotten samples",
         "distance",
         distance_to_retrained,
-        "JS to retrained",
+        column="JS to retrained",
     ),
     _attack(
-        "logit_rank",
-        "rank of the forgotten classes' logit on their samples",
-        "rank",
-        logit_rank,
-        "logit rank",
-        lower_is_better=False,
+        "logit_rank", "rank of the forgotten classes' logit on their samples", "rank", logit_rank, lower_is_better=False
     ),
-    _attack("logit_level", "the forgotten classes' logit above the largest other", "nats", logit_level, "logit level"),
+    _attack("logit_level", "the forgotten classes' logit above the largest other", "nats", logit_level),
     _attack(
         "logit_auc",
         "the forgotten classes' logit as a detector of their samples (AUC)",
         "percent",
         logit_area,
-        "logit AUC",
+        column="logit AUC",
         chance=lambda row: 50.0,
     ),
 )

@@ -26,6 +26,7 @@ from ..attack import (
 from ..probes import fit_hidden_probe, fit_linear_probe
 
 HIDDEN, NEIGHBOURS = 128, 10
+VOTE, PERCEPTRON = f"the vote of {NEIGHBOURS} neighbours", "a probe with a hidden layer"  # in titles
 FEW, DECAY = 5000, 0.1  # with fewer samples, a tenth of them is too few for early stopping
 Features: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.int64]
@@ -86,20 +87,11 @@ def _probe(name: str, title: str, column: str, fit: Any, layer: str, level: str)
 
 ATTACKS = (
     _probe("linear_probe", "a linear probe", "linear probe", fit_linear_probe, "last", "quick"),
-    _probe("knn_probe", f"the vote of {NEIGHBOURS} neighbours", "k-NN", fit_neighbours, "last", "quick"),
-    _probe("hidden_probe", "a probe with a hidden layer", "hidden-layer probe", fit_perceptron, "last", "full"),
+    _probe("knn_probe", VOTE, "k-NN", fit_neighbours, "last", "quick"),
+    _probe("hidden_probe", PERCEPTRON, "hidden-layer probe", fit_perceptron, "last", "full"),
     _probe("linear_probe_before", "a linear probe", "linear, stage before", fit_linear_probe, "before", "quick"),
-    _probe(
-        "knn_probe_before",
-        f"the vote of {NEIGHBOURS} neighbours",
-        "k-NN, stage before",
-        fit_neighbours,
-        "before",
-        "full",
-    ),
-    _probe(
-        "hidden_probe_before", "a probe with a hidden layer", "hidden, stage before", fit_perceptron, "before", "full"
-    ),
+    _probe("knn_probe_before", VOTE, "k-NN, stage before", fit_neighbours, "before", "full"),
+    _probe("hidden_probe_before", PERCEPTRON, "hidden, stage before", fit_perceptron, "before", "full"),
     reader(
         "original_head",
         "forgotten classes as the original's last layer reads them from the features",

@@ -16,7 +16,7 @@ from ...evaluation.functional import confusion_matrix, forgotten_iou, intersecti
 from ...evaluation.metric import Measured, NotMeasured, Row
 from ..attack import DRAWS, Attack, Found, features_of, predictions_of, reader
 from ..probes import fit_linear_probe
-from .probes import NEIGHBOURS, fit_neighbours, fit_perceptron
+from .probes import PERCEPTRON, VOTE, fit_neighbours, fit_perceptron
 
 TRAIN, TEST = "train_regions", "test_regions"
 
@@ -36,15 +36,11 @@ def read_regions(fit: Callable[..., Any], row: Row) -> Measured:
     confusion = confusion_matrix(test.labels, torch.from_numpy(probe.predict(features_of(test))).long(), len(row.names))
     value = forgotten_iou(confusion, ids)
     others = mean_iou(confusion, [i for i in range(len(row.names)) if i not in ids], 2)
-    each = {
-        name: round(float(iou), 2)
-        for name, iou in zip(row.names, intersection_over_union(confusion), strict=True)
-        if not iou.isnan()
-    }
+    ious = zip(row.names, intersection_over_union(confusion).tolist(), strict=True)
+    each = {name: round(iou, 2) for name, iou in ious if not np.isnan(iou)}
     details = {"trained_on": len(train.labels), "others": others, "classes": each}
-    return Found(
-        None if value is None else round(value, 2), len(test.labels), _interval(confusion, ids), details=details
-    )
+    value = None if value is None else round(value, 2)
+    return Found(value, len(test.labels), _interval(confusion, ids), details=details)
 
 
 def _interval(confusion: Tensor, ids: list[int]) -> tuple[float, float]:
@@ -72,6 +68,6 @@ def _probe(name: str, title: str, column: str, fit: Callable[..., Any]) -> Attac
 
 ATTACKS = (
     _probe("linear_probe_iou", "a linear probe", "linear probe, IoU", fit_linear_probe),
-    _probe("hidden_probe_iou", "a probe with a hidden layer", "hidden probe, IoU", fit_perceptron),
-    _probe("knn_probe_iou", f"the vote of {NEIGHBOURS} neighbours", "k-NN, IoU", fit_neighbours),
+    _probe("hidden_probe_iou", PERCEPTRON, "hidden probe, IoU", fit_perceptron),
+    _probe("knn_probe_iou", VOTE, "k-NN, IoU", fit_neighbours),
 )

@@ -54,19 +54,10 @@ def cka_retrained(row: Row) -> Measured:
     return Found(round(float(np.mean(values)), 4), figures[0].count, note=f"the mean of {len(values)} retrained models")
 
 
+TITLE = "similarity of features of forgotten samples with the {} (linear CKA)"
 _attack = partial(Attack, unit="similarity", of="held-out samples", group="kept", source="arXiv 1905.00414")
+_retrained = partial(_attack, compute=cka_retrained, lower_is_better=False, column="CKA, retrained")
 ATTACKS = (
-    _attack(
-        "cka_original",
-        "similarity of features of forgotten samples with the original's (linear CKA)",
-        compute=cka_original,
-        column="CKA, original",
-    ),
-    _attack(
-        "cka_retrained",
-        "similarity of features of forgotten samples with the retrained model's (linear CKA)",
-        compute=cka_retrained,
-        lower_is_better=False,
-        column="CKA, retrained",
-    ),
+    _attack("cka_original", TITLE.format("original's"), compute=cka_original, column="CKA, original"),
+    _retrained("cka_retrained", TITLE.format("retrained model's")),
 )

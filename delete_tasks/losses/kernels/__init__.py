@@ -16,9 +16,8 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def support(call: Call) -> bool:
     """Return True if the kernels support the logits of a call."""
     student, teacher = call.student, call.teacher
-    if not (runs_on(student) and teacher.device == student.device):
-        return False
-    return student.dtype in DTYPES and teacher.dtype in DTYPES and student.numel() > 0
+    fits = student.dtype in DTYPES and teacher.dtype in DTYPES and student.numel() > 0
+    return fits and runs_on(student) and teacher.device == student.device
 
 
 def runs_on(tensor: Tensor) -> bool:

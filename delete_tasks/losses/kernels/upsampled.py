@@ -126,19 +126,13 @@ def forward(align_corners: bool, call: Call, factor: Tensor, wants_gradient: boo
 
 def _add_corners(corners: Tensor) -> Tensor:
     """Add up the gradients of cells' corners ``(4, N, h + 1, C, w + 1)`` to those of the logits ``(N, C, h, w)``."""
-    rows = _add_earlier(corners[:2], 2) + _add_later(corners[2:], 2)
-    return (_add_earlier(rows[0], 3) + _add_later(rows[1], 3)).transpose(1, 2).contiguous()
+    rows = _add_side(corners[:2], 2, 1) + _add_side(corners[2:], 2, 0)
+    return (_add_side(rows[0], 3, 1) + _add_side(rows[1], 3, 0)).transpose(1, 2).contiguous()
 
 
-def _add_earlier(corners: Tensor, dim: int) -> Tensor:
-    """Add the gradients of earlier corners: cell ``i`` reads logit ``i - 1``, the first cell the first logit."""
-    out = corners.narrow(dim, 1, corners.shape[dim] - 1).clone()
-    out.select(dim, 0).add_(corners.select(dim, 0))
-    return out
-
-
-def _add_later(corners: Tensor, dim: int) -> Tensor:
-    """Add the gradients of later corners: cell ``i`` reads logit ``i``, the last cell the last logit."""
-    out = corners.narrow(dim, 0, corners.shape[dim] - 1).clone()
-    out.select(dim, -1).add_(corners.select(dim, -1))
+def _add_side(corners: Tensor, dim: int, earlier: int) -> Tensor:
+    """Add the gradients of corners on one side: cell ``i`` reads logit ``i - earlier``. The first cell's earlier logit is the
+    first, the last cell's later logit (``earlier`` 0) the last."""
+    out = corners.narrow(dim, earlier, corners.shape[dim] - 1).clone()
+    out.select(dim, earlier - 1).add_(corners.select(dim, earlier - 1))
     return out

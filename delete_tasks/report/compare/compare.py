@@ -11,12 +11,7 @@ from ...errors import RequestError
 from ..results import RESULTS, read_results
 
 SETTINGS = ("recipe", "data", "expected", "forget_set", "retain_set", "public_data")  # keys of results.json, except:
-NOT_SETTINGS = (
-    "classes",
-    "steps_done",
-    "data.test",
-    "data.eval",
-)  # the request, the run, and what has a note of its own
+NOT_SETTINGS = ("classes", "steps_done", "data.test", "data.eval")  # the request, the run, and what has its own note
 LONGEST = 28  # characters of a run's name in the table; longer ones are numbered
 WIDTH = 80
 

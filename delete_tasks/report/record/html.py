@@ -1,7 +1,6 @@
 """record.html: the record as one self-contained page with its pictures."""
 
 import base64
-import functools
 import html
 import mimetypes
 import re
@@ -53,16 +52,12 @@ _NAMES = {
     "earlier": "Weight of the same loss on the preceding stage",
     "feature_distillation": "Weight of the loss that preserves features of other samples",
     "lr": "learning rate",
-    "weight_decay": "weight decay",
-    "momentum": "momentum",
 }
 _VALUES = {
-    ("schedule", "constant"): "constant",
     ("schedule", "cosine"): "cosine decay to 0",
     ("schedule", "warmup_cosine"): "warm-up over the first tenth of the steps, then cosine decay to 0",
     ("masking", "all"): "all forgotten classes",
     ("masking", "own"): "the location's own label",
-    ("locations", "all"): "all",
     ("locations", "forgotten"): "those of a forgotten class",
     ("select", "labels"): "by the data's labels",
     ("select", "teacher"): "by the original's predictions",
@@ -88,7 +83,11 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         if attack["erased"] is None:
             unread.setdefault(attack["note"] or "unknown reason", []).append(attack["title"])
     settings = record["method"]["settings"].items()
-    return _template().render(
+    jinja2: Any = require("jinja2", "record")
+    strict = jinja2.StrictUndefined
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
+    environment.filters |= {"number": number, "few": few, "code": _code}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         r=record,
         pictures=pictures,
         first=next((one for one in pictures if one["path"] not in (BARS, TSNE, ATTENTION)), None),
@@ -98,16 +97,6 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         done=sentences(record["done"]),
         settings=dict(setting(name, value) for name, value in settings if value is not None and name != "classes"),
     )
-
-
-@functools.cache
-def _template() -> Any:
-    jinja2: Any = require("jinja2", "record")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"number": number, "few": few, "code": _code}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _code(text: str) -> str:

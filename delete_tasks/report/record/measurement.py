@@ -94,10 +94,8 @@ def _is_key(value: Any) -> bool:
 
 def _named(value: Any, name_of: Mapping[str, str] | None) -> Any:
     if isinstance(value, Text):
-        pieces = (
-            quote(_named(piece, name_of), safe="") if isinstance(piece, Person) else piece for piece in value.pieces
-        )
-        return "".join(map(str, pieces))
+        parts = (quote(_named(part, name_of), safe="") if isinstance(part, Person) else part for part in value.pieces)
+        return "".join(map(str, parts))
     if isinstance(value, Person):
         if name_of is not None and value.name not in name_of:
             raise RequestError(f"the name hidden as '{value.name}' is unknown; pass it to --name")

@@ -24,13 +24,9 @@ REPLACED_MOST = {"expect": ("unexpected", 10.0), "avoid": ("avoided", 10.0)}
 
 def record_options(args: SimpleNamespace) -> dict[str, Any]:
     """Convert the options of the command line to JSON values, and check them before the run; write nothing. ``args.command`` is
-    the task, whose figures ``--accept`` may name.
-
-    Raises:
-        RequestError: Invalid date or limit, limit of an unknown figure, key that cannot sign, or a log that cannot be written.
-        FileNotFoundError: The key is missing.
-        MissingExtraError: A package that records need is not installed.
-    """
+    the task, whose figures ``--accept`` may name. Raise :class:`RequestError` for an invalid date or limit, a limit of an unknown
+    figure, a key that cannot sign, or a log that cannot be written, :class:`FileNotFoundError` if the key is missing,
+    :class:`MissingExtraError` if a package that records need is not installed."""
     values = vars(args)
     reference, expect = values.get("reference"), list(values.get("expect") or ())
     limits = dict(limit for option, limit in REPLACED_MOST.items() if values.get(option))

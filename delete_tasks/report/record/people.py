@@ -7,7 +7,6 @@ name, in any case and with any separators, is replaced as a whole; it can be fou
 import hashlib
 import os
 import re
-import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -22,18 +21,11 @@ from ...fileio.inputs import read_text
 
 SALT = "record.salt"
 RUN_TOGETHER = 4  # letters and digits; a shorter name matches only a whole word
-_WITHOUT_SPACES = re.compile(
-    "[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
-)  # scripts: Thai, Lao, Japanese, Chinese
+# Scripts: Thai, Lao, Japanese, Chinese.
+_WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 _STAND_IN = re.compile("person-[0-9a-f]{12}")
-_LIST = re.compile(
-    f"{_STAND_IN.pattern}(, {_STAND_IN.pattern}){{2,}}"
-)  # in alphabetical order, which tells whose they are
-
-
-def new_salt() -> bytes:
-    """Draw a salt of 32 random bytes."""
-    return secrets.token_bytes(32)
+# In alphabetical order, which tells whose they are.
+_LIST = re.compile(f"{_STAND_IN.pattern}(, {_STAND_IN.pattern}){{2,}}")
 
 
 def save_salt(folder: Path, salt: bytes) -> None:
@@ -76,13 +68,9 @@ def find_forgotten(classes: Sequence[Mapping[str, Any]], salt: bytes | None, nam
 
 def fold(text: str) -> tuple[str, list[int]]:
     """Return a text's letters and digits without case and accents, and the index in ``text`` of each."""
-    characters: list[str] = []
-    indices: list[int] = []
-    for index, original in enumerate(text):
-        for character in filter(str.isalnum, unicodedata.normalize("NFKD", original.casefold())):
-            characters.append(character)
-            indices.append(index)
-    return "".join(characters), indices
+    plain = (unicodedata.normalize("NFKD", original.casefold()) for original in text)
+    letters = [(letter, index) for index, part in enumerate(plain) for letter in filter(str.isalnum, part)]
+    return "".join(letter for letter, _ in letters), [index for _, index in letters]
 
 
 def whole_word(key: str) -> bool:

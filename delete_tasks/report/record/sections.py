@@ -1,6 +1,6 @@
-"""Sections ``audit`` and ``residue`` of the record."""
+"""Section ``audit`` of the record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,3 @@ def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | No
 def audit_pictures(results: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     """List (path, caption) of the audit's pictures."""
     return [(str(folder / name), CAPTIONS[name]) for name in (results.get("audit") or {}).get("pictures", ())]
-
-
-def residue(items: Sequence[Mapping[str, str]], hider: Hider) -> list[dict[str, Any]]:
-    """Make the section ``residue`` from that of results.json: paths inside the work dir are relative, names hidden."""
-    return [{"what": hider.text(item["what"]), "where": hider.place(item["where"])} for item in items]

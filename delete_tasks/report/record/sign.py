@@ -101,10 +101,9 @@ def _as_text(signature: bytes) -> str:
 
 def signature_holds(folder: Path, key: str) -> bool:
     """Return True if ``folder/record.sha256.sig`` is the signature of ``folder/record.sha256`` by this public key."""
-    require("cryptography", "record")
+    public = read_key(key, private=False)
     from cryptography.exceptions import InvalidSignature
 
-    public = read_key(key, private=False)
     written = read_bytes(folder / SIGNATURE)
     try:
         signature = base64.b64decode(written.removesuffix(b"\n"), validate=True)

@@ -19,18 +19,10 @@ LISTED = (RECORD, PAGE, SAMPLES)  # in record.sha256
 
 
 def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Sequence[str] = ()) -> list[Check]:
-    """Check a record and its files.
-
-    Args:
-        folder: Folder with record.json.
-        key: Signer's public key (PEM); None leaves a signature unchecked.
-        rerun: Whether to measure the figures again; only if no check failed, since a changed record is not trusted.
-        names: Names of people to compare with those that the record hides.
-
-    Raises:
-        FileNotFoundError: The record or the key is missing.
-        RequestError: The record is of a later version, or the key is invalid.
-    """
+    """Check the record in ``folder`` and its files. ``key`` is the signer's public key (PEM); None leaves a signature unchecked.
+    With ``rerun`` the figures are measured again, only if no check failed, since a changed record is not trusted. ``names`` are
+    of people to compare with those that the record hides. Raise :class:`FileNotFoundError` if the record or the key is missing,
+    :class:`RequestError` if the record is of a later version, or the key is invalid."""
     path = folder / "record.json"
     if not path.is_file():
         raise FileNotFoundError(f"no record.json in '{folder}'; pass the work dir of an erasing command")
@@ -188,10 +180,8 @@ def _people(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> li
     checks = []
     for name in names:
         same = {hashed(text, salt) for text in (name, name.replace(" ", "_"), name.replace("_", " "))} & {*hidden}
-        answer = (
-            (OK, "the record is about this person") if same else (NOT_CHECKED, "not a person that was forgotten here")
-        )
-        checks.append(Check(f"name {name}", *answer))
+        why = "the record is about this person" if same else "not a person that was forgotten here"
+        checks.append(Check(f"name {name}", OK if same else NOT_CHECKED, why))
     return checks
 
 

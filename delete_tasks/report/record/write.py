@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,9 +30,9 @@ from .html import render
 from .log import append
 from .measurement import pack
 from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
-from .people import SALT, Hider, hashed, new_salt, save_salt
+from .people import SALT, Hider, hashed, save_salt
 from .samples import FORGET_SET, SAMPLES, write_samples
-from .sections import audit_pictures, readability, residue
+from .sections import audit_pictures, readability
 from .sign import SIGNATURE, sign
 
 if TYPE_CHECKING:
@@ -57,18 +58,10 @@ def write_record(
     pictures: Sequence[tuple[str, str]],
 ) -> int:
     """Print the limits of a finished run, write DIR/record.json, record.html, samples.txt and record.sha256, add a line to the
-    log of ``--record-log``, print the verdict, and return the command's exit status.
-
-    Args:
-        runner: Runner of the first process, after training.
-        results: Result of :func:`delete_tasks.report.results.collect`.
-        opened: Measured models and data.
-        options: Result of :func:`delete_tasks.report.record.options.record_options`.
-        pictures: (path, caption) of the task's pictures.
-
-    Raises:
-        RequestError: The record is written, but could not be signed.
-        CheckpointMismatchError: The original was changed during the run, so that nothing is written.
+    log of ``--record-log``, print the verdict, and return the command's exit status. The runner is that of the first process;
+    ``options`` are of :func:`delete_tasks.report.record.options.record_options`, ``pictures`` (path, caption) of the task's.
+    Raise :class:`RequestError` if the record is written, but could not be signed, :class:`CheckpointMismatchError` if the
+    original was changed during the run, so that nothing is written.
     """
     runner.work.check_inputs()
     rows, withheld = results["limits"], runner.outcome.withheld
@@ -104,21 +97,20 @@ def _write(
 ) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
     hide = task.classes_are_people and not options.get("show_names")
-    salt = new_salt() if hide else None
+    salt = secrets.token_bytes(32) if hide else None
     hider = Hider(runner.selection.class_names, salt, folder)
     samples = _samples(runner, opened, folder, salt)
     discard(folder / ATTENTION)
-    drawn, picture_note = (
-        (
-            [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS],
-            "Pictures with people's names or faces are left out, since names are hidden.",
-        )
-        if hide
-        else _pictures(runner, results, opened, pictures, folder)
-    )
+    if hide:
+        drawn = [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS]
+        picture_note: str | None = "Pictures with people's names or faces are left out, since names are hidden."
+    else:
+        drawn, picture_note = _pictures(runner, results, opened, pictures, folder)
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
     measurement, measurement_note = _measurement(opened, hider)
+    verdict = results["verdict"]
+    reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
     record: dict[str, Any] = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -140,7 +132,7 @@ def _write(
                 for i in runner.selection.forget_ids
             ],
         },
-        "verdict": _verdict(results["verdict"], hider),
+        "verdict": {**verdict, "sentence": hider.text(verdict["sentence"]), "reasons": reasons},
         "before_after": plain(results["before_after"]),
         "withheld": hider.text(runner.outcome.withheld),
         "forget_check": _forget_check(runner),
@@ -168,7 +160,9 @@ def _write(
             {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in drawn
         ],
         "picture_note": picture_note,
-        "residue": residue(results["residue"], hider),
+        "residue": [
+            {"what": hider.text(each["what"]), "where": hider.place(each["where"])} for each in results["residue"]
+        ],
         "limits": [
             *LIMITS,
             *opened.limits,
@@ -186,11 +180,6 @@ def _write(
     if options.get("log"):
         _log(Path(options["log"]), record, folder, hider)
     return folder / RECORD
-
-
-def _verdict(verdict: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
-    reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
-    return {**verdict, "sentence": hider.text(verdict["sentence"]), "reasons": reasons}
 
 
 def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> None:

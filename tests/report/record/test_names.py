@@ -1,6 +1,7 @@
 """People's names: hidden when a value is entered, found again while the folders exist, with nothing else changed."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +18,6 @@ from delete_tasks.report.record.people import (
     find_place,
     fold,
     hashed,
-    new_salt,
     read_salt,
     save_salt,
     stand_in,
@@ -146,10 +146,10 @@ def test_free_text(text, told, tmp_path):
 
 
 def test_the_salt(tmp_path):
-    salt = new_salt()
+    salt = os.urandom(32)
     save_salt(tmp_path, salt)
     assert read_salt(tmp_path) == salt and (tmp_path / "record.salt").stat().st_mode & 0o777 == 0o600
-    save_salt(tmp_path, new_salt())
+    save_salt(tmp_path, os.urandom(32))
     assert read_salt(tmp_path) != salt  # each record has its own
     assert [path.name for path in tmp_path.iterdir()] == ["record.salt"]
     (tmp_path / "record.salt").write_text("no hex")
