@@ -32,7 +32,9 @@ def avoid_classes(target: Tensor, seen: Tensor, avoid: Sequence[int]) -> Tensor:
     return target.masked_fill(seen.unsqueeze(1) & avoided, CUT)
 
 
-def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = (), second: float = 0.0) -> Tensor:
+def fill_surroundings(
+    logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = (), second: float = 0.0, valid: Tensor | None = None
+) -> Tensor:
     """Fill the locations of forgotten classes with the logits of their surroundings, given the original's logits ``(N, C, h, w)``
     at the model's resolution; return the same tensor if no forgotten class is predicted.
 
@@ -42,7 +44,8 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     without such a border keeps the original's second choice. The forgotten classes' probability does not change: the loss masks
     it. With ``second``, these probabilities are multiplied by those of the second choice, so that each location has its choice of
     the classes around, and ``second`` is the weight of the second choice itself in a mean with the product: other classes are
-    then less likely, but not impossible, and suffer less elsewhere. Raise :class:`RequestError` for logits without a map, which
+    then less likely, but not impossible, and suffer less elsewhere. ``valid``, booleans ``(N, h, w)``, is False on padding, of
+    which nothing is read. Raise :class:`RequestError` for logits without a map, which
     have no surroundings.
     """
     if logits.ndim != 4:
@@ -51,6 +54,8 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
             "with avoid=[...] to rule classes out"
         )
     p = logits.float().softmax(1)
+    if valid is not None:
+        p = p * valid.unsqueeze(1)
     mass = p[:, list(ids)].sum(1, keepdim=True)
     other = p.index_fill(1, torch.as_tensor(list(ids), device=logits.device), 0).amax(1, keepdim=True)
     core = (mass > HOLE) & (2 * mass > other)
@@ -58,6 +63,8 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
         return logits
     hole = core | (_grow(core.float(), RIM) > 0) & (mass > TRACE) & (other < SURE)
     rest = logits.float().index_fill(1, torch.as_tensor([*ids, *avoid], device=logits.device), -torch.inf).softmax(1)
+    if valid is not None:
+        rest = rest * valid.unsqueeze(1)
     filled = _surroundings(p, rest, hole, avoid)
     if second:
         product = torch.where((filled == rest).all(1, keepdim=True), rest, filled * rest.clamp(min=1e-6))
@@ -74,7 +81,8 @@ def _surroundings(p: Tensor, rest: Tensor, hole: Tensor, avoid: Sequence[int]) -
         small = [max(1, round(side * MOST / max(size))) for side in size]
         p, rest = F.adaptive_avg_pool2d(p, small), F.adaptive_avg_pool2d(rest, small)
         hole = F.adaptive_max_pool2d(hole.float(), small) > 0
-    filled = _diffuse(rest, hole, ~hole & _is_wide(p.argmax(1), p.shape[1], avoid))
+    known = rest.sum(1, keepdim=True) > 0.99
+    filled = _diffuse(rest, hole, ~hole & known & _is_wide(p.argmax(1), p.shape[1], avoid))
     if rest is full:
         return filled
     diffused = F.interpolate((filled != rest).any(1, keepdim=True).float(), size) > 0

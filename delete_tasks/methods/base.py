@@ -117,7 +117,7 @@ class UnlearnHook(Hook):
             Weighted sum over locations; sums to log, by name; and the sum of weights.
         """
 
-    def target(self, teacher: Tensor) -> Tensor:
+    def target(self, teacher: Tensor, inputs: LossInputs) -> Tensor:
         """Change the teacher's logits ``(N, C, *locations)``, at the model's resolution, to the target; may work in place."""
         return teacher
 
@@ -271,7 +271,7 @@ class UnlearnHook(Hook):
                 )
         losses: dict[str, Tensor] = {}
         for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
-            teacher = None if teacher is None else self.target(teacher)
+            teacher = None if teacher is None else self.target(teacher, inputs)
             if not self.resizes(logits, inputs):
                 logits, teacher = inputs.at_labels(logits), None if teacher is None else inputs.at_labels(teacher)
             weight = self._weight(inputs, teacher)

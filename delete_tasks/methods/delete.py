@@ -101,12 +101,15 @@ class DELETE(UnlearnHook):
     def _keep_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         self._features = args[0]
 
-    def target(self, teacher: Tensor) -> Tensor:
+    def target(self, teacher: Tensor, inputs: LossInputs) -> Tensor:
         if self.fill == "auto" and teacher.ndim != 4:
             self.fill = "second"  # as results.json and the record say
         if self.fill == "second":
             return teacher
-        return fill_surroundings(teacher, self.ids, self.avoid_ids, SECOND if self.fill == "auto" else 0.0)
+        valid = inputs.valid
+        if valid is not None:
+            valid = nearest_weight(valid.float(), teacher.shape[2:]) > 0  # type: ignore[operator]
+        return fill_surroundings(teacher, self.ids, self.avoid_ids, SECOND if self.fill == "auto" else 0.0, valid)
 
     def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:
         weight = super()._weight(inputs, teacher)

@@ -186,7 +186,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if finished.get("rows_not_replaced") is not None:
         lines.append(f"The class weights are still in the model: {finished['rows_not_replaced']}.")
     lines += unmeasured(results["not_measured"])
-    lines.append(f"Done: {' '.join(sentences(results['done']))}")
+    if "done" in results:
+        lines.append(f"Done: {' '.join(sentences(results['done']))}")
     unread = (results["forget_set"]["available"] or 0) - (results["forget_set"]["read"] or 0)
     return [*lines, f"{unread:,} samples of the data were not read."] if unread else lines
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from delete_images.arguments import DATA_SET, MODEL_FOLDER, check_given
+from delete_images.arguments import DATA_SET, MODEL_FOLDER, DataSet, check_given
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import OUT, File, Group, command, data, evaluation, recipe
+from delete_tasks.cli.command import OUT, Group, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.report.finish import tell_before, tell_next
@@ -35,7 +35,7 @@ ATTENTION_OPTIONS = [
     data("--model", type=MODEL_FOLDER, help="Folder of the backdoored model."),
     data(
         "--poisoned",
-        type=File("DATA"),
+        type=DataSet("DATA", ".json"),
         help=f"Samples that contain the trigger, or a ranking of find (.json): {DATA_HELP}.",
     ),
     data(
@@ -45,7 +45,7 @@ ATTENTION_OPTIONS = [
     ),
     data(
         "--retain",
-        type=DATA_SET,
+        type=DataSet("DATA", ".json"),
         help="A few hundred samples of all classes without a trigger (recommended): the model keeps its predictions there. "
         "Without them (strict mode) trigger-free views of the poisoned samples are used; see docs/benchmarks/backdoor.md.",
     ),

@@ -1,5 +1,6 @@
 """Types of options that name model folders and data, and class names, checked before torch is imported."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,12 +19,18 @@ class ModelFolder(File):
 
 
 class DataSet(File):
-    """Data string: what it names is there, or can be downloaded."""
+    """Data string: what it names is there, or can be downloaded. ``other`` is the suffix of files that are data as well."""
+
+    def __init__(self, name: str, other: str = "") -> None:
+        super().__init__(name)
+        self.other = other
 
     def check(self, text: str, source: str) -> None:
         from .data.strings import parse_spec
 
-        parse_spec(text).check_place()
+        spec = parse_spec(text)
+        if not (self.other and os.path.isfile(spec.path or "") and str(spec.path).endswith(self.other)):
+            spec.check_place()
 
 
 MODEL_FOLDER, DATA_SET = ModelFolder("MODEL"), DataSet("DATA")

@@ -9,6 +9,8 @@ from delete_tasks.losses.targets import SECOND, avoid_classes, fill_surroundings
 from delete_tasks.methods.delete import DELETE, balanced
 from delete_tasks.model.loss_point import LossInputs
 
+PLAIN = LossInputs([], [])
+
 ROAD, BUILDING, CAR, TRUCK, POLE = range(5)
 NAMES = ["road", "building", "car", "truck", "pole"]
 
@@ -87,14 +89,14 @@ def test_the_default_is_the_second_choice_among_the_surroundings_and_a_little_of
     surroundings, second = target(fill_surroundings(logits, [CAR])), target(logits)
     product = surroundings * second
     mean = 0.7 * product / product.sum(0) + 0.3 * second
-    filled = target(method.target(logits))
+    filled = target(method.target(logits, PLAIN))
     assert torch.allclose(filled[:, 4:8, 8:14], mean[:, 4:8, 8:14], atol=1e-5)
     assert surroundings.argmax(0)[5, 9] == ROAD and second.argmax(0)[5, 9] == TRUCK
     assert filled.argmax(0)[5, 9] == BUILDING and 0.3 < filled[TRUCK, 5, 9] < 0.4
     everywhere = scene((slice(None), slice(None), CAR))
-    assert torch.allclose(target(method.target(everywhere)), target(everywhere), atol=1e-5)
+    assert torch.allclose(target(method.target(everywhere, PLAIN)), target(everywhere), atol=1e-5)
     vectors = torch.randn(2, 5)  # of images: there are no surroundings, and results.json says so
-    assert method.fill == "auto" and method.target(vectors) is vectors and method.fill == "second"
+    assert method.fill == "auto" and method.target(vectors, PLAIN) is vectors and method.fill == "second"
 
 
 def test_another_object_at_the_edge_stays():
