@@ -17,9 +17,13 @@ def plugin_modules() -> dict[str, str]:
     return offered("tasks")
 
 
-@functools.cache
 def offered(group: str) -> dict[str, str]:
     """List the entry points of the group ``delete_tasks.GROUP``: name -> module that registers it."""
+    return _offered(group, tuple(sys.path))
+
+
+@functools.cache
+def _offered(group: str, path: tuple[str, ...]) -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=f"delete_tasks.{group}")}
 
 

@@ -20,7 +20,9 @@ ONE_STEP = "--steps 1 --batch-size 8 --no-record"
 
 
 def test_without_data_nothing_is_measured(deer, tmp_path, tells):
-    said = tells(deer(tmp_path, ONE_STEP, "--augment none", classes="#4", query="class=deer&limit=20&label=none"))
+    said = tells(
+        deer(tmp_path, ONE_STEP, "--augment none --lr 6e-4", classes="#4", query="class=deer&limit=20&label=none")
+    )
     results = read_results(tmp_path)
     figures = values(results["rows"])["erased"]
     assert 5 < figures.pop("still_predicted") <= 100  # the run itself measures it

@@ -214,7 +214,7 @@ def test_settings_in_words(name, value, told):
 
 def test_the_page_of_a_run_has_no_python_in_it(recorded, faced, segmented, cleaned):
     for folder in (recorded, faced, segmented, cleaned):
-        page = (Path(folder) / "record.html").read_text()
+        page = re.sub('base64,[^"]*', "", (Path(folder) / "record.html").read_text())
         assert not any(text in page for text in ("{&#39;", "{'", "None", "A / A", "[&#39;")), folder
         for figure in read_json(folder, "record.json")["figures"]:
             assert figure["count"] is not None and (figure["interval"] or figure["note"]), figure
