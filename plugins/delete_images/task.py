@@ -80,12 +80,10 @@ class ImagesTask(Task):
 
     def residue(self, original: Path, names: Sequence[str]) -> list[tuple[str, Path]]:
         """List the original's weights, and all files of its model folder that hold or name the classes."""
-        items = super().residue(original, names)
+        items, folder = super().residue(original, names), original.parent
         if original.name == WEIGHTS_NAME:
-            files = (
-                path for path in sorted(original.parent.rglob("*")) if path.is_file() and path.name != WEIGHTS_NAME
-            )
-            items += [(what, path) for path in files if (what := self.content(path, names)) is not None]
+            found = [(self.content(path, names), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+            items += [(what, path) for what, path in found if what is not None and path.name != WEIGHTS_NAME]
         return items
 
     def content(self, path: Path, names: Sequence[str]) -> str | None:
