@@ -78,7 +78,8 @@ def _surroundings(p: Tensor, rest: Tensor, hole: Tensor, avoid: Sequence[int]) -
     """Diffuse ``rest`` into the ``hole``, on a map of at most MOST cells a side, of which the result is an enlargement."""
     size, full = rest.shape[2:], rest
     if max(size) > MOST:
-        small = [max(1, round(side * MOST / max(size))) for side in size]
+        rows, columns = (max(1, round(side * MOST / max(size))) for side in size)
+        small = (rows, columns)
         p, rest = F.adaptive_avg_pool2d(p, small), F.adaptive_avg_pool2d(rest, small)
         hole = F.adaptive_max_pool2d(hole.float(), small) > 0
     known = rest.sum(1, keepdim=True) > 0.99

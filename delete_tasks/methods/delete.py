@@ -108,7 +108,7 @@ class DELETE(UnlearnHook):
             return teacher
         valid = inputs.valid
         if valid is not None:
-            valid = nearest_weight(valid.float(), teacher.shape[2:]) > 0  # type: ignore[operator]
+            valid = F.interpolate(valid.float().unsqueeze(1), teacher.shape[2:], mode="nearest-exact").squeeze(1) > 0
         return fill_surroundings(teacher, self.ids, self.avoid_ids, SECOND if self.fill == "auto" else 0.0, valid)
 
     def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:
