@@ -166,7 +166,7 @@ class Command(RichCommand):
             for kind, source, text in self._paths(values):
                 if not isinstance(kind, Output):
                     kind.check(text, source)
-        if {"work_dir", "overwrite"} <= values.keys():
+        if "overwrite" in values and values.get("work_dir") is not None:
             check_folder(values["work_dir"], values["overwrite"] or values.get("resume", False))
         return self.callback(args) if self.callback else None
 
