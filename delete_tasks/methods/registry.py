@@ -9,7 +9,7 @@ METHODS = {
     "Default, for all tasks": {
         "DELETE": "Distil to the original, classes masked (arXiv 2503.23751)",
     },
-    "To erase the class from the features as well (--deep; the default with --public)": {
+    "To erase the class from the features as well (--deep; default with --public)": {
         "DeepDELETE": "DELETE with losses on features; no faces, no backdoors",
     },
     "For comparison, with the forget set alone": {

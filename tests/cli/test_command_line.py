@@ -165,7 +165,7 @@ def test_version(capsys):
     ("line", "expected"),
     [
         ("delete-tasks im", {"images"}),
-        ("delete-tasks segmentation ", {"forget", "demo"}),
+        ("delete-tasks segmentation ", {"forget", "demo", "evaluate"}),
         ("delete-tasks images forget --tea", {"--teacher-temperature"}),
         ("delete-tasks images forget --hel", {"--help", "--help-all"}),
         ("delete-tasks images forget --classes a b --augment p", {"plain"}),

@@ -56,8 +56,8 @@ def test_its_string_is_its_constructors_signature():
             parse_trigger(text)
 
 
-def test_a_name_that_is_not_registered_is_refused_with_those_that_are(fails):
-    fails(", stripe", "backdoor poison --data d --trigger none --target t --out o.npz")
+def test_a_name_that_is_not_registered_is_refused_with_those_that_are(files, fails):
+    fails(", stripe", "backdoor poison --trigger none --target red --out o.npz --data", files["train"])
 
 
 def test_a_data_set_is_poisoned_with_it(files, tmp_path, tells):

@@ -113,7 +113,7 @@ def results_of(loose: float | None, strict: float | None) -> dict:
         "metrics": [metric.json() for metric in METRICS],
         "rows": {**dict.fromkeys(("original", "logit_cut", "head_only", "erased"), row), "row_removed": none},
         "details": {"verification": {"erased": check}, "matches": matches((0.0, 0.0)), "taken_for": None},
-        **dict.fromkeys(("prediction_shares", "forget_check", "finished")),
+        **dict.fromkeys(("prediction_shares", "forget_check", "finished", "done")),
         "forget_set": {"read": 15, "available": 15},
         "not_measured": {},
         "steps": 12,

@@ -25,7 +25,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 )
 def test_resumed_is_uninterrupted(schedule, steps, last, deer, cifar, tmp_path, pull_the_plug):
     def config(name, **changes):
-        more = f"--batch-size 8 --steps {steps} --schedule {schedule} --retain {cifar}?class=ship&limit=20"
+        more = f"--batch-size 8 --steps {steps} --lr 6e-4 --schedule {schedule} --retain {cifar}?class=ship&limit=20"
         words = deer(tmp_path / name, more, query="class=deer&limit=40")
         cfg = forget.make_config(None, {**vars(parse(words)), "launcher": "none", **changes})
         cfg.unlearn.checkpoint_interval, cfg.log_level = 1, "WARNING"

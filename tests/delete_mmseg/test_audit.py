@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import argv, read_json, run
 
-from delete_mmseg.opened import _check_order
+from delete_mmseg.opened import check_order
 
 
 def test_a_changed_last_layer_is_hidden(make_config, tmp_path, fails):
@@ -79,4 +79,4 @@ def test_classes_in_another_order_are_refused(make_config, tmp_path, fails, monk
     words = argv(command, "--config config.py --original original.pth --erased")
     fails("class 0 of the erased model 'swapped.pth' is 'car', which is class 1 of the original", words, "swapped.pth")
     for original, erased in (("original.pth", "erased.pth"), ("swapped.pth", cfg.load_from)):
-        _check_order({"original": original, "erased": erased})
+        check_order({"original": original, "erased": erased})

@@ -21,18 +21,25 @@ FIX = "pip install --force-reinstall --no-deps opencv-python-headless"
 def test_command(command, library, tmp_path):
     """What a loader says of opencv-python in a container: libxcb comes first there, libGL where X is installed."""
     (tmp_path / "cv2").mkdir()
+    for name in ("c.py", "c.pth"):
+        (tmp_path / name).touch()
     missing = f"{library}: cannot open shared object file: No such file or directory"
     (tmp_path / "cv2" / "__init__.py").write_text(f"raise ImportError({missing!r})\n")
     code = {
         "segmentation": "from delete_tasks.cli import main; "
-        "sys.exit(main('segmentation c.py --checkpoint c --work-dir w'.split()))",
+        "sys.exit(main('segmentation c.py --checkpoint c.pth --work-dir w'.split()))",
         "images": "from delete_tasks.errors import require; require('albumentations', 'images')",
         "faces": "from delete_tasks.errors import require; require('cv2', 'faces')",
         "backdoor": "import delete_backdoor.triggers",
     }[command]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; {code}"], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", f"import sys; {code}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode != 0
     assert library in done.stderr and FIX in done.stderr

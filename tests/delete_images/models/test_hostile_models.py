@@ -8,7 +8,7 @@ import torch
 from helpers import Counted, edit_json, python
 from torch import nn
 
-from delete_images.models import model_file
+from delete_images.models import spec
 from delete_images.models.architectures import ARCHITECTURES, build, register
 from delete_images.models.model_file import ModelSpec, Preprocessing, load_model, load_spec, save_model
 from delete_images.models.spec import spec_from_json, spec_to_json
@@ -134,7 +134,7 @@ def test_files_that_are_not_descriptions(folder, monkeypatch):
     (folder / "model.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(RequestError, match="JSON"):
         load_model(folder)
-    monkeypatch.setattr(model_file, "MOST_SPEC", 3)
+    monkeypatch.setattr(spec, "MOST_SPEC", 3)
     with pytest.raises(RequestError, match=r"4 bytes.* 3 "):
         load_spec(folder)
 

@@ -120,7 +120,7 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
 
 
 FIGURES = {
-    "segmentation": "forget_iou others_drop still_predicted misplaced unexpected avoided",
+    "segmentation": "forget_iou others_drop still_assigned still_predicted misplaced unexpected avoided",
     "images": "forget_acc worst_drop nll ece linear_probe few_shot forget_acc_train remain_drop still_predicted nll_rise "
               "ece_rise unexpected avoided",
     "faces": "identified kept_drop verified verified_1e3 verified_1e4 verified_1e5 verified_as_others verified_as_others_1e3 nll "
