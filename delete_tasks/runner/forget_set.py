@@ -92,7 +92,7 @@ class StreamSampler(Sampler):
 
 def digest_of(lines: Sequence[str]) -> str:
     """Compute the SHA-256 of lines of text."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
 def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selection:

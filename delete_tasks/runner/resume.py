@@ -122,7 +122,7 @@ def _bytes_of(item: Any, digest: Any = None) -> Any:
     digest = digest or hashlib.sha256()
     if isinstance(item, Mapping):
         for key in item:
-            digest.update(str(key).encode())
+            digest.update(str(key).encode(errors="surrogatepass"))
             _bytes_of(item[key], digest)
     elif isinstance(item, (np.ndarray, Tensor)):
         array = item.detach().cpu().reshape(-1).view(torch.uint8).numpy() if isinstance(item, Tensor) else item
@@ -131,5 +131,5 @@ def _bytes_of(item: Any, digest: Any = None) -> Any:
         for element in item:
             _bytes_of(element, digest)
     else:
-        digest.update(repr(_plain(item)).encode())
+        digest.update(repr(_plain(item)).encode(errors="surrogatepass"))
     return digest

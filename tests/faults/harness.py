@@ -39,7 +39,8 @@ class Done:
 
     def __str__(self) -> str:
         words = " ".join(word.replace(tempfile.gettempdir(), "") for word in self.argv[-9:])
-        return f"... {words}: exit {self.code}; stderr ends: {self.err.strip()[-500:]!r}"
+        text = f"... {words}: exit {self.code}; stderr ends: {self.err.strip()[-500:]!r}"
+        return text.encode(errors="backslashreplace").decode()  # a worker cannot send lone surrogates
 
 
 def snapshot(*folders: Path) -> Snapshot:
