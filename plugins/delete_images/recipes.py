@@ -13,7 +13,7 @@ BASE: dict[str, Any] = {"steps": 100, "batch_size": 128, "optimizer": {"type": "
 SGD = {"type": "SGD", "momentum": 0.9}
 BOUNDARY = {"steps": 780, "batch_size": 64, "optimizer": SGD, "schedule": "constant"}  # 10 epochs of 5,000 images
 
-GUARD = 0.7  # see delete_tasks.methods.guard
+GUARD = 0.75  # see delete_tasks.methods.guard
 SMALL_NETWORK = 300_000  # parameters; recipes up to this size are those of a ResNet-20
 
 

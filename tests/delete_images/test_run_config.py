@@ -20,7 +20,7 @@ def test_the_recipe_depends_on_the_augmentation():
     cfg = config()
     assert cfg.train_dataloader.dataset.augment == "strong"
     assert cfg.unlearn.optimizer.lr == 1e-4 and cfg.unlearn.steps == 300 and cfg.unlearn.batch_size == 64
-    assert cfg.unlearn.teacher_temperature == 1 and cfg.unlearn.guard == 0.7
+    assert cfg.unlearn.teacher_temperature == 1 and cfg.unlearn.guard == 0.75
     assert config("--lr", "1e-5").unlearn.optimizer.lr == 1e-5
     plain = config("--augment", "plain")
     assert plain.unlearn.optimizer.lr == 2e-4 and plain.unlearn.steps == 100 and "temperature" not in plain.unlearn
