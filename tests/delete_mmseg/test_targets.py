@@ -27,9 +27,9 @@ def seen_targets(monkeypatch):
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     plain = DELETE.target
 
-    def target(self, teacher):
+    def target(self, teacher, inputs):
         before = teacher.clone()
-        seen.append((before, plain(self, teacher)))
+        seen.append((before, plain(self, teacher, inputs)))
         return seen[-1][1]
 
     monkeypatch.setattr(DELETE, "target", target)

@@ -21,8 +21,8 @@ FIX = "pip install --force-reinstall --no-deps opencv-python-headless"
 def test_command(command, library, tmp_path):
     """What a loader says of opencv-python in a container: libxcb comes first there, libGL where X is installed."""
     (tmp_path / "cv2").mkdir()
-    for name in ("c.py", "c.pth"):
-        (tmp_path / name).touch()
+    (tmp_path / "c.py").write_text("model = dict(type='EncoderDecoder')\n")
+    (tmp_path / "c.pth").touch()
     missing = f"{library}: cannot open shared object file: No such file or directory"
     (tmp_path / "cv2" / "__init__.py").write_text(f"raise ImportError({missing!r})\n")
     code = {
