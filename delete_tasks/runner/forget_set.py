@@ -41,6 +41,8 @@ class ForgetSet(Dataset):
     def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
         self.dataset, self.indices, self.seed = dataset, list(indices), seed
         self._shuffled: tuple[int, np.ndarray] | None = None
+        if isinstance(dataset, ForgetData):
+            dataset.forget_indices = self.indices
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -23,15 +23,13 @@ from ..models.model_file import as_spec
 from ..models.spec import spec_to_json
 from .opening import NO_LABEL, open_data, open_unlabelled
 from .transforms import AUGMENT, TransformedData, eval_transform
-from .views import mix_views
+from .views import MIXED, mix
 
 
 @FUNCTIONS.register_module()
 def collate_images(items: Sequence[list[dict[str, Any]]]) -> dict[str, Tensor]:
-    """Collate items of :class:`ImageDataset` to a batch; samples whose ``mixes`` is True are mixed with one another."""
-    batch = default_collate([sample for item in items for sample in item])
-    chosen = batch.pop("mixes", None)
-    return batch if chosen is None else {**batch, "inputs": mix_views(batch["inputs"], chosen)}
+    """Collate items of :class:`ImageDataset` to a batch."""
+    return default_collate([sample for item in items for sample in item])
 
 
 class ImageForgetData(ForgetData):
@@ -78,7 +76,7 @@ class ImageDataset(ImageForgetData, Dataset):
         data: See :mod:`delete_images.data.opening`, e.g. ``'cifar10:/data?class=deer'``.
         spec: The model's description, see :func:`delete_images.models.model_file.as_spec`; labels are indices into its classes.
         augment: 'strong' (:func:`delete_images.data.transforms.strong_transform`, half of them mixed,
-            :func:`delete_images.data.views.mix_views`), 'plain' (crops and flips,
+            :func:`delete_images.data.views.mix`), 'plain' (crops and flips,
             :func:`delete_images.data.transforms.train_transform`) or 'none'.
         retain: Images of other classes; a random one joins each image of ``data``, under an empty mask.
         split: Split of strings without ``split=``.
@@ -111,13 +109,15 @@ class ImageDataset(ImageForgetData, Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
-        image, _ = self.data[index]
-        label = int(self.labels[index])
-        samples = [{"inputs": self.transform(image), "labels": label, "retain": False, "mixes": self.mixes}]
+        image = self.transform(self.data[index][0])
+        if self.mixes and float(torch.rand(())) < MIXED:
+            others = self.forget_indices or range(len(self))
+            image = mix(image, self.transform(self.data[others[int(torch.randint(len(others), ()))]][0]))
+        samples = [{"inputs": image, "labels": int(self.labels[index]), "retain": False}]
         if self.retain is not None:
             # By PyTorch's generator, which the run seeds for each place in the stream.
             image, label = self.retain[int(torch.randint(len(self.retain), ()))]
-            samples.append({"inputs": self.transform(image), "labels": label, "retain": True, "mixes": False})
+            samples.append({"inputs": self.transform(image), "labels": label, "retain": True})
         return samples
 
     def find_forget_set(self, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:

@@ -81,28 +81,24 @@ def viewed(images: Tensor, views: Callable[[Tensor], Tensor], seeds: list[int]) 
     return torch.stack(made)
 
 
-def mix_views(images: Tensor, chosen: Tensor) -> Tensor:
-    """Mix half of the images ``chosen``, a boolean ``(N,)``, each with another of them, and return all ``(N, C, H, W)``.
+MIXED = 0.5  # share of the strong views that are mixed
 
-    A mix is a blend (mixup, arXiv 1710.09412) or has a rectangle of the other image (CutMix, arXiv 1905.04899). The original sees
-    far more classes in mixes than in views of single images, so that few images of one class preserve the others, as in
-    distillation from a single image (arXiv 2112.00725). The result is a function of PyTorch's random state.
+
+def mix(image: Tensor, partner: Tensor) -> Tensor:
+    """Mix two images ``(C, H, W)``: a blend (mixup, arXiv 1710.09412), or the first with a rectangle of the second (CutMix, arXiv
+    1905.04899).
+
+    The original sees far more classes in mixes than in views of single images, so that few images of one class preserve the
+    others, as in distillation from a single image (arXiv 2112.00725). The result is a function of PyTorch's random state.
     """
-    numbers = chosen.nonzero().flatten()
-    if len(numbers) < 2:
-        return images
-    mixed, (height, width) = images.clone(), images.shape[2:]
-    partners = numbers.roll(1)
-    for number, partner in zip(numbers.tolist(), partners.tolist(), strict=True):
-        kind, share, row, column = torch.rand(4).tolist()
-        if kind < 0.25:
-            blend = torch.lerp(images[partner].float(), images[number].float(), 0.25 + 0.5 * share)
-            mixed[number] = blend if images.is_floating_point() else blend.round()
-        elif kind < 0.5:
-            rows, columns = (
-                int(size * (0.25 + 0.5 * part)) for size, part in ((height, share), (width, torch.rand(()).item()))
-            )
-            top, left = int(row * (height - rows + 1)), int(column * (width - columns + 1))
-            window = (slice(None), slice(top, top + rows), slice(left, left + columns))
-            mixed[number][window] = images[partner][window]
+    blends, share, height, width, row, column = torch.rand(6).tolist()
+    if blends < 0.5:
+        blend = torch.lerp(partner.float(), image.float(), 0.25 + 0.5 * share)
+        return (blend if image.is_floating_point() else blend.round()).to(image.dtype)
+    rows, columns = (
+        int(size * (0.25 + 0.5 * part)) for size, part in zip(image.shape[1:], (height, width), strict=True)
+    )
+    top, left = int(row * (image.shape[1] - rows + 1)), int(column * (image.shape[2] - columns + 1))
+    mixed = image.clone()
+    mixed[:, top : top + rows, left : left + columns] = partner[:, top : top + rows, left : left + columns]
     return mixed

@@ -17,7 +17,7 @@ from delete_tasks.fileio.seeds import READ_STREAM, seed_all
 
 from ..data.datasets import ImageForgetData
 from ..data.opening import NO_LABEL
-from ..data.views import mix_views, viewed
+from ..data.views import MIXED, mix, viewed
 
 IMAGE_KEYS = ("image", "images", "inputs", "pixel_values", "x")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
@@ -236,11 +236,13 @@ class UserData(ImageForgetData, Dataset):
     def __len__(self) -> int:
         return len(self.forget)
 
-    def __getitem__(self, number: int) -> tuple[Any, Any, int]:
+    def __getitem__(self, number: int) -> tuple[Any, Any, int, Any]:
         other = None if self.retain is None else self.retain[int(torch.randint(len(self.retain), ()))]
-        return self.forget[number], other, int(torch.randint(2**31 - 1, ()))
+        mixes = getattr(self.views, "mixes", False) and float(torch.rand(())) < MIXED
+        partner = self.forget[int(torch.randint(len(self.forget), ()))] if mixes else None
+        return self.forget[number], other, int(torch.randint(2**31 - 1, ())), partner
 
-    def collate(self, items: list[tuple[Any, Any, int]]) -> dict[str, Tensor]:
+    def collate(self, items: list[tuple[Any, ...]]) -> dict[str, Tensor]:
         """Collate a batch: the forget set's samples, then those of the retain set."""
         images, labels = self.forget.batch([item[0] for item in items])
         labels, count = self._complete(labels), len(images)
@@ -251,17 +253,19 @@ class UserData(ImageForgetData, Dataset):
             self._check_retain(images, others, other_labels)
             images, labels = torch.cat([images, others.to(images.dtype)]), torch.cat([labels, other_labels])
         retain = torch.arange(len(images)) >= count
-        inputs = self.views_of(images, items)
-        if getattr(self.views, "mixes", False):
-            inputs = mix_views(inputs, ~retain)
-        return {"inputs": inputs, "labels": labels, "retain": retain}
+        return {"inputs": self.views_of(images, items), "labels": labels, "retain": retain}
 
-    def views_of(self, images: Tensor, items: list[tuple[Any, Any, int]]) -> Tensor:
-        """Make a view of each image of a batch, with the seeds of its items."""
+    def views_of(self, images: Tensor, items: list[tuple[Any, ...]]) -> Tensor:
+        """Make a view of each image of a batch, with the seeds of its items, and mix those that have a partner with its view."""
         if self.views is None:
             return images
         seeds = [item[2] for item in items]
-        return viewed(images, self.views, [*seeds, *(seed + 1 for seed in seeds)][: len(images)])
+        views = viewed(images, self.views, [*seeds, *(seed + 1 for seed in seeds)][: len(images)])
+        for number, (seed, partner) in enumerate((item[2], item[3]) for item in items):
+            if partner is not None:
+                other = viewed(self.forget.batch([partner])[0], self.views, [seed + 2])[0]
+                views[number] = mix(views[number], other)  # its randomness continues that of the partner's view
+        return views
 
     def _complete(self, labels: Tensor) -> Tensor:
         return torch.where(labels == NO_LABEL, self.ids[0], labels) if len(self.ids) == 1 else labels

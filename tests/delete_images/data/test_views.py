@@ -7,16 +7,17 @@ from helpers import argv
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from delete_images.data.datasets import ImageDataset, collate_images
+from delete_images.data.datasets import ImageDataset
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import strong_transform
-from delete_images.data.views import TensorViews, mix_views
+from delete_images.data.views import TensorViews, mix
 from delete_images.forget import make_config
 from delete_images.metrics import calibration_of, compare_kept
 from delete_images.models.model_file import load_model
 from delete_tasks import erase
 from delete_tasks.cli import parse
 from delete_tasks.errors import RequestError
+from delete_tasks.runner.forget_set import ForgetSet
 
 
 @pytest.fixture(scope="module")
@@ -147,26 +148,36 @@ def test_comparison_and_calibration():
     assert calibration_of(after, torch.full((70,), 2), [2]) == {"nll": None, "ece": None}
 
 
-def test_half_of_the_chosen_views_are_mixed_with_one_another():
-    images = torch.arange(40.0)[:, None, None, None].expand(40, 3, 16, 16).clone()
-    chosen = torch.arange(40) < 32
+def test_two_images_are_mixed():
+    image, partner = torch.zeros(3, 16, 16), torch.ones(3, 16, 16)
     torch.manual_seed(0)
-    mixed = mix_views(images, chosen)
-    blended = [i for i in range(32) if (mixed[i] == mixed[i, 0, 0, 0]).all() and mixed[i, 0, 0, 0] != i]
-    pasted = [i for i in range(32) if not (mixed[i] == mixed[i, 0, 0, 0]).all()]
-    assert torch.equal(mixed[32:], images[32:]) and torch.equal(images[5], torch.full((3, 16, 16), 5.0))
-    assert 4 <= len(blended) <= 12 and 4 <= len(pasted) <= 12
-    for i in pasted:  # its own pixels, and a rectangle of the image before
-        other = mixed[i] == (i - 1) % 32
-        assert ((mixed[i] == i) | other).all() and 16 <= int(other[0].sum()) <= 144
-    assert torch.equal(mix_views(images[:1], chosen[:1]), images[:1])  # no partner
+    mixed = [mix(image, partner) for _ in range(40)]
+    shares = [float(one.mean()) for one in mixed]
+    pasted = [one for one in mixed if set(one.unique().tolist()) == {0.0, 1.0}]
+    assert 10 <= len(pasted) <= 30 and min(shares) > 0.05 and max(shares) <= 0.75
+    assert all(16 <= int(one[0].sum()) <= 144 for one in pasted) and not image.any()
+    whole = mix((image * 255).to(torch.uint8), (partner * 255).to(torch.uint8))
+    assert whole.dtype == torch.uint8 and whole.max() > 0
     torch.manual_seed(0)
-    assert torch.equal(mix_views(images, chosen), mixed)
+    assert torch.equal(mix(image, partner), mixed[0])
 
 
-def test_strong_views_are_mixed_and_a_retain_set_is_not(cifar, resnet20):
+def test_strong_views_of_the_forget_set_are_mixed_with_one_another(cifar, resnet20, monkeypatch):
+    """Half of them, whatever the batch; neither images of other classes nor the retain set take part."""
     _, spec = load_model(resnet20)
-    for augment, mixes in (("strong", True), ("plain", False)):
-        data = ImageDataset(f"{cifar}?class=ship&limit=4", spec, augment=augment, retain=f"{cifar}?class=cat&limit=2")
-        assert [sample["mixes"] for sample in data[0]] == [mixes, False]
-    assert "mixes" not in collate_images([data[0]])
+    seen = []
+    monkeypatch.setattr("delete_images.data.datasets.mix", lambda image, partner: seen.append(partner) or image)
+    query = f"{cifar}?limit=40", spec
+    for augment, most in (("strong", 40), ("plain", 0)):
+        data = ImageDataset(*query, augment=augment, retain=f"{cifar}?class=cat&limit=2")
+        read = []
+        monkeypatch.setattr(
+            data, "transform", lambda image, read=read: read.append(image) or torch.from_numpy(image.copy())
+        )
+        stream = ForgetSet(data, [3, 7], seed=0)
+        seen.clear()
+        for position in range(40):
+            stream[position]
+        assert (most * 0.25) <= len(seen) <= most * 0.75
+        own = [torch.from_numpy(data.data[index][0].copy()) for index in (3, 7)]
+        assert all(any(torch.equal(partner, image) for image in own) for partner in seen)
