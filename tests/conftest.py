@@ -98,7 +98,7 @@ def once(tmp_path_factory) -> Callable[[str], Callable[[Callable[[Path], object]
 
 @pytest.fixture(scope="session")
 def kit(once):
-    """Small trained models and data of all four tasks; nobody may change them."""
+    """Small trained models and data of all four tasks; no test may change them."""
     from harness import difference, snapshot
     from kit import Kit, build
 

@@ -44,9 +44,8 @@ def fill_surroundings(
     without such a border keeps the original's second choice. The forgotten classes' probability does not change: the loss masks
     it. With ``second``, these probabilities are multiplied by those of the second choice, so that each location has its choice of
     the classes around, and ``second`` is the weight of the second choice itself in a mean with the product: other classes are
-    then less likely, but not impossible, and suffer less elsewhere. ``valid``, booleans ``(N, h, w)``, is False on padding, of
-    which nothing is read. Raise :class:`RequestError` for logits without a map, which
-    have no surroundings.
+    then less likely, but not impossible, and suffer less elsewhere. ``valid``, float ``(N, h, w)``, is 1, and 0 on padding,
+    which is not read. Raise :class:`RequestError` for logits without a map, which have no surroundings.
     """
     if logits.ndim != 4:
         raise RequestError(

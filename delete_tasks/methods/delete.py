@@ -106,9 +106,7 @@ class DELETE(UnlearnHook):
             self.fill = "second"  # as results.json and the record say
         if self.fill == "second":
             return teacher
-        valid = inputs.valid
-        if valid is not None:
-            valid = F.interpolate(valid.float().unsqueeze(1), teacher.shape[2:], mode="nearest-exact").squeeze(1) > 0
+        valid = nearest_weight(None if inputs.valid is None else inputs.valid.float(), teacher.shape[2:])
         return fill_surroundings(teacher, self.ids, self.avoid_ids, SECOND if self.fill == "auto" else 0.0, valid)
 
     def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:

@@ -82,8 +82,6 @@ class ImageDataset(ImageForgetData, Dataset):
         split: Split of strings without ``split=``.
     """
 
-    mixes = False  # views of the forget set are mixed
-
     def __init__(
         self, data: str, spec: Any, augment: str = "strong", retain: str | None = None, split: str = "train"
     ) -> None:
@@ -96,7 +94,6 @@ class ImageDataset(ImageForgetData, Dataset):
         if augment not in AUGMENT:
             raise RequestError(f"augment is {augment!r}; expected one of {', '.join(AUGMENT)}")
         self.transform, self.views = AUGMENT[augment](self.spec), None if augment == "none" else augment
-        self.mixes = augment == "strong"
 
     def add_public(self, data: str) -> None:
         if self.public:
@@ -110,7 +107,7 @@ class ImageDataset(ImageForgetData, Dataset):
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         image = self.transform(self.data[index][0])
-        if self.mixes and float(torch.rand(())) < MIXED:
+        if self.views == "strong" and float(torch.rand(())) < MIXED:
             others = self.forget_indices or range(len(self))
             image = mix(image, self.transform(self.data[others[int(torch.randint(len(others), ()))]][0]))
         samples = [{"inputs": image, "labels": int(self.labels[index]), "retain": False}]
