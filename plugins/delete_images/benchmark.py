@@ -246,6 +246,7 @@ class ImagesGrid(GridSource):
         options: dict[str, Any] = {
             **dict.fromkeys((*UNLEARN_OPTIONS, "method", "workers", "launcher")),
             "augment": unlearn.pop("augment", None),
+            "preset": unlearn.pop("preset", None),
             "allow_import": False,
             "resume": True,
             "seed": cell.seed,

@@ -1,5 +1,6 @@
 """Command ``images forget``: unlearn, measure before and after, write the erased model, figures and picture."""
 
+import copy
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from .models.model_file import ModelSpec, as_spec, load_model
 from .opened import check_classes, columns_of, opened_model, refuse_no_logits
 from .others import lines_of
 from .picture import confusions, draw_confusions, predicted_as
+from .recipes import PRESETS
 from .register import TASK
 from .rows import compare_without_labels, measure, open_run
 
@@ -44,18 +46,25 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     """Make a run's config from the command line: a file's, or one for a model folder, with the options that are not None. Refuse
-    ``--deep`` with another method."""
+    ``--deep`` with another method, and a preset with a method."""
     cfg = runs.begin_config(config, options, "Image")
-    data = cfg.train_dataloader.dataset
+    data, old = cfg.train_dataloader.dataset, dict(cfg.get("unlearn") or {})
+    method, preset = options["method"], options.get("preset")
+    if preset is not None:
+        if options.get("deep") or method is not None or old.get("type", "DELETE") != "DELETE":
+            raise RequestError(f"--preset {preset} is a recipe of DELETE; leave --preset or the other method out")
+        if preset not in PRESETS:
+            raise RequestError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
+        recipe = copy.deepcopy(PRESETS[preset])
+        data.augment = recipe.pop("augment")
+        old = {**recipe, **old} if config is None else {**old, **recipe}
     for key, option in (("data", "forget"), ("retain", "retain"), ("augment", "augment")):
         if options[option] is not None:
             data[key] = options[option]
     if options["workers"] is not None:
         cfg.train_dataloader.num_workers = options["workers"]
 
-    old = dict(cfg.get("unlearn") or {})
     unlearn = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] not in (None, [], ())}}
-    method = options["method"]
     if options.get("deep") and method not in (None, DEEP_METHOD):
         raise RequestError(f"--deep is --method {DEEP_METHOD}; leave --deep or --method {method} out")
     public = unlearn.get("public") is not None
