@@ -197,6 +197,8 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
             f"other classes, so the weights were set back and the rate lowered to {restart['rate']:.2g}."
             for restart in change.get("restarts", ())
         )
+        if "step_back" in change:
+            again += f" After the last step, {change['step_back']:.0%} of the change was taken back."
         return f"{steps} ({rate}){f' on {data}' if data else ''} changed{share} {layers}.{again}"
     computed = f", computed from {data}," if data else ""
     if by == "projection":

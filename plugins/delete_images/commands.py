@@ -217,6 +217,11 @@ def train(args: SimpleNamespace) -> None:
     shared.overwrite("an existing --out, or files in --work-dir"),
     shared.EXPECT,
     *TABLE,
+    evaluation(
+        "--frontier",
+        is_flag=True,
+        help="Also measure the weights 10 to 50% of the way back to the original's (--cfg-options unlearn.step_back of forget).",
+    ),
     *shared.record_panel(),
     shared.DEVICE,
     shared.ALLOW_IMPORT,

@@ -1,7 +1,7 @@
 """Command ``images forget``: unlearn, measure before and after, write the erased model, figures and picture."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +30,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from . import run_config as runs
 from .data.datasets import collate_images
 from .data.opening import NO_LABEL
+from .frontier import measure_frontier, show_frontier
 from .metrics import METRICS
 from .models.model_file import ModelSpec, as_spec, load_model
 from .opened import check_classes, columns_of, opened_model, refuse_no_logits
@@ -131,11 +132,20 @@ def evaluate(args: SimpleNamespace, record: Mapping[str, Any], work: WorkDir, co
     columns = columns_of(erased.classes, spec.classes, ids, True)
     opened.models["erased"] = opened_model(network.to(choose_device()), erased, columns)
     runner: Any = earlier_run(TASK, opened.models["erased"].module, opened, paths, cfg, work)
-    return _report(runner, cfg, spec, opened, args, console)
+    frontier = measure_frontier(opened, spec, ids) if args.frontier else []
+    results = _report(runner, cfg, spec, opened, args, console, frontier)
+    show_frontier(console, frontier)
+    return results
 
 
 def _report(
-    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: Opened, args: SimpleNamespace, console: Console
+    runner: UnlearnRunner,
+    cfg: Config,
+    spec: ModelSpec,
+    opened: Opened,
+    args: SimpleNamespace,
+    console: Console,
+    frontier: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Measure a finished run, and write its results."""
     ids, names, dataset = runner.selection.forget_ids, spec.classes, cfg.train_dataloader.dataset
@@ -151,7 +161,7 @@ def _report(
         data={**read, "test": args.test, "train": args.train_data},
         measured_on=args.test,
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
-        details={**others, "per_class": per_class},
+        details={**others, "per_class": per_class, **({"frontier": frontier} if frontier else {})},
     )
 
     def draw(path: Path) -> None:

@@ -229,6 +229,12 @@ def test_an_erased_model_is_measured_later(done, resnet20, cifar, tmp_path, tell
             assert results["rows"]["erased"][name] == before["rows"]["erased"][name]
         assert results["done"] == (before["done"] if known else None) and ("Done: Not known" in said) != known
         assert "FAILED" not in tells("record verify --rerun", tmp_path / folder)
+    said = tells(words, done / "erased", "--work-dir", tmp_path / "F", "--frontier")
+    frontier = read_results(tmp_path / "F")["details"]["frontier"]
+    assert frontier[0]["remain_acc"] == results["rows"]["erased"]["remain_acc"]["value"] and "way back" in said
+    left = [row["original_head"] for row in frontier]
+    assert [row["share"] for row in frontier] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5] and left[0] <= left[-1]
+    assert left[0] == results["rows"]["erased_with_original_head"]["forget_acc"]["value"]
     for model, more, fact in (
         (resnet20, [], "hold the same tensors"),
         (done / "erased", ["--out", tmp_path / "a.json"], "give MODEL for its accuracies; or"),

@@ -1,4 +1,4 @@
-"""The retention guard: a run whose rate is too high begins again at a lower one, and says so."""
+"""What keeps the other classes: a guard that begins a run again at a lower rate, and a step back at its end; both are said."""
 
 import pytest
 import torch
@@ -75,3 +75,14 @@ def test_a_rate_that_is_far_too_high_is_lowered_and_said(trained, publish_anyway
 def test_a_sane_rate_is_left_alone(trained):
     kept, figures = erased(trained, 3e-2, guard=0.8)
     assert kept > 0.95 and "restarts" not in figures["done"]["changes"][0]
+
+
+def test_weights_go_a_share_of_the_way_back(trained, publish_anyway):
+    network, samples, labels = trained
+    options = {"steps": 5, "lr": 1e-2, "views": "none", "keep_row": True, "match_scale": False}
+    whole, back = (erase(network, samples[labels == 0], [0], step_back=share, **options) for share in (0.0, 0.4))
+    before, changed, between = (dict(model.named_parameters()) for model in (network, whole.model, back.model))
+    for name, weight in between.items():
+        torch.testing.assert_close(weight, 0.6 * changed[name] + 0.4 * before[name])
+    said = [" ".join(sentences(result.figures["done"])) for result in (whole, back)]
+    assert ["After the last step, 40% of the change was taken back." in words for words in said] == [False, True]
