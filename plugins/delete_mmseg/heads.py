@@ -44,11 +44,7 @@ def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def classifier(model: nn.Module) -> tuple[str, nn.Module]:
-    """Find name and module of the predicting head's last layer.
-
-    Raises:
-        UnsupportedModelError: The head does not end in conv_seg.
-    """
+    """Find name and module of the predicting head's last layer; raise UnsupportedModelError if that is no conv_seg."""
     name, head = main_head(model)
     if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
         raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
@@ -73,11 +69,8 @@ def class_layers_of(model: nn.Module) -> list[ClassLayer]:
 
 
 def check_heads(model: nn.Module) -> None:
-    """Refuse, by name, heads without per-pixel class logits.
-
-    Raises:
-        UnsupportedModelError: A head that is not MMSegmentation's kind, single-output, or listed in ``REFUSED``.
-    """
+    """Raise UnsupportedModelError for a head without per-pixel class logits: one that is not MMSegmentation's kind, has a single
+    output, or is listed in ``REFUSED``."""
     for name, head in heads_of(model).items():
         kind = type(head).__name__
         if not isinstance(head, BaseDecodeHead):
@@ -103,11 +96,8 @@ def check_heads(model: nn.Module) -> None:
 
 def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_samples: Any, **_: Any) -> LossInputs:
     """Convert the arguments of ``head.loss_by_feat`` to loss inputs; logits are resized to the labels, as the head would.
-    ``seg_logits`` are a tensor or nested sequences of them; the samples' ``gt_sem_seg`` have one size (H, W).
-
-    Raises:
-        UnsupportedModelError: An output that is neither class logits ``(N, classes, h, w)`` nor a boundary map.
-    """
+    ``seg_logits`` are a tensor or nested sequences of them; the samples' ``gt_sem_seg`` have one size (H, W). Raise
+    UnsupportedModelError for an output that is neither class logits ``(N, classes, h, w)`` nor a boundary map."""
     labels = torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples]).squeeze(1)
     upsample = Upsample((labels.shape[1], labels.shape[2]), head.align_corners)
     inputs = LossInputs([], [], labels=labels, valid=_not_padding(batch_data_samples, labels), upsample=upsample)

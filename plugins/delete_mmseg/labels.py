@@ -90,12 +90,8 @@ def by_label(
     dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", images: str = "of the classes"
 ) -> list[int]:
     """Find the samples whose annotations contain a class of ``ids``. All labels are checked, and the ``images`` 'of the classes',
-    'all', or 'alone', without labels. ``config`` gives the ignore index; ``what`` names the samples in messages.
-
-    Raises:
-        RequestError: A label map is missing, damaged, of another size than its image or has labels that are no class, or an
-            image is damaged. The files are named.
-    """
+    'all', or 'alone', without labels: refuse, by name, label maps that are missing, damaged, of another size than their image or
+    with labels that are no class, and damaged images. ``config`` gives the ignore index; ``what`` names the samples."""
     labels = images != "alone"
     loaders: Any = {id(part): (labels and loader_of(part, what), files.image_loader(part)) for part in leaves(dataset)}
     classes, ignored = len(dataset.metainfo["classes"]), files.ignored_labels(config, dataset)
@@ -116,12 +112,9 @@ def by_label(
 
 
 def find_copies(test: Any, others: Any, split: str, alike: bool = True) -> tuple[list[int], list[Copies]]:
-    """Find the indices of the test samples that are not also in ``others``, the data of the config's ``split``, and report the
-    rest and, if ``alike``, the images that look like one of the others, as far as Pillow reads them.
-
-    Raises:
-        RequestError: Too many are the same file, or a copy of it.
-    """
+    """Find the indices of the test samples that are not also in ``others``, the data of the config's ``split``. Report the rest
+    (the same file, or a copy of it; too many are refused) and, if ``alike``, the images that look like one of the others, as far
+    as Pillow reads them."""
     images, other_images = ([data_info(data, i)["img_path"] for i in range(len(data))] for data in (test, others))
     loader = f"{split}_dataloader"
     used = {loader: files.same_files(images, other_images)}

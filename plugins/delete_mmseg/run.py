@@ -84,13 +84,9 @@ def dry_run(cfg: Config, console: Console) -> None:
 
 
 def run(cfg: Config, console: Console) -> dict[str, Any]:
-    """Unlearn and evaluate; write erased.pth, results.json and before_after.png into the config's work dir.
-
-    Everything that can be refused is refused, and every evaluation tried on one image, before anything is written.
-
-    Returns:
-        Content of results.json, and the command's ``exit_status``.
-    """
+    """Unlearn and evaluate; write erased.pth, results.json and before_after.png into the config's work dir. Return the content of
+    results.json, and the command's ``exit_status``. Everything that can be refused is refused, and every evaluation tried on one
+    image, before anything is written."""
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)
@@ -205,13 +201,10 @@ def _measure(
 
 
 def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any], dict[str, Predictions]]:
-    """Read this process's part of the test data, and add up the counts of all processes.
-
-    Returns:
-        By row, counts of the model's predictions, of those without the forgotten logits, and of a second head's; and, on the
-        first process, images with the predictions of both models, and pixels of some images for attacks by row, if the last
-        features are those of the image in one piece.
-    """
+    """Read this process's part of the test data, and add up the counts of all processes. Return by row the counts of the model's
+    predictions, of those without the forgotten logits, and of a second head's; and, on the first process, images with the
+    predictions of both models, and pixels of some images for attacks by row, if the last features are those of the image in one
+    piece."""
     samples, step = opened.samples["test"], opened.models["original"].forward
     rank, processes = get_dist_info()
     part, ids = samples.subset(range(len(samples))[rank::processes]), torch.tensor(list(opened.ids))

@@ -21,13 +21,9 @@ class HeadIsNotLastError(RuntimeError):
 
 @contextmanager
 def second_head(model: Any, layer: nn.Module, other: nn.Module) -> Iterator[None]:
-    """Add to each prediction of a segmentor, as :data:`SECOND`, the one of another last layer on the same features.
-    ``layer`` is the last one of ``model``, an EncoderDecoder; ``other`` takes its place.
-
-    Raises:
-        HeadIsNotLastError: While predicting the first batch, if the logits are not the layer's output: another module comes
-            after it, or an image is predicted in several windows.
-    """
+    """Add to each prediction of a segmentor, as :data:`SECOND`, the one of another last layer on the same features. ``layer`` is
+    the last one of ``model``, an EncoderDecoder; ``other`` takes its place. HeadIsNotLastError is raised at the first batch if
+    the logits are not the layer's output: another module comes after it, or an image is predicted in several windows."""
     head, finish = main_head(model)[1], model.postprocess_result
     checked: list[bool] = []
 

@@ -55,9 +55,7 @@ class Scene:
         self.pavements = (rng.uniform(1.6, 4), rng.uniform(1.6, 4))  # widths
         self.sun = int(rng.choice([-1, 1]))  # side that the light comes from: -1 left, 1 right
         self.zenith = (zenith + rng.normal(0, 8, 3)).clip(0, 255)  # colour of the sky above
-        self.haze = (horizon + rng.normal(0, 8, 3)).clip(
-            0, 255
-        )  # colour of the sky at the horizon, and of distant things
+        self.haze = (horizon + rng.normal(0, 8, 3)).clip(0, 255)  # of the sky at the horizon, and of distant things
         self.sunny = weather not in _OVERCAST  # hard shadows
         self.visibility = rng.uniform(60, 320)  # metres after which 63% of a colour is haze
 
