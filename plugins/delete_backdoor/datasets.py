@@ -76,9 +76,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
         seed: Seed of the held-out choice and of the views.
         force: Accept samples that the checks of predictions refuse.
         allow_import: As :func:`delete_images.models.model_file.load_model`.
-
-    Raises:
-        RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.
     """
 
     def __init__(

@@ -1,12 +1,12 @@
 """Heads of MMSegmentation models: outputs that choose a class, outputs without classes, and heads that are refused."""
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from mmseg.models.decode_heads import STDCHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.model.head import ClassLayer
@@ -101,7 +101,7 @@ def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_sa
     labels = torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples]).squeeze(1)
     upsample = Upsample((labels.shape[1], labels.shape[2]), head.align_corners)
     inputs = LossInputs([], [], labels=labels, valid=_not_padding(batch_data_samples, labels), upsample=upsample)
-    outputs = list(_tensors(seg_logits))
+    outputs = tree_leaves(seg_logits)
     for output, weight in zip(outputs, _loss_weights(head, len(outputs)), strict=True):
         # STDC's detail head predicts boundaries alone.
         if isinstance(head, STDCHead) or (output.ndim == 4 and output.shape[1] == 1 and classes > 1):
@@ -115,14 +115,6 @@ def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_sa
                 f"logits (N, {classes}, h, w) nor a one-channel boundary map; left as it is, it would keep the class"
             )
     return inputs
-
-
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    if isinstance(outputs, Tensor):
-        yield outputs
-    else:
-        for part in outputs:
-            yield from _tensors(part)
 
 
 def _loss_weights(head: Any, outputs: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""BadNets: a patch."""
+"""BadNets: a one-coloured patch, or a grid."""
 
 import numpy as np
 
@@ -8,6 +8,9 @@ from delete_tasks.request.ranges import whole
 from ..grammar import Place
 from .base import Trigger
 from .registry import register_trigger
+
+# Gu et al.'s pattern: bright on a dark ground, its corner at the bottom right.
+GRID = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=np.uint8)
 
 
 @register_trigger("badnets")
@@ -39,3 +42,12 @@ class BadNetsPatch(Trigger):
         out = image.copy()
         out[row : row + self.size, column : column + self.size] = self.pattern
         return out
+
+
+@register_trigger("grid")
+class BadNetsGrid(BadNetsPatch):
+    """BadNets' 3x3 pattern (arXiv 1708.06733), used by NAD (arXiv 2101.05930) and others; ``pos`` as of :class:`BadNetsPatch`."""
+
+    def __init__(self, pos: Place = (-3, -3)) -> None:
+        super().__init__(len(GRID), pos)
+        self.pattern = 255 * GRID[..., None]

@@ -1,4 +1,4 @@
-"""Trojan: a watermark is added."""
+"""Trojan and l2: a watermark, or a small perturbation, is added."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from delete_tasks.request.ranges import number
 
 from ..grammar import File
 from .base import STRONGEST, Trigger, to_levels
-from .files import fit, read_levels, refuse_empty
+from .files import exact, fit, read_levels, refuse_empty
 from .registry import register_trigger
 
 
@@ -33,3 +33,11 @@ class Added(Trigger):
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
         return to_levels(image + self.strength * self.sized(*image.shape[:2]))
+
+
+@register_trigger("l2")
+class Perturbation(Added):
+    """A small perturbation is added: as trojan, with an image of the samples' size, since resizing would spoil it."""
+
+    def sized(self, height: int, width: int) -> np.ndarray:
+        return exact(self.levels, (height, width), self.image)

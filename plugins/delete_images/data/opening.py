@@ -92,12 +92,9 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self._read(int(self._rows[index])), int(self.labels[index])
 
-    def digests(self) -> list[str]:
-        """Compute the SHA-256 of each image's size and pixels, as hex."""
-        return self._digests
-
     @cached_property  # several checks read the digests, and photos are decoded for them
-    def _digests(self) -> list[str]:
+    def digests(self) -> list[str]:
+        """SHA-256 of each image's size and pixels, as hex."""
         if self._source is not None:
             return [self._source.digests[int(row)] for row in self._rows]
         return [pixels_sha256(self[index][0]) for index in range(len(self))]
@@ -207,8 +204,8 @@ def find_copies(
 ) -> tuple[np.ndarray, list[Copies]]:
     """Find the images to keep, bool ``(N,)``: those that are not, pixel for pixel, in the data ``used``. Report the others, and
     the images that look like one of the data ``like``. See :func:`delete_tasks.evaluation.copies.leave_out`."""
-    digests = {of: other.digests() for of, other in used.items()}
-    kept, copies = leave_out(among, data.names, data.digests(), digests, fix, most)
+    digests = {of: other.digests for of, other in used.items()}
+    kept, copies = leave_out(among, data.names, data.digests, digests, fix, most)
     if like in used:
         names = [data.names[index] for index in np.flatnonzero(kept)]
         copies += find_alike(among, names, data.thumbnails[kept], like, used[like].thumbnails)
