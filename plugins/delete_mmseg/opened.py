@@ -74,8 +74,12 @@ class TestStep:
 
     samples: Sequence[Any] = ()
 
+    def predict(self, model: Any, data: Any) -> Any:
+        """Predict a batch."""
+        return model.test_step(data)
+
     def __call__(self, model: Any, data: Any) -> Tensor:
-        self.samples = model.test_step(data)
+        self.samples = self.predict(model, data)
         logits = [sample.seg_logits.data for sample in self.samples]
         return logits[0][None] if len(logits) == 1 else torch.stack(logits)  # no copy of a large image's
 

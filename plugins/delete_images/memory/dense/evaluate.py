@@ -84,7 +84,7 @@ def iou_rows(
     """Compute metrics by model, and of the original with its logits cut off ('logit_cut'); None without label maps."""
     evaluation = Evaluation(location_ious("test", "images"), ids, names)
     for name, model_counts in counts.items():
-        confusion, cut, *_ = model_counts.labelled.compute()
+        confusion, cut = model_counts.labelled.compute()
         if not confusion.samples:
             return None
         evaluation.add(name, {"test": confusion})
