@@ -118,18 +118,11 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
 
 
 def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = None) -> ImageData:
-    """Open the data set that a string names; see the module's docstring for the grammar.
+    """Open the data set that a string names, e.g. ``'cifar10:/data?split=test&class=deer&limit=500'``; see the module's docstring
+    for the grammar. Unreadable images are logged and listed in ``skipped``.
 
-    Args:
-        spec: E.g. ``'cifar10:/data?split=test&class=deer&limit=500'``.
-        split: Split of a string without ``split=``.
-        classes: The model's class names. Labels become indices into them; data with classes of other names are refused.
-
-    Returns:
-        The data set. Unreadable images are logged and listed in ``skipped``.
-
-    Raises:
-        RequestError: A wrong string, no such data, unknown classes, or no image that is chosen or readable.
+    ``split`` is that of a string without ``split=``. With the model's class names ``classes``, labels become indices into them.
+    Refuse a wrong string, no such data, classes of other names, and no image that is chosen or readable.
     """
     return _open(parse_spec(spec, split), classes)
 

@@ -161,11 +161,8 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
 
     The name is a registered one (``'cifar_resnet20'``), one of torchvision with or without the prefix ``torchvision.``
     (``'resnet18'``), or ``'timm:NAME'``; a registered name takes precedence over torchvision's. ``arguments`` are the builder's,
-    e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``.
-
-    Raises:
-        RequestError: Unknown name (the message lists the closest), unknown or file-reading argument, or fewer than two classes.
-        MissingExtraError: The library behind the name is not installed.
+    e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``. Refuse an unknown name (the message lists the closest), an
+    unknown or file-reading argument, and fewer than two classes; raise MissingExtraError if the name's library is not installed.
     """
     if not isinstance(num_classes, int) or num_classes < 2:
         raise RequestError(f"architecture '{name}' was given {num_classes!r} classes; expected an integer of 2 or more")
