@@ -122,6 +122,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         self.user_samples = {POISONED: samples.subset(at_target)}
         self.poisoned, self.held_poisoned = _hold_out(self.user_samples[POISONED], held, seed)
         self.strict, self.copies = retain is None, list[Copies]()
+        self.retain_name = "trigger-free views of the poisoned samples" if self.strict else "retain set"
         if retain is None:
             self.retain, self.held_retain = (
                 trigger_free_views(network, self.spec, data, self.target, views, view_seed)
@@ -152,10 +153,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
         self.retain_transform = train_transform(self.spec) if augment else self.plain
 
     forget_name = "poisoned samples"
-
-    @property
-    def retain_name(self) -> str:  # type: ignore[override]
-        return "trigger-free views of the poisoned samples" if self.strict else "retain set"
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -12,6 +12,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -24,12 +25,13 @@ from delete_tasks.evaluation.reader import NO_LABEL, DataSamples, OpenedModel
 from delete_tasks.fileio.checkpoint import load_once, load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.fileio.sampling import evenly_spread
+from delete_tasks.model.features import FeatureTap
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config import load_config
 from delete_tasks.runner.recipe import no_downloads
 
 from .files import ignored_labels
-from .heads import class_logits, classifier
+from .heads import class_logits, classifier, main_head
 from .labels import drop_annotations, find_copies
 from .look import look_at_scenes, pixel_labels
 from .memory import window
@@ -82,6 +84,28 @@ class TestStep:
         self.samples = self.predict(model, data)
         logits = [sample.seg_logits.data for sample in self.samples]
         return logits[0][None] if len(logits) == 1 else torch.stack(logits)  # no copy of a large image's
+
+
+class OtherHead(TestStep):
+    """Forward pass that puts an ``other`` last layer on the features of a segmentor's last ``step``, while its ``tap`` on the
+    segmentor's own last ``layer`` is open."""
+
+    def __init__(self, step: Any, layer: nn.Module, other: nn.Module) -> None:
+        self.step, self.tap, self.other = step, FeatureTap(layer), other
+
+    def predict(self, model: Any, data: Any) -> Any:
+        metas = [sample.metainfo for sample in self.step.samples]
+        logits = main_head(model)[1].predict_by_feat(self.other(self.tap.features), metas)
+        return model.postprocess_result(logits, [SegDataSample(metainfo=meta) for meta in metas])
+
+
+def head_is_last(opened: OpenedModel, samples: DataSamples) -> bool:
+    """Return True if the logits of the first of ``samples`` are the output of a segmentor's last layer alone: no other module
+    comes after it, and no image is predicted in several windows."""
+    step, data = opened.forward, pseudo_collate([samples[0]])
+    again = OtherHead(step, opened.last_layer, opened.last_layer)
+    with torch.no_grad(), again.tap:
+        return torch.allclose(step(opened.module, data), again(opened.module, data), rtol=1e-3, atol=1e-3)
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,19 @@ from delete_tasks.task import task_for
 
 from .checks import Checked, check_data, check_request
 from .labels import data_info
-from .opened import MOST_IN_RUN, attacked_rows, build_segmentor, by_pixel, check_order, reads_whole, reopening
+from .opened import (
+    MOST_IN_RUN,
+    OtherHead,
+    attacked_rows,
+    build_segmentor,
+    by_pixel,
+    check_order,
+    head_is_last,
+    reads_whole,
+    reopening,
+)
 from .picture import LINES, draw, image_and_predictions
 from .recipes import PRESETS
-from .second_head import OtherHead, head_is_last
 
 CAPTION = "Images, and what the original and the erased model predict for each pixel."
 LABEL_FREE = ("agreement", "still_assigned")  # figures of images without labels

@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 
 from delete_mmseg.checks import check_request
-from delete_mmseg.second_head import OtherHead, head_is_last
+from delete_mmseg.opened import OtherHead, head_is_last
 
 
 @pytest.mark.parametrize("name", ["cgnet", "fcn"])
