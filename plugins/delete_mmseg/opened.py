@@ -1,6 +1,8 @@
 """Segmentors and scenes, opened once for the table, a record's rerun, the audit and attention."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -99,13 +101,23 @@ class OtherHead(TestStep):
         return model.postprocess_result(logits, [SegDataSample(metainfo=meta) for meta in metas])
 
 
-def head_is_last(opened: OpenedModel, samples: DataSamples) -> bool:
-    """Return True if the logits of the first of ``samples`` are the output of a segmentor's last layer alone: no other module
-    comes after it, and no image is predicted in several windows."""
-    step, data = opened.forward, pseudo_collate([samples[0]])
-    again = OtherHead(step, opened.last_layer, opened.last_layer)
-    with torch.no_grad(), again.tap:
-        return torch.allclose(step(opened.module, data), again(opened.module, data), rtol=1e-3, atol=1e-3)
+@contextmanager
+def with_head(model: OpenedModel, other: nn.Module, samples: DataSamples) -> Iterator[OpenedModel]:
+    """Put another last layer on a segmentor, to be read right after it: on the features of the same pass or, if the logits of the
+    first of ``samples`` are not the output of its own last layer alone (another module comes after it, or images are predicted in
+    windows), on those of a copy."""
+    head, data = OtherHead(model.forward, model.last_layer, model.last_layer), pseudo_collate([samples[0]])
+    with head.tap:
+        with torch.no_grad():
+            alone = torch.allclose(model.run(data), head(model.module, data), rtol=1e-3, atol=1e-3)
+        if alone:
+            head.other = other
+            yield replace(model, forward=head)
+            return
+    module = copy.deepcopy(model.module)
+    layer = classifier(module)[1]
+    layer.load_state_dict(other.state_dict())
+    yield replace(model, module=module, last_layer=layer)
 
 
 @dataclass(frozen=True)

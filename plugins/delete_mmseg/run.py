@@ -36,14 +36,13 @@ from .checks import Checked, check_data, check_request
 from .labels import data_info
 from .opened import (
     MOST_IN_RUN,
-    OtherHead,
     attacked_rows,
     build_segmentor,
     by_pixel,
     check_order,
-    head_is_last,
     reads_whole,
     reopening,
+    with_head,
 )
 from .picture import LINES, draw, image_and_predictions
 from .recipes import PRESETS
@@ -193,14 +192,7 @@ def _measure(
     model, original = runner.unwrapped_model.eval(), opened.models["original"]
     opened.to(next(model.parameters()).device)
     erased = opened.models["erased"] = replace(original, module=model, last_layer=runner.task.classifier(model)[1])
-    head = OtherHead(original.forward, erased.last_layer, original.last_layer)
-    restored = replace(erased, forward=head)
-    if not head_is_last(erased, opened.samples["test"]):
-        other = copy.deepcopy(model)
-        layer = runner.task.classifier(other)[1]
-        layer.load_state_dict(original.last_layer.state_dict())
-        restored = replace(original, module=other, last_layer=layer)
-    with head.tap:
+    with with_head(erased, original.last_layer, opened.samples["test"]) as restored:
         counts, images, tested = _read(replace(opened, models={**opened.models, "erased_with_original_head": restored}))
     cut = {"original": counts["original"][0], "logit_cut": counts["original"][1]}
     return cut | {row: each[0] for row, each in counts.items()}, images, tested
