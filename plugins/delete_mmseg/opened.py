@@ -102,7 +102,7 @@ class OtherHead(TestStep):
 
 
 @contextmanager
-def with_head(model: OpenedModel, other: nn.Module, samples: DataSamples) -> Iterator[OpenedModel]:
+def reheaded(model: OpenedModel, other: nn.Module, samples: DataSamples) -> Iterator[OpenedModel]:
     """Put another last layer on a segmentor, to be read right after it: on the features of the same pass or, if the logits of the
     first of ``samples`` are not the output of its own last layer alone (another module comes after it, or images are predicted in
     windows), on those of a copy."""

@@ -34,16 +34,7 @@ from delete_tasks.task import task_for
 
 from .checks import Checked, check_data, check_request
 from .labels import data_info
-from .opened import (
-    MOST_IN_RUN,
-    attacked_rows,
-    build_segmentor,
-    by_pixel,
-    check_order,
-    reads_whole,
-    reopening,
-    with_head,
-)
+from .opened import MOST_IN_RUN, attacked_rows, build_segmentor, by_pixel, check_order, reads_whole, reheaded, reopening
 from .picture import LINES, draw, image_and_predictions
 from .recipes import PRESETS
 
@@ -192,7 +183,7 @@ def _measure(
     model, original = runner.unwrapped_model.eval(), opened.models["original"]
     opened.to(next(model.parameters()).device)
     erased = opened.models["erased"] = replace(original, module=model, last_layer=runner.task.classifier(model)[1])
-    with with_head(erased, original.last_layer, opened.samples["test"]) as restored:
+    with reheaded(erased, original.last_layer, opened.samples["test"]) as restored:
         counts, images, tested = _read(replace(opened, models={**opened.models, "erased_with_original_head": restored}))
     cut = {"original": counts["original"][0], "logit_cut": counts["original"][1]}
     return cut | {row: each[0] for row, each in counts.items()}, images, tested

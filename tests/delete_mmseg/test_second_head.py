@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 
 from delete_mmseg.checks import check_request
-from delete_mmseg.opened import with_head
+from delete_mmseg.opened import reheaded
 
 
 @pytest.mark.parametrize(("name", "windows"), [("cgnet", False), ("fcn", False), ("cgnet", True)])
@@ -20,7 +20,7 @@ def test_one_pass_is_as_good_as_two(name, windows, make_config, tmp_path):
     other, data = copy.deepcopy(original.last_layer), pseudo_collate([samples[0]])
     with torch.no_grad():
         other.weight.add_(0.3 * torch.randn_like(other.weight))
-        with with_head(original, other, samples) as second:
+        with reheaded(original, other, samples) as second:
             assert (second.module is original.module) != windows
             alone, restored = original.run(data), second.run(data)
         original.last_layer.load_state_dict(other.state_dict())
