@@ -15,15 +15,8 @@ GRID = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=np.uint8)
 
 @register_trigger("badnets")
 class BadNetsPatch(Trigger):
-    """A one-coloured square.
-
-    Gu et al., "BadNets", arXiv 1708.06733.
-
-    Args:
-        size: Side in pixels.
-        pos: Row and column of its top left; negative from the bottom and the right.
-        value: Level, 0 to 255.
-    """
+    """A square of ``size`` pixels and the level ``value``, 0 to 255 (Gu et al., "BadNets", arXiv 1708.06733). ``pos`` is the row
+    and column of its top left, negative from the bottom and the right."""
 
     def __init__(self, size: int = 3, pos: Place = (-4, -4), value: int = 255) -> None:
         super().__init__()

@@ -12,14 +12,8 @@ from .registry import register_trigger
 
 @register_trigger("trojan")
 class Added(Trigger):
-    """A watermark is added: x + strength image, clipped.
-
-    Liu et al., "Trojaning Attack on Neural Networks", NDSS 2018, as in I-BAU.
-
-    Args:
-        image: File of the trigger image, resized to the sample's size; .npy may hold signed values.
-        strength: Factor of the image.
-    """
+    """A watermark is added: x + strength image, clipped (Liu et al., "Trojaning Attack on Neural Networks", NDSS 2018, as in
+    I-BAU). The file ``image`` is resized to the sample's size; .npy may hold signed values."""
 
     def __init__(self, image: File, strength: float = 1.0) -> None:
         super().__init__()
