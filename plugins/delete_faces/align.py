@@ -45,10 +45,8 @@ class Faces:
 
 
 class FaceCache:
-    """Cache of detected faces: a JSON file for each photo, named by its digest, with boxes, points and probabilities.
-
-    A file that is damaged, or cannot be read or written, only costs time. ``name`` tells detectors and their settings apart.
-    """
+    """Cache of detected faces: a JSON file for each photo, named by its digest, with boxes, points and probabilities. A file that
+    is damaged, or cannot be read or written, only costs time. ``name`` tells detectors and their settings apart."""
 
     def __init__(self, name: str) -> None:
         folder = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "delete-tasks" / "faces"
@@ -140,10 +138,8 @@ def _largest_central_first(boxes: NDArray[np.float64], width: int, height: int) 
 
 
 def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-    """Fit the rotation, scale and shift from ``points`` to ``targets`` (both ``(n, 2)``), as a ``(2, 3)`` matrix.
-
-    Least squares over x' = a x - b y + c, y' = b x + a y + d, which cannot mirror a face.
-    """
+    """Fit the rotation, scale and shift from ``points`` to ``targets`` (both ``(n, 2)``), as a ``(2, 3)`` matrix. Least squares
+    over x' = a x - b y + c, y' = b x + a y + d, which cannot mirror a face."""
     x, y = np.asarray(points, float).T
     one, zero = np.ones_like(x), np.zeros_like(x)
     rows = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
@@ -153,10 +149,8 @@ def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.fl
 
 def frame_face(image: NDArray[np.uint8], faces: Faces, number: int, framing: str, side: int) -> NDArray[np.uint8]:
     """Cut the face of index ``number`` out of an RGB photo ``(H, W, 3)``, as RGB ``(side, side, 3)``; refuse an unknown framing.
-
     ``framing`` 'points' turns and scales the face so that eyes, nose and mouth lie as in ArcFace's reference; 'box' takes the
-    detector's box as facenet-pytorch does.
-    """
+    detector's box as facenet-pytorch does."""
     if framing not in FRAMINGS:
         raise RequestError(f"framing is '{framing}'; expected one of {', '.join(FRAMINGS)}")
     if framing == "box":

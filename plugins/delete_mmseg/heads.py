@@ -52,11 +52,9 @@ def classifier(model: nn.Module) -> tuple[str, nn.Module]:
 
 
 def class_layers_of(model: nn.Module) -> list[ClassLayer]:
-    """Find the layers of class logits in all heads: ``conv_seg``, and a head's further ones (``pam_conv_seg``, ``p_cls_seg``).
-
-    A cascade's earlier stages are not last: the next stage reads their output (OCR's context). K-Net's ``conv_seg`` is left out:
-    later stages start from its class weights, and a mean of class weights could win there.
-    """
+    """Find the layers of class logits in all heads: ``conv_seg``, and a head's further ones (``pam_conv_seg``, ``p_cls_seg``). A
+    cascade's earlier stages are not last: the next stage reads their output (OCR's context). K-Net's ``conv_seg`` is left out:
+    later stages start from its class weights, and a mean of class weights could win there."""
     main, head = main_head(model)
     classes, layers = head.num_classes, []
     for head_name, head in heads_of(model).items():

@@ -104,11 +104,9 @@ def _eighth(pre: Preprocessing) -> tuple[int, int]:
 
 
 def train_transform(spec: ModelSpec | Preprocessing, crop: str | None = None) -> ImageTransform:
-    """Make :func:`eval_transform` with a random crop and a random horizontal flip.
-
-    The crop is 'pad': zeros around, an eighth of the size wide, then a crop of the size (CIFAR's recipe); 'resized': a random
-    part of 35% or more of the area; or 'none'. By default it is 'pad' up to 64 pixels and 'resized' above.
-    """
+    """Make :func:`eval_transform` with a random crop and a random horizontal flip. The crop is 'pad': zeros around, an eighth of
+    the size wide, then a crop of the size (CIFAR's recipe); 'resized': a random part of 35% or more of the area; or 'none'. By
+    default it is 'pad' up to 64 pixels and 'resized' above."""
     pre = _preprocessing(spec)
     return ImageTransform([*_crops(pre, crop), _albumentations().HorizontalFlip(p=0.5)], pre)
 

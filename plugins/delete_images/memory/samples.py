@@ -220,12 +220,9 @@ def joined(parts: list[Any], kind: str, retain: Samples) -> Tensor:
 
 
 class UserData(ImageForgetData, Dataset):
-    """Dataset of a run over a caller's samples; see :mod:`delete_images.data.datasets` for items and batches.
-
-    ``labels`` are those of ``forget``, int64 ``(N,)``; a missing one becomes the forgotten class, if there is only one. A random
-    sample of ``retain``, retain set or public data, joins each of ``forget``. ``views`` makes a random view of a sample's image
-    tensor.
-    """
+    """Dataset of a run over a caller's samples; see :mod:`delete_images.data.datasets` for items and batches. ``labels`` are
+    those of ``forget``, int64 ``(N,)``; a missing one becomes the forgotten class, if there is only one. A random sample of
+    ``retain``, retain set or public data, joins each of ``forget``. ``views`` makes a random view of a sample's image tensor."""
 
     spec_json = None
 

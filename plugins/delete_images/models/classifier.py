@@ -116,10 +116,8 @@ class ImageClassifier(BaseModel):
         self, inputs: Tensor, labels: Tensor | None = None, retain: Tensor | None = None, mode: str = "tensor"
     ) -> Any:
         """Compute float logits ``(N, C)`` or, with ``mode='loss'`` instead of 'tensor' or 'predict', a dict of losses.
-
         Floating-point ``inputs`` are cast to the dtype of the network's parameters. ``labels`` are int64 ``(N,)``, -1 for no
-        label; ``retain`` is boolean ``(N,)``, True for samples of the retain set.
-        """
+        label; ``retain`` is boolean ``(N,)``, True for samples of the retain set."""
         logits = class_outputs(self.network(cast_for(self.network, inputs)), self.num_classes)
         return self.loss_by_logits(logits, labels, retain) if mode == "loss" else logits[0]
 

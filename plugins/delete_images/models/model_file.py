@@ -85,10 +85,8 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source:
 
 
 def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
-    """Refuse weights that do not fit before memory is allocated, of which a model.json can request any amount.
-
-    The network is built without storage (PyTorch's meta device), with a limit on its modules by the number of weights.
-    """
+    """Refuse weights that do not fit before memory is allocated, of which a model.json can request any amount. The network is
+    built without storage (PyTorch's meta device), with a limit on its modules by the number of weights."""
     count, most = 0, max(10_000, 20 * len(state))
 
     def count_module(*_: Any) -> None:

@@ -33,11 +33,9 @@ _OVERCAST = (2, 3, 5)
 
 
 class Scene:
-    """Random street, and the canvas that it is painted on from far to near.
-
-    Coordinates are metres in the frame of a level pinhole camera: X to the right, Y up from the ground, Z ahead. Colours
-    are RGB, 0 to 255. ``rng`` decides everything random in the scene; ``height`` and ``width`` are in pixels.
-    """
+    """Random street, and the canvas that it is painted on from far to near. Coordinates are metres in the frame of a level
+    pinhole camera: X to the right, Y up from the ground, Z ahead. Colours are RGB, 0 to 255. ``rng`` decides everything random in
+    the scene; ``height`` and ``width`` are in pixels."""
 
     def __init__(self, rng: Generator, height: int, width: int) -> None:
         self.rng = rng

@@ -93,11 +93,9 @@ def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
 
 
 def _build_torchvision(name: str, num_classes: int, stem: str = "imagenet", **arguments: Any) -> nn.Module:
-    """Build torchvision's model ``name``, with torchvision's arguments; refuse an unknown stem, or one that the family lacks.
-
-    The stem ``'imagenet'`` is torchvision's. With ``'cifar'`` a ResNet has a first convolution of 3x3 with stride 1 and no max
-    pool; a VGG has a single linear layer on 1x1 maps after its features.
-    """
+    """Build torchvision's model ``name``, with torchvision's arguments; refuse an unknown stem, or one that the family lacks. The
+    stem ``'imagenet'`` is torchvision's. With ``'cifar'`` a ResNet has a first convolution of 3x3 with stride 1 and no max pool;
+    a VGG has a single linear layer on 1x1 maps after its features."""
     if stem not in STEMS:
         raise RequestError(f"unknown stem '{stem}' for {name}; choose one of: {', '.join(STEMS)}")
     models = require("torchvision.models", "images")
