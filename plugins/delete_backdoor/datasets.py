@@ -154,9 +154,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
 
     forget_name = "poisoned samples"
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         image, _ = self.poisoned[index]
         samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False}]
@@ -172,9 +169,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
         if self.trigger_patches:
             samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
-
-    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        return list(range(len(self)))  # every poisoned sample, whatever its label
 
     def counts(self) -> dict[str, Any]:
         """Count the samples of each kind."""

@@ -241,9 +241,6 @@ class UserData(ImageForgetData, Dataset):
         self.labels = self._complete(labels).numpy().astype(np.int64)
         self.names = forget.names
 
-    def __len__(self) -> int:
-        return len(self.forget)
-
     def __getitem__(self, number: int) -> tuple[Any, Any, int, Any]:
         other = None if self.retain is None else self.retain[int(torch.randint(len(self.retain), ()))]
         mixes = getattr(self.views, "mixes", False) and float(torch.rand(())) < MIXED
