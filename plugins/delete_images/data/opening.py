@@ -122,7 +122,7 @@ def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = N
     for the grammar. Unreadable images are logged and listed in ``skipped``.
 
     ``split`` is that of a string without ``split=``. With the model's class names ``classes``, labels become indices into them.
-    Refuse a wrong string, no such data, classes of other names, and no image that is chosen or readable.
+    Raise RequestError for a wrong string, no such data, classes of other names, or no image that is chosen or readable.
     """
     return _open(parse_spec(spec, split), classes)
 

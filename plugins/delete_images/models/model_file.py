@@ -115,8 +115,8 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     """Write a model folder, which is made if it is missing, or replace the model in one; return it.
 
     model.json is deleted first and written last, so that a folder with one is complete. Other files in it stay. ``model`` is the
-    unwrapped network, whose weights keep their dtype in the file; ``spec`` describes it. Refuse a ``folder`` that is a file, a
-    spec that cannot be written as JSON, and a model of which no layer has as many outputs as the spec has classes.
+    unwrapped network, whose weights keep their dtype in the file; ``spec`` describes it. Raise RequestError for a ``folder`` that
+    is a file or a spec that cannot be written as JSON, UnsupportedModelError if no layer has an output for each class.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
