@@ -108,7 +108,7 @@ def divide(
     by_enrolment = False
     for person in ids:
         candidates, measured = (np.flatnonzero(data.labels == person) for data in (photos, tested))
-        digests, measured_digests = photos.subset(candidates).digests(), tested.subset(measured).digests()
+        digests, measured_digests = photos.subset(candidates).digests, tested.subset(measured).digests
         if len(candidates) < 2 or not len(measured) or not np.isin(measured_digests, digests).all():
             continue  # nothing to divide, nothing to measure on, or other photos to measure on
         at_enrolment = candidates[[photos.names[i] in enrolled for i in candidates]]
@@ -123,7 +123,7 @@ def divide(
                 held_out = np.random.default_rng((seed, person)).permutation(candidates)[:count]
                 why = f"by chance, seed {seed}"
         forget[held_out] = False
-        measure[measured] = np.isin(measured_digests, photos.subset(held_out).digests())
+        measure[measured] = np.isin(measured_digests, photos.subset(held_out).digests)
         notes.append(
             f"{len(held_out)} of {len(candidates)} photos of {photos.class_names[person]} are held out for the figures ({why}), "
             f"{len(candidates) - len(held_out)} are forgotten"

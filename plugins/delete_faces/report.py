@@ -74,11 +74,9 @@ def unlearned_head(original: FaceNetwork, ids: Sequence[int], forget: Prediction
 def measure(
     evaluation: Evaluation, opened: Opened, alone: nn.Module | None = None, directions: Tensor | None = None
 ) -> dict[str, Any]:
-    """Add every row of the table to ``evaluation``; return details for results.json, and ``predicted_as``.
-
-    ``opened`` has 'original' and 'erased', both with everyone's class weights, and held-out photos of everyone as 'test'.
-    ``alone`` is the head of the row head_only; ``directions``, ``(D, r)``, are the people's, for the row projection_alone.
-    """
+    """Add every row of the table to ``evaluation``; return details for results.json, and ``predicted_as``. ``opened`` has
+    'original' and 'erased', both with everyone's class weights, and held-out photos of everyone as 'test'. ``alone`` is the head
+    of the row head_only; ``directions``, ``(D, r)``, are the people's, for the row projection_alone."""
     names, ids = opened.names, evaluation.ids
     models: Any = [opened.models[row].module for row in ("original", "erased")]
     original, erased = (model.network for model in models)

@@ -51,10 +51,10 @@ def choose_kept(
     if tested is not None:
         of_removed = np.isin(tested.labels, list(ids))
         used["the held-out photos of people to forget"] = tested.subset(of_removed)
-        measured = set(tested.subset(~of_removed).digests())
+        measured = set(tested.subset(~of_removed).digests)
     mask, copies = find_copies(kept, "--retain", used, "give photos of people who stay", like="--photos")
     kept = kept.subset(mask)
-    chosen = kept.subset([i for i, digest in enumerate(kept.digests()) if digest not in measured])
+    chosen = kept.subset([i for i, digest in enumerate(kept.digests) if digest not in measured])
     refuse_few(chosen, size, len(kept) - len(chosen))
     return chosen, len(kept) - len(chosen), copies
 
