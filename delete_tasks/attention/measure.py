@@ -13,11 +13,9 @@ from ..display.terminal import track
 from ..errors import RequestError
 from ..evaluation.opened import Opened, Sample
 from ..evaluation.reader import OpenedModel
-from ..fileio.compute import flush_subnormals
 from ..fileio.images import check_pictures
 from ..model.features import Layer, find_layer
 from ..request.classes import resolve_classes
-from ..task import Task, ask_tasks
 from .gradcam import Map, enlarge, raw_map
 
 LEAST_LEFT = 0.01
@@ -54,20 +52,6 @@ class ComparedSample:
     predicted: dict[str, int] = field(default_factory=dict)
     with_original_head: Sequence[str] = ()
     own_map: Map | None = None
-
-
-def open_models(paths: Mapping[str, str], options: Mapping[str, Any], name: str | None = None) -> tuple[Task, Opened]:
-    """Find the task that takes the models (``name``: the only candidate), and open them; raise :class:`RequestError` if none
-    does."""
-    flush_subnormals()
-
-    def question(task: Task) -> Opened | None:
-        opened = None if task.open is None else task.open(paths, {}, options)
-        if name is not None and (task.open is None or (opened is not None and opened.look is None)):
-            raise RequestError(f"{name} does not offer attention: its plugin has no samples to look at")
-        return None if opened is None or opened.look is None else opened
-
-    return ask_tasks(question, paths["original"], name)
 
 
 def original_heads(models: Mapping[str, OpenedModel]) -> dict[str, OpenedModel]:

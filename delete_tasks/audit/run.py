@@ -10,12 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from ..display.terminal import short
-from ..errors import RequestError
 from ..evaluation.opened import Opened
 from ..fileio.atomic import save_json, save_text
-from ..fileio.compute import flush_subnormals
 from ..fileio.environment import code_version, environment, plain
-from ..task import Task, ask_tasks
+from ..task import Task, open_models
 from .pictures import draw_pictures
 from .report import markdown, show
 from .results import FORMAT, VERSION, measure, with_cut_logit
@@ -28,18 +26,11 @@ RESULTS, TABLE = "audit.json", "audit.md"
 def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, Opened]:
     """Find the task that takes the models, and open them with the data ('forget', 'train', 'test'); raise :class:`RequestError`
     if none does, data cannot be read or a class is unknown."""
-    flush_subnormals()
     retrained = list(options["retrained"])
     paths = {name: options[name] for name in ("original", "head_only", "erased") if options.get(name) is not None}
     paths |= {"retrained" if len(retrained) == 1 else f"retrained_{i}": path for i, path in enumerate(retrained, 1)}
     splits = {name: text for name, text in data.items() if text is not None}
-
-    def question(task: Task) -> Opened | None:
-        if task.open is None and options["task"] is not None:
-            raise RequestError(f"{options['task']} does not offer an audit")
-        return None if task.open is None else task.open(paths, splits, options)
-
-    return ask_tasks(question, paths["original"], options["task"])
+    return open_models(paths, splits, options, "an audit")
 
 
 def run(
