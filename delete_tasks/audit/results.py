@@ -91,15 +91,12 @@ def measure(
     readings: Sequence[Reading] = (),
     predicted: Mapping[str, Measured] | None = None,
 ) -> Audit:
-    """Run attacks on models.
+    """Run the attacks of a ``level``, 'quick' or 'full', on models.
 
-    Args:
-        rows: Predictions by model ('original', 'erased' and others) and split ('forget', 'train', 'test'), and a
-            :class:`delete_tasks.audit.attack.Context` under 'context'.
-        ids, names: Indices of the forgotten classes, and names of all.
-        level: 'quick' or 'full'.
-        known: Figures by model and attack that are measured already.
-        readings, predicted: Further evidence of the verdict, see :func:`delete_tasks.audit.verdict.decide`.
+    ``rows`` are predictions by model ('original', 'erased' and others) and split ('forget', 'train', 'test'), and a
+    :class:`delete_tasks.audit.attack.Context` under 'context'; ``ids`` are the forgotten classes, ``names`` those of all. Figures
+    that are ``known`` already, by model and attack, are not measured. ``readings`` and ``predicted`` are further evidence of the
+    verdict, see :func:`delete_tasks.audit.verdict.decide`.
     """
     attacks = [attack for attack in find_attacks(level) if attack.needs is None or attack.needs in rows["original"]]
     evaluation = Evaluation(attacks, ids, names)
@@ -119,7 +116,7 @@ def measure(
     for name in (attack.name for attack in attacks if attack.reads):
         retrained = [figures[row][name] for row in retrained_names(figures)]
         depths[name] = depth(figures["original"][name], figures["erased"][name], retrained)
-    chance = {attack.name: None if attack.chance is None else attack.chance(original) for attack in attacks}
+    chance = {attack.name: attack.chance(original) for attack in attacks}
     read = [
         reading_of(attack, figures, chance[attack.name]) for attack in attacks if attack.reads and attack.of_features
     ]

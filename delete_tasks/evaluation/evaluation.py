@@ -16,11 +16,8 @@ T = TypeVar("T")
 class Evaluation:
     """Metrics of several models on the same data. A metric that fails is not measured, with the reason; the others are.
 
-    Args:
-        metrics, ids, names: Metrics of the task, the forgotten classes, and names of all classes.
-        not_measured: Reasons why metrics are not measured, by name.
-        expected, avoid: Classes that may or must not take the place of the forgotten ones, see
-            :func:`delete_tasks.evaluation.metrics.replaced_by`.
+    Classes ``expected`` and to ``avoid`` may or must not take the place of the forgotten ones, ``ids``, see
+    :func:`delete_tasks.evaluation.metrics.replaced_by`; ``names`` are those of all classes.
 
     Attributes:
         rows: Figures by row and metric, in the order in which rows were added.

@@ -45,13 +45,7 @@ class Prepare(Protocol):
 
 
 class DataSamples(Dataset):
-    """Samples of any dataset with a length and items.
-
-    Args:
-        dataset: The dataset.
-        name: Name of a sample, from its index in the dataset.
-        indices: Indices of the samples to take; None takes all.
-    """
+    """Samples of any dataset with a length and items: those at ``indices`` (None: all), each with the ``name`` of its index."""
 
     def __init__(self, dataset: Any, name: Callable[[int], str] = str, indices: Sequence[int] | None = None) -> None:
         self.dataset, self.name = dataset, name
@@ -140,17 +134,9 @@ class Batch:
 def read(
     models: Mapping[str, OpenedModel], samples: Samples, title: str, stages: Sequence[Layer] = ()
 ) -> Iterator[tuple[str, Batch]]:
-    """Run models over samples.
-
-    Args:
-        models: Models by row. Models with equal ``prepare`` share each batch, so that it is prepared once.
-        samples: Samples of a split.
-        title: Title of the progress bar.
-        stages: Layers whose mean maps are returned, of models that have them.
-
-    Returns:
-        An iterator over (row, batch).
-    """
+    """Run models, by row, over samples of a split: iterate over (row, batch). Models with equal ``prepare`` share each batch, so
+    that it is prepared once. ``title`` is that of the progress bar; of ``stages``, mean maps are returned, of models that have
+    them."""
     waiting = dict(models)
     while waiting:
         prepare = next(iter(waiting.values())).prepare
@@ -197,11 +183,7 @@ def predictions(
 
 
 def try_out(model: OpenedModel, samples: Samples, what: str) -> None:
-    """Run the model on the first few samples, so that an error is raised before the first step.
-
-    Raises:
-        RequestError: The model fails.
-    """
+    """Run the model on the first few samples, so that it fails, with a :class:`RequestError`, before the first step."""
     try:
         for _ in read({"": model}, samples.subset(range(min(TRIED, len(samples)))), f"Trying the {what}"):
             pass

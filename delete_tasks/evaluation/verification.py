@@ -42,8 +42,8 @@ def verification(
         labels: ``(n,)``.
         removed: Labels of the removed people.
         fars: False accept rates.
-        most: Maximum number of photos. If there are more, this many are drawn at random, up to half of them of removed people.
-        seed: Seed of the draw.
+        most: Maximum number of photos. If there are more, this many are drawn at random, with ``seed``, up to half of them of
+            removed people.
 
     Returns:
         Counts of pairs (``impostor_pairs``, ``kept_pairs``, ``removed_pairs``, ``removed_as_kept_pairs``) and ``at``: for each
@@ -99,15 +99,10 @@ def verification(
 def matched_pairs(
     embeddings: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], thresholds: Sequence[float | None]
 ) -> dict[int, NDArray[np.int64]]:
-    """Count the pairs of photos of each person that two models accept.
+    """Count the pairs of photos of each person that two models accept, from their ``embeddings`` ``(n, d)`` of the same photos,
+    the ``labels`` ``(n,)`` of these, and the ``thresholds`` of :func:`verification`, of which None accepts no pair.
 
-    Args:
-        embeddings: ``(n, d)`` of the same photos by each model, of any length.
-        labels: ``(n,)``.
-        thresholds: Threshold of each model, from :func:`verification`; None accepts no pair.
-
-    Returns:
-        By label, int64 ``(2, 2)``: pairs by whether the first model accepts them, and the second.
+    Return by label, int64 ``(2, 2)``, the pairs by whether the first model accepts them, and the second.
     """
     units = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in embeddings]
     bounds = [np.inf if threshold is None else round(threshold * STEPS) for threshold in thresholds]

@@ -20,19 +20,12 @@ PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
 
 
 def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None) -> Any:
-    """Load a checkpoint file onto the CPU; no other function of the package does.
+    """Load a checkpoint, a ``.safetensors`` file or one written by ``torch.save``, onto the CPU, and return its content: for
+    safetensors a flat dict of tensors. No other function of the package does.
 
-    Args:
-        path: A ``.safetensors`` file or a file written by ``torch.save``.
-        allow_pickle: Run the code that a pickled checkpoint may hold. ``None`` reads the environment variable
-            ``DELETE_TASKS_ALLOW_PICKLE`` (set to ``1``). Only for files whose author you trust.
-
-    Returns:
-        Content of the file: for safetensors a flat dict of tensors.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        UnsafeCheckpointError: The file holds objects that only unpickling, i.e. running code, can restore.
+    ``allow_pickle`` runs the code that a pickled checkpoint may hold; None reads the environment variable
+    ``DELETE_TASKS_ALLOW_PICKLE`` (set to ``1``). Only for files whose author you trust. Raise :class:`FileNotFoundError` without
+    such a file, :class:`UnsafeCheckpointError` if it holds objects that only unpickling, i.e. running code, can restore.
     """
     return _load(Path(path), None, allow_pickle)
 

@@ -170,7 +170,8 @@ class WorkDir:
     def _name(self, path: str | os.PathLike[str]) -> str | None:
         """Return the path relative to the work dir, without following links in it; None outside."""
         written = Path(os.path.abspath(path))
-        for full, folder in ((written, self.path), (written, self.given), (_in_place(path), self.path)):
+        in_place = written.parent.resolve() / written.name  # follows links in its folder; the last part may be a link
+        for full, folder in ((written, self.path), (written, self.given), (in_place, self.path)):
             if full.is_relative_to(folder):
                 return full.relative_to(folder).as_posix()
         return None
@@ -263,12 +264,6 @@ def claimed(path: str | os.PathLike[str]) -> WorkDir | None:
     """Find the innermost work dir of this process that contains a path, or None."""
     work_dirs = [work_dir for work_dir in _CLAIMED.values() if work_dir._name(path) is not None]
     return max(work_dirs, key=lambda work_dir: len(work_dir.path.parts), default=None)
-
-
-def _in_place(path: str | os.PathLike[str]) -> Path:
-    """Make a path absolute and follow the links in its folder; the last part may be a link."""
-    full = Path(os.path.abspath(path))
-    return full.parent.resolve() / full.name
 
 
 def passing(folder: Path) -> set[Path]:

@@ -77,13 +77,10 @@ def report(
     """End a command: print the table, draw the picture, audit, write results.json and the record; return ``results``, those of
     :func:`delete_tasks.report.results.collect`, with the command's ``exit_status``.
 
-    Args:
-        title, wide: Title of the table on the ``console``, and whether to print all its columns.
-        picture: Name of a file in the work dir, the function that draws it, and its caption.
-        lines: Function that returns the task's notes on the table, from ``results``.
-        record: Options of the record; None takes those of the runner's config.
-        attacked: Function that reads the data of the audit, if these are not the table's, see
-            :func:`delete_tasks.audit.in_run.audit_run`.
+    ``title`` is that of the table, which has all columns if ``wide``; ``picture`` is the name of a file in the work dir, the
+    function that draws it, and its caption; ``lines`` returns the task's notes on the table, from ``results``; ``record`` are
+    options of the record, by default those of the runner's config; ``attacked`` reads the data of the audit, if these are not the
+    table's, see :func:`delete_tasks.audit.in_run.audit_run`.
     """
     from mmengine.dist import get_rank
 

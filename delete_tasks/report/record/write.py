@@ -71,7 +71,13 @@ def write_record(
         say(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}")
         if options.get("sign"):
             runner.work.finish()  # also if signing fails, since the record exists
-            _sign(path.parent, options["sign"])
+            try:
+                sign(path.parent, options["sign"])
+            except (OSError, RequestError) as error:
+                raise RequestError(
+                    f"the record in '{path.parent}' is written, but not signed: {error}. Sign it with: delete-tasks record sign "
+                    f"{path.parent} --key KEY"
+                ) from error
     say(f"Verdict: {headline(results['verdict'])}")
     return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
 
@@ -197,16 +203,6 @@ def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> N
     except OSError as error:
         reason = hider.text(error.strerror or str(error))
         say(f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}")
-
-
-def _sign(folder: Path, key: str) -> None:
-    try:
-        sign(folder, key)
-    except (OSError, RequestError) as error:
-        raise RequestError(
-            f"the record in '{folder}' is written, but not signed: {error}. Sign it with: delete-tasks record sign {folder} "
-            "--key KEY"
-        ) from error
 
 
 def _settings(runner: UnlearnRunner, results: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
