@@ -260,7 +260,7 @@ def open_models(
     data: Mapping[str, str],
     options: Mapping[str, Any],
     use: str,
-    fits: Callable[[Opened], Any] = lambda opened: True,
+    fits: Callable[[Opened], bool] = bool,
 ) -> tuple[Task, Opened]:
     """Open models by the first installed task that takes them, or by ``options['task']``; arguments as of :attr:`Task.open`.
 

@@ -76,7 +76,7 @@ def _evidence(evaluation: Evaluation) -> tuple[list[Reading], dict[str, Measured
     row = Row(evaluation.data.get("original", {}), None, evaluation.ids, evaluation.names)
     attacks = {attack.name for attack in find_attacks()}
     readings = [
-        reading_of(metric, rows, metric.chance(row))
+        reading_of(metric, rows, None if metric.chance is None else metric.chance(row))
         for metric in metrics
         if metric.reads and metric.name not in attacks
     ]

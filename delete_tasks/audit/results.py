@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from ..display.terminal import track
-from ..evaluation import Evaluation, cut
+from ..evaluation import Evaluation
 from ..evaluation.metric import Measured, Metric, Row
-from ..evaluation.predictions import Predictions
+from ..evaluation.predictions import Predictions, cut
 from .attack import Attack, NotMeasured, members, share_of
 from .attacks import find_attacks
 from .depth import depth, retrained_names
@@ -116,7 +116,7 @@ def measure(
     for name in (attack.name for attack in attacks if attack.reads):
         retrained = [figures[row][name] for row in retrained_names(figures)]
         depths[name] = depth(figures["original"][name], figures["erased"][name], retrained)
-    chance = {attack.name: attack.chance(original) for attack in attacks}
+    chance = {attack.name: None if attack.chance is None else attack.chance(original) for attack in attacks}
     read = [
         reading_of(attack, figures, chance[attack.name]) for attack in attacks if attack.reads and attack.of_features
     ]

@@ -111,7 +111,7 @@ class Metric:
     predicts: bool = False
     warns: bool = False
     reads: bool = False
-    chance: Callable[[Row], float | None] = lambda row: None
+    chance: Callable[[Row], float | None] | None = None
 
     def measure(self, row: Row) -> Measured:
         """Measure a row; a figure without a value has the reason as its note."""

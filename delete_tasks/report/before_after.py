@@ -18,7 +18,7 @@ def before_after(evaluation: Evaluation, results: Mapping[str, Any]) -> list[dic
     """
     row = Row(evaluation.data.get("original", {}), None, evaluation.ids, evaluation.names)
     own = [
-        _bar(metric.json(), results["rows"], metric.chance(row))
+        _bar(metric.json(), results["rows"], None if metric.chance is None else metric.chance(row))
         for metric in evaluation.metrics
         if metric.role == "forget" and not metric.detail
     ]
