@@ -57,9 +57,12 @@ class DrawnLocations:
         self.parts.setdefault(row, []).extend(chosen)
 
     def predictions(self) -> dict[str, Predictions]:
-        """Return at most :data:`MOST` locations of each class, by model."""
+        """Return at most :data:`MOST` locations of each class, in order, by model."""
         drawn = {row: together(parts) for row, parts in self.parts.items() if parts}
-        return {row: _few_of_each(each, self.generators[row]) for row, each in drawn.items()}
+        for row, each in drawn.items():
+            chosen = _some_of_each(self.generators[row], each.labels.numpy(), MOST)
+            drawn[row] = choose(each, torch.from_numpy(np.sort(chosen)))
+        return drawn
 
 
 def _at_locations(batch: Batch, choose_from: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> list[Predictions]:
@@ -85,22 +88,15 @@ def _at_locations(batch: Batch, choose_from: Callable[[NDArray[np.int64]], NDArr
     return predictions
 
 
-def _some_of_each(generator: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Choose up to :data:`EACH` locations of each class."""
+def _some_of_each(generator: np.random.Generator, labels: NDArray[np.int64], most: int = EACH) -> NDArray[np.int64]:
+    """Choose up to ``most`` locations of each class."""
     classes = np.unique(labels[labels >= 0])
-    return np.concatenate([generator.permutation(np.flatnonzero(labels == i))[:EACH] for i in classes])
+    return np.concatenate([generator.permutation(np.flatnonzero(labels == i))[:most] for i in classes])
 
 
 def _some(generator: np.random.Generator, labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Choose up to ``most`` labelled locations, whatever their class."""
     return generator.permutation(np.flatnonzero(labels >= 0))[:most]
-
-
-def _few_of_each(predictions: Predictions, generator: np.random.Generator) -> Predictions:
-    """Choose at most :data:`MOST` locations of each class, in order."""
-    labels = predictions.labels.numpy()
-    chosen = [generator.permutation(np.flatnonzero(labels == i))[:MOST] for i in np.unique(labels)]
-    return choose(predictions, torch.from_numpy(np.sort(np.concatenate(chosen))))
 
 
 def evenly(mask: Tensor, most: int) -> Tensor:

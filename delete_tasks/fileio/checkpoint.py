@@ -19,41 +19,15 @@ from .processes import raise_lost
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
 
 
-def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None) -> Any:
+def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None, data: bytes | None = None) -> Any:
     """Load a checkpoint, a ``.safetensors`` file or one written by ``torch.save``, onto the CPU, and return its content: for
-    safetensors a flat dict of tensors. No other function of the package does.
+    safetensors a flat dict of tensors. No other function of the package does. ``data`` are its bytes if they were read before.
 
     ``allow_pickle`` runs the code that a pickled checkpoint may hold; None reads the environment variable
     ``DELETE_TASKS_ALLOW_PICKLE`` (set to ``1``). Only for files whose author you trust. Raise :class:`FileNotFoundError` without
     such a file, :class:`UnsafeCheckpointError` if it holds objects that only unpickling, i.e. running code, can restore.
     """
-    return _load(Path(path), None, allow_pickle)
-
-
-def load_once(path: str | os.PathLike[str]) -> Any:
-    """Load a checkpoint file as :func:`load_file`, with its digest from the same bytes, and keep the last two files in memory.
-
-    A run needs the original's weights to check them, to start, as the teacher and for the record. A file that has changed on
-    the disk is read again. Do not change the tensors.
-    """
     path = Path(path)
-    version = version_of(path)
-    if version not in _CONTENTS:
-        data = read_bytes(path) if path.is_file() else b""
-        content = _load(path, data, None)
-        note_digest(version, data)
-        for old in list(_CONTENTS)[: len(_CONTENTS) - 1]:
-            del _CONTENTS[old]
-        _CONTENTS[version] = content
-    return _CONTENTS[version]
-
-
-# By the version of a file on the disk.
-_CONTENTS: dict[Any, Any] = {}
-
-
-def _load(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
-    """Load a checkpoint file; ``data`` are its bytes if they were read before."""
     refuse_special(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -61,10 +35,10 @@ def _load(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
         )
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
-        from safetensors.torch import load, load_file
+        from safetensors import torch as library
 
         try:
-            return load_file(path, device="cpu") if data is None else load(data)
+            return library.load_file(path, device="cpu") if data is None else library.load(data)
         except SafetensorError as error:
             raise UnsafeCheckpointError(
                 f"'{path}' cannot be read as safetensors ({error}). It is damaged, or not a safetensors file; get it again"
@@ -81,6 +55,28 @@ def _load(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
             f"'{path}' cannot be read as plain weights ({first_line(error)}). It is damaged, or it needs pickle, which can run "
             f"any code. Ask for a state dict or a .safetensors file, or, if you trust its author, set {PICKLE_OPT_IN}=1."
         ) from error
+
+
+def load_once(path: str | os.PathLike[str]) -> Any:
+    """Load a checkpoint file as :func:`load_file`, with its digest from the same bytes, and keep the last two files in memory.
+
+    A run needs the original's weights to check them, to start, as the teacher and for the record. A file that has changed on
+    the disk is read again. Do not change the tensors.
+    """
+    path = Path(path)
+    version = version_of(path)
+    if version not in _CONTENTS:
+        data = read_bytes(path) if path.is_file() else b""
+        content = load_file(path, data=data)
+        note_digest(version, data)
+        for old in list(_CONTENTS)[: len(_CONTENTS) - 1]:
+            del _CONTENTS[old]
+        _CONTENTS[version] = content
+    return _CONTENTS[version]
+
+
+# By the version of a file on the disk.
+_CONTENTS: dict[Any, Any] = {}
 
 
 def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, Tensor]:

@@ -85,8 +85,7 @@ def report(
     from mmengine.dist import get_rank
 
     from ..audit.in_run import audit_run
-    from .before_after import before_after
-    from .record.sections import audit_pictures
+    from .record.sections import audit_pictures, before_after
     from .record.write import judged, write_record
     from .residue import find_residue
     from .results import RESULTS
