@@ -31,12 +31,8 @@ SPLITS = {
 
 @dataclass(frozen=True, eq=False)
 class Found(Measured):
-    """Result of an attack.
-
-    Attributes:
-        details: Further JSON values, e.g. a curve.
-        samples: Figure of each sample, float64 ``(count,)``, whose mean is ``value``; in the same order for every model.
-    """
+    """Result of an attack, with further JSON values, ``details``, e.g. a curve, and the figure of each of the ``samples``,
+    float64 ``(count,)``, whose mean is ``value``; in the same order for every model."""
 
     details: Mapping[str, Any] | None = None
     samples: NDArray[np.float64] | None = field(default=None, repr=False)

@@ -22,18 +22,10 @@ MODELS = ("original", "logit_cut", "head_only", "erased")  # in order; retrained
 
 @dataclass(frozen=True)
 class Audit:
-    """Results of an audit.
-
-    Attributes:
-        attacks: Attacks in order.
-        rows: Figures by model and attack.
-        depth: Depth by attack that reads.
-        chance: Figure by attack for a model without information about the class; None if unknown.
-        verdict: See :func:`delete_tasks.audit.verdict.decide`.
-        not_measured: Reasons by name of what failed.
-        names, ids: Names of all classes, and indices of the forgotten ones.
-        seconds: Time spent on attacks.
-    """
+    """Results of an audit: ``rows`` are figures by model and attack, ``depth`` is by attack that reads, ``chance`` the figure by
+    attack for a model without information about the class (None if unknown), ``verdict`` that of
+    :func:`delete_tasks.audit.verdict.decide`, ``not_measured`` the reasons by name of what failed; ``names`` are those of all
+    classes, ``ids`` the forgotten ones, ``seconds`` the time spent on attacks."""
 
     attacks: Sequence[Attack]
     rows: Mapping[str, Mapping[str, Measured]]

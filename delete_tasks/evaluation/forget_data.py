@@ -68,17 +68,12 @@ class ForgetData(ABC):
 
 @dataclass(frozen=True)
 class Selection:
-    """Forget set of a run, selected from its training data.
+    """Forget set of a run: ``indices`` and ``sample_names`` of the samples in the training data, ``dataset``, that contain one of
+    the classes ``forget_ids`` (ascending, among all ``class_names``); only these are read.
 
-    Attributes:
-        dataset: The training data.
-        indices: Indices of the samples that contain a forgotten class; only these are read.
-        sample_names: Names of these samples.
-        class_names: Class names, in the order of their logits.
-        forget_ids: The classes to forget, ascending.
-        forget_set: Numbers of samples ``read`` and ``available``, and ``sha256`` of the names.
-        retain_set, public_data: ``read`` and ``sha256`` of samples that are read with the forget set; None if there are none.
-        dataset_config: Config that the dataset was built from; None if it was given as an object.
+    ``forget_set`` holds numbers of samples ``read`` and ``available``, and ``sha256`` of the names; ``retain_set`` and
+    ``public_data`` the same of samples that are read with it, None if there are none; ``dataset_config`` is the config that the
+    dataset was built from, None if it was given as an object.
     """
 
     dataset: Any = None

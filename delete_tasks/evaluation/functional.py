@@ -13,13 +13,8 @@ BINS = 15  # of the calibration error
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Counts of labelled samples by class, for C classes.
-
-    Attributes:
-        hits: int64 ``(C,)``, samples of the class that are predicted as it.
-        totals: int64 ``(C,)``, samples of the class.
-        predicted: int64 ``(C,)``, samples predicted as the class.
-    """
+    """Numbers of labelled samples by class, int64 ``(C,)``: ``totals`` of the class, ``hits`` among them that are predicted as
+    it, and all that are ``predicted`` as it."""
 
     hits: Tensor
     totals: Tensor

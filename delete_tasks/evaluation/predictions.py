@@ -116,14 +116,9 @@ def head_rows(
 
 @dataclass(frozen=True, eq=False)
 class LocationCounts:
-    """Predictions at the labelled locations of all samples.
-
-    Attributes:
-        confusion: int64 ``(C, C)``, labels x predictions; of samples without labels, the original's predictions x predictions.
-        samples: Number of samples.
-        showing: Number of samples with a label of a forgotten class.
-        compared: Sums of what the task compares with the original's predictions; None without them.
-    """
+    """Predictions at the labelled locations of all ``samples``, ``showing`` of which have a label of a forgotten class:
+    ``confusion``, int64 ``(C, C)``, labels x predictions (without labels: the original's predictions x predictions), and sums of
+    what the task ``compared`` with the original's predictions, None without them."""
 
     confusion: Tensor
     samples: int
@@ -136,17 +131,12 @@ Compare = Callable[[Tensor, Tensor, Sequence[int], int], tuple[int, int]]
 
 
 class ConfusionState:
-    """Running confusion matrices of samples with many locations.
+    """Running confusion matrices of samples with many locations, for C ``classes``, ``ids`` of them forgotten. The sum of the
+    int64 state ``sums`` over several processes is the state of all samples.
 
-    Args:
-        classes, ids: Number of classes, C, and the forgotten ones.
-        ignored: Labels of locations that do not count.
-        more: Largest number of further predictions, besides the model's and those with the logits of ``ids`` cut off.
-        compare: Counts two numbers from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
-        labelled: False if the labels are the original's predictions.
-
-    Attributes:
-        sums: int64 state; the sum over several processes is the state of all samples.
+    Locations with labels ``ignored`` do not count; labels are the original's predictions unless ``labelled``. ``more`` is the
+    largest number of predictions besides the model's and those with the logits of ``ids`` cut off. ``compare`` counts two numbers
+    from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
     """
 
     def __init__(

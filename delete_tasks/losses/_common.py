@@ -46,13 +46,9 @@ def accumulation_dtype(tensor: Tensor) -> torch.dtype:
 
 
 class Result(NamedTuple):
-    """Result of one pass over the logits.
-
-    Attributes:
-        sums: float64 weighted sums over locations of the loss and, with terms, of the forgetting term, t*s and t*t.
-        per_location: Weighted loss ``(N, *locations)`` for reduction 'none', before the temperature's square.
-        gradient: ``(softmax(student) - p) * weight * factor``, or None.
-    """
+    """Result of one pass over the logits: float64 weighted ``sums`` over locations of the loss and, with terms, of the forgetting
+    term, t*s and t*t; the weighted loss ``(N, *locations)`` for reduction 'none', before the temperature's square; and the
+    ``gradient``, ``(softmax(student) - p) * weight * factor``, or None."""
 
     sums: Tensor
     per_location: Tensor | None
@@ -61,9 +57,7 @@ class Result(NamedTuple):
 
 def check(call: Call, locations: tuple[int, ...] | None = None) -> Call:
     """Check the arguments of a call; expand mask and weight to the logits' shape, or to ``locations``, on the logits' device.
-
-    Raises the errors of :func:`.functional.masked_kl_div`.
-    """
+    Raise as :func:`.functional.masked_kl_div`."""
     student, teacher, mask, weight = call[:4]
     if not (student.is_floating_point() and teacher.is_floating_point()):
         raise TypeError(f"logits must be floating point, got student {student.dtype} and teacher {teacher.dtype}")

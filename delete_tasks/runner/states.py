@@ -44,19 +44,14 @@ class RunStates(Runner):
     backends other than the local one are kept, in a folder named after the time.
 
     If a command keeps the log from the terminal (:func:`delete_tasks.display.terminal.quiet`), a progress bar replaces it.
-
-    Attributes:
-        kind: Key of this kind of run in a state.
-        accumulation: Iterations per optimizer step.
-        resumed_from: State that the run continues from.
     """
 
-    kind: str
-    accumulation = 1
+    kind: str  # key of this kind of run in a state
+    accumulation = 1  # iterations per optimizer step
     work: WorkDir
     _has_loaded: bool  # Runner's own
     _train_dataloader: Any
-    resumed_from: str | None = None
+    resumed_from: str | None = None  # state that the run continues from
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         work_dir = kwargs["work_dir"] if "work_dir" in kwargs else args[1]

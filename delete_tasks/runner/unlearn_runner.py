@@ -47,16 +47,12 @@ class UnlearnRunner(RunStates):
     It differs from Runner as follows: the training recipe comes from ``unlearn``; the training data are filtered to the forget
     set before the loader exists; ``load_from`` is loaded strictly and without running code from it; ``resume`` continues from the
     work dir's last state, or starts if there is none; files are saved atomically; the method's hook is added to the user's own;
-    DistributedDataParallel also runs without a GPU.
+    DistributedDataParallel also runs without a GPU. ``selection`` is the forget set, selected when the train loop is built.
 
     Args:
         unlearn: Options, see :class:`delete_tasks.request.recipe.Recipe` and the method's hook; from ``cfg`` if not given.
         device: Device of the model in a run of one process; None takes a GPU if there is one.
         kwargs: As for Runner.
-
-    Attributes:
-        selection: Forget set, selected when the train loop is built.
-        outcome: Outcome of the run.
     """
 
     kind = "unlearn"
