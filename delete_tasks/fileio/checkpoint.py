@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +64,15 @@ def load_once(path: str | os.PathLike[str]) -> Any:
     A run needs the original's weights to check them, to start, as the teacher and for the record. A file that has changed on
     the disk is read again. Do not change the tensors.
     """
-    path = Path(path)
-    version = version_of(path)
-    if version not in _CONTENTS:
-        data = read_bytes(path) if path.is_file() else b""
-        content = load_file(path, data=data)
-        note_digest(version, data)
-        for old in list(_CONTENTS)[: len(_CONTENTS) - 1]:
-            del _CONTENTS[old]
-        _CONTENTS[version] = content
-    return _CONTENTS[version]
+    return _load_version(Path(path), version_of(path))
 
 
-# By the version of a file on the disk.
-_CONTENTS: dict[Any, Any] = {}
+@lru_cache(maxsize=2)
+def _load_version(path: Path, version: Any) -> Any:
+    data = read_bytes(path) if path.is_file() else b""
+    content = load_file(path, data=data)
+    note_digest(version, data)
+    return content
 
 
 def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, Tensor]:
