@@ -45,13 +45,11 @@ class Found(Measured):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Model that an attack runs and trains.
+    """Model that an attack runs, by ``forward``, ``(module, inputs) -> logits (N, C)`` with gradients, and trains.
 
-    Attributes:
-        forward: ``(module, inputs) -> logits (N, C)``, with gradients.
-        inputs: Inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; 'beside' (training) and
-            'kept' (held-out) of the others. Empty if there are no such data.
-        scale: Change of a prepared input for a change of 1.0 of the raw value range, broadcastable to an input.
+    ``inputs`` are inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; 'beside' (training) and
+    'kept' (held-out) of the others. Empty if there are no such data. ``scale`` is the change of a prepared input for a change of
+    1.0 of the raw value range, broadcastable to an input.
     """
 
     module: nn.Module

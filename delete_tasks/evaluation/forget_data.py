@@ -15,19 +15,12 @@ FORGET_SET = "forget set"
 
 
 class ForgetData(ABC):
-    """Base class of a task's training data, from which a run selects its forget set.
+    """Base class of a task's training data, from which a run selects its forget set. A task wraps datasets of other libraries,
+    see :meth:`delete_tasks.task.Task.forget_data`."""
 
-    A task wraps datasets of other libraries, see :meth:`delete_tasks.task.Task.forget_data`.
-
-    Attributes:
-        forget_name, retain_name: What the samples of the forget set and those beside them are.
-        forget_indices: Indices of the forget set once it is selected, from which views of several samples may be made.
-        retain_each: Number of samples of the retain set or the public data that a step reads beside each of the forget set.
-    """
-
-    forget_name, retain_name = FORGET_SET, "retain set"
-    forget_indices: Sequence[int] | None = None
-    retain_each = 1
+    forget_name, retain_name = FORGET_SET, "retain set"  # what the samples of the forget set and those beside them are
+    forget_indices: Sequence[int] | None = None  # once the forget set is selected: views may be made of several samples
+    retain_each = 1  # samples of the retain set or the public data that a step reads beside each of the forget set
 
     @abstractmethod
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:

@@ -14,14 +14,9 @@ ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_he
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predictions for samples with one location each.
-
-    Attributes:
-        logits: float32 ``(N, C)``.
-        features: float32 ``(N, d)``, the last layer's input; None if that input is not one vector per sample.
-        labels: int64 ``(N,)``; -1 for a sample without a label.
-        layers: float32 ``(N, d)`` of each requested stage, by the name of its layer, in order of computation.
-    """
+    """Predictions for samples with one location each: float32 ``logits`` ``(N, C)`` and ``features`` ``(N, d)``, the last layer's
+    input (None if that is not one vector per sample), int64 ``labels`` ``(N,)`` (-1: no label), and ``layers``, float32 ``(N,
+    d)`` of each requested stage, by the name of its layer, in order of computation."""
 
     logits: Tensor
     features: Tensor | None

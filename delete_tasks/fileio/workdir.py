@@ -204,21 +204,17 @@ def claim(
     overwrite: bool = False,
     resume: bool = False,
 ) -> WorkDir:
-    """Claim a work dir until the end of its ``with`` block; a second claim by the same process returns the same object.
+    """Claim a work dir until the end of its ``with`` block; a second claim by the same process returns the same object. The
+    folder and its parents are created.
 
-    Args:
-        path: The work dir; created, with its parents, if it does not exist.
-        request: JSON values that are equal for runs of the same request (command, original, classes, data).
-        originals: Files and folders that the run reads and must not change, such as the original model.
-        inputs: Other files and folders that the run reads, such as data, a config or a key.
-        overwrite: Accept a folder with other files, or a finished run. Only files of the names that this run writes are replaced.
-        resume: Accept a folder that a run of another request wrote; the resumed run compares the requests itself.
+    ``request`` holds JSON values that are equal for runs of the same request (command, original, classes, data). The run reads
+    the files and folders ``originals``, such as the original model, and must not change them, and other ``inputs``, such as data,
+    a config or a key. ``overwrite`` accepts a folder with other files, or a finished run; only files of the names that this run
+    writes are replaced. ``resume`` accepts a folder that a run of another request wrote; the resumed run compares the requests.
 
-    Raises:
-        RequestError: ``path`` is a file or cannot be resolved; it contains an input or lies in an original's folder; another
-            run has claimed it; it holds links; or, without ``overwrite``, files of no earlier run of this request, or a finished
-            run.
-        FinishedError: It holds a finished run of this request, with ``resume``, without ``overwrite``.
+    Raise :class:`RequestError` if ``path`` is a file or cannot be resolved; contains an input or lies in an original's folder; is
+    claimed by another run; holds links; or, without ``overwrite``, files of no earlier run of this request, or a finished run
+    (with ``resume``: :class:`FinishedError`).
     """
     folder = check_folder(path, replace=True)
     models = [original for original in originals if original is not None]
