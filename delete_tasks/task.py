@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from .errors import MissingExtraError, RequestError, UnsupportedModelError, first_line
+from .evaluation import Metric
 from .evaluation.forget_data import ForgetData, Selection
+from .evaluation.opened import Opened
 from .fileio.checkpoint import save_file
 from .fileio.compute import flush_subnormals
 from .model.facts import REPLACED, Facts
@@ -23,11 +25,7 @@ from .model.loss_point import LossInputs as LossInputs  # plugins import the typ
 from .model.loss_point import LossPoint as LossPoint
 from .plugins import plugin_modules
 
-if TYPE_CHECKING:
-    from .evaluation import Metric
-    from .evaluation.opened import Opened
-
-Open = Callable[[Mapping[str, str], Mapping[str, Any], Mapping[str, Any]], "Opened | None"]
+Open = Callable[[Mapping[str, str], Mapping[str, Any], Mapping[str, Any]], Opened | None]
 
 
 @dataclass

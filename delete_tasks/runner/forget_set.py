@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -23,11 +23,9 @@ from ..fileio.atomic import save_json
 from ..fileio.processes import first_does, together
 from ..fileio.seeds import DATA_STREAM, seed_all
 from ..fileio.validate import as_type, read_json
+from ..methods.base import UnlearnHook
 from ..request.config_checks import build_dataset
-
-if TYPE_CHECKING:
-    from ..methods.base import UnlearnHook
-    from ..task import Run
+from ..task import Run
 
 
 class ForgetSet(Dataset):

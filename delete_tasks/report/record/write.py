@@ -1,7 +1,5 @@
 """Writing of a record at the end of an erasing command."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -10,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...audit.pictures import BARS
 from ...audit.verdict import conclude, headline
@@ -25,6 +23,7 @@ from ...fileio.digests import describe_model, relative, section_digests, write_s
 from ...fileio.environment import code_version, environment, plain
 from ...fileio.inputs import file_sha256
 from ...fileio.processes import raise_lost
+from ...runner.unlearn_runner import UnlearnRunner
 from .figures import exit_status, lines_of, rows_of
 from .html import render
 from .log import append
@@ -34,9 +33,6 @@ from .people import SALT, Hider, hashed, save_salt
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sections import audit_pictures, readability
 from .sign import SIGNATURE, sign
-
-if TYPE_CHECKING:
-    from ...runner.unlearn_runner import UnlearnRunner
 
 LIMITS = (
     "This record is evidence of what was done and measured. It does not show that the class cannot be read from the model by "
