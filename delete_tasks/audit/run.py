@@ -6,14 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
-from ..display.terminal import short
-from ..evaluation.opened import Opened
+from ..display.terminal import make_console, short
 from ..fileio.atomic import save_json, save_text
 from ..fileio.environment import code_version, environment, plain
-from ..task import Task, open_models
+from ..fileio.workdir import WorkDir
+from ..task import open_models
 from .pictures import draw_pictures
 from .report import markdown, show
 from .results import FORMAT, VERSION, measure, with_cut_logit
@@ -23,22 +22,16 @@ from .verdict import headline
 RESULTS, TABLE = "audit.json", "audit.md"
 
 
-def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, Opened]:
-    """Find the task that takes the models, and open them with the data ('forget', 'train', 'test'); raise :class:`RequestError`
-    if none does, data cannot be read or a class is unknown."""
+def run(options: Mapping[str, Any], data: Mapping[str, str | None], work: WorkDir) -> None:
+    """Attack the models with the data ('forget', 'train', 'test'), and write audit.json, audit.md, audit.png and tsne.png into
+    the work dir; raise :class:`RequestError` if no task takes the models, data cannot be read or a class is unknown."""
     retrained = list(options["retrained"])
     paths = {name: options[name] for name in ("original", "head_only", "erased") if options.get(name) is not None}
     paths |= {"retrained" if len(retrained) == 1 else f"retrained_{i}": path for i, path in enumerate(retrained, 1)}
     splits = {name: text for name, text in data.items() if text is not None}
-    return open_models(paths, splits, options, "an audit")
-
-
-def run(
-    task: Task, opened: Opened, options: Mapping[str, Any], data: Mapping[str, str | None], console: Console
-) -> dict[str, Any]:
-    """Attack the models, write audit.json, audit.md, audit.png and tsne.png into the work dir, and return the content of
-    audit.json."""
-    folder, begin = Path(options["work_dir"]), time.monotonic()
+    task, opened = open_models(paths, splits, options, "an audit")
+    work.retire()  # so that the same audit is not done again without --overwrite
+    console, folder, begin = make_console(), Path(options["work_dir"]), time.monotonic()
     full = options["level"] == "full"
     predictions, stages = read_all(opened, networks=full, regions=full)
     read = time.monotonic() - begin
@@ -51,7 +44,7 @@ def run(
         "level": options["level"],
         "models": {
             **{name: options.get(name) for name in ("original", "head_only", "erased")},
-            "retrained": list(options["retrained"]),
+            "retrained": retrained,
         },
         "data": dict(data),
         "samples": {split: len(each.labels) for split, each in predictions["original"].items() if split != "context"},
@@ -76,4 +69,3 @@ def run(
     written = ", ".join(short(folder / name) for name in (RESULTS, TABLE, *content["pictures"]))
     console.print(Text(f"Written: {written}"))
     console.print(Text(f"Verdict: {headline(audit.verdict)}"))
-    return content

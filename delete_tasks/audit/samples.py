@@ -130,8 +130,11 @@ def read_all(opened: Opened, networks: bool, regions: bool = False) -> tuple[dic
             rows[row][split] = predictions
         for row, parts in drawn.items():
             rows[row][f"{split}_regions"] = together(parts)
-    for data in rows.values():
-        _add_forget(data, opened.ids)
+    forgotten = torch.tensor(list(opened.ids))
+    for data in rows.values():  # the auditor has the forget set, also if the training samples show no forgotten class
+        if {"train", "forget"} <= data.keys() and not torch.isin(data["train"].labels, forgotten).any():
+            forget = choose(data["forget"], torch.isin(data["forget"].labels, forgotten))
+            data["train"] = together([data["train"], forget])
     retrained = [dict(rows[row]) for row in models if row.startswith("retrained")]
     heads = {row: last_layer(model, rows[row][first]) for row, model in models.items()}
     network_of: dict[str, Network | None] = {}
@@ -176,13 +179,3 @@ def last_layer(model: OpenedModel, predictions: Predictions) -> nn.Module | None
     if features is None or getattr(head, "weight", features).shape[0] != predictions.logits.shape[1]:
         return None  # other classes than the original's
     return head if head_is_last(predictions, head) else None
-
-
-def _add_forget(data: dict[str, Predictions], ids: Sequence[int]) -> None:
-    """Add the forget set to training samples without a forgotten class, since the auditor has it."""
-    if "train" not in data or "forget" not in data:
-        return
-    forgotten = torch.tensor(list(ids))
-    if not torch.isin(data["train"].labels, forgotten).any():
-        forget = choose(data["forget"], torch.isin(data["forget"].labels, forgotten))
-        data["train"] = together([data["train"], forget])

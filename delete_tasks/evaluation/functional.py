@@ -26,12 +26,6 @@ def percent(part: float | Tensor, whole: float | Tensor) -> float | None:
     return round(100 * float(part) / float(whole), 2) if whole else None
 
 
-def class_counts(labels: Tensor, predicted: Tensor, classes: int) -> ClassCounts:
-    """Count hits, samples and predictions of each of C classes, from labels and predictions, int64 ``(N,)``, 0 to ``C - 1``."""
-    parts = (labels[predicted == labels], labels, predicted)
-    return ClassCounts(*(torch.bincount(part, minlength=classes) for part in parts))
-
-
 def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int, rows: Sequence[int] | None = None) -> Tensor:
     """Count labels x predictions of C classes, int64 ``(len(rows), C)``, from both, int64 ``(N,)``, 0 to ``C - 1``. ``rows`` are
     the labels of the rows; None takes all, i.e. ``8 C^2`` bytes."""

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from .functional import ClassCounts, class_counts
+from .functional import ClassCounts
 
 ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_head", "retrained")
 
@@ -37,7 +37,9 @@ class Predictions:
     @cached_property
     def counts(self) -> ClassCounts:
         """Counts of labelled samples by class."""
-        return class_counts(*self.labelled, self.logits.shape[1])
+        labels, predicted = self.labelled
+        parts = (labels[predicted == labels], labels, predicted)
+        return ClassCounts(*(torch.bincount(part, minlength=self.logits.shape[1]) for part in parts))
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:
