@@ -85,8 +85,10 @@ def report(
     from mmengine.dist import get_rank
 
     from ..audit.in_run import audit_run
+    from ..audit.verdict import conclude
+    from .record.figures import rows_of
     from .record.sections import audit_pictures, before_after
-    from .record.write import judged, write_record
+    from .record.write import write_record
     from .residue import find_residue
     from .results import RESULTS
 
@@ -111,7 +113,8 @@ def report(
         begin_stage("audit")
     original = opened.models.get("original")
     results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
-    results |= judged(runner, results, verdict, options.get("accept") or {})
+    results["limits"] = rows_of(runner.task.metrics, results["rows"], options.get("accept") or {})
+    results["verdict"] = conclude(verdict, results["limits"], runner.outcome.withheld)
     results["before_after"] = before_after(evaluation, results)
     results["duplicates"] = list(map(asdict, opened.copies))
     if results["audit"] is not None:

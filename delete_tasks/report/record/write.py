@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ...audit.pictures import BARS
-from ...audit.verdict import conclude, headline
+from ...audit.verdict import headline
 from ...display.terminal import printable, say, short
 from ...errors import RequestError
 from ...evaluation.intervals import wilson
-from ...evaluation.metric import Measured
 from ...evaluation.opened import Opened
 from ...evaluation.text import Place, Text
 from ...fileio.atomic import discard, save_json, save_text
@@ -24,7 +23,7 @@ from ...fileio.environment import code_version, environment, plain
 from ...fileio.inputs import file_sha256
 from ...fileio.processes import raise_lost
 from ...runner.unlearn_runner import UnlearnRunner
-from .figures import exit_status, lines_of, rows_of
+from .figures import exit_status, lines_of
 from .html import render
 from .log import append
 from .measurement import pack
@@ -76,18 +75,6 @@ def write_record(
                 ) from error
     say(f"Verdict: {headline(results['verdict'])}")
     return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
-
-
-def judged(
-    runner: UnlearnRunner, results: Mapping[str, Any], verdict: Mapping[str, Any], accept: Mapping[str, float]
-) -> dict[str, Any]:
-    """Compare the figures of a finished run with their limits: ``limits`` and ``verdict`` of results.json."""
-    original, erased = (
-        {name: Measured.read(figure) for name, figure in (results["rows"].get(row) or {}).items()}
-        for row in ("original", "erased")
-    )
-    rows = rows_of(runner.task.metrics, original, erased, accept)
-    return {"limits": rows, "verdict": conclude(verdict, rows, runner.outcome.withheld)}
 
 
 def _write(
