@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..evaluation.opened import Opened
 from ..evaluation.predictions import Predictions, choose, head_is_last, together
-from ..evaluation.reader import Batch, OpenedModel
+from ..evaluation.reader import OpenedModel
 from ..fileio.sampling import evenly_spread
 from ..model.features import Layer, find_stages
 from .attack import Context, Network
@@ -33,7 +33,7 @@ def read_rows(
     drawn, in_proportion = DrawnLocations(), DrawnLocations()
     for row, batch in opened.read(split, None, stages):
         if batch.labels.ndim == 1:
-            parts.setdefault(row, []).append(batch.predictions())
+            parts.setdefault(row, []).append(batch)
             continue
         drawn.add(row, batch)
         if regions is not None and split in REGIONS:
@@ -50,7 +50,7 @@ class DrawnLocations:
         self.parts: dict[str, list[Predictions]] = {}
         self.generators: dict[str, np.random.Generator] = {}
 
-    def add(self, row: str, batch: Batch, choose_from: Callable[..., NDArray[np.int64]] | None = None) -> None:
+    def add(self, row: str, batch: Predictions, choose_from: Callable[..., NDArray[np.int64]] | None = None) -> None:
         """Draw locations of samples; by default up to :data:`EACH` of each class."""
         generator = self.generators.setdefault(row, np.random.default_rng(0))
         chosen = _at_locations(batch, partial(choose_from or _some_of_each, generator))
@@ -65,7 +65,9 @@ class DrawnLocations:
         return drawn
 
 
-def _at_locations(batch: Batch, choose_from: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> list[Predictions]:
+def _at_locations(
+    batch: Predictions, choose_from: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+) -> list[Predictions]:
     """Read predictions at some locations of each sample: those that ``choose_from`` selects, given the labels ``(locations,)``.
 
     Logits and features are read bilinearly there, as a model's own logits are enlarged.

@@ -17,7 +17,7 @@ from .copies import Copies
 from .evaluation import Evaluation
 from .metric import Metric
 from .predictions import ROWS, Compare, ConfusionState, Predictions, cut, together
-from .reader import NO_LABEL, Batch, OpenedModel, read, try_out
+from .reader import NO_LABEL, OpenedModel, read, try_out
 from .text import Text
 
 
@@ -110,7 +110,7 @@ class Opened:
 
     def read(
         self, split: str, rows: Sequence[str] | None = None, stages: Sequence[Layer] = ()
-    ) -> Iterator[tuple[str, Batch]]:
+    ) -> Iterator[tuple[str, Predictions]]:
         """Run models over a split, see :func:`read`; on a CPU in the faster layout. ``rows`` are the models' names; None takes
         all."""
         models = {row: self.models[row] for row in (self.models if rows is None else rows)}
@@ -130,7 +130,7 @@ class Opened:
             first: list[Tensor] | None = None  # the original's predictions of the batch, which it reads first
             for row, batch in self.read(split, rows):
                 if batch.labels.ndim == 1:
-                    parts.setdefault(row, []).append(batch.predictions())
+                    parts.setdefault(row, []).append(batch)
                     continue
                 classes = batch.logits.shape[1]
                 first = list(batch.logits.argmax(1)) if row == "original" else first

@@ -14,9 +14,15 @@ ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_he
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predictions for samples with one location each: float32 ``logits`` ``(N, C)`` and ``features`` ``(N, d)``, the last layer's
-    input (None if that is not one vector per sample), int64 ``labels`` ``(N,)`` (-1: no label), and ``layers``, float32 ``(N,
-    d)`` of each requested stage, by the name of its layer, in order of computation."""
+    """Predictions for samples with one location each, or for a batch of samples with many.
+
+    Attributes:
+        logits: float32 ``(N, C, *locations)``, on the CPU.
+        features: Input of the last layer, float32 ``(N, d)`` or ``(N, d, *locations)``; None if that layer was not run, or if
+            samples have one location, and the input is not one vector for each.
+        labels: int64 ``(N, *locations)``; -1 for a location without a label.
+        layers: Mean of a stage's map, float32 ``(N, d)``, by the name of its layer, in order of computation.
+    """
 
     logits: Tensor
     features: Tensor | None
