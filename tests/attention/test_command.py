@@ -117,9 +117,8 @@ def test_segmentation(repository, tmp_path):
     cfg = Config.fromfile(str(repository / "configs/segmentation/demo_street-scenes_forget-car.py"))
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(tmp_path / "scenes")
-    weights = str(repository / "plugins/delete_mmseg/demo/street_scenes.pth")
-    options = {"config": cfg, "task": "segmentation"}
-    task, opened = open_models({"original": weights, "erased": weights}, {}, options, "attention")
+    paths = dict.fromkeys(("original", "erased"), str(repository / "plugins/delete_mmseg/demo/street_scenes.pth"))
+    task, opened = open_models(paths, {}, {"config": cfg, "task": "segmentation"}, "attention")
     assert task is load_task("segmentation")
     car = opened.names.index("car")
     found = list(opened.look(["test"], car, [opened.names.index("road")]))
