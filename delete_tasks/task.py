@@ -170,10 +170,8 @@ class Task(ABC):
 
         By default the forgotten classes' weights in its class layers are replaced, unless the recipe keeps them.
         """
-        layers, ids = (
-            [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model),
-            runner.selection.forget_ids,
-        )
+        layers = [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model)
+        ids = runner.selection.forget_ids
         for layer in layers:
             neutralise_rows(layer.module, ids, centre=layer.is_last)
             runner.outcome.facts.change(REPLACED, [layer.module], classes=len(ids), others_centred=layer.is_last)

@@ -72,23 +72,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Attack(Metric):
-    """Metric of an audit, listed in ``ATTACKS`` of a module of :mod:`delete_tasks.audit.attacks`.
+    """Metric of an audit, listed in ``ATTACKS`` of a module of :mod:`delete_tasks.audit.attacks`."""
 
-    Attributes:
-        source: The paper, if any.
-        level: Lowest level that runs it, 'quick' or 'full'.
-        needs: Split without which the attack does not apply and is left out.
-        group: Part of the table, a key of ``GROUPS``.
-        directed: False if neither a lower nor a higher figure is better.
-        ratio: Name of the figure as a share of the way from the retrained models to the original, 1 - depth; None if the figure
-            itself is printed.
-    """
-
-    source: str = ""
-    level: str = "quick"
-    needs: str | None = None
-    group: str = "outputs"
-    directed: bool = True
+    source: str = ""  # the paper, if any
+    level: str = "quick"  # the lowest that runs it, one of LEVELS
+    needs: str | None = None  # split without which the attack does not apply and is left out
+    group: str = "outputs"  # part of the table, a key of GROUPS
+    directed: bool = True  # False if neither a lower nor a higher figure is better
+    # Name of the figure as a share of the way from the retrained models to the original, 1 - depth; None prints the figure.
     ratio: str | None = None
 
     def why(self, reason: NotMeasured) -> str:

@@ -14,19 +14,14 @@ ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_he
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predictions for samples with one location each, or for a batch of samples with many.
+    """Predictions for samples with one location each, or for a batch of samples with many."""
 
-    Attributes:
-        logits: float32 ``(N, C, *locations)``, on the CPU.
-        features: Input of the last layer, float32 ``(N, d)`` or ``(N, d, *locations)``; None if that layer was not run, or if
-            samples have one location, and the input is not one vector for each.
-        labels: int64 ``(N, *locations)``; -1 for a location without a label.
-        layers: Mean of a stage's map, float32 ``(N, d)``, by the name of its layer, in order of computation.
-    """
-
-    logits: Tensor
+    logits: Tensor  # float32 (N, C, *locations), on the CPU
+    # Input of the last layer, float32 (N, d) or (N, d, *locations); None if that layer was not run, or if samples have one
+    # location, and the input is not one vector for each.
     features: Tensor | None
-    labels: Tensor
+    labels: Tensor  # int64 (N, *locations); -1 for a location without a label
+    # Mean of a stage's map, float32 (N, d), by the name of its layer, in order of computation.
     layers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
