@@ -101,13 +101,9 @@ def check(call: Call, locations: tuple[int, ...] | None = None) -> Call:
 
 class Axis:
     """Bilinear interpolation along one axis. Interval ``i`` of ``inputs + 1`` lies between inputs ``i - 1`` and ``i``; the first
-    and the last interval lie beyond the outer inputs.
-
-    Attributes:
-        first: int32 ``(inputs + 2,)``; outputs ``first[i] .. first[i + 1] - 1`` lie in interval ``i``.
-        share: float32 ``(outputs,)``, weight of the later input in each output.
-        earlier, later: int64 ``(outputs,)``, indices of the inputs beside each output.
-    """
+    and the last interval lie beyond the outer inputs. Outputs ``first[i] .. first[i + 1] - 1`` lie in interval ``i``: int32
+    ``(inputs + 2,)``. ``earlier`` and ``later``, int64 ``(outputs,)``, are the indices of the inputs beside each output, and
+    ``share``, float32 ``(outputs,)``, is the weight of the later one."""
 
     def __init__(self, inputs: int, outputs: int, align_corners: bool) -> None:
         places = torch.arange(outputs, dtype=torch.float32)
