@@ -35,7 +35,7 @@ from .done import account_of, note_steps, save_account, sentences, statement
 from .forget_check import ForgetCheckHook
 from .forget_set import ForgetSet, loader_config, select_forget_set
 from .hooks import StateHook
-from .recipe import accumulation, apply_recipe, replaced_parts
+from .recipe import apply_recipe, replaced_parts
 from .resume import describe_run
 from .states import RunStates, log_to_file
 
@@ -64,7 +64,7 @@ class UnlearnRunner(RunStates):
         self.unlearn = unlearn if unlearn is not None else (kwargs.get("cfg") or {}).get("unlearn")
         self.recipe, self.method_config = split_options(self.unlearn or {})
         wrapper = kwargs.get("optim_wrapper") or {}
-        self.accumulation = accumulation(wrapper)
+        self.accumulation = int(wrapper.get("accumulative_counts", 1))
         # A copy, since OptimWrapper removes keys from its config.
         self.wrapper_config = copy.deepcopy({name: value for name, value in wrapper.items() if name != "optimizer"})
         self.method = HOOKS.build(dict(self.method_config))
