@@ -81,8 +81,7 @@ def test_forgets_everywhere(name, started, tmp_path):
 
 
 def test_mixed_precision(make_config, train, tmp_path):
-    cfg = make_config("cgnet", tmp_path / "run", steps=3)
-    cfg.optim_wrapper.loss_scale = "dynamic"
+    cfg = make_config("cgnet", tmp_path / "run", steps=3, parts={"optim_wrapper.loss_scale": "dynamic"})
     set_run(cfg, {"work_dir": cfg.work_dir, "amp": True})
     assert all(torch.isfinite(value).all() for value in train(cfg).unwrapped_model.state_dict().values())
 
