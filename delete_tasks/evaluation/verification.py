@@ -35,24 +35,14 @@ def verification(
     A pair of photos is accepted if the cosine of its embeddings, rounded, reaches the threshold. FAR is the share of
     impostor pairs (different people, both kept) that are accepted, TAR that of genuine pairs (one person); the threshold is the
     lowest cosine of a kept pair at which FAR is at most the requested one. Pairs are compared tile by tile and counted by cosine,
-    so memory is that of the embeddings, a tile and a histogram.
+    so memory is that of the embeddings, ``(n, d)`` of any length, a tile and a histogram. Of more than ``most`` photos, this many
+    are drawn at random, with ``seed``, up to half of them of ``removed`` people.
 
-    Args:
-        embeddings: ``(n, d)`` of any length.
-        labels: ``(n,)``.
-        removed: Labels of the removed people.
-        fars: False accept rates.
-        most: Maximum number of photos. If there are more, this many are drawn at random, with ``seed``, up to half of them of
-            removed people.
-
-    Returns:
-        Counts of pairs (``impostor_pairs``, ``kept_pairs``, ``removed_pairs``, ``removed_as_kept_pairs``) and ``at``: for each
-        FAR, as a string such as '1e-03', the ``threshold`` and, in percent, ``kept``, ``removed`` (TAR of each) and
-        ``removed_as_kept`` (accepted pairs of a removed and a kept person). None if there are no pairs, or fewer impostor pairs
-        than 1 / FAR. ``sampled`` is None, or the number of photos that were compared, and of all.
-
-    Raises:
-        RequestError: Embeddings are not finite.
+    Return counts of pairs (``impostor_pairs``, ``kept_pairs``, ``removed_pairs``, ``removed_as_kept_pairs``) and ``at``: for each
+    FAR, as a string such as '1e-03', the ``threshold`` and, in percent, ``kept``, ``removed`` (TAR of each) and
+    ``removed_as_kept`` (accepted pairs of a removed and a kept person). None if there are no pairs, or fewer impostor pairs than
+    1 / FAR. ``sampled`` is None, or the number of photos that were compared, and of all. Raise :class:`RequestError` if
+    embeddings are not finite.
     """
     broken = ~np.isfinite(embeddings).all(axis=1)
     if broken.any():

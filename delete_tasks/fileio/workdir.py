@@ -39,23 +39,16 @@ _CLAIMED: dict[Path, WorkDir] = {}
 
 
 class WorkDir:
-    """Claimed work dir, made by :func:`claim`, and a context manager.
-
-    Attributes:
-        path: The folder, resolved.
-        started: True after the first step or result. A run that fails before deletes what it wrote.
-        keep_states: Keep the run's states when it is complete.
-        finished: Time at which the run whose results are in the folder was complete, as ISO 8601 text, or None.
-        marks: Content of the files that the run reads and must not change, see :func:`delete_tasks.fileio.inputs.marks_of`.
-    """
+    """Claimed work dir, made by :func:`claim`, and a context manager. A run that fails before it has ``started`` (its first step
+    or result) deletes what it wrote; one with ``keep_states`` keeps its states when it is complete."""
 
     # A process that is not the first has no lock and writes nothing.
     def __init__(self, path: Path, manifest: Mapping[str, Any], made: list[Path], lock: Any) -> None:
-        self.path, self.request = path, manifest.get("request", "")
+        self.path, self.request = path, manifest.get("request", "")  # resolved
         self.files, self.written, self.states = set[str](manifest.get("files", ())), set[str](), set[str]()
-        self.finished: str | None = manifest.get("finished")
+        self.finished: str | None = manifest.get("finished")  # when the results in it were complete
         self.given = path
-        self.marks: dict[Path, Any] = {}
+        self.marks: dict[Path, Any] = {}  # of the files that it reads, see inputs.marks_of
         self._before = frozenset(self.files)
         self.started = self.keep_states = self._retired = False
         self._made, self._lock, self._depth = made, lock, 0
