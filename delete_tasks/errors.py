@@ -70,11 +70,8 @@ def shorten(name: str, longest: int | None = LONGEST) -> str:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import ``module`` (e.g. ``'mmseg'``), which an ``extra`` of delete-tasks (e.g. ``'segmentation'``) installs.
-
-    Raises:
-        MissingExtraError: The module, or one that it requires, cannot be imported.
-    """
+    """Import ``module`` (e.g. ``'mmseg'``), which an ``extra`` of delete-tasks (e.g. ``'segmentation'``) installs; raise
+    :class:`MissingExtraError` if it, or a module that it requires, cannot be imported."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

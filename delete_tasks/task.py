@@ -9,24 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from .errors import MissingExtraError, RequestError, UnsupportedModelError, first_line
+from .evaluation import Metric
 from .evaluation.forget_data import ForgetData, Selection
+from .evaluation.opened import Opened
 from .fileio.checkpoint import save_file
+from .fileio.compute import flush_subnormals
 from .model.facts import REPLACED, Facts
 from .model.head import ClassLayer, neutralise_rows
 from .model.loss_point import LossInputs as LossInputs  # plugins import the types of their results from here
 from .model.loss_point import LossPoint as LossPoint
 from .plugins import plugin_modules
 
-if TYPE_CHECKING:
-    from .evaluation import Metric
-    from .evaluation.opened import Opened
-
-Open = Callable[[Mapping[str, str], Mapping[str, Any], Mapping[str, Any]], "Opened | None"]
+Open = Callable[[Mapping[str, str], Mapping[str, Any], Mapping[str, Any]], Opened | None]
 
 
 @dataclass
@@ -138,11 +137,8 @@ class Task(ABC):
 
     @abstractmethod
     def handles(self, model: nn.Module) -> bool:
-        """Return True if ``model`` (unwrapped) is of this task.
-
-        Raises:
-            UnsupportedModelError: It is, but has no class logits per location; the message names the part.
-        """
+        """Return True if ``model`` (unwrapped) is of this task; raise :class:`UnsupportedModelError`, which names the part, if it
+        is, but has no class logits per location."""
 
     @abstractmethod
     def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
@@ -174,10 +170,8 @@ class Task(ABC):
 
         By default the forgotten classes' weights in its class layers are replaced, unless the recipe keeps them.
         """
-        layers, ids = (
-            [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model),
-            runner.selection.forget_ids,
-        )
+        layers = [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model)
+        ids = runner.selection.forget_ids
         for layer in layers:
             neutralise_rows(layer.module, ids, centre=layer.is_last)
             runner.outcome.facts.change(REPLACED, [layer.module], classes=len(ids), others_centred=layer.is_last)
@@ -233,11 +227,7 @@ def register_task(task: Task) -> Task:
 
 
 def task_for(model: nn.Module) -> Task:
-    """Find the task that handles ``model``.
-
-    Raises:
-        UnsupportedModelError: No registered task handles it, or the task refuses it.
-    """
+    """Find the task that handles ``model``; raise :class:`UnsupportedModelError` if no registered task does, or it refuses it."""
     for task in TASKS.values():
         if task.handles(model):
             return task
@@ -248,16 +238,9 @@ def task_for(model: nn.Module) -> Task:
     )
 
 
-T = TypeVar("T")
-
-
 def load_task(name: str) -> Task:
-    """Load the task that an installed plugin registers under its command's name.
-
-    Raises:
-        RequestError: No such plugin is installed.
-        MissingExtraError: A package that it requires is not installed.
-    """
+    """Load the task that an installed plugin registers under its command's name; raise :class:`RequestError` without such a
+    plugin, :class:`MissingExtraError` if a package that it requires is not installed."""
     if name not in TASKS:
         modules = plugin_modules()
         if name not in modules:
@@ -268,19 +251,21 @@ def load_task(name: str) -> Task:
     return TASKS[name]
 
 
-def ask_tasks(question: Callable[[Task], T | None], model: str, name: str | None = None) -> tuple[Task, T]:
-    """Find the first installed task with an answer to a question about a model, and return the task and the answer.
+def open_models(
+    paths: Mapping[str, str],
+    data: Mapping[str, str],
+    options: Mapping[str, Any],
+    use: str,
+    fits: Callable[[Opened], bool] = bool,
+) -> tuple[Task, Opened]:
+    """Open models by the first installed task that takes them, or by ``options['task']``; arguments as of :attr:`Task.open`.
 
-    Args:
-        question: Function of a task; None is no answer.
-        model: The model as the user names it.
-        name: Name of the only candidate; None asks all tasks.
-
-    Raises:
-        RequestError: No task has an answer; the message lists the candidates.
+    ``use`` is what the models are opened for, and ``fits`` tells whether they offer it. Raise :class:`RequestError` if no task
+    opens such models; the message lists the tasks.
     """
-    missing = []
-    names = [name] if name is not None else sorted(plugin_modules())
+    flush_subnormals()
+    name, missing = options["task"], []
+    names = sorted(plugin_modules()) if name is None else [name]
     for candidate in names:
         try:
             task = load_task(candidate)
@@ -289,11 +274,13 @@ def ask_tasks(question: Callable[[Task], T | None], model: str, name: str | None
                 raise
             missing.append(f"{candidate} ({first_line(error)})")
             continue
-        answer = question(task)
-        if answer is not None:
-            return task, answer
+        opened = None if task.open is None else task.open(paths, data, options)
+        if opened is not None and fits(opened):
+            return task, opened
+        if name is not None and (task.open is None or opened is not None):
+            raise RequestError(f"{name} does not offer {use}")
     lacking = f" Not installed: {'; '.join(missing)}." if missing else ""
     raise RequestError(
-        f"none of the tasks {', '.join(names)} takes '{model}' as a model: expected a model folder (model.json and "
+        f"none of the tasks {', '.join(names)} takes '{paths['original']}' as a model: expected a model folder (model.json and "
         f"weights.safetensors), or a checkpoint together with the --config of its run.{lacking}"
     )

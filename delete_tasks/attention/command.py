@@ -51,7 +51,8 @@ from ..fileio.atomic import refuse_existing
 )
 def COMMAND(args: SimpleNamespace) -> int:
     from ..fileio.atomic import save_json
-    from .measure import compare_samples, open_models, spread_samples, summarise, table
+    from ..task import open_models
+    from .measure import compare_samples, spread_samples, summarise, table
     from .panels import SUFFIXES, draw
 
     out = Path(args.out)
@@ -61,7 +62,8 @@ def COMMAND(args: SimpleNamespace) -> int:
         refuse_existing(path, args.inputs, args.overwrite)
     options = vars(args)
     paths = {name: options[name] for name in ("original", "erased", "retrained") if options[name] is not None}
-    task, opened = open_models(paths, options, args.task)
+    use = "attention: its plugin has no samples to look at"
+    task, opened = open_models(paths, {}, options, use, lambda opened: opened.look is not None)
     layer, comparisons = compare_samples(opened, args.inputs, args.class_name, args.kept, args.limit, args.layer)
     content: dict[str, Any] = {
         "task": task.name,

@@ -41,23 +41,13 @@ def raw_map(
     The weights and their sum are pytorch-grad-cam's; its rescaling of each map to the map's maximum is left out, because it shows
     noise as attention once attention has vanished.
 
-    Args:
-        model: Network whose mode, hooks, gradients and flags are restored.
-        logits_of: ``(model, inputs) -> logits (N, C, *locations)``.
-        layer: See :func:`delete_tasks.model.features.find_layer`.
-        inputs: One preprocessed input ``(1, 3, H, W)``, on the model's device.
-        class_id: Index of the class.
-        where: See :func:`class_score`.
-        elementwise: Multiply each location by its gradient (HiResCAM, Draelos and Carin, arXiv 2011.08891, eq. 5). For heads that
-            average the map this is Grad-CAM; it is needed for heads that weigh locations differently (a depthwise convolution
-            over the whole map, as in MobileFaceNet).
+    Model, ``logits_of`` and ``inputs``, on the model's device, are as of :func:`delete_tasks.model.features.find_layer`, which
+    finds a ``layer``; ``where`` is that of :func:`class_score`. ``elementwise`` multiplies each location by its gradient
+    (HiResCAM, Draelos and Carin, arXiv 2011.08891, eq. 5). For heads that average the map this is Grad-CAM; it is needed for
+    heads that weigh locations differently (a depthwise convolution over the whole map, as in MobileFaceNet).
 
-    Returns:
-        The signed map, float32 ``(h, w)``, and the logits ``(1, C, *locations)``, detached.
-
-    Raises:
-        RequestError: The layer is not in the model, or the class's score does not depend on it.
-        MissingExtraError: pytorch-grad-cam is not installed.
+    Return the signed map, float32 ``(h, w)``, and the logits ``(1, C, *locations)``, detached. Raise :class:`RequestError` if the
+    layer is not in the model, or the class's score does not depend on it, :class:`MissingExtraError` without pytorch-grad-cam.
     """
     library: Any = require("pytorch_grad_cam", "audit")
     module = dict(model.named_modules()).get(layer.name)

@@ -13,11 +13,9 @@ from ..display.terminal import track
 from ..errors import RequestError
 from ..evaluation.opened import Opened, Sample
 from ..evaluation.reader import OpenedModel
-from ..fileio.compute import flush_subnormals
 from ..fileio.images import check_pictures
 from ..model.features import Layer, find_layer
 from ..request.classes import resolve_classes
-from ..task import Task, ask_tasks
 from .gradcam import Map, enlarge, raw_map
 
 LEAST_LEFT = 0.01
@@ -30,44 +28,20 @@ EMPTIED = (
 
 @dataclass
 class ComparedSample:
-    """Attention of several models on one sample.
+    """Attention of several models on one sample; figures are by model. A is the positive part of a map, summed over the region
+    (everywhere if there is none)."""
 
-    Attributes:
-        sample: Sample and class of the maps.
-        maps: Signed maps by model, at the input's size ``(H, W)``.
-        area: A by model: the positive part of the map, summed over the region (everywhere if there is none).
-        share: Percent of the positive map that lies in the region, by model; None without a region, or if no more than
-            :data:`LEAST_LEFT` of the original's attention is left.
-        ratio: A over the original's A; None if the original's is zero.
-        correlation: Pearson's correlation of the positive map and the original's; None if either is constant.
-        predicted: Class predicted by model; empty for models that predict one at each pixel.
-        with_original_head: Models whose map is that of the original's last layer on their features.
-        own_map: The erased model's map of the class it predicts instead of a forgotten one.
-    """
-
-    sample: Sample
-    maps: dict[str, Map] = field(default_factory=dict)
-    area: dict[str, float] = field(default_factory=dict)
+    sample: Sample  # with the class of the maps
+    maps: dict[str, Map] = field(default_factory=dict)  # signed, of the input's size (H, W)
+    area: dict[str, float] = field(default_factory=dict)  # A
+    # Percent of the positive map that lies in the region; None without one, or with at most LEAST_LEFT of the original's map.
     share: dict[str, float | None] = field(default_factory=dict)
-    ratio: dict[str, float | None] = field(default_factory=dict)
+    ratio: dict[str, float | None] = field(default_factory=dict)  # of A and the original's; None if that is zero
+    # Pearson's, of the positive map and the original's; None if either is constant.
     correlation: dict[str, float | None] = field(default_factory=dict)
-    predicted: dict[str, int] = field(default_factory=dict)
-    with_original_head: Sequence[str] = ()
-    own_map: Map | None = None
-
-
-def open_models(paths: Mapping[str, str], options: Mapping[str, Any], name: str | None = None) -> tuple[Task, Opened]:
-    """Find the task that takes the models (``name``: the only candidate), and open them; raise :class:`RequestError` if none
-    does."""
-    flush_subnormals()
-
-    def question(task: Task) -> Opened | None:
-        opened = None if task.open is None else task.open(paths, {}, options)
-        if name is not None and (task.open is None or (opened is not None and opened.look is None)):
-            raise RequestError(f"{name} does not offer attention: its plugin has no samples to look at")
-        return None if opened is None or opened.look is None else opened
-
-    return ask_tasks(question, paths["original"], name)
+    predicted: dict[str, int] = field(default_factory=dict)  # class; empty for models that predict one at each pixel
+    with_original_head: Sequence[str] = ()  # models whose map is that of the original's last layer on their features
+    own_map: Map | None = None  # the erased model's, of the class it predicts instead of a forgotten one
 
 
 def original_heads(models: Mapping[str, OpenedModel]) -> dict[str, OpenedModel]:

@@ -9,9 +9,6 @@ In Python::
     print(measure(rows, ids=[4], names=class_names).verdict["word"])
 """
 
-from .attack import Attack, Context, Found
-from .attacks import find_attacks
-from .results import Audit, measure, with_cut_logit
-from .samples import read_all
+from .results import measure, with_cut_logit
 
-__all__ = ["Attack", "Audit", "Context", "Found", "find_attacks", "measure", "read_all", "with_cut_logit"]
+__all__ = ["measure", "with_cut_logit"]

@@ -31,12 +31,8 @@ SPLITS = {
 
 @dataclass(frozen=True, eq=False)
 class Found(Measured):
-    """Result of an attack.
-
-    Attributes:
-        details: Further JSON values, e.g. a curve.
-        samples: Figure of each sample, float64 ``(count,)``, whose mean is ``value``; in the same order for every model.
-    """
+    """Result of an attack, with further JSON values, ``details``, e.g. a curve, and the figure of each of the ``samples``,
+    float64 ``(count,)``, whose mean is ``value``; in the same order for every model."""
 
     details: Mapping[str, Any] | None = None
     samples: NDArray[np.float64] | None = field(default=None, repr=False)
@@ -49,13 +45,11 @@ class Found(Measured):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Model that an attack runs and trains.
+    """Model that an attack runs, by ``forward``, ``(module, inputs) -> logits (N, C)`` with gradients, and trains.
 
-    Attributes:
-        forward: ``(module, inputs) -> logits (N, C)``, with gradients.
-        inputs: Inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; 'beside' (training) and
-            'kept' (held-out) of the others. Empty if there are no such data.
-        scale: Change of a prepared input for a change of 1.0 of the raw value range, broadcastable to an input.
+    ``inputs`` are inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; 'beside' (training) and
+    'kept' (held-out) of the others. Empty if there are no such data. ``scale`` is the change of a prepared input for a change of
+    1.0 of the raw value range, broadcastable to an input.
     """
 
     module: nn.Module
@@ -78,23 +72,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Attack(Metric):
-    """Metric of an audit, listed in ``ATTACKS`` of a module of :mod:`delete_tasks.audit.attacks`.
+    """Metric of an audit, listed in ``ATTACKS`` of a module of :mod:`delete_tasks.audit.attacks`."""
 
-    Attributes:
-        source: The paper, if any.
-        level: Lowest level that runs it, 'quick' or 'full'.
-        needs: Split without which the attack does not apply and is left out.
-        group: Part of the table, a key of ``GROUPS``.
-        directed: False if neither a lower nor a higher figure is better.
-        ratio: Name of the figure as a share of the way from the retrained models to the original, 1 - depth; None if the figure
-            itself is printed.
-    """
-
-    source: str = ""
-    level: str = "quick"
-    needs: str | None = None
-    group: str = "outputs"
-    directed: bool = True
+    source: str = ""  # the paper, if any
+    level: str = "quick"  # the lowest that runs it, one of LEVELS
+    needs: str | None = None  # split without which the attack does not apply and is left out
+    group: str = "outputs"  # part of the table, a key of GROUPS
+    directed: bool = True  # False if neither a lower nor a higher figure is better
+    # Name of the figure as a share of the way from the retrained models to the original, 1 - depth; None prints the figure.
     ratio: str | None = None
 
     def why(self, reason: NotMeasured) -> str:

@@ -6,7 +6,6 @@ import click
 
 from ..cli.command import DATA_SET, MODEL_FOLDER, File, command, data, evaluation
 from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, VERBOSE, claim_work_dir, plugin_options, work_dir_options
-from ..display.terminal import make_console
 
 
 @command(
@@ -42,13 +41,11 @@ from ..display.terminal import make_console
     VERBOSE,
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    from .run import open_source, run
+    from .run import run
 
     options = vars(args)
     models = [args.original, args.erased, *args.retrained, *filter(None, [args.head_only])]
     texts = {"forget": args.forget, "train": args.data, "test": args.test}
     with claim_work_dir(options, models, data=texts, classes=args.classes, level=args.level) as work:
-        task, opened = open_source(options, texts)
-        work.retire()  # so that the same audit is not done again without --overwrite
-        run(task, opened, options, texts, make_console())
+        run(options, texts, work)
     return 0

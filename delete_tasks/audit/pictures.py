@@ -15,9 +15,8 @@ from ..display.table import row_title
 from ..errors import RequestError, require
 from ..evaluation.metric import Measured
 from ..evaluation.predictions import Predictions
-from .depth import retrained_names
 from .probes import normalize
-from .results import MODELS, Audit
+from .results import MODELS, Audit, retrained_names
 
 COLOURS = {
     "original": "tab:gray",

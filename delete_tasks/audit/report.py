@@ -9,8 +9,7 @@ from rich.text import Text
 from ..display.table import Table, row_title
 from ..evaluation.metric import Measured
 from .attack import GROUPS, Attack
-from .depth import retrained_names
-from .results import MODELS, Audit
+from .results import MODELS, Audit, retrained_names
 
 SHORT = {"logit_cut": "cut", "head_only": "head"}  # for a terminal's width
 HIGHER, NEITHER = "↑", "↕"  # marks of figures of which a higher one is better, or neither
@@ -30,11 +29,11 @@ def markdown(audit: Audit) -> str:
             cells = [line.figure(name) for name in models]
             cells += [line.range(line.interval), line.text(line.chance)]
             if count == 1:
-                cells += [line.text(line.mean), _depth(line.depth)]
+                cells += [line.text(line.mean), line.text(line.depth, 2)]
             if count > 1:
                 depths = line.depths()
                 span = f"{min(depths):.2f} to {max(depths):.2f}" if depths else None
-                cells += [line.text(line.mean), line.range(line.retrained, " to "), _depth(line.depth), span]
+                cells += [line.text(line.mean), line.range(line.retrained, " to "), line.text(line.depth, 2), span]
             table.add(line.title, cells)
         texts.append(f"{title}.\n\n{table.to_markdown()}\n")
     return "\n".join(texts)
@@ -50,7 +49,11 @@ def show(audit: Audit, console: Console, wide: bool = False) -> None:
         for attack in attacks:
             line, erased = _Line(audit, attack), audit.rows["erased"][attack.name]
             cells = [line.figure("original"), line.figure("erased"), line.range(line.interval), line.text(line.mean)]
-            cells += [line.text(line.chance) if any(cells) else None, _depth(line.depth), *map(line.figure, models)]
+            cells += [
+                line.text(line.chance) if any(cells) else None,
+                line.text(line.depth, 2),
+                *map(line.figure, models),
+            ]
             table.add(line.title, [*cells, line.range(line.retrained) if len(line.retrained) > 1 else None])
             if erased.value is None:
                 reasons.setdefault(erased.note or "the reason is unknown", []).append(str(attack.column))
@@ -116,15 +119,11 @@ class _Line:
             return []
         return [(original - value) / (original - mean) for value in self.retrained]
 
-    def text(self, value: float | None) -> str | None:
-        return None if value is None else f"{value:.{self.digits}f}"
+    def text(self, value: float | None, digits: int | None = None) -> str | None:
+        return None if value is None else f"{value:.{self.digits if digits is None else digits}f}"
 
     def figure(self, name: str) -> str | None:
         return self.text(self.values.get(name))
 
     def range(self, values: Sequence[float], between: str = "–") -> str | None:
         return f"{min(values):.{self.digits}f}{between}{max(values):.{self.digits}f}" if values else None
-
-
-def _depth(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f}"

@@ -1,38 +1,31 @@
 """Results of all attacks on all models, as ``delete-tasks audit`` and the erasing commands write them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..display.terminal import track
-from ..evaluation import Evaluation, cut
+from ..evaluation import Evaluation
 from ..evaluation.metric import Measured, Metric, Row
-from ..evaluation.predictions import Predictions
-from .attack import Attack, NotMeasured, members, share_of
+from ..evaluation.predictions import Predictions, cut
+from .attack import Attack, NotMeasured, members, resampled_means, share_of
 from .attacks import find_attacks
-from .depth import depth, retrained_names
 from .verdict import Reading, decide
 
 FORMAT, VERSION = "delete-tasks audit", 1
+ALIKE = "a retrained model is read as well as the original, so depth is undefined"
 MODELS = ("original", "logit_cut", "head_only", "erased")  # in order; retrained models follow
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Results of an audit.
-
-    Attributes:
-        attacks: Attacks in order.
-        rows: Figures by model and attack.
-        depth: Depth by attack that reads.
-        chance: Figure by attack for a model without information about the class; None if unknown.
-        verdict: See :func:`delete_tasks.audit.verdict.decide`.
-        not_measured: Reasons by name of what failed.
-        names, ids: Names of all classes, and indices of the forgotten ones.
-        seconds: Time spent on attacks.
-    """
+    """Results of an audit: ``rows`` are figures by model and attack, ``depth`` is by attack that reads, ``chance`` the figure by
+    attack for a model without information about the class (None if unknown), ``verdict`` that of
+    :func:`delete_tasks.audit.verdict.decide`, ``not_measured`` the reasons by name of what failed; ``names`` are those of all
+    classes, ``ids`` the forgotten ones, ``seconds`` the time spent on attacks."""
 
     attacks: Sequence[Attack]
     rows: Mapping[str, Mapping[str, Measured]]
@@ -91,15 +84,12 @@ def measure(
     readings: Sequence[Reading] = (),
     predicted: Mapping[str, Measured] | None = None,
 ) -> Audit:
-    """Run attacks on models.
+    """Run the attacks of a ``level``, 'quick' or 'full', on models.
 
-    Args:
-        rows: Predictions by model ('original', 'erased' and others) and split ('forget', 'train', 'test'), and a
-            :class:`delete_tasks.audit.attack.Context` under 'context'.
-        ids, names: Indices of the forgotten classes, and names of all.
-        level: 'quick' or 'full'.
-        known: Figures by model and attack that are measured already.
-        readings, predicted: Further evidence of the verdict, see :func:`delete_tasks.audit.verdict.decide`.
+    ``rows`` are predictions by model ('original', 'erased' and others) and split ('forget', 'train', 'test'), and a
+    :class:`delete_tasks.audit.attack.Context` under 'context'; ``ids`` are the forgotten classes, ``names`` those of all. Figures
+    that are ``known`` already, by model and attack, are not measured. ``readings`` and ``predicted`` are further evidence of the
+    verdict, see :func:`delete_tasks.audit.verdict.decide`.
     """
     attacks = [attack for attack in find_attacks(level) if attack.needs is None or attack.needs in rows["original"]]
     evaluation = Evaluation(attacks, ids, names)
@@ -130,6 +120,43 @@ def measure(
         unread=evaluation.not_measured.get("rows"),
     )
     return Audit(attacks, figures, depths, chance, verdict, evaluation.not_measured, names, ids, evaluation.seconds)
+
+
+def retrained_names(rows: Iterable[str]) -> list[str]:
+    """Return the names of models that never saw the classes."""
+    return [name for name in rows if name.startswith("retrained")]
+
+
+def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -> Measured:
+    """Compute ``(original - erased) / (original - mean of retrained)`` of an attack's figures: 0 if the class is only hidden, 1
+    for a retrained model.
+
+    The bootstrap interval needs figures of the same samples. There is no value if a figure is missing, or if the original's is
+    not above the retrained models'.
+    """
+    values = [figure.value for figure in retrained if figure.value is not None]
+    if original.value is None or erased.value is None:
+        return Measured(note="the original or the erased model was not read")
+    if not values:
+        notes = (figure.note for figure in retrained if figure.note)
+        return Measured(note=next(notes, "no retrained model is given"))
+    gap = original.value - float(np.mean(values))
+    samples = [getattr(figure, "samples", None) for figure in (original, erased, *retrained)]
+    paired = [values for values in samples if values is not None]
+    if len(paired) < len(samples) or len({len(values) for values in paired}) > 1:
+        if abs(gap) < 1e-9:
+            return Measured(note=ALIKE)
+        note = "the figures are not of the same samples, so there is no interval"
+        return Measured(round((original.value - erased.value) / gap, 3), erased.count, note=note)
+    means = resampled_means(*paired)
+    gaps = means[0] - np.mean(means[2:], 0)
+    least, most = np.percentile(gaps, [2.5, 97.5])
+    if least <= 0 <= most:
+        return Measured(note=ALIKE)
+    nonzero = gaps != 0
+    low, high = np.percentile((means[0] - means[1])[nonzero] / gaps[nonzero], [2.5, 97.5])
+    value = round((original.value - erased.value) / gap, 3)
+    return Measured(value, erased.count, (round(float(low), 3), round(float(high), 3)))
 
 
 def reading_of(metric: Metric, rows: Mapping[str, Mapping[str, Measured]], chance: float | None) -> Reading:

@@ -6,16 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
-from ..display.terminal import short
-from ..errors import RequestError
-from ..evaluation.opened import Opened
+from ..display.terminal import make_console, short
 from ..fileio.atomic import save_json, save_text
-from ..fileio.compute import flush_subnormals
 from ..fileio.environment import code_version, environment, plain
-from ..task import Task, ask_tasks
+from ..fileio.workdir import WorkDir
+from ..task import open_models
 from .pictures import draw_pictures
 from .report import markdown, show
 from .results import FORMAT, VERSION, measure, with_cut_logit
@@ -25,29 +22,16 @@ from .verdict import headline
 RESULTS, TABLE = "audit.json", "audit.md"
 
 
-def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, Opened]:
-    """Find the task that takes the models, and open them with the data ('forget', 'train', 'test'); raise :class:`RequestError`
-    if none does, data cannot be read or a class is unknown."""
-    flush_subnormals()
+def run(options: Mapping[str, Any], data: Mapping[str, str | None], work: WorkDir) -> None:
+    """Attack the models with the data ('forget', 'train', 'test'), and write audit.json, audit.md, audit.png and tsne.png into
+    the work dir; raise :class:`RequestError` if no task takes the models, data cannot be read or a class is unknown."""
     retrained = list(options["retrained"])
     paths = {name: options[name] for name in ("original", "head_only", "erased") if options.get(name) is not None}
     paths |= {"retrained" if len(retrained) == 1 else f"retrained_{i}": path for i, path in enumerate(retrained, 1)}
     splits = {name: text for name, text in data.items() if text is not None}
-
-    def question(task: Task) -> Opened | None:
-        if task.open is None and options["task"] is not None:
-            raise RequestError(f"{options['task']} does not offer an audit")
-        return None if task.open is None else task.open(paths, splits, options)
-
-    return ask_tasks(question, paths["original"], options["task"])
-
-
-def run(
-    task: Task, opened: Opened, options: Mapping[str, Any], data: Mapping[str, str | None], console: Console
-) -> dict[str, Any]:
-    """Attack the models, write audit.json, audit.md, audit.png and tsne.png into the work dir, and return the content of
-    audit.json."""
-    folder, begin = Path(options["work_dir"]), time.monotonic()
+    task, opened = open_models(paths, splits, options, "an audit")
+    work.retire()  # so that the same audit is not done again without --overwrite
+    console, folder, begin = make_console(), Path(options["work_dir"]), time.monotonic()
     full = options["level"] == "full"
     predictions, stages = read_all(opened, networks=full, regions=full)
     read = time.monotonic() - begin
@@ -60,7 +44,7 @@ def run(
         "level": options["level"],
         "models": {
             **{name: options.get(name) for name in ("original", "head_only", "erased")},
-            "retrained": list(options["retrained"]),
+            "retrained": retrained,
         },
         "data": dict(data),
         "samples": {split: len(each.labels) for split, each in predictions["original"].items() if split != "context"},
@@ -85,4 +69,3 @@ def run(
     written = ", ".join(short(folder / name) for name in (RESULTS, TABLE, *content["pictures"]))
     console.print(Text(f"Written: {written}"))
     console.print(Text(f"Verdict: {headline(audit.verdict)}"))
-    return content

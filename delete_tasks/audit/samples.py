@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..evaluation.opened import Opened
 from ..evaluation.predictions import Predictions, choose, head_is_last, together
-from ..evaluation.reader import Batch, OpenedModel
+from ..evaluation.reader import OpenedModel
 from ..fileio.sampling import evenly_spread
 from ..model.features import Layer, find_stages
 from .attack import Context, Network
@@ -33,7 +33,7 @@ def read_rows(
     drawn, in_proportion = DrawnLocations(), DrawnLocations()
     for row, batch in opened.read(split, None, stages):
         if batch.labels.ndim == 1:
-            parts.setdefault(row, []).append(batch.predictions())
+            parts.setdefault(row, []).append(batch)
             continue
         drawn.add(row, batch)
         if regions is not None and split in REGIONS:
@@ -50,19 +50,24 @@ class DrawnLocations:
         self.parts: dict[str, list[Predictions]] = {}
         self.generators: dict[str, np.random.Generator] = {}
 
-    def add(self, row: str, batch: Batch, choose_from: Callable[..., NDArray[np.int64]] | None = None) -> None:
+    def add(self, row: str, batch: Predictions, choose_from: Callable[..., NDArray[np.int64]] | None = None) -> None:
         """Draw locations of samples; by default up to :data:`EACH` of each class."""
         generator = self.generators.setdefault(row, np.random.default_rng(0))
         chosen = _at_locations(batch, partial(choose_from or _some_of_each, generator))
         self.parts.setdefault(row, []).extend(chosen)
 
     def predictions(self) -> dict[str, Predictions]:
-        """Return at most :data:`MOST` locations of each class, by model."""
+        """Return at most :data:`MOST` locations of each class, in order, by model."""
         drawn = {row: together(parts) for row, parts in self.parts.items() if parts}
-        return {row: _few_of_each(each, self.generators[row]) for row, each in drawn.items()}
+        for row, each in drawn.items():
+            chosen = _some_of_each(self.generators[row], each.labels.numpy(), MOST)
+            drawn[row] = choose(each, torch.from_numpy(np.sort(chosen)))
+        return drawn
 
 
-def _at_locations(batch: Batch, choose_from: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> list[Predictions]:
+def _at_locations(
+    batch: Predictions, choose_from: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+) -> list[Predictions]:
     """Read predictions at some locations of each sample: those that ``choose_from`` selects, given the labels ``(locations,)``.
 
     Logits and features are read bilinearly there, as a model's own logits are enlarged.
@@ -85,22 +90,15 @@ def _at_locations(batch: Batch, choose_from: Callable[[NDArray[np.int64]], NDArr
     return predictions
 
 
-def _some_of_each(generator: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Choose up to :data:`EACH` locations of each class."""
+def _some_of_each(generator: np.random.Generator, labels: NDArray[np.int64], most: int = EACH) -> NDArray[np.int64]:
+    """Choose up to ``most`` locations of each class."""
     classes = np.unique(labels[labels >= 0])
-    return np.concatenate([generator.permutation(np.flatnonzero(labels == i))[:EACH] for i in classes])
+    return np.concatenate([generator.permutation(np.flatnonzero(labels == i))[:most] for i in classes])
 
 
 def _some(generator: np.random.Generator, labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Choose up to ``most`` labelled locations, whatever their class."""
     return generator.permutation(np.flatnonzero(labels >= 0))[:most]
-
-
-def _few_of_each(predictions: Predictions, generator: np.random.Generator) -> Predictions:
-    """Choose at most :data:`MOST` locations of each class, in order."""
-    labels = predictions.labels.numpy()
-    chosen = [generator.permutation(np.flatnonzero(labels == i))[:MOST] for i in np.unique(labels)]
-    return choose(predictions, torch.from_numpy(np.sort(np.concatenate(chosen))))
 
 
 def evenly(mask: Tensor, most: int) -> Tensor:
@@ -134,8 +132,11 @@ def read_all(opened: Opened, networks: bool, regions: bool = False) -> tuple[dic
             rows[row][split] = predictions
         for row, parts in drawn.items():
             rows[row][f"{split}_regions"] = together(parts)
-    for data in rows.values():
-        _add_forget(data, opened.ids)
+    forgotten = torch.tensor(list(opened.ids))
+    for data in rows.values():  # the auditor has the forget set, also if the training samples show no forgotten class
+        if {"train", "forget"} <= data.keys() and not torch.isin(data["train"].labels, forgotten).any():
+            forget = choose(data["forget"], torch.isin(data["forget"].labels, forgotten))
+            data["train"] = together([data["train"], forget])
     retrained = [dict(rows[row]) for row in models if row.startswith("retrained")]
     heads = {row: last_layer(model, rows[row][first]) for row, model in models.items()}
     network_of: dict[str, Network | None] = {}
@@ -180,13 +181,3 @@ def last_layer(model: OpenedModel, predictions: Predictions) -> nn.Module | None
     if features is None or getattr(head, "weight", features).shape[0] != predictions.logits.shape[1]:
         return None  # other classes than the original's
     return head if head_is_last(predictions, head) else None
-
-
-def _add_forget(data: dict[str, Predictions], ids: Sequence[int]) -> None:
-    """Add the forget set to training samples without a forgotten class, since the auditor has it."""
-    if "train" not in data or "forget" not in data:
-        return
-    forgotten = torch.tensor(list(ids))
-    if not torch.isin(data["train"].labels, forgotten).any():
-        forget = choose(data["forget"], torch.isin(data["forget"].labels, forgotten))
-        data["train"] = together([data["train"], forget])

@@ -51,18 +51,9 @@ class Cell:
 
 
 class Grid(Struct, frozen=True, forbid_unknown_fields=True):
-    """Content of a grid file.
-
-    Attributes:
-        task: Task plugin that runs the grid.
-        networks: Networks by name, in the task's own form.
-        data: 'forget', 'retain', 'train' and 'test', in the task's own form.
-        groups: Classes to forget, by name.
-        methods: Options of ``unlearn`` by name, with those of all methods.
-        unlearn: Options of all methods.
-        seeds: Seeds of the runs.
-        retrained_seeds: Seeds of the networks trained without the classes.
-    """
+    """Content of a grid file: ``networks`` by name, and ``data`` ('forget', 'retain', 'train' and 'test'), both in the own form
+    of the ``task`` that runs the grid; ``groups`` of classes to forget, by name; options of ``unlearn`` by name (``methods``),
+    with those of all methods (``unlearn``); and seeds, of the runs and of the networks trained without the classes."""
 
     task: str
     networks: Annotated[dict[str, Any], SOME]

@@ -1,7 +1,7 @@
 """Interface of a task's benchmark: models of a grid, and their unlearning."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,11 @@ class Erased:
 
 
 class GridSource(ABC):
-    """Models of a grid, made or opened on request; ``folder`` is the work dir, which may hold models. A plugin with a benchmark
-    has a module ``benchmark``, which registers its subclass with :func:`register_grid`."""
+    """Models of a grid, made or opened on request; ``folder`` is the work dir, which may hold models. The module ``benchmark`` of
+    a plugin with a benchmark defines the subclass of its task: ``class MyGrid(GridSource, task="NAME")``."""
+
+    def __init_subclass__(cls, task: str) -> None:
+        GRIDS[task] = cls
 
     def __init__(self, grid: Grid, folder: Path) -> None:
         self.grid, self.folder = grid, folder
@@ -65,13 +68,3 @@ class GridSource(ABC):
 
 
 GRIDS: dict[str, type[GridSource]] = {}  # by task
-
-
-def register_grid(task: str) -> Callable[[type[GridSource]], type[GridSource]]:
-    """Register the benchmark of a task."""
-
-    def register(source: type[GridSource]) -> type[GridSource]:
-        GRIDS[task] = source
-        return source
-
-    return register

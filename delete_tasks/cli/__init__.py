@@ -18,9 +18,8 @@ from ..errors import FinishedError, MissingExtraError, RequestError
 from ..fileio.compute import keep_freed_memory
 from ..fileio.processes import GRACE, Interrupted, interrupt_in, no_lost_interrupt, process_rank, signal_of
 from .command import in_words
-from .completion import complete
 from .options import use_device
-from .tree import make_root
+from .tree import complete, make_root
 
 # Exit statuses; 3 and 4 are in delete_tasks.report.record.figures.
 REFUSED, SIGNALLED = 2, 128  # and the number of the signal

@@ -1,13 +1,20 @@
-"""Command tree: the core's own commands and those of installed plugins, each loaded when its name is used."""
+"""Command tree: the core's own commands and those of installed plugins, each loaded when its name is used; shell completion."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class, shell_complete
+from rich_click import RichOption
 from rich_click.rich_panel import construct_panels
 
+from ..fileio.atomic import save_text
 from ..plugins import load_commands, plugin_modules
 from .command import SETTINGS, Command, Group, option
-from .completion import SHELLS, install
+
+VARIABLE = "_DELETE_TASKS_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
 
 # Modules of the core that declare a command.
 CORE_COMMANDS = {
@@ -59,33 +66,49 @@ def _write_panels(group: Group, ctx: Any, formatter: Any) -> None:
             formatter.write(panel.render(group, inner, formatter))
 
 
-def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value:
-        from importlib.metadata import version
+def _install_completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
+    """Write a shell's completion file, without changing the user's own files; print its path and the steps left to the user."""
+    if shell is None:
+        return
+    home = Path.home()
+    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    path, todo = {
+        "bash": (data / "bash-completion/completions/delete-tasks", "Needs the package bash-completion."),
+        "zsh": (
+            home / ".zfunc/_delete-tasks",
+            "Put this into ~/.zshrc: fpath+=~/.zfunc; autoload -Uz compinit; compinit",
+        ),
+        "fish": (config / "fish/completions/delete-tasks.fish", ""),
+    }[shell]
+    completion: Any = get_completion_class(shell)
+    save_text(completion(ctx.command, {}, "delete-tasks", VARIABLE).source() + "\n", path)
+    print(f"Written: {path}. Open a new terminal to use it. {todo}".rstrip())
+    ctx.exit()
 
-        print(f"delete-tasks {version('delete-tasks')}")
-        ctx.exit()
 
-
-def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
-    if shell is not None:
-        print(install(shell, ctx.command))
-        ctx.exit()
+def complete(root: click.Command) -> int | None:
+    """Answer a shell that requests completions; return the exit status, or None without a request."""
+    instruction = os.environ.get(VARIABLE)
+    return shell_complete(root, {}, "delete-tasks", VARIABLE, instruction) if instruction else None
 
 
 def make_root() -> Root:
     """Make the whole command line."""
     root = Root("delete-tasks", "Make a trained vision model forget a class, and measure the result.", [])
     root.epilog = "Run 'delete-tasks COMMAND --help' for details."
-    eager: dict[str, Any] = {"panel": None, "is_eager": True, "expose_value": False}
-    root.params = [
-        option("--version", is_flag=True, callback=_version, help="Print the version.", **eager),
+    version: dict[str, Any] = {"cls": RichOption, "panel": None, "help": "Print the version."}
+    name = "delete-tasks"
+    click.version_option(package_name=name, prog_name=name, message="%(prog)s %(version)s", **version)(root)
+    root.params.append(
         option(
             "--install-completion",
+            panel=None,
+            is_eager=True,
+            expose_value=False,
             type=click.Choice(SHELLS),
-            callback=_completion,
+            callback=_install_completion,
             help="Install completion of commands and options for a shell.",
-            **eager,
-        ),
-    ]
+        )
+    )
     return root

@@ -30,13 +30,8 @@ def row_title(row: str) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """Column of a table.
-
-    Attributes:
-        title: Header, which is never cut.
-        detail: Show the column in a terminal only with ``wide``.
-        words: The cells are words, aligned to the left, instead of figures.
-    """
+    """Column of a table, whose ``title`` is never cut; a terminal shows one of ``detail`` only with ``wide``, and aligns
+    ``words`` to the left, instead of figures."""
 
     title: str
     detail: bool = False

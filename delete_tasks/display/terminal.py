@@ -69,14 +69,10 @@ class _Console(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
-    @property
+    @Console.file.getter  # type: ignore[attr-defined]
     def file(self) -> IO[str]:
         file = super().file  # a progress bar's, around the command's
         return getattr(file, "rich_proxied_file", file)
-
-    @file.setter
-    def file(self, file: IO[str]) -> None:
-        self._file = file
 
 
 def _laid_out(item: Any, width: int | None, end: str) -> Any:

@@ -16,17 +16,9 @@ T = TypeVar("T")
 class Evaluation:
     """Metrics of several models on the same data. A metric that fails is not measured, with the reason; the others are.
 
-    Args:
-        metrics, ids, names: Metrics of the task, the forgotten classes, and names of all classes.
-        not_measured: Reasons why metrics are not measured, by name.
-        expected, avoid: Classes that may or must not take the place of the forgotten ones, see
-            :func:`delete_tasks.evaluation.metrics.replaced_by`.
-
-    Attributes:
-        rows: Figures by row and metric, in the order in which rows were added.
-        not_measured: Reasons by the name of a missing metric, row or picture; extended while measuring.
-        seconds: Time spent in :meth:`attempt`.
-        data: Data of each row.
+    Classes ``expected`` and to ``avoid`` may or must not take the place of the forgotten ones, ``ids``, see
+    :func:`delete_tasks.evaluation.metrics.replaced_by`; ``names`` are those of all classes. ``not_measured`` are reasons by the
+    name of a missing metric, row or picture; more are added while measuring.
     """
 
     def __init__(
@@ -39,11 +31,11 @@ class Evaluation:
         avoid: Sequence[int] = (),
     ) -> None:
         self.metrics, self.ids, self.names = list(metrics), list(ids), list(names)
-        self.rows: dict[str, dict[str, Measured]] = {}
-        self.data: dict[str, Mapping[str, Any]] = {}
+        self.rows: dict[str, dict[str, Measured]] = {}  # figures by row, in the order of addition, and metric
+        self.data: dict[str, Mapping[str, Any]] = {}  # of each row
         self.not_measured = dict(not_measured or {})
         self.expected, self.avoid = list(expected), list(avoid)
-        self.seconds, self._nested = 0.0, False
+        self.seconds, self._nested = 0.0, False  # time spent in attempt()
 
     def attempt(self, part: str, work: Callable[[], T]) -> T | None:
         """Return the result of ``work``; if it fails, note the reason and return None, since the model is already written."""

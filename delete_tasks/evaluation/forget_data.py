@@ -15,19 +15,12 @@ FORGET_SET = "forget set"
 
 
 class ForgetData(ABC):
-    """Base class of a task's training data, from which a run selects its forget set.
+    """Base class of a task's training data, from which a run selects its forget set. A task wraps datasets of other libraries,
+    see :meth:`delete_tasks.task.Task.forget_data`."""
 
-    A task wraps datasets of other libraries, see :meth:`delete_tasks.task.Task.forget_data`.
-
-    Attributes:
-        forget_name, retain_name: What the samples of the forget set and those beside them are.
-        forget_indices: Indices of the forget set once it is selected, from which views of several samples may be made.
-        retain_each: Number of samples of the retain set or the public data that a step reads beside each of the forget set.
-    """
-
-    forget_name, retain_name = FORGET_SET, "retain set"
-    forget_indices: Sequence[int] | None = None
-    retain_each = 1
+    forget_name, retain_name = FORGET_SET, "retain set"  # what the samples of the forget set and those beside them are
+    forget_indices: Sequence[int] | None = None  # once the forget set is selected: views may be made of several samples
+    retain_each = 1  # samples of the retain set or the public data that a step reads beside each of the forget set
 
     @abstractmethod
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
@@ -68,17 +61,12 @@ class ForgetData(ABC):
 
 @dataclass(frozen=True)
 class Selection:
-    """Forget set of a run, selected from its training data.
+    """Forget set of a run: ``indices`` and ``sample_names`` of the samples in the training data, ``dataset``, that contain one of
+    the classes ``forget_ids`` (ascending, among all ``class_names``); only these are read.
 
-    Attributes:
-        dataset: The training data.
-        indices: Indices of the samples that contain a forgotten class; only these are read.
-        sample_names: Names of these samples.
-        class_names: Class names, in the order of their logits.
-        forget_ids: The classes to forget, ascending.
-        forget_set: Numbers of samples ``read`` and ``available``, and ``sha256`` of the names.
-        retain_set, public_data: ``read`` and ``sha256`` of samples that are read with the forget set; None if there are none.
-        dataset_config: Config that the dataset was built from; None if it was given as an object.
+    ``forget_set`` holds numbers of samples ``read`` and ``available``, and ``sha256`` of the names; ``retain_set`` and
+    ``public_data`` the same of samples that are read with it, None if there are none; ``dataset_config`` is the config that the
+    dataset was built from, None if it was given as an object.
     """
 
     dataset: Any = None

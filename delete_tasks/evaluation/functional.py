@@ -8,16 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BINS = 15  # of the calibration error
+
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Counts of labelled samples by class, for C classes.
-
-    Attributes:
-        hits: int64 ``(C,)``, samples of the class that are predicted as it.
-        totals: int64 ``(C,)``, samples of the class.
-        predicted: int64 ``(C,)``, samples predicted as the class.
-    """
+    """Numbers of labelled samples by class, int64 ``(C,)``: ``totals`` of the class, ``hits`` among them that are predicted as
+    it, and all that are ``predicted`` as it."""
 
     hits: Tensor
     totals: Tensor
@@ -29,27 +26,9 @@ def percent(part: float | Tensor, whole: float | Tensor) -> float | None:
     return round(100 * float(part) / float(whole), 2) if whole else None
 
 
-def class_counts(labels: Tensor, predicted: Tensor, classes: int) -> ClassCounts:
-    """Count hits, samples and predictions of each class, without a confusion matrix.
-
-    Args:
-        labels: int64 ``(N,)``, from 0 to ``classes - 1``.
-        predicted: int64 ``(N,)``.
-        classes: Number of classes, C.
-    """
-    parts = (labels[predicted == labels], labels, predicted)
-    return ClassCounts(*(torch.bincount(part, minlength=classes) for part in parts))
-
-
 def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int, rows: Sequence[int] | None = None) -> Tensor:
-    """Count labels x predictions, int64 ``(len(rows), C)``.
-
-    Args:
-        labels: int64 ``(N,)``, from 0 to ``classes - 1``.
-        predicted: int64 ``(N,)``.
-        classes: Number of classes, C.
-        rows: Labels of the rows; None takes all, i.e. ``8 C^2`` bytes.
-    """
+    """Count labels x predictions of C classes, int64 ``(len(rows), C)``, from both, int64 ``(N,)``, 0 to ``C - 1``. ``rows`` are
+    the labels of the rows; None takes all, i.e. ``8 C^2`` bytes."""
     rows = range(classes) if rows is None else rows
     row_of = torch.full((classes,), -1)
     row_of[torch.as_tensor(list(rows), dtype=torch.long)] = torch.arange(len(rows))
@@ -131,39 +110,27 @@ def remaining_iou(confusion: Tensor, ids: Sequence[int]) -> float | None:
 
 
 def prediction_shares(predicted: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Compute the percentage of forgotten samples predicted as each class, most frequent first, without zeros.
-
-    Args:
-        predicted: int64 ``(C,)``, number of samples predicted as each class.
-        names: Names of the classes.
-    """
+    """Compute the percentage of forgotten samples predicted as each class, by name, most frequent first, without zeros, from
+    their numbers ``predicted``, int64 ``(C,)``."""
     order = torch.argsort(-predicted, stable=True).tolist()
     return {names[i]: percent(predicted[i], predicted.sum()) for i in order if predicted[i] > 0}  # type: ignore[misc]
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
-    """Compute the mean of ``-log softmax(logits)[label]``, in nats.
-
-    Args:
-        logits: ``(N, C)``, floating point; -inf is a probability of 0.
-        labels: int64 ``(N,)``, N at least 1.
-    """
+    """Compute the mean of ``-log softmax(logits)[label]`` in nats, of logits ``(N, C)``, where -inf is a probability of 0, and
+    labels, int64 ``(N,)``, N at least 1."""
     return float(F.cross_entropy(logits.double(), labels))
 
 
-def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Compute ``sum over bins of |bin| / N * |accuracy - mean confidence|``, in percent.
+def expected_calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """Compute ``sum over bins of |bin| / N * |accuracy - mean confidence|`` in percent, of logits ``(N, C)`` and labels, int64
+    ``(N,)``, N at least 1.
 
-    Confidence is the largest probability; bins are equal parts of (0, 1], each with its upper end (Guo et al., "On Calibration of
-    Modern Neural Networks", ICML 2017, arXiv 1706.04599, eq. 3).
-
-    Args:
-        logits: ``(N, C)``, floating point.
-        labels: int64 ``(N,)``, N at least 1.
-        bins: Number of bins, 15 in the paper.
+    Confidence is the largest probability; bins are 15 equal parts of (0, 1], each with its upper end (Guo et al., "On Calibration
+    of Modern Neural Networks", ICML 2017, arXiv 1706.04599, eq. 3).
     """
     confidence, predicted = logits.double().softmax(1).max(1)
-    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    bin_of = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     gap = (predicted == labels).double() - confidence
-    sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_of.cpu(), gap.cpu())
+    sums = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bin_of.cpu(), gap.cpu())
     return 100 * float(sums.abs().sum()) / len(labels)

@@ -36,11 +36,6 @@ class Measured:
         content = {field.name: getattr(self, field.name) for field in fields(Measured)}
         return {**content, "interval": None if self.interval is None else list(self.interval)}
 
-    @classmethod
-    def read(cls, content: Mapping[str, Any] | None) -> Measured:
-        """Read the content of results.json."""
-        return cls() if content is None else cls(**content)
-
 
 def share(value: float | None, count: int | None, **rest: Any) -> Measured:
     """Make the figure of a percentage of ``count`` independent samples, with Wilson's interval."""

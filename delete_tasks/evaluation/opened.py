@@ -17,7 +17,7 @@ from .copies import Copies
 from .evaluation import Evaluation
 from .metric import Metric
 from .predictions import ROWS, Compare, ConfusionState, Predictions, cut, together
-from .reader import NO_LABEL, Batch, OpenedModel, read, try_out
+from .reader import NO_LABEL, OpenedModel, read, try_out
 from .text import Text
 
 
@@ -110,7 +110,7 @@ class Opened:
 
     def read(
         self, split: str, rows: Sequence[str] | None = None, stages: Sequence[Layer] = ()
-    ) -> Iterator[tuple[str, Batch]]:
+    ) -> Iterator[tuple[str, Predictions]]:
         """Run models over a split, see :func:`read`; on a CPU in the faster layout. ``rows`` are the models' names; None takes
         all."""
         models = {row: self.models[row] for row in (self.models if rows is None else rows)}
@@ -119,11 +119,8 @@ class Opened:
         return read(models, self.samples[split], f"{', '.join(models).replace('_', ' ')}: {split}", stages)
 
     def rows(self, rows: Sequence[str] | None = None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-        """Predict each split with each model, and with the original's logits cut off, in order of :data:`ROWS`.
-
-        Returns:
-            :class:`Predictions`, or :class:`LocationCounts` for samples of many locations, by row and split.
-        """
+        """Predict each split with each model, and with the original's logits cut off, in order of :data:`ROWS`: return
+        :class:`Predictions`, or :class:`LocationCounts` for samples of many locations, by row and split."""
         rows_of: dict[str, dict[str, Any]] = {row: {} for row in (self.models if rows is None else rows)}
         if "original" in rows_of:
             rows_of["logit_cut"] = {}
@@ -133,7 +130,7 @@ class Opened:
             first: list[Tensor] | None = None  # the original's predictions of the batch, which it reads first
             for row, batch in self.read(split, rows):
                 if batch.labels.ndim == 1:
-                    parts.setdefault(row, []).append(batch.predictions())
+                    parts.setdefault(row, []).append(batch)
                     continue
                 classes = batch.logits.shape[1]
                 first = list(batch.logits.argmax(1)) if row == "original" else first
@@ -162,14 +159,7 @@ class Opened:
         return evaluation
 
     def rehearse(self, what: Mapping[str, str] | None = None) -> None:
-        """Try each model on the first few samples of each split.
-
-        Args:
-            what: Names of the splits for messages.
-
-        Raises:
-            RequestError: A model fails.
-        """
+        """Try each model on the first few samples of each split, see :func:`try_out`; ``what`` names the splits in messages."""
         for split, samples in self.samples.items():
             for row, model in self.models.items():
                 name = (what or {}).get(split, f"the samples ({split})")

@@ -7,25 +7,21 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from .functional import ClassCounts, class_counts
+from .functional import ClassCounts
 
 ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_head", "retrained")
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predictions for samples with one location each.
+    """Predictions for samples with one location each, or for a batch of samples with many."""
 
-    Attributes:
-        logits: float32 ``(N, C)``.
-        features: float32 ``(N, d)``, the last layer's input; None if that input is not one vector per sample.
-        labels: int64 ``(N,)``; -1 for a sample without a label.
-        layers: float32 ``(N, d)`` of each requested stage, by the name of its layer, in order of computation.
-    """
-
-    logits: Tensor
+    logits: Tensor  # float32 (N, C, *locations), on the CPU
+    # Input of the last layer, float32 (N, d) or (N, d, *locations); None if that layer was not run, or if samples have one
+    # location, and the input is not one vector for each.
     features: Tensor | None
-    labels: Tensor
+    labels: Tensor  # int64 (N, *locations); -1 for a location without a label
+    # Mean of a stage's map, float32 (N, d), by the name of its layer, in order of computation.
     layers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -42,7 +38,9 @@ class Predictions:
     @cached_property
     def counts(self) -> ClassCounts:
         """Counts of labelled samples by class."""
-        return class_counts(*self.labelled, self.logits.shape[1])
+        labels, predicted = self.labelled
+        parts = (labels[predicted == labels], labels, predicted)
+        return ClassCounts(*(torch.bincount(part, minlength=self.logits.shape[1]) for part in parts))
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:
@@ -116,14 +114,9 @@ def head_rows(
 
 @dataclass(frozen=True, eq=False)
 class LocationCounts:
-    """Predictions at the labelled locations of all samples.
-
-    Attributes:
-        confusion: int64 ``(C, C)``, labels x predictions; of samples without labels, the original's predictions x predictions.
-        samples: Number of samples.
-        showing: Number of samples with a label of a forgotten class.
-        compared: Sums of what the task compares with the original's predictions; None without them.
-    """
+    """Predictions at the labelled locations of all ``samples``, ``showing`` of which have a label of a forgotten class:
+    ``confusion``, int64 ``(C, C)``, labels x predictions (without labels: the original's predictions x predictions), and sums of
+    what the task ``compared`` with the original's predictions, None without them."""
 
     confusion: Tensor
     samples: int
@@ -136,16 +129,11 @@ Compare = Callable[[Tensor, Tensor, Sequence[int], int], tuple[int, int]]
 
 
 class ConfusionState:
-    """Running confusion matrices of samples with many locations.
+    """Running confusion matrices of samples with many locations, for C ``classes``, ``ids`` of them forgotten. The sum of the
+    int64 state ``sums`` over several processes is the state of all samples.
 
-    Args:
-        classes, ids: Number of classes, C, and the forgotten ones.
-        ignored: Labels of locations that do not count.
-        compare: Counts two numbers from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
-        labelled: False if the labels are the original's predictions.
-
-    Attributes:
-        sums: int64 state; the sum over several processes is the state of all samples.
+    Locations with labels ``ignored`` do not count; labels are the original's predictions unless ``labelled``. ``compare`` counts
+    two numbers from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
     """
 
     def __init__(

@@ -45,13 +45,7 @@ class Prepare(Protocol):
 
 
 class DataSamples(Dataset):
-    """Samples of any dataset with a length and items.
-
-    Args:
-        dataset: The dataset.
-        name: Name of a sample, from its index in the dataset.
-        indices: Indices of the samples to take; None takes all.
-    """
+    """Samples of any dataset with a length and items: those at ``indices`` (None: all), each with the ``name`` of its index."""
 
     def __init__(self, dataset: Any, name: Callable[[int], str] = str, indices: Sequence[int] | None = None) -> None:
         self.dataset, self.name = dataset, name
@@ -115,42 +109,12 @@ class OpenedModel:
         return self.forward(self.module, inputs.to(self.device) if isinstance(inputs, Tensor) else inputs)
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Samples of a split with the outputs of one model.
-
-    Attributes:
-        labels: int64 ``(n, *locations)``; -1 for a location without a label.
-        logits: float32 ``(n, C, *locations)``, on the CPU.
-        features: Input of the last layer, float32 ``(n, d)`` or ``(n, d, *locations)``; None if that layer was not run.
-        layers: Mean of a stage's map, float32 ``(n, d)``, by the stage's name.
-    """
-
-    labels: Tensor
-    logits: Tensor
-    features: Tensor | None
-    layers: Mapping[str, Tensor]
-
-    def predictions(self) -> Predictions:
-        """Return the predictions of samples with one location each."""
-        features = self.features if self.features is not None and self.features.ndim == 2 else None
-        return Predictions(self.logits, features, self.labels, self.layers)
-
-
 def read(
     models: Mapping[str, OpenedModel], samples: Samples, title: str, stages: Sequence[Layer] = ()
-) -> Iterator[tuple[str, Batch]]:
-    """Run models over samples.
-
-    Args:
-        models: Models by row. Models with equal ``prepare`` share each batch, so that it is prepared once.
-        samples: Samples of a split.
-        title: Title of the progress bar.
-        stages: Layers whose mean maps are returned, of models that have them.
-
-    Returns:
-        An iterator over (row, batch).
-    """
+) -> Iterator[tuple[str, Predictions]]:
+    """Run models, by row, over samples of a split: iterate over (row, predictions of a batch). Models with equal ``prepare``
+    share each batch, so that it is prepared once. ``title`` is that of the progress bar; of ``stages``, mean maps are returned,
+    of models that have them."""
     waiting = dict(models)
     while waiting:
         prepare = next(iter(waiting.values())).prepare
@@ -159,7 +123,7 @@ def read(
             readers = {row: stack.enter_context(_Reader(model, stages)) for row, model in group.items()}
             for inputs, labels in track(prepare(samples), math.ceil(len(samples) / prepare.size), title):
                 for row, reader in readers.items():
-                    yield row, Batch(labels, *reader.outputs(inputs))
+                    yield row, reader.outputs(inputs, labels)
 
 
 class _Reader(ExitStack):
@@ -178,12 +142,14 @@ class _Reader(ExitStack):
         self.caught[layer.name] = layer.as_map(output.detach()).float().flatten(2).mean(2).cpu()
 
     @torch.no_grad()
-    def outputs(self, inputs: Any) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+    def outputs(self, inputs: Any, labels: Tensor) -> Predictions:
         """Compute logits, features and stages of a batch."""
         self.model.module.eval()
         logits = self.model.run(inputs).float().cpu()
         features = None if self.tap.features is None else self.tap.features.float().cpu()
-        return logits, features, dict(self.caught)
+        if features is not None and labels.ndim == 1 and features.ndim != 2:
+            features = None  # not one vector per sample
+        return Predictions(logits, features, labels, dict(self.caught))
 
 
 def predictions(
@@ -192,16 +158,12 @@ def predictions(
     """Predict samples with one location each, by row."""
     parts: dict[str, list[Predictions]] = {row: [] for row in models}
     for row, batch in read(models, samples, title, stages):
-        parts[row].append(batch.predictions())
+        parts[row].append(batch)
     return {row: together(batches) for row, batches in parts.items()}
 
 
 def try_out(model: OpenedModel, samples: Samples, what: str) -> None:
-    """Run the model on the first few samples, so that an error is raised before the first step.
-
-    Raises:
-        RequestError: The model fails.
-    """
+    """Run the model on the first few samples, so that it fails, with a :class:`RequestError`, before the first step."""
     try:
         for _ in read({"": model}, samples.subset(range(min(TRIED, len(samples)))), f"Trying the {what}"):
             pass

@@ -35,24 +35,14 @@ def verification(
     A pair of photos is accepted if the cosine of its embeddings, rounded, reaches the threshold. FAR is the share of
     impostor pairs (different people, both kept) that are accepted, TAR that of genuine pairs (one person); the threshold is the
     lowest cosine of a kept pair at which FAR is at most the requested one. Pairs are compared tile by tile and counted by cosine,
-    so memory is that of the embeddings, a tile and a histogram.
+    so memory is that of the embeddings, ``(n, d)`` of any length, a tile and a histogram. Of more than ``most`` photos, this many
+    are drawn at random, with ``seed``, up to half of them of ``removed`` people.
 
-    Args:
-        embeddings: ``(n, d)`` of any length.
-        labels: ``(n,)``.
-        removed: Labels of the removed people.
-        fars: False accept rates.
-        most: Maximum number of photos. If there are more, this many are drawn at random, up to half of them of removed people.
-        seed: Seed of the draw.
-
-    Returns:
-        Counts of pairs (``impostor_pairs``, ``kept_pairs``, ``removed_pairs``, ``removed_as_kept_pairs``) and ``at``: for each
-        FAR, as a string such as '1e-03', the ``threshold`` and, in percent, ``kept``, ``removed`` (TAR of each) and
-        ``removed_as_kept`` (accepted pairs of a removed and a kept person). None if there are no pairs, or fewer impostor pairs
-        than 1 / FAR. ``sampled`` is None, or the number of photos that were compared, and of all.
-
-    Raises:
-        RequestError: Embeddings are not finite.
+    Return counts of pairs (``impostor_pairs``, ``kept_pairs``, ``removed_pairs``, ``removed_as_kept_pairs``) and ``at``: for each
+    FAR, as a string such as '1e-03', the ``threshold`` and, in percent, ``kept``, ``removed`` (TAR of each) and
+    ``removed_as_kept`` (accepted pairs of a removed and a kept person). None if there are no pairs, or fewer impostor pairs than
+    1 / FAR. ``sampled`` is None, or the number of photos that were compared, and of all. Raise :class:`RequestError` if
+    embeddings are not finite.
     """
     broken = ~np.isfinite(embeddings).all(axis=1)
     if broken.any():
@@ -99,15 +89,10 @@ def verification(
 def matched_pairs(
     embeddings: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], thresholds: Sequence[float | None]
 ) -> dict[int, NDArray[np.int64]]:
-    """Count the pairs of photos of each person that two models accept.
+    """Count the pairs of photos of each person that two models accept, from their ``embeddings`` ``(n, d)`` of the same photos,
+    the ``labels`` ``(n,)`` of these, and the ``thresholds`` of :func:`verification`, of which None accepts no pair.
 
-    Args:
-        embeddings: ``(n, d)`` of the same photos by each model, of any length.
-        labels: ``(n,)``.
-        thresholds: Threshold of each model, from :func:`verification`; None accepts no pair.
-
-    Returns:
-        By label, int64 ``(2, 2)``: pairs by whether the first model accepts them, and the second.
+    Return by label, int64 ``(2, 2)``, the pairs by whether the first model accepts them, and the second.
     """
     units = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in embeddings]
     bounds = [np.inf if threshold is None else round(threshold * STEPS) for threshold in thresholds]

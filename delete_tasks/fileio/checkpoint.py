@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +20,15 @@ from .processes import raise_lost
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
 
 
-def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None) -> Any:
-    """Load a checkpoint file onto the CPU; no other function of the package does.
+def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None, data: bytes | None = None) -> Any:
+    """Load a checkpoint, a ``.safetensors`` file or one written by ``torch.save``, onto the CPU, and return its content: for
+    safetensors a flat dict of tensors. No other function of the package does. ``data`` are its bytes if they were read before.
 
-    Args:
-        path: A ``.safetensors`` file or a file written by ``torch.save``.
-        allow_pickle: Run the code that a pickled checkpoint may hold. ``None`` reads the environment variable
-            ``DELETE_TASKS_ALLOW_PICKLE`` (set to ``1``). Only for files whose author you trust.
-
-    Returns:
-        Content of the file: for safetensors a flat dict of tensors.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        UnsafeCheckpointError: The file holds objects that only unpickling, i.e. running code, can restore.
-    """
-    return _load(Path(path), None, allow_pickle)
-
-
-def load_once(path: str | os.PathLike[str]) -> Any:
-    """Load a checkpoint file as :func:`load_file`, with its digest from the same bytes, and keep the last two files in memory.
-
-    A run needs the original's weights to check them, to start, as the teacher and for the record. A file that has changed on
-    the disk is read again. Do not change the tensors.
+    ``allow_pickle`` runs the code that a pickled checkpoint may hold; None reads the environment variable
+    ``DELETE_TASKS_ALLOW_PICKLE`` (set to ``1``). Only for files whose author you trust. Raise :class:`FileNotFoundError` without
+    such a file, :class:`UnsafeCheckpointError` if it holds objects that only unpickling, i.e. running code, can restore.
     """
     path = Path(path)
-    version = version_of(path)
-    if version not in _CONTENTS:
-        data = read_bytes(path) if path.is_file() else b""
-        content = _load(path, data, None)
-        note_digest(version, data)
-        for old in list(_CONTENTS)[: len(_CONTENTS) - 1]:
-            del _CONTENTS[old]
-        _CONTENTS[version] = content
-    return _CONTENTS[version]
-
-
-# By the version of a file on the disk.
-_CONTENTS: dict[Any, Any] = {}
-
-
-def _load(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
-    """Load a checkpoint file; ``data`` are its bytes if they were read before."""
     refuse_special(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -68,10 +36,10 @@ def _load(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
         )
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
-        from safetensors.torch import load, load_file
+        from safetensors import torch as library
 
         try:
-            return load_file(path, device="cpu") if data is None else load(data)
+            return library.load_file(path, device="cpu") if data is None else library.load(data)
         except SafetensorError as error:
             raise UnsafeCheckpointError(
                 f"'{path}' cannot be read as safetensors ({error}). It is damaged, or not a safetensors file; get it again"
@@ -88,6 +56,23 @@ def _load(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
             f"'{path}' cannot be read as plain weights ({first_line(error)}). It is damaged, or it needs pickle, which can run "
             f"any code. Ask for a state dict or a .safetensors file, or, if you trust its author, set {PICKLE_OPT_IN}=1."
         ) from error
+
+
+def load_once(path: str | os.PathLike[str]) -> Any:
+    """Load a checkpoint file as :func:`load_file`, with its digest from the same bytes, and keep the last two files in memory.
+
+    A run needs the original's weights to check them, to start, as the teacher and for the record. A file that has changed on
+    the disk is read again. Do not change the tensors.
+    """
+    return _load_version(Path(path), version_of(path))
+
+
+@lru_cache(maxsize=2)
+def _load_version(path: Path, version: Any) -> Any:
+    data = read_bytes(path) if path.is_file() else b""
+    content = load_file(path, data=data)
+    note_digest(version, data)
+    return content
 
 
 def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, Tensor]:

@@ -39,23 +39,16 @@ _CLAIMED: dict[Path, WorkDir] = {}
 
 
 class WorkDir:
-    """Claimed work dir, made by :func:`claim`, and a context manager.
-
-    Attributes:
-        path: The folder, resolved.
-        started: True after the first step or result. A run that fails before deletes what it wrote.
-        keep_states: Keep the run's states when it is complete.
-        finished: Time at which the run whose results are in the folder was complete, as ISO 8601 text, or None.
-        marks: Content of the files that the run reads and must not change, see :func:`delete_tasks.fileio.inputs.marks_of`.
-    """
+    """Claimed work dir, made by :func:`claim`, and a context manager. A run that fails before it has ``started`` (its first step
+    or result) deletes what it wrote; one with ``keep_states`` keeps its states when it is complete."""
 
     # A process that is not the first has no lock and writes nothing.
     def __init__(self, path: Path, manifest: Mapping[str, Any], made: list[Path], lock: Any) -> None:
-        self.path, self.request = path, manifest.get("request", "")
+        self.path, self.request = path, manifest.get("request", "")  # resolved
         self.files, self.written, self.states = set[str](manifest.get("files", ())), set[str](), set[str]()
-        self.finished: str | None = manifest.get("finished")
+        self.finished: str | None = manifest.get("finished")  # when the results in it were complete
         self.given = path
-        self.marks: dict[Path, Any] = {}
+        self.marks: dict[Path, Any] = {}  # of the files that it reads, see inputs.marks_of
         self._before = frozenset(self.files)
         self.started = self.keep_states = self._retired = False
         self._made, self._lock, self._depth = made, lock, 0
@@ -170,7 +163,8 @@ class WorkDir:
     def _name(self, path: str | os.PathLike[str]) -> str | None:
         """Return the path relative to the work dir, without following links in it; None outside."""
         written = Path(os.path.abspath(path))
-        for full, folder in ((written, self.path), (written, self.given), (_in_place(path), self.path)):
+        in_place = written.parent.resolve() / written.name  # follows links in its folder; the last part may be a link
+        for full, folder in ((written, self.path), (written, self.given), (in_place, self.path)):
             if full.is_relative_to(folder):
                 return full.relative_to(folder).as_posix()
         return None
@@ -203,21 +197,17 @@ def claim(
     overwrite: bool = False,
     resume: bool = False,
 ) -> WorkDir:
-    """Claim a work dir until the end of its ``with`` block; a second claim by the same process returns the same object.
+    """Claim a work dir until the end of its ``with`` block; a second claim by the same process returns the same object. The
+    folder and its parents are created.
 
-    Args:
-        path: The work dir; created, with its parents, if it does not exist.
-        request: JSON values that are equal for runs of the same request (command, original, classes, data).
-        originals: Files and folders that the run reads and must not change, such as the original model.
-        inputs: Other files and folders that the run reads, such as data, a config or a key.
-        overwrite: Accept a folder with other files, or a finished run. Only files of the names that this run writes are replaced.
-        resume: Accept a folder that a run of another request wrote; the resumed run compares the requests itself.
+    ``request`` holds JSON values that are equal for runs of the same request (command, original, classes, data). The run reads
+    the files and folders ``originals``, such as the original model, and must not change them, and other ``inputs``, such as data,
+    a config or a key. ``overwrite`` accepts a folder with other files, or a finished run; only files of the names that this run
+    writes are replaced. ``resume`` accepts a folder that a run of another request wrote; the resumed run compares the requests.
 
-    Raises:
-        RequestError: ``path`` is a file or cannot be resolved; it contains an input or lies in an original's folder; another
-            run has claimed it; it holds links; or, without ``overwrite``, files of no earlier run of this request, or a finished
-            run.
-        FinishedError: It holds a finished run of this request, with ``resume``, without ``overwrite``.
+    Raise :class:`RequestError` if ``path`` is a file or cannot be resolved; contains an input or lies in an original's folder; is
+    claimed by another run; holds links; or, without ``overwrite``, files of no earlier run of this request, or a finished run
+    (with ``resume``: :class:`FinishedError`).
     """
     folder = check_folder(path, replace=True)
     models = [original for original in originals if original is not None]
@@ -263,12 +253,6 @@ def claimed(path: str | os.PathLike[str]) -> WorkDir | None:
     """Find the innermost work dir of this process that contains a path, or None."""
     work_dirs = [work_dir for work_dir in _CLAIMED.values() if work_dir._name(path) is not None]
     return max(work_dirs, key=lambda work_dir: len(work_dir.path.parts), default=None)
-
-
-def _in_place(path: str | os.PathLike[str]) -> Path:
-    """Make a path absolute and follow the links in its folder; the last part may be a link."""
-    full = Path(os.path.abspath(path))
-    return full.parent.resolve() / full.name
 
 
 def passing(folder: Path) -> set[Path]:

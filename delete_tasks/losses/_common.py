@@ -46,13 +46,9 @@ def accumulation_dtype(tensor: Tensor) -> torch.dtype:
 
 
 class Result(NamedTuple):
-    """Result of one pass over the logits.
-
-    Attributes:
-        sums: float64 weighted sums over locations of the loss and, with terms, of the forgetting term, t*s and t*t.
-        per_location: Weighted loss ``(N, *locations)`` for reduction 'none', before the temperature's square.
-        gradient: ``(softmax(student) - p) * weight * factor``, or None.
-    """
+    """Result of one pass over the logits: float64 weighted ``sums`` over locations of the loss and, with terms, of the forgetting
+    term, t*s and t*t; the weighted loss ``(N, *locations)`` for reduction 'none', before the temperature's square; and the
+    ``gradient``, ``(softmax(student) - p) * weight * factor``, or None."""
 
     sums: Tensor
     per_location: Tensor | None
@@ -61,9 +57,7 @@ class Result(NamedTuple):
 
 def check(call: Call, locations: tuple[int, ...] | None = None) -> Call:
     """Check the arguments of a call; expand mask and weight to the logits' shape, or to ``locations``, on the logits' device.
-
-    Raises the errors of :func:`.functional.masked_kl_div`.
-    """
+    Raise as :func:`.functional.masked_kl_div`."""
     student, teacher, mask, weight = call[:4]
     if not (student.is_floating_point() and teacher.is_floating_point()):
         raise TypeError(f"logits must be floating point, got student {student.dtype} and teacher {teacher.dtype}")
@@ -107,13 +101,9 @@ def check(call: Call, locations: tuple[int, ...] | None = None) -> Call:
 
 class Axis:
     """Bilinear interpolation along one axis. Interval ``i`` of ``inputs + 1`` lies between inputs ``i - 1`` and ``i``; the first
-    and the last interval lie beyond the outer inputs.
-
-    Attributes:
-        first: int32 ``(inputs + 2,)``; outputs ``first[i] .. first[i + 1] - 1`` lie in interval ``i``.
-        share: float32 ``(outputs,)``, weight of the later input in each output.
-        earlier, later: int64 ``(outputs,)``, indices of the inputs beside each output.
-    """
+    and the last interval lie beyond the outer inputs. Outputs ``first[i] .. first[i + 1] - 1`` lie in interval ``i``: int32
+    ``(inputs + 2,)``. ``earlier`` and ``later``, int64 ``(outputs,)``, are the indices of the inputs beside each output, and
+    ``share``, float32 ``(outputs,)``, is the weight of the later one."""
 
     def __init__(self, inputs: int, outputs: int, align_corners: bool) -> None:
         places = torch.arange(outputs, dtype=torch.float32)

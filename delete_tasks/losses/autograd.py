@@ -54,8 +54,9 @@ class MaskedKL(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        if _graph_is_retained():
-            gradient = gradient.clone()  # another backward pass may follow
+        retains = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+        if retains is None or retains():  # retain_graph, or torch cannot tell: another backward pass may follow
+            gradient = gradient.clone()
         scale = grad_output if ctx.factor is None else grad_output * ctx.factor
         if scale.ndim or not kernels.runs_on(gradient):
             chunked.scale_in_place(gradient, scale.unsqueeze(1) if scale.ndim else scale)
@@ -68,9 +69,3 @@ def locations_forward(call: Call, factor: Tensor, wants_gradient: bool) -> Resul
     """Run the kernel if it supports these logits, else PyTorch."""
     result = kernels.load("masked_kl").forward(call, factor, wants_gradient) if kernels.support(call) else None
     return chunked.forward(call, factor, wants_gradient) if result is None else result
-
-
-def _graph_is_retained() -> bool:
-    """Return True if the running backward pass retains its graph (retain_graph), or torch cannot tell."""
-    retains = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return retains is None or retains()

@@ -118,13 +118,9 @@ def _runs(begin: int, end: int, count: int) -> list[slice]:
 
 
 class Row:
-    """A row of logits, widened to all columns.
-
-    Attributes:
-        logits: Student's and teacher's logits ``(2, n, C, W)``.
-        sums: Sums of the student's softmax and of the target, of the same shape, over the places beside this row, weighted by the
-            row's share in each place. Their difference is the row's gradient.
-    """
+    """A row of the student's and the teacher's ``logits`` ``(2, n, C, W)``, widened to all columns, and the ``sums``, of this
+    shape, of the student's softmax and of the target over the places beside the row, weighted by the row's share in each place.
+    Their difference is the row's gradient."""
 
     def __init__(self, logits: Tensor) -> None:
         self.logits, self.sums = logits, torch.zeros_like(logits)

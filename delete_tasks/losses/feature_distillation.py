@@ -14,16 +14,9 @@ def feature_distillation(features: Tensor, teacher: Tensor, weight: Tensor) -> T
     Source: Romero et al., "FitNets: Hints for Thin Deep Nets" (ICLR 2015, arXiv 1412.6550), eq. 3, without a regressor: teacher
     and student are one architecture.
 
-    Args:
-        features: ``(n, d)`` of a student, floating point; the gradient flows here.
-        teacher: ``(n, d)``, features of the teacher for the same samples.
-        weight: ``(n,)``, weight of each sample, at least 0.
-
-    Returns:
-        0-d float32 (float64 for float64 features). 0, with a gradient, if all weights are 0.
-
-    Raises:
-        ValueError: Sizes do not match.
+    The gradient flows to ``features`` ``(n, d)`` of the student, floating point; those of the ``teacher`` are of the same
+    samples, each with a ``weight`` ``(n,)``, at least 0. Return 0-d float32 (float64 for float64 features): 0, with a gradient,
+    if all weights are 0. Raise ValueError if sizes do not match.
     """
     if features.ndim != 2 or features.shape != teacher.shape or weight.shape != features.shape[:1]:
         raise ValueError(

@@ -103,22 +103,18 @@ class MaskedKLLoss(nn.Module):
 
     def __init__(self, reduction: str = "mean", temperature: float = 1.0, teacher_temperature: float = 1.0) -> None:
         super().__init__()
-        self.reduction, self.temperature, self.teacher_temperature = reduction, temperature, teacher_temperature
+        self.options: dict[str, Any] = {
+            "reduction": reduction,
+            "temperature": temperature,
+            "teacher_temperature": teacher_temperature,
+        }
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the loss of logits ``(N, C, *locations)``."""
-        return masked_kl_div(
-            student,
-            teacher,
-            mask,
-            weight=weight,
-            reduction=self.reduction,
-            temperature=self.temperature,
-            teacher_temperature=self.teacher_temperature,
-        )
+        return masked_kl_div(student, teacher, mask, weight=weight, **self.options)
 
     def extra_repr(self) -> str:
-        return f"reduction={self.reduction!r}, temperature={self.temperature}, teacher_temperature={self.teacher_temperature}"
+        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
 
 def masked_mass(logits: Tensor, mask: Tensor) -> Tensor:

@@ -27,9 +27,7 @@ class AdversarialHook(UnlearnHook):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._points: dict[str, LossPoint] = {}
-        self._first: tuple[str, tuple[Any, ...], Mapping[str, Any]] | None = (
-            None  # loss point and arguments of a first head
-        )
+        self._first: Any = None  # name of the loss point of a first head, and the arguments of its method
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
         super().prepare(runner, model)

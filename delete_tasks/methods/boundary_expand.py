@@ -1,7 +1,6 @@
 """Boundary expand: cross entropy of the forget set to an extra class, which is removed at the end."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,6 +14,8 @@ from ..model.loss_point import LossInputs
 from ..task import Run
 from .base import LossSums
 from .gradients import GradientHook
+
+MOMENTUM = 0.9
 
 
 @HOOKS.register_module()
@@ -33,26 +34,23 @@ class BoundaryExpand(GradientHook):
     needs_labels = True
     uses_retain_set = False
     rate = 1e-5
+    saved = ("row", "velocity")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._features: Tensor | None = None
-        self._row: nn.Parameter | None = None  # (d + 1,), the bias last
-        self._optimizer: torch.optim.SGD | None = None
-        self._saved: Mapping[str, Any] | None = None
+        self.row: Tensor | None = None  # (d + 1,), the bias last
+        self.velocity: Any = 0.0  # of the row, for the momentum
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
         super().prepare(runner, model)
         layer: Any = runner.task.classifier(model)[1]
         width, device = layer.weight.shape[1], layer.weight.device
-        generator = torch.Generator().manual_seed(runner.seed)
-        row = (2 * torch.rand(width + 1, generator=generator) - 1) / math.sqrt(width)
-        if self._saved is not None:
-            row = self._saved["row"]
-        self._row = nn.Parameter(row.to(device))
-        self._optimizer = torch.optim.SGD([self._row], lr=runner.optim_wrapper.param_groups[0]["lr"], momentum=0.9)
-        if self._saved is not None:
-            self._optimizer.load_state_dict(self._saved["optimizer"])
+        if self.row is None:
+            generator = torch.Generator().manual_seed(runner.seed)
+            self.row = (2 * torch.rand(width + 1, generator=generator) - 1) / math.sqrt(width)
+        self.row = self.row.detach().to(device).requires_grad_()
+        self.velocity = torch.as_tensor(self.velocity).to(device)
         self._restore.append(layer.register_forward_pre_hook(self._keep).remove)
 
     def _keep(self, _: nn.Module, args: tuple[Any, ...]) -> None:
@@ -68,7 +66,7 @@ class BoundaryExpand(GradientHook):
                 f"the last layer reads {tuple(features.shape)} and the loss {tuple(student.shape)}, so a shadow class has no "
                 "logit there; use type='BoundaryShrink'"
             )
-        row: Tensor = self._row  # type: ignore[assignment]
+        row: Tensor = self.row  # type: ignore[assignment]
         shadow = torch.einsum("nd...,d->n...", features.float(), row[:-1]) + row[-1]
         if shadow.shape[1:] != student.shape[2:]:  # as the heads resize their logits
             shadow = F.interpolate(shadow.unsqueeze(1), student.shape[2:], mode="bilinear").squeeze(1)
@@ -78,21 +76,9 @@ class BoundaryExpand(GradientHook):
         return (losses * weight).sum(), {}, weight.sum()
 
     def before_step(self, runner: Run, step: int) -> None:
-        row, optimizer = self._row, self._optimizer
-        if row is None or optimizer is None or row.grad is None:
-            return
-        all_reduce(row.grad)
-        row.grad /= get_dist_info()[1]
-        optimizer.param_groups[0]["lr"] = runner.optim_wrapper.param_groups[0]["lr"]
-        optimizer.step()
-        optimizer.zero_grad()
-
-    def state_dict(self) -> dict[str, Any]:
-        state = super().state_dict()
-        if self._row is not None and self._optimizer is not None:
-            state |= {"row": self._row.detach().cpu(), "optimizer": self._optimizer.state_dict()}
-        return state
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._saved = state
+        row: Any = self.row
+        if row.grad is not None:
+            all_reduce(row.grad)
+            self.velocity = MOMENTUM * self.velocity + row.grad / get_dist_info()[1]
+            row.data -= runner.optim_wrapper.param_groups[0]["lr"] * self.velocity
+            row.grad = None

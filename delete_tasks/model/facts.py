@@ -14,19 +14,14 @@ SAVED = ("changes", "uses", "ended", "latest")
 
 @dataclass
 class Facts:
-    """Facts of a run. Tensors are named as in the published model's state dict.
+    """Facts of a run. Tensors are named as in the published model's state dict."""
 
-    Attributes:
-        changes: Changes in order: ``by`` (the cause), ``tensors`` that changed, and further facts.
-        uses: Uses of data, see :meth:`read`; those of the steps follow from their number.
-        ended: Reason why the run took no further step; None if it took all.
-        latest: Digests of the tensors after the last noted change.
-    """
-
+    # In order: `by`, the cause, `tensors` that changed, and further facts.
     changes: list[dict[str, Any]] = field(default_factory=list)
+    # Of data, see `read`; those of the steps follow from their number.
     uses: list[dict[str, Any]] = field(default_factory=list)
-    ended: str | None = None
-    latest: dict[str, str] = field(default_factory=dict)
+    ended: str | None = None  # reason why the run took no further step; None if it took all
+    latest: dict[str, str] = field(default_factory=dict)  # digests of the tensors after the last noted change
     _network: nn.Module | None = None
 
     def begin(self, network: nn.Module) -> None:

@@ -75,15 +75,9 @@ def find_layer(
     before the last pooling, in a ViT the norm before the last attention (after it, only the class token counts), in a
     segmentation head the input of its last convolution.
 
-    Args:
-        model: Any model; its mode and gradients are restored.
-        inputs: One preprocessed input ``(1, 3, H, W)``.
-        classifier: Last layer of the model, see ``Task.classifier``.
-        logits_of: ``(model, inputs) -> logits``.
-        name: Name of a layer; None takes the default.
-
-    Raises:
-        RequestError: No such layer, or its output is no map, or the model has no map; the message lists candidates.
+    ``inputs`` are one preprocessed input ``(1, 3, H, W)`` of any model, whose mode and gradients are restored, ``classifier`` is
+    its last layer, and ``logits_of`` returns logits of model and inputs. Raise :class:`RequestError`, which lists candidates, if
+    the model has no map, or no layer of this ``name`` (None: the default) that gives one.
     """
     layers = candidates(model, inputs, classifier, logits_of)
     if not layers and name is None:

@@ -48,11 +48,8 @@ def neutralise_rows(layer: nn.Module, ids: Sequence[int], centre: bool = True) -
     The class weights of a trained classifier sum to almost 0 (weight decay removes a component that softmax ignores), so the mean
     of the remaining ones is minus the forgotten one. With ``centre`` the mean is first subtracted from the remaining weights and
     biases, which changes none of their probabilities; the layer's output changes, so no later layer may read it. The new weights
-    are then zero, and so is the sum of the others.
-
-    Raises:
-        UnsupportedModelError: Another kind of layer.
-        ValueError: No class remains.
+    are then zero, and so is the sum of the others. Raise :class:`UnsupportedModelError` for another kind of layer, ValueError if
+    no class remains.
 
     Example:
         >>> layer = nn.Linear(2, 3)

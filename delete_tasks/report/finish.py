@@ -77,20 +77,18 @@ def report(
     """End a command: print the table, draw the picture, audit, write results.json and the record; return ``results``, those of
     :func:`delete_tasks.report.results.collect`, with the command's ``exit_status``.
 
-    Args:
-        title, wide: Title of the table on the ``console``, and whether to print all its columns.
-        picture: Name of a file in the work dir, the function that draws it, and its caption.
-        lines: Function that returns the task's notes on the table, from ``results``.
-        record: Options of the record; None takes those of the runner's config.
-        attacked: Function that reads the data of the audit, if these are not the table's, see
-            :func:`delete_tasks.audit.in_run.audit_run`.
+    ``title`` is that of the table, which has all columns if ``wide``; ``picture`` is the name of a file in the work dir, the
+    function that draws it, and its caption; ``lines`` returns the task's notes on the table, from ``results``; ``record`` are
+    options of the record, by default those of the runner's config; ``attacked`` reads the data of the audit, if these are not the
+    table's, see :func:`delete_tasks.audit.in_run.audit_run`.
     """
     from mmengine.dist import get_rank
 
     from ..audit.in_run import audit_run
-    from .before_after import before_after
-    from .record.sections import audit_pictures
-    from .record.write import judged, write_record
+    from ..audit.verdict import conclude
+    from .record.figures import rows_of
+    from .record.sections import audit_pictures, before_after
+    from .record.write import write_record
     from .residue import find_residue
     from .results import RESULTS
 
@@ -115,7 +113,8 @@ def report(
         begin_stage("audit")
     original = opened.models.get("original")
     results["audit"], verdict = audit_run(evaluation, options.get("audit", "quick"), folder, attacked, original)
-    results |= judged(runner, results, verdict, options.get("accept") or {})
+    results["limits"] = rows_of(runner.task.metrics, results["rows"], options.get("accept") or {})
+    results["verdict"] = conclude(verdict, results["limits"], runner.outcome.withheld)
     results["before_after"] = before_after(evaluation, results)
     results["duplicates"] = list(map(asdict, opened.copies))
     if results["audit"] is not None:

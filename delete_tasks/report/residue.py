@@ -1,13 +1,11 @@
 """Residue of a run: places that still hold the forgotten classes, for the terminal, results.json and the record."""
 
-from __future__ import annotations
-
 import html
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 from ..audit.pictures import BARS
@@ -15,13 +13,11 @@ from ..errors import RequestError
 from ..fileio.digests import SUMS, WEIGHTS, is_temporary
 from ..fileio.inputs import read_bytes
 from ..fileio.workdir import MANIFEST, passing
+from ..runner.unlearn_runner import UnlearnRunner
 from .record.parts import ATTENTION, PAGE, RECORD, UNKNOWN
 from .record.people import SALT, whole_word
 from .record.samples import SAMPLES
 from .record.sign import SIGNATURE
-
-if TYPE_CHECKING:
-    from ..runner.unlearn_runner import UnlearnRunner
 
 # Files of the record, and figures without a name.
 NO_RESIDUE = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION, BARS, MANIFEST)

@@ -112,30 +112,25 @@ def _read_in_steps(runner: Any) -> list[dict[str, Any]]:
     return facts.uses
 
 
-def recipe_as_run(runner: Any) -> dict[str, Any]:
-    """Collect the final options of recipe and method as JSON."""
-    method, recipe = runner.method, runner.recipe
-    return plain(
-        {
-            "type": type(method).__name__,
-            **{key: value for key, value in runner.method_config.items() if key != "type"},
-            **{key: value for key, value in vars(method).items() if key in type(method).option_names()},
-            **vars(recipe),
-            "classes": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
-            "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
-            "accumulation": runner.accumulation,
-            "steps_done": runner.iter // runner.accumulation,
-            "seed": runner.seed,
-            **{name: value for hook in runner.hooks for name, value in getattr(hook, "begins_with", {}).items()},
-        }
-    )
-
-
 def account_of(runner: Any) -> dict[str, Any]:
-    """Collect what results.json says of a finished run itself, whatever is measured after it."""
+    """Collect what results.json says of a finished run itself, whatever is measured after it, with the final options of recipe
+    and method."""
+    method, recipe, steps = runner.method, runner.recipe, runner.iter // runner.accumulation
+    as_run = {
+        "type": type(method).__name__,
+        **{key: value for key, value in runner.method_config.items() if key != "type"},
+        **{key: value for key, value in vars(method).items() if key in type(method).option_names()},
+        **vars(recipe),
+        "classes": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
+        "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
+        "accumulation": runner.accumulation,
+        "steps_done": steps,
+        "seed": runner.seed,
+        **{name: value for hook in runner.hooks for name, value in getattr(hook, "begins_with", {}).items()},
+    }
     return {
-        "recipe": recipe_as_run(runner),
-        "steps": runner.iter // runner.accumulation,
+        "recipe": plain(as_run),
+        "steps": steps,
         **{name: getattr(runner.outcome, name) for name in OF_OUTCOME},
         **{name: getattr(runner.selection, name) for name in OF_SELECTION},
     }

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -24,10 +24,7 @@ from ..fileio.processes import first_does, together
 from ..fileio.seeds import DATA_STREAM, seed_all
 from ..fileio.validate import as_type, read_json
 from ..request.config_checks import build_dataset
-
-if TYPE_CHECKING:
-    from ..methods.base import UnlearnHook
-    from ..task import Run
+from ..task import Run
 
 
 class ForgetSet(Dataset):
@@ -111,7 +108,14 @@ def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selectio
     find = partial(data.find_forget_set, ids, teacher, runner.cfg)
     indices = first_does(partial(_cached_selection, path, key, len(dataset), find))
     runner.work.own(path, state=True)  # also if it was read from there
-    _refuse_unlabelled(runner.method, data, indices)
+    own = request.masking == "own"
+    missing = data.unlabelled(indices) if own or runner.method.needs_labels else 0
+    if missing:
+        reader = "masking='own'" if own else type(runner.method).__name__
+        raise RequestError(
+            f"{reader} reads labels, and {missing} of the {len(indices)} samples of the forget set have none, so their classes "
+            "would be kept. Label them, or use type='DELETE' with masking='all', which needs no labels"
+        )
     names = data.sample_names(indices)
     selection = Selection(
         dataset=dataset,
@@ -162,17 +166,6 @@ def _open(runner: Run, dataset: Any, by_teacher: bool) -> tuple[Any, ForgetData,
     ids = request.resolve(class_names)
     lines = [*data.fingerprint(request.select), *map(str, ids), request.select]
     return dataset, data, class_names, ids, digest_of([*lines, runner.teacher_sha256 if by_teacher else ""])
-
-
-def _refuse_unlabelled(method: UnlearnHook, data: ForgetData, indices: Sequence[int]) -> None:
-    own_masking = method.request.masking == "own"
-    reader = "masking='own'" if own_masking else type(method).__name__
-    missing = data.unlabelled(indices) if own_masking or method.needs_labels else 0
-    if missing:
-        raise RequestError(
-            f"{reader} reads labels, and {missing} of the {len(indices)} samples of the forget set have none, so their classes "
-            "would be kept. Label them, or use type='DELETE' with masking='all', which needs no labels"
-        )
 
 
 class _Cached(msgspec.Struct):

@@ -20,31 +20,23 @@ from ..fileio.processes import SIGNALS, Interrupted, together
 
 
 class ProgressHook(Hook):
-    """Progress bar over optimizer steps or test batches, on standard error if that is a terminal."""
+    """Progress bar over optimizer steps, on standard error if that is a terminal."""
 
     priority = "LOWEST"
     bar: Progress | None = None
-
-    def _begin(self, title: str, total: int, done: int = 0) -> None:
-        self.close()
-        self.bar = make_progress()
-        self.bar.start()
-        self.bar.add_task(title, total=total, completed=done)
 
     def before_train(self, runner: Runner) -> None:
         if runner.kind == "unlearn":
             begin_stage("unlearning")
         begin()
-        title = "Unlearning" if runner.kind == "unlearn" else "Training"
-        self._begin(title, runner.max_iters // runner.accumulation, runner.iter // runner.accumulation)
+        self.bar = make_progress()
+        self.bar.start()
+        title, steps = "Unlearning" if runner.kind == "unlearn" else "Training", runner.max_iters // runner.accumulation
+        self.bar.add_task(title, total=steps, completed=runner.iter // runner.accumulation)
 
-    def before_test(self, runner: Runner) -> None:
-        self._begin("Evaluating", len(runner.test_dataloader))
-
-    def _after_iter(self, runner: Any, batch_idx: int, *_: Any, mode: str = "train", **__: Any) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if self.bar is not None:
-            each = runner.accumulation if mode == "train" else 1
-            self.bar.update(self.bar.task_ids[0], completed=(batch_idx + 1) // each)
+            self.bar.update(self.bar.task_ids[0], completed=(batch_idx + 1) // runner.accumulation)
 
     def close(self, runner: Runner | None = None) -> None:
         """Remove the bar from the terminal; a run that fails ends without ``after_train``."""
@@ -52,7 +44,7 @@ class ProgressHook(Hook):
             self.bar.stop()
             self.bar = None
 
-    after_train = after_test = close
+    after_train = close
 
 
 @HOOKS.register_module()

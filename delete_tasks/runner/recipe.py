@@ -41,7 +41,7 @@ def apply_recipe(cfg: Any) -> Any:
     cfg.optim_wrapper = {**kept_wrapper(cfg.get("optim_wrapper") or {}, scope), "optimizer": dict(recipe.optimizer)}
     cfg.train_cfg = {
         "type": "IterBasedTrainLoop",
-        "max_iters": recipe.steps * accumulation(cfg.optim_wrapper),
+        "max_iters": recipe.steps * int(cfg.optim_wrapper.get("accumulative_counts", 1)),
         "val_interval": 10**9,
     }
     cfg.param_scheduler = schedulers(recipe.schedule, recipe.steps) or None
@@ -66,11 +66,6 @@ def replaced_parts(cfg: Any) -> list[str]:
     """List the parts of a config's ``optim_wrapper``, other than its optimizer, that have no effect in an unlearning run."""
     wrapper = cfg.get("optim_wrapper") or {}
     return [f"optim_wrapper.{name}" for name in REPLACED[1:] if wrapper.get(name) is not None]
-
-
-def accumulation(optim_wrapper: Mapping[str, Any]) -> int:
-    """Return the number of iterations per optimizer step."""
-    return int(optim_wrapper.get("accumulative_counts", 1))
 
 
 def no_downloads(model: Any) -> None:

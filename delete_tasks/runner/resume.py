@@ -26,9 +26,11 @@ def describe_run(runner: Run) -> dict[str, Any]:
     """
     recipe, loader, selection = runner.recipe, runner.train_dataloader, runner.selection
     # The user's own hooks count if they have ``part_of_recipe``; others only observe.
-    hooks = [
-        hook for hook in runner.cfg.get("custom_hooks") or () if getattr(_hook_class(hook), "part_of_recipe", False)
+    own = [
+        (hook, hook.get("type") if isinstance(hook, Mapping) else type(hook))
+        for hook in runner.cfg.get("custom_hooks") or ()
     ]
+    hooks = [hook for hook, kind in own if getattr(registered(HOOKS, kind), "part_of_recipe", False)]
     parts: dict[str, Any] = {
         "unlearn": {
             **runner.method_config,
@@ -60,10 +62,6 @@ def describe_run(runner: Run) -> dict[str, Any]:
 def describe(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Describe settings by name: numbers as they are, others as digests, since a state must not reveal the forgotten classes."""
     return dict(_flat("", parts))
-
-
-def _hook_class(hook: Any) -> Any:
-    return registered(HOOKS, hook.get("type")) if isinstance(hook, Mapping) else type(hook)
 
 
 def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], filename: str) -> None:

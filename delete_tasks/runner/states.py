@@ -24,7 +24,7 @@ from ..fileio.atomic import save_bytes
 from ..fileio.checkpoint import load_file, load_once, load_state, save_file, state_dict_of
 from ..fileio.inputs import read_text
 from ..fileio.processes import together
-from ..fileio.workdir import TEMPORARY, WorkDir, claim, delete_path
+from ..fileio.workdir import TEMPORARY, WorkDir, claim
 from .hooks import ProgressHook
 from .resume import check_same_run
 
@@ -44,19 +44,14 @@ class RunStates(Runner):
     backends other than the local one are kept, in a folder named after the time.
 
     If a command keeps the log from the terminal (:func:`delete_tasks.display.terminal.quiet`), a progress bar replaces it.
-
-    Attributes:
-        kind: Key of this kind of run in a state.
-        accumulation: Iterations per optimizer step.
-        resumed_from: State that the run continues from.
     """
 
-    kind: str
-    accumulation = 1
+    kind: str  # key of this kind of run in a state
+    accumulation = 1  # iterations per optimizer step
     work: WorkDir
     _has_loaded: bool  # Runner's own
     _train_dataloader: Any
-    resumed_from: str | None = None
+    resumed_from: str | None = None  # state that the run continues from
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         work_dir = kwargs["work_dir"] if "work_dir" in kwargs else args[1]
@@ -102,7 +97,6 @@ class RunStates(Runner):
     @_log_dir.setter
     def _log_dir(self, path: str) -> None:
         self._logs = str(Path(path).with_name(f".{Path(path).name}{TEMPORARY}"))
-        # The figures that LoggerHook writes there after a test are also in results.json.
         self.work.own(self._logs, state=True)
 
     def build_logger(self, log_level: Any = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
@@ -139,7 +133,7 @@ class RunStates(Runner):
         if silent and get_rank() == 0:
             self.register_hook(self._progress)
 
-    # Training and testing ------------------------------------------------------------------------------------------
+    # Training -------------------------------------------------------------------------------------------------------
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
@@ -161,13 +155,6 @@ class RunStates(Runner):
             raise not_written(Path(self.work_dir), error) from error  # from a write, of the log for example
         finally:
             self._progress.close()
-
-    def test(self) -> Any:
-        try:
-            return super().test()
-        finally:
-            if self._logs.endswith(TEMPORARY):
-                delete_path(Path(self._logs))
 
     # States --------------------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from .done import account_of, note_steps, save_account, sentences, statement
 from .forget_check import ForgetCheckHook
 from .forget_set import ForgetSet, loader_config, select_forget_set
 from .hooks import StateHook
-from .recipe import accumulation, apply_recipe, replaced_parts
+from .recipe import apply_recipe, replaced_parts
 from .resume import describe_run
 from .states import RunStates, log_to_file
 
@@ -47,16 +47,12 @@ class UnlearnRunner(RunStates):
     It differs from Runner as follows: the training recipe comes from ``unlearn``; the training data are filtered to the forget
     set before the loader exists; ``load_from`` is loaded strictly and without running code from it; ``resume`` continues from the
     work dir's last state, or starts if there is none; files are saved atomically; the method's hook is added to the user's own;
-    DistributedDataParallel also runs without a GPU.
+    DistributedDataParallel also runs without a GPU. ``selection`` is the forget set, selected when the train loop is built.
 
     Args:
         unlearn: Options, see :class:`delete_tasks.request.recipe.Recipe` and the method's hook; from ``cfg`` if not given.
         device: Device of the model in a run of one process; None takes a GPU if there is one.
         kwargs: As for Runner.
-
-    Attributes:
-        selection: Forget set, selected when the train loop is built.
-        outcome: Outcome of the run.
     """
 
     kind = "unlearn"
@@ -68,7 +64,7 @@ class UnlearnRunner(RunStates):
         self.unlearn = unlearn if unlearn is not None else (kwargs.get("cfg") or {}).get("unlearn")
         self.recipe, self.method_config = split_options(self.unlearn or {})
         wrapper = kwargs.get("optim_wrapper") or {}
-        self.accumulation = accumulation(wrapper)
+        self.accumulation = int(wrapper.get("accumulative_counts", 1))
         # A copy, since OptimWrapper removes keys from its config.
         self.wrapper_config = copy.deepcopy({name: value for name, value in wrapper.items() if name != "optimizer"})
         self.method = HOOKS.build(dict(self.method_config))

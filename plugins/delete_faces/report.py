@@ -20,10 +20,10 @@ from delete_images.data.opening import ImageData
 from delete_images.rows import head_only
 from delete_tasks.audit.verdict import MARGIN
 from delete_tasks.errors import RequestError, require
-from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
+from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.evaluation.predictions import by_name
+from delete_tasks.evaluation.predictions import by_name, head_rows, through_head
 from delete_tasks.evaluation.verification import matched_pairs
 from delete_tasks.model.projection import project_out
 

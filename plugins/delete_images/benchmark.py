@@ -14,7 +14,7 @@ from msgspec import structs
 from torch import nn
 
 from delete_tasks.benchmark.grid import RETRAINED, Cell, method_of, slug
-from delete_tasks.benchmark.source import Erased, GridSource, register_grid
+from delete_tasks.benchmark.source import Erased, GridSource
 from delete_tasks.cli import parse
 from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
@@ -40,8 +40,7 @@ from .opened import make_opened
 from .train import train
 
 
-@register_grid("images")
-class ImagesGrid(GridSource):
+class ImagesGrid(GridSource, task="images"):
     """Networks of a grid::
 
         networks = dict(resnet20=dict(

@@ -14,10 +14,10 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from delete_tasks.errors import require
-from delete_tasks.evaluation import Evaluation, Predictions, head_is_last, head_rows
+from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.evaluation.predictions import Data
+from delete_tasks.evaluation.predictions import Data, head_is_last, head_rows
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.fileio.sampling import evenly_spread

@@ -12,8 +12,8 @@ from PIL import Image
 
 from delete_images.models.class_names import CIFAR10_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
-from delete_tasks.attention.measure import _up_to, open_models
-from delete_tasks.task import load_task
+from delete_tasks.attention.measure import _up_to
+from delete_tasks.task import load_task, open_models
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +117,8 @@ def test_segmentation(repository, tmp_path):
     cfg = Config.fromfile(str(repository / "configs/segmentation/demo_street-scenes_forget-car.py"))
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(tmp_path / "scenes")
-    weights = str(repository / "plugins/delete_mmseg/demo/street_scenes.pth")
-    task, opened = open_models({"original": weights, "erased": weights}, {"config": cfg}, "segmentation")
+    paths = dict.fromkeys(("original", "erased"), str(repository / "plugins/delete_mmseg/demo/street_scenes.pth"))
+    task, opened = open_models(paths, {}, {"config": cfg, "task": "segmentation"}, "attention")
     assert task is load_task("segmentation")
     car = opened.names.index("car")
     found = list(opened.look(["test"], car, [opened.names.index("road")]))

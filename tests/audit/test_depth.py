@@ -5,10 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from delete_tasks.audit import measure, with_cut_logit
 from delete_tasks.audit.attack import Found, bootstrap, mean_of, share_of
 from delete_tasks.audit.attacks import find_attacks
-from delete_tasks.audit.depth import depth
+from delete_tasks.audit.results import depth, measure, with_cut_logit
 from delete_tasks.audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, WEAKENED
 from delete_tasks.evaluation.intervals import wilson
 from delete_tasks.evaluation.metric import Measured

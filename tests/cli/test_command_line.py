@@ -10,7 +10,7 @@ from commands import parsers
 
 from delete_tasks.cli import main, parse
 from delete_tasks.cli.command import PANELS
-from delete_tasks.cli.completion import VARIABLE
+from delete_tasks.cli.tree import VARIABLE
 from delete_tasks.errors import RequestError
 
 FORGET = ["images", "forget", "--work-dir", "W"]

@@ -8,9 +8,9 @@ from helpers import Counted
 from delete_images.metrics import METRICS
 from delete_images.picture import confusions, draw_confusions, predicted_as
 from delete_tasks.audit.probes import prototype_hits
-from delete_tasks.evaluation import Evaluation, Predictions, cut
+from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.evaluation.functional import accuracy, confusion_matrix, per_class_accuracy, prediction_shares
-from delete_tasks.evaluation.predictions import by_name
+from delete_tasks.evaluation.predictions import by_name, cut
 
 
 @pytest.fixture

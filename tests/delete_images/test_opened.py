@@ -38,9 +38,9 @@ def test_the_table_is_printed_before_the_audit_which_reads_no_sample_again(
 ):
     printed, read, audit, outputs = list[str](), Counter[int](), in_run.audit_run, _Reader.outputs
 
-    def counted(reader, inputs):
+    def counted(reader, inputs, labels):
         read[id(reader.model.module)] += len(inputs)
-        return outputs(reader, inputs)
+        return outputs(reader, inputs, labels)
 
     monkeypatch.setattr(_Reader, "outputs", counted)
     monkeypatch.setattr(in_run, "audit_run", lambda *args: printed.append(capsys.readouterr().out) or audit(*args))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from delete_tasks.losses.masks import forgotten_mass
-from delete_tasks.request.config import amp_wrapper
+from delete_tasks.request.config import set_run
 
 NAMES = ["fcn", "pspnet", "deeplabv3plus", "fastscnn", "bisenetv2", "cgnet", "pidnet", "ddrnet", "segformer", "stdc"]
 EVERY_TIME = ("cgnet", "pidnet", "ddrnet", "segformer")  # one of each kind of head
@@ -81,8 +81,8 @@ def test_forgets_everywhere(name, started, tmp_path):
 
 
 def test_mixed_precision(make_config, train, tmp_path):
-    cfg = make_config("cgnet", tmp_path / "run", steps=3)
-    cfg.optim_wrapper = amp_wrapper({**cfg.optim_wrapper, "loss_scale": "dynamic"})
+    cfg = make_config("cgnet", tmp_path / "run", steps=3, parts={"optim_wrapper.loss_scale": "dynamic"})
+    set_run(cfg, {"work_dir": cfg.work_dir, "amp": True})
     assert all(torch.isfinite(value).all() for value in train(cfg).unwrapped_model.state_dict().values())
 
 

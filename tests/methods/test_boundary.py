@@ -63,11 +63,11 @@ def test_expand_loss_has_one_more_class(batch, shape):
     method = BoundaryExpand(classes=[2])
     method.ids = [2]
     torch.manual_seed(0)
-    method._row = torch.nn.Parameter(torch.randn(9))
+    method.row = torch.nn.Parameter(torch.randn(9))
     features = torch.randn(8, 8, *(n // 2 for n in shape))
     method._features = features
     total, _, weight = method.location_loss(student, None, inputs, None)
-    shadow = torch.einsum("nd...,d->n...", features, method._row[:-1])[:, None] + method._row[-1]
+    shadow = torch.einsum("nd...,d->n...", features, method.row[:-1])[:, None] + method.row[-1]
     if shape:
         shadow = F.interpolate(shadow, shape, mode="bilinear")
     widened = torch.cat([student, shadow], 1)[4:]

@@ -24,55 +24,46 @@ def exit_status(verdict: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], w
 
 
 def rows_of(
-    metrics: Sequence[Metric],
-    original: Mapping[str, Measured],
-    erased: Mapping[str, Measured],
-    accept: Mapping[str, float],
+    metrics: Sequence[Metric], rows: Mapping[str, Mapping[str, Any]], accept: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Compare figures by name with limits, set by the user (``accept``) or by default, of metrics for which less is better."""
+    """Compare figures of results.json, in its ``rows``, with limits, set by the user (``accept``) or by default, of metrics for
+    which less is better: ``limits`` of results.json."""
     metrics = [metric for metric in metrics if metric.lower_is_better]
     names = [metric.name for metric in metrics]
-    rows = []
+    nothing, limits = Measured().json(), []
     for metric in metrics:
         limit = accept.get(metric.name, metric.limit)
-        if limit is None:
-            continue
-        before = Measured() if metric.relative else original.get(metric.name, Measured())
-        now = erased.get(metric.name, Measured(note="it was not measured"))
-        rows.append(_row(metric, before, now, limit, metric.name in accept))
+        if limit is not None:
+            before = None if metric.relative else rows["original"].get(metric.name)
+            now = rows["erased"].get(metric.name) or {**nothing, "note": "it was not measured"}
+            limits.append(_row(metric, before or nothing, now, limit, metric.name in accept))
     for name in accept:
         if name not in names:  # report it without failing a finished run
             unknown = Metric(name, f"'{name}'", "percent", lambda _: Measured())
-            reason = Measured(note=f"no figure has this name; there are: {', '.join(names)}")
-            rows.append(_row(unknown, Measured(), reason, accept[name], True))
-    return rows
+            reason = {**nothing, "note": f"no figure has this name; there are: {', '.join(names)}"}
+            limits.append(_row(unknown, nothing, reason, accept[name], True))
+    return limits
 
 
-def _row(metric: Metric, original: Measured, erased: Measured, limit: float, by_user: bool) -> dict[str, Any]:
+def _row(
+    metric: Metric, original: Mapping[str, Any], erased: Mapping[str, Any], limit: float, by_user: bool
+) -> dict[str, Any]:
+    low, high = erased["interval"] or (erased["value"], erased["value"])
+    status = NOT_MEASURED if erased["value"] is None else PASS if high <= limit else FAIL if low > limit else UNCERTAIN
     return {
         "name": metric.name,
         "title": metric.title,
         "unit": metric.unit,
-        "original": original.value,
-        "original_interval": None if original.interval is None else list(original.interval),
-        "value": erased.value,
-        "interval": None if erased.interval is None else list(erased.interval),
-        "count": erased.count,
+        "original": original["value"],
+        "original_interval": original["interval"],
+        **{key: erased[key] for key in ("value", "interval", "count")},
         "of": metric.of,
-        "note": erased.note,
+        "note": erased["note"],
         "at_most": limit,
         "warns": metric.warns,
         "limit_set_by": "user" if by_user else "default",
-        "status": _status(erased, limit),
+        "status": status,
     }
-
-
-def _status(figure: Measured, limit: float) -> str:
-    """Compare a figure's interval, or without one its value, with a limit."""
-    if figure.value is None:
-        return NOT_MEASURED
-    low, high = figure.interval or (figure.value, figure.value)
-    return PASS if high <= limit else FAIL if low > limit else UNCERTAIN
 
 
 def check_names(accept: Mapping[str, float], metrics: Sequence[Metric]) -> None:

@@ -16,9 +16,7 @@ def check_log(path: Path) -> None:
     advice = "pass another file to --record-log"
     if path.exists() and not path.is_file():
         raise RequestError(f"the log of records '{path}' is no file; {advice}")
-    place = path
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = next(part for part in (path, *path.parents) if part.exists())
     if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
         reason = "not writable" if place.is_dir() or place == path else "no folder"
         raise RequestError(f"the log of records '{path}' cannot be written ('{place}' is {reason}); {advice}")

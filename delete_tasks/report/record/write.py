@@ -1,7 +1,5 @@
 """Writing of a record at the end of an erasing command."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -10,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...audit.pictures import BARS
-from ...audit.verdict import conclude, headline
+from ...audit.verdict import headline
 from ...display.terminal import printable, say, short
 from ...errors import RequestError
 from ...evaluation.intervals import wilson
-from ...evaluation.metric import Measured
 from ...evaluation.opened import Opened
 from ...evaluation.text import Place, Text
 from ...fileio.atomic import discard, save_json, save_text
@@ -25,7 +22,8 @@ from ...fileio.digests import describe_model, relative, section_digests, write_s
 from ...fileio.environment import code_version, environment, plain
 from ...fileio.inputs import file_sha256
 from ...fileio.processes import raise_lost
-from .figures import exit_status, lines_of, rows_of
+from ...runner.unlearn_runner import UnlearnRunner
+from .figures import exit_status, lines_of
 from .html import render
 from .log import append
 from .measurement import pack
@@ -34,9 +32,6 @@ from .people import SALT, Hider, hashed, save_salt
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sections import audit_pictures, readability
 from .sign import SIGNATURE, sign
-
-if TYPE_CHECKING:
-    from ...runner.unlearn_runner import UnlearnRunner
 
 LIMITS = (
     "This record is evidence of what was done and measured. It does not show that the class cannot be read from the model by "
@@ -71,21 +66,15 @@ def write_record(
         say(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}")
         if options.get("sign"):
             runner.work.finish()  # also if signing fails, since the record exists
-            _sign(path.parent, options["sign"])
+            try:
+                sign(path.parent, options["sign"])
+            except (OSError, RequestError) as error:
+                raise RequestError(
+                    f"the record in '{path.parent}' is written, but not signed: {error}. Sign it with: delete-tasks record sign "
+                    f"{path.parent} --key KEY"
+                ) from error
     say(f"Verdict: {headline(results['verdict'])}")
     return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
-
-
-def judged(
-    runner: UnlearnRunner, results: Mapping[str, Any], verdict: Mapping[str, Any], accept: Mapping[str, float]
-) -> dict[str, Any]:
-    """Compare the figures of a finished run with their limits: ``limits`` and ``verdict`` of results.json."""
-    original, erased = (
-        {name: Measured.read(figure) for name, figure in (results["rows"].get(row) or {}).items()}
-        for row in ("original", "erased")
-    )
-    rows = rows_of(runner.task.metrics, original, erased, accept)
-    return {"limits": rows, "verdict": conclude(verdict, rows, runner.outcome.withheld)}
 
 
 def _write(
@@ -197,16 +186,6 @@ def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> N
     except OSError as error:
         reason = hider.text(error.strerror or str(error))
         say(f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}")
-
-
-def _sign(folder: Path, key: str) -> None:
-    try:
-        sign(folder, key)
-    except (OSError, RequestError) as error:
-        raise RequestError(
-            f"the record in '{folder}' is written, but not signed: {error}. Sign it with: delete-tasks record sign {folder} "
-            "--key KEY"
-        ) from error
 
 
 def _settings(runner: UnlearnRunner, results: Mapping[str, Any], hider: Hider) -> dict[str, Any]:

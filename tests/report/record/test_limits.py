@@ -65,8 +65,8 @@ A, B, C = metric("a", "percent", 5.0, "photos"), metric("b", "points", 2.0, "tes
 
 def rows_of(figures, accept) -> list[dict]:
     """Rows of (metric, erased, original) triples."""
-    erased, original = ({one.name: figure[place] for one, *figure in figures} for place in (0, 1))
-    return limits_of.rows_of([one for one, *_ in figures], original, erased, accept)
+    erased, original = ({one.name: figure[place].json() for one, *figure in figures} for place in (0, 1))
+    return limits_of.rows_of([one for one, *_ in figures], {"original": original, "erased": erased}, accept)
 
 
 def of(one: Metric, value: float, original: float, count: int) -> tuple[Metric, Measured, Measured]:
