@@ -53,6 +53,13 @@ def scale_of_fewer_views() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def samples() -> torch.Tensor:
+    """Vectors of six numbers."""
+    torch.manual_seed(4)
+    return torch.randn(64, 6)
+
+
 @pytest.fixture(scope="session")
 def read(resnet20, cifar):
     """``read('class=deer&limit=9', 'test')``: preprocessed images (N, 3, 32, 32) and labels."""

@@ -1,9 +1,9 @@
 """Loading runs no code, and saving is atomic."""
 
-import os
 import subprocess
 from pathlib import Path
 
+import npz
 import pytest
 import torch
 from helpers import python
@@ -13,20 +13,15 @@ from delete_tasks.errors import CheckpointMismatchError, MissingExtraError, Unsa
 from delete_tasks.fileio import checkpoint
 
 
-class Payload:
-    def __reduce__(self):
-        return os.mkdir, ("pwned",)
-
-
 def test_a_pickle_is_refused_and_its_code_does_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": {"weight": torch.ones(1)}, "extra": Payload()}, tmp_path / "bad.pth")
+    torch.save({"state_dict": {"weight": torch.ones(1)}, "extra": npz.Payload()}, tmp_path / "bad.pth")
     with pytest.raises(UnsafeCheckpointError, match=r"pickle.*DELETE_TASKS_ALLOW_PICKLE=1"):
         checkpoint.load_file(tmp_path / "bad.pth")
-    assert not (tmp_path / "pwned").exists()
+    assert not (tmp_path / "canary").exists()
     monkeypatch.setenv("DELETE_TASKS_ALLOW_PICKLE", "1")
     assert checkpoint.state_dict_of(checkpoint.load_file(tmp_path / "bad.pth"))["weight"].item() == 1
-    assert (tmp_path / "pwned").exists()
+    assert (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -42,14 +42,11 @@ SAID = {
 
 
 @pytest.fixture
-def erase(blobs, trained, publish_anyway):
+def erase(sets, trained, publish_anyway):
     """``erase(method, **options)``: the statement of a run of three steps."""
-    inputs, labels = blobs
+    samples, others = sets
 
     def erase(method: str, **options) -> dict:
-        samples, others = (
-            list(zip(inputs[chosen], labels[chosen].tolist(), strict=True)) for chosen in (labels == 2, labels != 2)
-        )
         options = {"steps": 3, "batch_size": 16, "lr": 1e-2, "views": "none", **OPTIONS.get(method, {}), **options}
         options["retain"] = others if HOOKS.get(method).needs_retain_set else None
         return delete_tasks.erase(copy.deepcopy(trained), samples, [2], method=method, **options).figures["done"]

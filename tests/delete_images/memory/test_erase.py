@@ -17,12 +17,6 @@ FAST = dict(steps=80, batch_size=16, lr=1e-2)
 RATE = 3e-4
 
 
-@pytest.fixture
-def samples() -> torch.Tensor:
-    torch.manual_seed(4)
-    return torch.randn(64, 6)
-
-
 def falls(figures: dict, factor: float = 5) -> bool:
     mass = figures["masked_mass"]
     return mass["after"] < mass["with_row"] + 1e-4 and mass["with_row"] < mass["before"] / factor

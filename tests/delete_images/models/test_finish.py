@@ -48,12 +48,6 @@ class Pooled(nn.Module):
         return self.head(self.body(x).relu()).relu().mean((2, 3))
 
 
-@pytest.fixture
-def samples() -> torch.Tensor:
-    torch.manual_seed(4)
-    return torch.randn(64, 6)
-
-
 @pytest.mark.parametrize("after", ["nothing", "log-softmax", "temperature"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_only_the_forgotten_class_changes(after, bias, samples):
