@@ -6,7 +6,6 @@ from pathlib import Path
 import npz
 import pytest
 import torch
-from helpers import python
 from torch import nn
 
 from delete_tasks.errors import CheckpointMismatchError, MissingExtraError, UnsafeCheckpointError, require
@@ -59,21 +58,10 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["state.pth"]
 
 
-def test_importing_the_package_needs_torch_alone():
-    code = "import sys, delete_tasks; print([m for m in ('mmengine', 'mmcv', 'mmseg', 'cv2', 'sklearn') if m in sys.modules])"
-    assert python(code).stdout.strip() == "[]"
-
-
-def test_a_missing_extra_names_the_install(monkeypatch):
+def test_a_missing_extra_names_the_install():
+    """What is said of an OpenCV that cannot be loaded is in tests/packaging/test_opencv.py."""
     with pytest.raises(MissingExtraError, match=r"pip install 'delete-tasks\[faces\]'"):
         require("no_such_module_anywhere", "faces")
-
-    def broken(_):
-        raise ImportError("libGL.so.1: cannot open shared object file")
-
-    monkeypatch.setattr("importlib.import_module", broken)
-    with pytest.raises(MissingExtraError, match="--force-reinstall --no-deps opencv-python-headless"):
-        require("cv2", "segmentation")
 
 
 def test_configs_are_found_and_named():

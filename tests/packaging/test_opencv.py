@@ -44,11 +44,3 @@ def test_command(command, library, tmp_path):
     assert done.returncode != 0
     assert library in done.stderr and FIX in done.stderr
     assert command != "segmentation" or done.stderr.startswith("delete-tasks: error: ")
-
-
-def test_missing_extra():
-    """Where OpenCV is in order, the extra is what is missing."""
-    from delete_tasks.errors import MissingExtraError, require
-
-    with pytest.raises(MissingExtraError, match=r"run: pip install 'delete-tasks\[images\]'"):
-        require("no_such_module_here", "images")
