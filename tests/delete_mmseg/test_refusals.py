@@ -17,7 +17,6 @@ from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsafeChe
     ("unlearn", "message"),
     [
         (dict(classes=["cra"]), "'cra'.*'car'.*road, sidewalk"),  # by the runner alone, see test_checks for the command
-        (dict(classes=["car", 13]), "car"),
         (dict(classes=["train"]), "forget set is empty"),
         (dict(masking="each"), "masking='each' .*'all', 'own'"),
         (dict(masking="own", select="teacher"), "labels"),
