@@ -136,10 +136,8 @@ def test_it_forgets(beside, blobs, erase, accuracy):
     erased = erase(batch_size=32, keep_row=True, **given)
     forgotten, others = accuracy(erased.model)
     assert forgotten < 10 and (others > 90 or beside is None)
-    assert (erased.figures["public_data"], erased.figures["retain_set"]) == (
-        400 if beside == "public" else None,
-        300 if beside == "retain" else None,
-    )
+    assert erased.figures["public_data"] == (400 if beside == "public" else None)
+    assert erased.figures["retain_set"] == (300 if beside == "retain" else None)
 
 
 def test_it_makes_the_features_alike(blobs, trained, erase):

@@ -66,9 +66,8 @@ def test_a_rate_that_is_far_too_high_is_lowered_and_said(trained, publish_anyway
     kept, figures = erased(trained, 100.0, guard=0.8)
     restarts = figures["done"]["changes"][0]["restarts"]
     assert kept > 0.95
-    assert [restart["rate"] for restart in restarts] == pytest.approx(
-        [100.0 / 3**n for n in range(1, len(restarts) + 1)]
-    )
+    rates = [100.0 / 3**n for n in range(1, len(restarts) + 1)]
+    assert [restart["rate"] for restart in restarts] == pytest.approx(rates)
     assert "the weights were set back and the rate lowered to 33" in " ".join(sentences(figures["done"]))
 
 

@@ -58,11 +58,8 @@ def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, tells, rate, monk
     content = read_json(out)
     assert content["suspicious"]["poison"] == ("larger" if rate != "0.02" else "smaller")
     assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 85
-    assert (
-        f"--poisoned {out} --retain '{out}?limit=500'" in printed
-        and "shared pattern, %" in printed
-        and "poison by this" in printed
-    )
+    for part in (f"--poisoned {out} --retain '{out}?limit=500'", "shared pattern, %", "poison by this"):
+        assert part in printed
 
 
 @pytest.fixture(scope="module")

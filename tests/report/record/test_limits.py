@@ -153,16 +153,13 @@ def test_limits_in_the_terminal(forget, tmp_path, capsys):
         assert any(name in line for line in told)
 
 
+UNCHANGED = "the predictions did not change"
 PAGES = [
     ([of(A, 0.0, 90.0, 4)], None, ["UNCERTAIN", "0.0 to 49.0", "4 photos"]),
     ([of(A, 0.0, 90.0, 400)], None, ["400 photos"]),
     ([(B, Measured(1.0, 30, note="why"), Measured())], None, ["interval not measured", "30 test images; why"]),
     ([of(A, 9.0, 90.0, 400)], None, ["FAIL", 'class="verdict red"']),
-    (
-        [(A, Measured(), Measured())],
-        "the predictions did not change",
-        ["verdict red", "the predictions did not change"],
-    ),
+    ([(A, Measured(), Measured())], UNCHANGED, ["verdict red", UNCHANGED]),
 ]
 
 

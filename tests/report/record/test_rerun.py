@@ -21,20 +21,13 @@ from delete_tasks.report.record.measurement import pack, unpack
 from delete_tasks.report.record.people import Hider
 from delete_tasks.report.record.verify import NOT_CHECKED, OK, verify
 
-FIGURES = {
-    "recorded": [
-        "forget_acc",
-        "forget_acc_train",
-        "remain_drop",
-        "worst_drop",
-        "still_predicted",
-        "nll_rise",
-        "ece_rise",
-    ],
-    "segmented": ["forget_iou", "others_drop", "still_predicted", "misplaced"],
-    "faced": ["identified", "kept_drop", "verified", "nll_rise", "ece_rise"],
-    "cleaned": ["asr", "ra_drop", "acc_drop", "worst_drop", "nll_rise", "ece_rise"],
+RUNS = {
+    "recorded": "forget_acc forget_acc_train remain_drop worst_drop still_predicted nll_rise ece_rise",
+    "segmented": "forget_iou others_drop still_predicted misplaced",
+    "faced": "identified kept_drop verified nll_rise ece_rise",
+    "cleaned": "asr ra_drop acc_drop worst_drop nll_rise ece_rise",
 }
+FIGURES = {run: names.split() for run, names in RUNS.items()}
 ONCE = {"still_predicted": "only the run measures it"}  # what a run alone can measure, and why
 
 
