@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from images import write_tiny_imagenet
 from msgspec.structs import replace
 
 from delete_tasks.benchmark.cells import claim_root, run_cells, time_left
@@ -157,25 +158,16 @@ def test_the_papers_grids_run_end_to_end(name, network, repository, few, tmp_pat
 
 def few_of_each(name, folder):
     """Random images of the grid's kind, two or three training and test images per class."""
+    rng = np.random.default_rng(0)
     if name == "paper_tiny_imagenet":
         from PIL import Image
 
-        root, lines = folder / "tiny", []
-        for number, wnid in enumerate(["n01443537", *(f"n0{2000000 + i}" for i in range(9))]):
-            for i in range(3):
-                picture = Image.fromarray(np.random.default_rng((number, i)).integers(0, 256, (64, 64, 3), np.uint8))
-                for path in (
-                    root / "train" / wnid / "images" / f"{i}.JPEG",
-                    root / "val/images" / f"{number}_{i}.JPEG",
-                ):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    picture.save(path)
-                lines.append(f"{number}_{i}.JPEG\t{wnid}")
-        (root / "val" / "val_annotations.txt").write_text("\n".join(lines))
-        return str(root)
+        names = ["n01443537", *(f"n0{2000000 + i}" for i in range(9))]
+        draw = lambda name: Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8))  # noqa: E731
+        return str(write_tiny_imagenet(folder / "tiny", names, 3, 3, draw))
     from delete_images.models.class_names import CIFAR100_CLASSES
 
-    images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), np.uint8)
+    images = rng.integers(0, 256, (200, 32, 32, 3), np.uint8)
     labels = np.repeat(np.arange(100), 2)
     arrays = {f"{key}_{split}": value for split in ("train", "test") for key, value in (("x", images), ("y", labels))}
     np.savez(folder / "c100.npz", classes=np.array(CIFAR100_CLASSES), **arrays)
