@@ -38,9 +38,7 @@ def refused(colours, tmp_path, fails):
     [
         ("--accept forget_acc=nan", r"-1e\+06 to 1e\+06"),
         ("--accept forget_acc=inf", "'forget_acc=inf'"),
-        ("--accept forget_acc=-inf", "'forget_acc=-inf'"),
         ("--accept forget_acc=1e300", "'forget_acc=1e300'"),
-        ("--accept forget_acc=1e400", "'forget_acc=1e400'"),
         ("--accept forget_acc=1=2", "forget_acc"),
         ("--accept forget_acc=0x10", "'forget_acc=0x10'"),
         ("--accept forget_acc", "FIGURE=MOST"),
