@@ -51,8 +51,6 @@ def test_public_data_choose_the_method():
     cfg = config("--public", "P")
     assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.feature_distillation == 30
     assert config("--public", "P", "--deep").unlearn == cfg.unlearn
-    with pytest.raises(RequestError, match="DELETE reads no public data"):
-        config("--public", "P", "--method", "DELETE")
 
 
 def test_the_papers_loop_is_a_preset(repository):

@@ -41,9 +41,8 @@ def test_stages_of_a_command_are_printed_and_are_in_the_titles_of_bars(capsys):
         begin()
         begin_stage("table")
         begin_stage("unlearning")  # a run within the table
-        assert make_progress().columns[0].text_format.format(task=SimpleNamespace(description="erased: test")) == (
-            "Stage 4 of 7: erased: test"
-        )
+        task = SimpleNamespace(description="erased: test")
+        assert make_progress().columns[0].text_format.format(task=task) == "Stage 4 of 7: erased: test"
     told = "Stage 1 of 7: checks.\nStage 2 of 7: forget set.\nStage 4 of 7: table.\n"
     assert capsys.readouterr() == (told, "")
     assert make_progress().columns[0].text_format == "{task.description}"
