@@ -22,11 +22,13 @@ class ForgetData(ABC):
     Attributes:
         forget_name, retain_name: What the samples of the forget set and those beside them are.
         forget_indices: Indices of the forget set once it is selected, from which views of several samples may be made.
+        checked: Whether predictions for the forget set, before and after the run, show that it has forgotten.
         retain_each: Number of samples of the retain set or the public data that a step reads beside each of the forget set.
     """
 
     forget_name, retain_name = FORGET_SET, "retain set"
     forget_indices: Sequence[int] | None = None
+    checked = True
     retain_each = 1
 
     @abstractmethod

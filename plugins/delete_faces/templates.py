@@ -1,0 +1,69 @@
+"""Stored templates of the people to forget, in place of their photos (``faces remove --from-templates``)."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Predictions
+
+OF_STEPS = ("steps", "lr", "batch_size", "teacher_temperature", "stop")
+UNCHANGED = (
+    "The embedder was not changed, since no stored template of a person to forget was given: two photos of the person match as "
+    "before. Only class weights and names were removed."
+)
+PARTLY = (
+    "No stored template of {} of the people to forget was given: of these, only class weights and names were removed."
+)
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Templates of the people to forget, of any length."""
+
+    embeddings: Tensor  # float32 (n, D)
+    labels: NDArray[np.int64]  # (n,)
+    names: list[str]  # of each, for messages and the list of samples
+    lacking: Sequence[int]  # people without any
+
+    def predict(self, head: nn.Module) -> Predictions:
+        """Compute the predictions of an identity head for them."""
+        with torch.no_grad():
+            logits = copy.deepcopy(head).cpu()(self.embeddings)
+        return Predictions(logits, self.embeddings, torch.from_numpy(self.labels))
+
+    def warnings(self, classes: Sequence[str]) -> list[str]:
+        """Describe people, by indices into ``classes``, with no template or a single one."""
+        single = [classes[i] for i, count in enumerate(np.bincount(self.labels, minlength=1)) if count == 1]
+        none = "no template of {} in the store: class weights and name go, but two photos of the person match as before"
+        one = "a single template of {}, hence one direction: more photos may still match than with several templates"
+        return [*(none.format(classes[i]) for i in self.lacking), *map(one.format, single)]
+
+    def account(self) -> dict[str, Any]:
+        """Describe for results.json what was read."""
+        return {"read": len(self.names), "people_without": len(self.lacking), "embedder_changed": bool(self.names)}
+
+    def limits(self, people: int) -> list[str]:
+        """Say for the record of which of so many people the embedder was not changed."""
+        if not self.lacking:
+            return []
+        return [UNCHANGED if len(self.lacking) == people else PARTLY.format(len(self.lacking))]
+
+
+def check_request(options: Mapping[str, Any]) -> None:
+    """Refuse options of ``faces remove`` that need photos of the people to forget, or steps."""
+    if options["photos"] is not None:
+        raise RequestError("--photos and --from-templates both say what to forget; give one of them")
+    given = [name for name in OF_STEPS if options[name] is not None]
+    if options["method"] != "DELETE" or options.get("directions") == 0 or given:
+        why = f"--{given[0].replace('_', '-')}" if given else "--directions 0, or another method than DELETE,"
+        raise RequestError(
+            f"{why} is about training steps, which need photos; --from-templates projects directions out and takes no step. "
+            "Leave it out, or give --photos"
+        )
