@@ -14,8 +14,8 @@ from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.validate import read_json
 
-from .gallery.gallery import hint
 from .photos import of_people
+from .templates import hint
 
 NAME = "enrolment.json"
 SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none

@@ -157,7 +157,7 @@ def matrix_between(original: nn.Module, erased: nn.Module, shape: tuple[int, int
     parts = [linear_map(layers[0], norm) for layers, norm in map(ending, (original, erased))]
     before, after = (torch.cat([weight, shift[:, None]], 1) for weight, shift in parts)
     if before.shape == after.shape:
-        matrix = torch.linalg.lstsq(before.T, after.T, driver="gelsd").solution.T
+        matrix = torch.linalg.lstsq(before.T, after.T, RANK, driver="gelsd").solution.T
         if torch.equal(before, after):
             matrix = torch.eye(len(before), dtype=before.dtype)
         inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0))

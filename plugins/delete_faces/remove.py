@@ -29,7 +29,7 @@ from . import register  # noqa: F401
 from .checks import check_looks, check_numbers
 from .datasets import FaceDataset, framing_for
 from .enrolment import complete_options, divide, limit_photos, open_own, open_tested
-from .gallery.gallery import open_templates, save_without, store_path
+from .gallery.gallery import open_templates, save_without
 from .heads import CosineHead, without_classes
 from .metrics import METRICS
 from .network import FaceNetwork, load_face_network
@@ -41,7 +41,7 @@ from .recipes import BASE, RECIPES
 from .report import answer, describe_drift, lines_of, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
 from .task import FaceClassifier
-from .templates import Templates, check_request
+from .templates import Templates, check_request, store_path
 from .thresholds import check_far, read_far, set_threshold
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each

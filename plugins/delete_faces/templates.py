@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 
+NAME, BESIDE = "gallery.npz", "gallery"  # file of a model folder, and its name on the command line
 OF_STEPS = ("steps", "lr", "batch_size", "teacher_temperature", "stop")
 UNCHANGED = (
     "The embedder was not changed, since no stored template of a person to forget was given: two photos of the person match as "
@@ -54,6 +56,17 @@ class Templates:
         if not self.lacking:
             return []
         return [UNCHANGED if len(self.lacking) == people else PARTLY.format(len(self.lacking))]
+
+
+def store_path(text: str, model: str) -> str:
+    """Find the store that ``--from-templates`` names."""
+    return str(Path(model, NAME)) if text == BESIDE else text
+
+
+def hint(model: str) -> str:
+    """Tell users who deleted the photos that stored templates are enough."""
+    place = BESIDE if Path(model, NAME).is_file() else "STORE.npz"
+    return f"; if the photos were deleted, stored templates will do: --from-templates {place}"
 
 
 def check_request(options: Mapping[str, Any]) -> None:

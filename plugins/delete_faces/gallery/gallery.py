@@ -22,12 +22,11 @@ from delete_tasks.fileio.atomic import replacing
 from delete_tasks.request.classes import NameIndex
 
 from ..projection import Change, project_each
-from ..templates import Templates
+from ..templates import NAME, Templates, store_path
 
 if TYPE_CHECKING:
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-NAME, BESIDE = "gallery.npz", "gallery"  # BESIDE: text for the gallery beside the model
 UNIT = 1e-3  # difference from 1 up to which a template was scaled to length 1; of 16-bit numbers as well
 EMBEDDINGS, NAMES = "embeddings", "names"
 
@@ -151,17 +150,6 @@ def open_templates(text: str, model: str, people: Sequence[str], ids: Sequence[i
         [f"{gallery.names[row]}: template {row}" for row in chosen],
         [i for i, found in zip(ids, rows, strict=True) if not len(found)],
     )
-
-
-def store_path(text: str, model: str) -> str:
-    """Find the store that ``--from-templates`` names."""
-    return str(Path(model, NAME)) if text == BESIDE else text
-
-
-def hint(model: str) -> str:
-    """Tell the user whose photos were deleted that the model's templates are enough."""
-    place = BESIDE if Path(model, NAME).is_file() else "STORE.npz"
-    return f"; if the photos were deleted, stored templates will do: --from-templates {place}"
 
 
 def save_without(
