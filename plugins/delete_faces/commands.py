@@ -24,6 +24,7 @@ from delete_tasks.cli.command import (
 from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
+from delete_tasks.fileio.inputs import refuse_inputs
 from delete_tasks.report.finish import tell_before, tell_next
 
 PHOTOS_HELP = "folder with one folder per person (or train/ and test/ with those)"
@@ -182,6 +183,7 @@ def update(args: SimpleNamespace) -> None:
         raise RequestError("nothing says where to write; give --out NEW.npz, or --overwrite to replace STORE itself")
     if args.out is None and os.path.islink(target):
         raise RequestError(f"'{target}' is a link; give the file itself, '{os.path.realpath(target)}'")
+    refuse_inputs(target, [], [args.original, args.erased])
     refuse_existing(target, [args.store] if args.out else [], args.overwrite or args.out is None, suffix=".npz")
     update_store(vars(args), make_console())
 

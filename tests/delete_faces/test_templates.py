@@ -43,7 +43,9 @@ def with_templates(store, tmp_path):
 
 
 def words(model, store, work_dir, *more, person=GONE):
-    return argv("faces remove --model", model, "--person", person, "--from-templates", store, "--work-dir", work_dir, *more)
+    return argv(
+        "faces remove --model", model, "--person", person, "--from-templates", store, "--work-dir", work_dir, *more
+    )
 
 
 def told(*parts: object, status=(0, 3, 4)) -> str:
@@ -151,5 +153,8 @@ def test_refusals(models, store, faces, tmp_path, fails):
     swapped = read_gallery(store)
     names = [{GONE: OTHER, OTHER: GONE}.get(name, name) for name in swapped.names]
     np.savez(tmp_path / "g.npz", embeddings=swapped.embeddings, names=np.array(names))
-    fails("5 of 5 templates do not look like the person.*--force", words(models["cosine"], tmp_path / "g.npz", tmp_path / "w"))
+    fails(
+        "5 of 5 templates do not look like the person.*--force",
+        words(models["cosine"], tmp_path / "g.npz", tmp_path / "w"),
+    )
     assert not (tmp_path / "w").exists()

@@ -13,7 +13,14 @@ from torch import nn
 from delete_faces.gallery.enroll import embed
 from delete_faces.gallery.gallery import Gallery, read_gallery
 from delete_faces.network import remove_people
-from delete_faces.projection import Change, fold_changes, matrix_between, person_directions, project_each, shrink_scatter
+from delete_faces.projection import (
+    Change,
+    fold_changes,
+    matrix_between,
+    person_directions,
+    project_each,
+    shrink_scatter,
+)
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model, save_model
 from delete_tasks.errors import RequestError
@@ -67,7 +74,9 @@ def test_an_embedder_that_scales_to_length_1_is_exact_up_to_length():
 def test_training_leaves_no_matrix(layer):
     original = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 8)).eval().requires_grad_(False)
     trained = copy.deepcopy(original)
-    (trained[1] if layer == "0" else trained[3]).weight += 0.02 * torch.randn_like(trained[1 if layer == "0" else 3].weight)
+    (trained[1] if layer == "0" else trained[3]).weight += 0.02 * torch.randn_like(
+        trained[1 if layer == "0" else 3].weight
+    )
     with pytest.raises(RequestError, match=r"no matrix.*\(8, 13\).*faces embed"):
         matrix_between(original, trained, (3, 2, 2))
     with pytest.raises(RequestError, match=r"no matrix.*\(8, 13\) and \(6, 13\)"):
@@ -84,7 +93,11 @@ def world(models, faces, tmp_path_factory):
     names, labels = [spec.classes[label] for label in photos.labels], torch.from_numpy(photos.labels)
     Gallery(F.normalize(made).numpy(), names, {"photo": np.arange(len(names))}).save(folder / "store.npz")
     previous = network, spec
-    for name, person, scatter in (("first", GONE, ()), ("retain", GONE, (shrink_scatter(made, labels),)), ("second", NEXT, ())):
+    for name, person, scatter in (
+        ("first", GONE, ()),
+        ("retain", GONE, (shrink_scatter(made, labels),)),
+        ("second", NEXT, ()),
+    ):
         before, described = previous if name == "second" else (network, spec)
         embedder, head = copy.deepcopy(before.embedder).eval(), before.head
         directions = person_directions(embed(embedder, spec, photos), labels, [spec.classes.index(person)], 4)
@@ -97,7 +110,9 @@ def world(models, faces, tmp_path_factory):
 
 def words(world, erased="first", original=None, store=None):
     folder, model, _ = world
-    return argv("faces update", store or folder / "store.npz", "--original", original or model, "--erased", folder / erased)
+    return argv(
+        "faces update", store or folder / "store.npz", "--original", original or model, "--erased", folder / erased
+    )
 
 
 @pytest.mark.parametrize("erased", ["first", "retain"])
@@ -105,7 +120,11 @@ def test_a_store_becomes_what_the_erased_model_makes_of_the_photos(world, tmp_pa
     folder, _, photos = world
     bytes_before, out = (folder / "store.npz").read_bytes(), tmp_path / "new.npz"
     said = tells(words(world, erased), "--out", out)
-    assert f"5 of 40 templates removed, of {GONE}" in said and "35 templates of 7 people" in said and "still holds 5" in said
+    assert (
+        f"5 of 40 templates removed, of {GONE}" in said
+        and "35 templates of 7 people" in said
+        and "still holds 5" in said
+    )
     after, network = read_gallery(out), load_model(folder / erased)[0]
     others = [i for i, label in enumerate(photos.labels) if photos.class_names[label] != GONE]
     assert after.more["photo"].tolist() == others and GONE not in after.names and GONE.encode() not in out.read_bytes()
@@ -113,7 +132,9 @@ def test_a_store_becomes_what_the_erased_model_makes_of_the_photos(world, tmp_pa
     assert F.cosine_similarity(again, torch.from_numpy(after.embeddings)).min() > 0.9999
     receipt = read_json(tmp_path, "new.npz.json")
     digests = [hashlib.sha256(content).hexdigest() for content in (bytes_before, out.read_bytes())]
-    assert [receipt[when]["sha256"] for when in ("before", "after")] == digests and all(each in said for each in digests)
+    assert [receipt[when]["sha256"] for when in ("before", "after")] == digests and all(
+        each in said for each in digests
+    )
     assert receipt["removed"] == {"templates": 5, "people": 1} and GONE not in str(receipt)
     assert (folder / "store.npz").read_bytes() == bytes_before
 
@@ -136,7 +157,9 @@ def test_in_place(world, tmp_path, fails, tells, monkeypatch):
     # The second request begins with the store of the first; a store that has missed the first is refused.
     following = words(world, "second", world[0] / "first", store)
     run(following, "--out", tmp_path / "next.npz")
-    again = F.normalize(embed(load_model(world[0] / "second")[0].embedder, load_model(world[0] / "second")[1], world[2]))
+    again = F.normalize(
+        embed(load_model(world[0] / "second")[0].embedder, load_model(world[0] / "second")[1], world[2])
+    )
     kept = [i for i, label in enumerate(world[2].labels) if world[2].class_names[label] not in (GONE, NEXT)]
     carried = torch.from_numpy(read_gallery(tmp_path / "next.npz").embeddings)
     assert F.cosine_similarity(again[kept], carried).min() > 0.9999
@@ -155,4 +178,5 @@ def test_refusals(world, tmp_path, fails):
     fails("removed people alone; delete it", words(world, store=tmp_path / "g.npz"), "--out", tmp_path / "o.npz")
     fails("already exists.*--overwrite", words(world), "--out", tmp_path / "g.npz")
     fails("store.npz", words(world), "--out", folder / "store.npz", "--overwrite")
+    fails("is in .*first", words(world), "--out", folder / "first" / "gallery.npz")
     assert not (tmp_path / "o.npz").exists()
