@@ -76,9 +76,8 @@ class FaceDataset(ImageDataset):
         self.transform = train_transform(self.spec, crop="none") if augment else eval_transform(self.spec)
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
-        if not isinstance(self.data, Templates):
-            return super().__getitem__(index)
-        return [{"inputs": self.names[index], "labels": int(self.labels[index]), "retain": False}]
+        stored = isinstance(self.data, Templates)  # no step reads these; a resumed run compares their names
+        return [{"inputs": self.names[index]}] if stored else super().__getitem__(index)
 
     collate = staticmethod(collate_images)
     retain_each = 0

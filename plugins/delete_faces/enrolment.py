@@ -15,7 +15,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.fileio.validate import read_json
 
 from .photos import of_people
-from .templates import hint
+from .templates import hint, store_path
 
 NAME = "enrolment.json"
 SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none
@@ -72,6 +72,7 @@ def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     enrolment, options = read_enrolment(options["model"]), {**options, "held_out_alone": None}
     stored = options.get("templates") is not None
+    options["templates"] = store_path(options["templates"], options["model"]) if stored else None
     if options["photos"] is None and (enrolment is not None or not stored):
         if enrolment is None:
             raise RequestError(

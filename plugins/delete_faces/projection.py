@@ -139,8 +139,7 @@ def ending(embedder: nn.Module) -> tuple[list[Any], Any]:
 
 
 def same_directions(embeddings: Tensor, expected: Tensor, before: Tensor) -> bool:
-    """Return True if embeddings ``(n, D)`` have the ``expected`` directions; those of which the change from ``before`` left only
-    rounding do not count."""
+    """Compare the directions of embeddings ``(n, D)``, but for those of which the change from ``before`` left only rounding."""
     some = expected.norm(dim=1) > LEFT * before.norm(dim=1)
     return torch.allclose(F.normalize(embeddings[some]), F.normalize(expected[some]), atol=1e-3)
 
@@ -158,17 +157,15 @@ def matrix_between(original: nn.Module, erased: nn.Module, shape: tuple[int, int
     before, after = (torch.cat([weight, shift[:, None]], 1) for weight, shift in parts)
     if before.shape == after.shape:
         matrix = torch.linalg.lstsq(before.T, after.T, RANK, driver="gelsd").solution.T
-        if torch.equal(before, after):
-            matrix = torch.eye(len(before), dtype=before.dtype)
         inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0))
         first, second = original(inputs).double(), erased(inputs).double()
         fits = (matrix @ before - after).norm() <= FIT * after.norm()
         if fits and same_directions(second, first @ matrix.T, first):
             return matrix, before
     raise RequestError(
-        f"no matrix makes the embeddings of the erased model from the original's: the layers that end them are "
-        f"{tuple(before.shape)} and {tuple(after.shape)}. Either the models do not belong together, or training steps "
-        "changed the embedder as well; then make templates anew from photos: delete-tasks faces embed"
+        "no matrix makes the embeddings of the erased model from the original's, whose last layers, with shift, are "
+        f"{tuple(after.shape)} and {tuple(before.shape)}: they do not belong together, or training steps changed the embedder; "
+        "then make templates anew from photos: delete-tasks faces embed"
     )
 
 
@@ -196,9 +193,8 @@ def fold_changes(embedder: nn.Module, changes: Sequence[Change], shape: tuple[in
 
 def predict(network: Any, spec: ModelSpec, forget: ImageData | Templates, title: str) -> Predictions:
     """Predict photos, or stored templates in their place."""
-    return (
-        forget.predict(network.head) if isinstance(forget, Templates) else predict_images(network, spec, forget, title)
-    )
+    stored = isinstance(forget, Templates)
+    return forget.predict(network.head) if stored else predict_images(network, spec, forget, title)
 
 
 def changes_of(
@@ -212,14 +208,13 @@ def changes_of(
 ) -> list[Change]:
     """List the changes of embeddings, in order: :func:`directions_of` the people, from photos or from stored templates;
     :func:`shrink_scatter` for photos of ``kept`` people, if there are any. No template at all leaves embeddings as they are."""
-    if isinstance(forget, Templates):
-        ids = [i for i in ids if i not in forget.lacking]
-        if not ids:
-            return []
-        features: Any = predictions.features
-        changes = [Change(person_directions(features, predictions.labels, ids, count))]
-    else:
+    if not isinstance(forget, Templates):
         changes = [Change(directions_of(network, spec, forget, predictions, ids, count))]
+    elif forget.names:
+        own = [i for i in ids if i not in forget.lacking]
+        changes = [Change(person_directions(forget.embeddings, predictions.labels, own, count))]
+    else:
+        return []
     if kept is not None:
         embeddings: Any = predict_images(network, spec, kept, "Embedding kept people").features
         changes.append(shrink_scatter(embeddings, torch.from_numpy(kept.labels)))

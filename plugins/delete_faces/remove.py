@@ -41,10 +41,11 @@ from .recipes import BASE, RECIPES
 from .report import answer, describe_drift, lines_of, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
 from .task import FaceClassifier
-from .templates import Templates, check_request, store_path
+from .templates import Templates, check_request
 from .thresholds import check_far, read_far, set_threshold
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each
+DATA = ("model", "photos", "templates", "retain", "eval", "aligned", "largest_face")
 CAPTION = "Held-out photos, and the people that the original and the erased model take them for."
 
 
@@ -66,7 +67,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     size, templates = network.head.weight.shape[1], None
     if options.get("templates") is not None:
         check_request(options)
-        templates = open_templates(options["templates"], options["model"], people, ids, size)
+        templates = open_templates(options["templates"], people, ids, size)
     count = _directions(options, len(people) - (0 if templates is None else len(templates.lacking)))
     if options.get("retain") is not None and not count:
         raise RequestError(NO_PROJECTION)
@@ -145,10 +146,10 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         evaluation.add("erased", {})
         features: Any = predictions.features
         if features is not None and len(features):
-            if isinstance(forget, Templates):
-                after, of = project_each(features, changes or ()), "templates"
-            else:
-                after, of = predict_images(student.network, spec, forget, "Embedding photos").features, "photos"
+            of = "photos" if templates is None else "templates"
+            after: Any = project_each(features, changes or ())
+            if not isinstance(forget, Templates):
+                after = predict_images(student.network, spec, forget, "Embedding photos").features
             details["drift"] = describe_drift(features, after, f"{of} to forget (others were not measured)")
     details |= measured or {}
     details["threshold"] = {
@@ -160,10 +161,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     results = collect(
         runner,
         evaluation,
-        data={
-            **{name: options.get(name) for name in ("model", "photos", "retain", "eval", "aligned", "largest_face")},
-            "templates": None if templates is None else store_path(options["templates"], options["model"]),
-        },
+        data={name: options.get(name) for name in DATA},
         measured_on=options["eval"],
         predicted_as=details.pop("predicted_as", None),
         details={**details, "row_removed": not options["keep_row"], "gallery": gallery_note},
@@ -196,14 +194,9 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
 
 def _read_photos(
-    options: Mapping[str, Any],
-    size: int,
-    spec: ModelSpec,
-    ids: Sequence[int],
-    framing: Framing,
-    console: Console,
+    options: Mapping[str, Any], size: int, spec: ModelSpec, ids: Sequence[int], framing: Framing, console: Console,
     templates: Templates | None,
-) -> tuple[ImageData | Templates, ImageData | None, ImageData | None, list[Copies], dict[str, Any]]:
+) -> tuple[ImageData | Templates, ImageData | None, ImageData | None, list[Copies], dict[str, Any]]:  # fmt: skip
     """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and return
     their faces, copies among them, and details for results.json. ``size`` is that of an embedding. ``templates`` take the place
     of photos to forget."""
@@ -245,10 +238,11 @@ def _read_photos(
     if faces is not None:
         _warn_of_few(faces, gallery, ids, spec, console)
         return faces, gallery, kept, copies, details
-    stored: Any = templates
-    for warning in stored.warnings(spec.classes):
+    forget: Any = templates
+    for warning in forget.warnings(spec.classes):
         console.print(f"Warning: {warning}")
-    return stored, gallery, kept, copies, {**details, "templates": stored.account()}
+    read = {"read": len(forget.names), "people_without": len(forget.lacking), "embedder_changed": bool(forget.names)}
+    return forget, gallery, kept, copies, {**details, "templates": read}
 
 
 def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork, directions: int) -> dict[str, Any]:

@@ -214,8 +214,8 @@ def lines_of(results: Mapping[str, Any], erased: str | None = None) -> list[str]
     if erased is not None:
         again = f"delete-tasks faces embed --model {shlex.quote(erased)} --photos PHOTOS --out GALLERY.npz"
         if results.get("steps") == 0:  # the change of the embedding is a matrix
-            models = f"--original {shlex.quote(str(results['data']['model']))} --erased {shlex.quote(erased)}"
-            again = f"delete-tasks faces update STORE.npz {models} --out NEW.npz"
+            original = shlex.quote(str(results["data"]["model"]))
+            again = f"delete-tasks faces update STORE.npz --original {original} --erased {shlex.quote(erased)} --out NEW.npz"
         lines += [*_templates(details, again), *_thresholds(details)]
     return lines
 

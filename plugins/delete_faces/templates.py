@@ -17,11 +17,8 @@ from delete_tasks.evaluation import Predictions
 NAME, BESIDE = "gallery.npz", "gallery"  # file of a model folder, and its name on the command line
 OF_STEPS = ("steps", "lr", "batch_size", "teacher_temperature", "stop")
 UNCHANGED = (
-    "The embedder was not changed, since no stored template of a person to forget was given: two photos of the person match as "
-    "before. Only class weights and names were removed."
-)
-PARTLY = (
-    "No stored template of {} of the people to forget was given: of these, only class weights and names were removed."
+    "No stored template was given of {} of {} people to forget, so for these the embedder was not changed: two photos of such a "
+    "person match as before. Only class weights and names were removed."
 )
 
 
@@ -47,15 +44,9 @@ class Templates:
         one = "a single template of {}, hence one direction: more photos may still match than with several templates"
         return [*(none.format(classes[i]) for i in self.lacking), *map(one.format, single)]
 
-    def account(self) -> dict[str, Any]:
-        """Describe for results.json what was read."""
-        return {"read": len(self.names), "people_without": len(self.lacking), "embedder_changed": bool(self.names)}
-
     def limits(self, people: int) -> list[str]:
-        """Say for the record of which of so many people the embedder was not changed."""
-        if not self.lacking:
-            return []
-        return [UNCHANGED if len(self.lacking) == people else PARTLY.format(len(self.lacking))]
+        """Say for the record for how many of so many people the embedder was not changed."""
+        return [UNCHANGED.format(len(self.lacking), people)] if self.lacking else []
 
 
 def store_path(text: str, model: str) -> str:
@@ -73,10 +64,11 @@ def check_request(options: Mapping[str, Any]) -> None:
     """Refuse options of ``faces remove`` that need photos of the people to forget, or steps."""
     if options["photos"] is not None:
         raise RequestError("--photos and --from-templates both say what to forget; give one of them")
-    given = [name for name in OF_STEPS if options[name] is not None]
-    if options["method"] != "DELETE" or options.get("directions") == 0 or given:
-        why = f"--{given[0].replace('_', '-')}" if given else "--directions 0, or another method than DELETE,"
+    given = [f"--{name.replace('_', '-')}" for name in OF_STEPS if options[name] is not None]
+    given += ["--directions 0"] * (options.get("directions") == 0)
+    given += [f"--method {options['method']}"] * (options["method"] != "DELETE")
+    if given:
         raise RequestError(
-            f"{why} is about training steps, which need photos; --from-templates projects directions out and takes no step. "
+            f"{given[0]} is about training steps, which need photos; --from-templates projects directions out and takes no step. "
             "Leave it out, or give --photos"
         )

@@ -35,8 +35,8 @@ unlearn = dict(checkpoint_interval=4)
 @dataclass(frozen=True)
 class Kit:
     """Paths of models and data: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth, erased.pth``;
-    ``faces/model, photos/, store.npz, erased``; ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``grid.py``; ``key``,
-    ``key.pub``."""
+    ``faces/model, photos/, store.npz, erased``; ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``grid.py``;
+    ``key``, ``key.pub``."""
 
     root: Path
 

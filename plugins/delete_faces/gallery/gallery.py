@@ -19,10 +19,10 @@ from torch import Tensor
 from delete_images.data.archives import Archive, texts
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import replacing
-from delete_tasks.request.classes import NameIndex
+from delete_tasks.request.classes import SPELLINGS
 
 from ..projection import Change, project_each
-from ..templates import NAME, Templates, store_path
+from ..templates import NAME, Templates
 
 if TYPE_CHECKING:
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
@@ -123,9 +123,9 @@ def read_gallery(path: str | os.PathLike[str], least: int = 2) -> Gallery:
 
 
 def find_names(gallery: Gallery, people: Sequence[str]) -> list[list[str]]:
-    """Find for each of ``people`` the names in a gallery that fit it, in case, '_', '-' and spaces."""
-    index = NameIndex(gallery.people, "the store")
-    return [[gallery.people[i] for i in index.fitting(name)] for name in people]
+    """Find for each of ``people`` all names in a gallery that differ from it in case, '_', '-' and spaces at most."""
+    spell = SPELLINGS[-1]
+    return [[found for found in gallery.people if spell(found) == spell(name)] for name in people]
 
 
 def check_size(gallery: Gallery, size: int, path: str | os.PathLike[str]) -> None:
@@ -137,9 +137,8 @@ def check_size(gallery: Gallery, size: int, path: str | os.PathLike[str]) -> Non
         )
 
 
-def open_templates(text: str, model: str, people: Sequence[str], ids: Sequence[int], size: int) -> Templates:
-    """Read the templates of ``people``, indices ``ids`` of the ``model``, from a store; 'gallery' is that beside the model."""
-    path = store_path(text, model)
+def open_templates(path: str, people: Sequence[str], ids: Sequence[int], size: int) -> Templates:
+    """Read the templates of ``people``, ``ids`` by index in the model, from a store."""
     gallery = read_gallery(path, least=1)
     check_size(gallery, size, path)
     rows = [np.flatnonzero(np.isin(gallery.names, found)) for found in find_names(gallery, people)]
@@ -162,9 +161,7 @@ def save_without(
         return None
     gallery, drift = read_gallery(path).without(people), {"mean_cosine": 1.0, "least_cosine": 1.0}
     if changes is not None:
-        identity = torch.eye(gallery.embeddings.shape[1], dtype=torch.float64)
-        exact = [Change(change.directions.double().cpu(), change.scale) for change in changes]
-        gallery, drift = gallery.transform(project_each(identity, exact).T)
+        gallery, drift = gallery.transform(project_each(torch.eye(gallery.embeddings.shape[1]), changes).T)
     gallery.save(Path(runner.outcome.published) / NAME)
     exact = runner.iter < runner.accumulation or runner.method.trains_head_alone  # no step changed the embedder
     return {"templates": len(gallery.names), "projected": changes is not None, **drift, "exact": exact}

@@ -16,14 +16,13 @@ from delete_tasks.display.terminal import short
 from delete_tasks.errors import RequestError, list_names
 from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.digests import describe_model
-from delete_tasks.fileio.environment import code_version
 from delete_tasks.fileio.inputs import file_sha256
 
 from ..network import check_face_network
 from ..projection import matrix_between
 from .gallery import Gallery, check_size, find_names, read_gallery
 
-FORMAT, VERSION = "delete-tasks store update", 1
+FORMAT = "delete-tasks store update 1"
 RANK = 1e-4  # relative size up to which a singular value is zero
 INSIDE, OUTSIDE = 1e-4, 1e-2  # part of a template of length 1 up to which it is rounding, and from which it is none
 SOME = 0.1  # share of a store; a projection of one direction leaves one template in a thousand as it is
@@ -33,7 +32,7 @@ def update_store(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     """Write a store as the erased model makes it, and a receipt beside it; return the receipt. ``options`` are the command's, by
     name; without ``out`` the store itself is replaced. Refuse models of which no matrix makes one from the other, and templates
     of another size, of another model, and of the erased model."""
-    paths = {row: options[row] for row in ("original", "erased")}
+    paths, store = {row: options[row] for row in ("original", "erased")}, Path(options["store"])
     (original, spec), (erased, left) = (load_model(path, options["allow_import"]) for path in paths.values())
     embedders = [check_face_network(each, "the model").eval().embedder for each in (original, erased)]
     people = [name for name in spec.classes if name not in left.classes]
@@ -43,7 +42,6 @@ def update_store(options: Mapping[str, Any], console: Console) -> dict[str, Any]
             "removal as --original, and that of the run, W/erased, as --erased"
         )
     matrix, ending = matrix_between(*embedders, (3, *spec.preprocessing.size))
-    store = Path(options["store"])
     before, digest = read_gallery(store, least=1), file_sha256(store)
     check_size(before, len(matrix), store)
     _check_maker(before, matrix, ending, store)
@@ -53,24 +51,21 @@ def update_store(options: Mapping[str, Any], console: Console) -> dict[str, Any]
         raise RequestError(f"'{store}' holds templates of the removed people alone; delete it: nothing would be left")
     after, drift = others.transform(matrix)
     removed = len(before.names) - len(after.names)
-    of = list_names(people) + (
-        "" if removed else f", whose names are not among the store's: {list_names(before.people)}"
-    )
     console.print(
-        f"{removed} of {len(before.names):,} templates removed, of {of}\n{len(after.names):,} templates of {len(after.people):,} "
-        f"people multiplied by the change of the embedding: cosine mean {drift['mean_cosine']:.3f}, least "
+        f"{removed} of {len(before.names):,} templates removed, of {list_names(people)}\n{len(after.names):,} templates of "
+        f"{len(after.people):,} people multiplied by the change of the embedding: cosine mean {drift['mean_cosine']:.3f}, least "
         f"{drift['least_cosine']:.3f} with the former ones\nSHA-256 before: {digest}"
     )
+    if not removed:
+        console.print(f"Warning: these names are not among those of the store, e.g. {list_names(before.people, 3)}")
     receipt: dict[str, Any] = {
         "format": FORMAT,
-        "version": VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "before": {"sha256": digest, "templates": len(before.names), "people": len(before.people)},
         "after": {"sha256": None, "templates": len(after.names), "people": len(after.people)},
         "removed": {"templates": removed, "people": len(named)},
         "cosine": drift,
         "models": {row: describe_model(path, Path())["tensors_sha256"] for row, path in paths.items()},
-        "code": code_version(),
     }
     if options["dry_run"]:
         console.print("Dry run: nothing was written")
@@ -78,15 +73,12 @@ def update_store(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     out = Path(options["out"] or store)
     after.save(out)
     receipt["after"]["sha256"] = file_sha256(out)
-    place = out.with_name(f"{out.name}.json")
-    save_json(receipt, place)
+    save_json(receipt, out.with_name(f"{out.name}.json"))
     console.print(
-        f"SHA-256 after:  {receipt['after']['sha256']}\nWritten: {short(out)}, {short(place)} (receipt, without names)"
+        f"SHA-256 after:  {receipt['after']['sha256']}\nWritten: {short(out)}, and the receipt {out.name}.json"
     )
     if out != store and removed:
-        console.print(
-            f"Not deleted: {short(store)} still holds {removed} templates of the removed people (biometric data)"
-        )
+        console.print(f"Not deleted: {short(store)} still holds {removed} templates of removed people (biometric data)")
     return receipt
 
 
@@ -94,16 +86,16 @@ def _check_maker(store: Gallery, matrix: Tensor, ending: Tensor, path: Path) -> 
     """Refuse templates that the erased model made, or that the original, whose embeddings are ``ending`` times a vector, cannot
     have made. ``matrix`` is the change."""
     unit = F.normalize(torch.from_numpy(np.asarray(store.embeddings, np.float64)))
-    rest = _outside(unit, ending)
-    if (rest > OUTSIDE).double().mean() > SOME:
+    outside = int((_outside(unit, ending) > OUTSIDE).sum())
+    if outside > SOME * len(unit):
         raise RequestError(
-            f"{int((rest > OUTSIDE).sum())} of {len(unit)} templates in '{path}' cannot be the original's: they have parts in "
+            f"{outside} of {len(unit)} templates in '{path}' cannot be the original's: they have parts in "
             "directions that an earlier removal projected out. Carry the store over to that model first"
         )
-    inside = _outside(unit, matrix) < max(INSIDE, np.finfo(store.embeddings.dtype).eps)
-    if len(matrix) > torch.linalg.matrix_rank(matrix, rtol=RANK) and inside.double().mean() > SOME:
+    inside = int((_outside(unit, matrix) < max(INSIDE, np.finfo(store.embeddings.dtype).eps)).sum())
+    if inside > SOME * len(unit) and torch.linalg.matrix_rank(matrix, rtol=RANK) < len(matrix):
         raise RequestError(
-            f"{int(inside.sum())} of {len(unit)} templates in '{path}' are the erased model's already: nothing of them lies "
+            f"{inside} of {len(unit)} templates in '{path}' are the erased model's already: nothing of them lies "
             "along the directions that were projected out. A store is carried over once; give one that the original made"
         )
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import argv, read_json, run
-from torch import nn
 
 from delete_faces.gallery.enroll import embed
 from delete_faces.gallery.gallery import Gallery, read_gallery
@@ -23,64 +22,8 @@ from delete_faces.projection import (
 )
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model, save_model
-from delete_tasks.errors import RequestError
 
 GONE, NEXT = "Colin_Powell", "Kofi_Annan"
-LABELS = torch.arange(20) // 5
-
-
-def toy(bias: bool, norm: bool | None, *more: nn.Module) -> nn.Sequential:
-    torch.manual_seed(1)
-    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(12, 8, bias=bias)]
-    if norm is not None:
-        layers.append(nn.BatchNorm1d(8, affine=norm))
-        for tensor in layers[-1].state_dict().values():
-            if tensor.is_floating_point():
-                tensor.uniform_(0.5, 2)
-    return nn.Sequential(*layers, *more).eval().requires_grad_(False)
-
-
-@pytest.mark.parametrize("retain", [False, True])
-@pytest.mark.parametrize(("bias", "norm"), [(True, None), (False, None), (True, True), (False, True), (True, False)])
-def test_the_matrix_is_exact_with_any_bias_and_norm(bias, norm, retain):
-    original = toy(bias, norm)
-    before = original(torch.randn(20, 3, 2, 2))
-    erased, changes = copy.deepcopy(original), [Change(person_directions(before, LABELS, [0], 2))]
-    changes += [shrink_scatter(before[5:], LABELS[5:])] * retain
-    fold_changes(erased, changes, (3, 2, 2))
-    matrix = matrix_between(original, erased, (3, 2, 2))[0]
-    assert torch.allclose(matrix.T.float(), project_each(torch.eye(8), changes), atol=1e-5)
-    faces = torch.randn(50, 3, 2, 2)
-    stored = Gallery(original(faces).numpy(), ["a"] * 50, {})
-    assert torch.allclose(torch.from_numpy(stored.transform(matrix)[0].embeddings), erased(faces), atol=1e-5)
-    unit = Gallery(F.normalize(original(faces)).numpy(), ["a"] * 50, {}).transform(matrix)[0].embeddings
-    assert torch.allclose(torch.from_numpy(unit), F.normalize(erased(faces)), atol=1e-5)
-
-
-def test_an_embedder_that_scales_to_length_1_is_exact_up_to_length():
-    class Unit(nn.Module):
-        def forward(self, x):
-            return F.normalize(x)
-
-    original = toy(True, None, Unit())
-    erased = copy.deepcopy(original)
-    fold_changes(erased, [Change(torch.eye(8)[:, :2])], (3, 2, 2))
-    matrix, faces = matrix_between(original, erased, (3, 2, 2))[0], torch.randn(50, 3, 2, 2)
-    again = F.normalize(original(faces).double() @ matrix.T)
-    assert F.cosine_similarity(again, erased(faces).double()).min() > 0.9999
-
-
-@pytest.mark.parametrize("layer", ["0", "1"])
-def test_training_leaves_no_matrix(layer):
-    original = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 8)).eval().requires_grad_(False)
-    trained = copy.deepcopy(original)
-    (trained[1] if layer == "0" else trained[3]).weight += 0.02 * torch.randn_like(
-        trained[1 if layer == "0" else 3].weight
-    )
-    with pytest.raises(RequestError, match=r"no matrix.*\(8, 13\).*faces embed"):
-        matrix_between(original, trained, (3, 2, 2))
-    with pytest.raises(RequestError, match=r"no matrix.*\(8, 13\) and \(6, 13\)"):
-        matrix_between(original, nn.Sequential(nn.Flatten(), nn.Linear(12, 6)).eval(), (3, 2, 2))
 
 
 @pytest.fixture(scope="module")
