@@ -241,4 +241,4 @@ def _samples(entry: Mapping[str, Any], forgets: Mapping[str, Any]) -> str:
         noun = forgets["noun"]
         classes = f" of {entry['classes']:,} {noun if entry['classes'] == 1 else PLURAL[noun]}"
     of = "" if entry["set"] == FORGET_SET else f" ({entry['set']})"
-    return f"{samples} {forgets['samples']}{classes}{of}"
+    return f"{samples} {entry.get('noun', forgets['samples'])}{classes}{of}"
