@@ -9,9 +9,10 @@ from rich.console import Console
 
 from delete_tasks.display.table import Table
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Evaluation, through_head
+from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import accuracy
 from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.predictions import through_head
 from delete_tasks.model.teacher import step_back
 
 from .metrics import METRICS
