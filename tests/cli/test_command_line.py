@@ -195,4 +195,4 @@ def test_a_folder_that_shadows_a_plugin_is_named(tmp_path):
         command = [sys.executable, "-m", "delete_tasks", *words.split()]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
-        assert not status or f"'{tmp_path / 'delete_images'}' shadows" in done.stderr
+        assert not status or f"'{tmp_path / 'delete_images'}' shadows" in " ".join(done.stderr.split())

@@ -88,7 +88,7 @@ def test_results_record_and_summary_name_the_photos(told, kept):
     assert sum(line.startswith("retain set\t") for line in lines) == 144
     assert not any(name in (done / "record.json").read_text() for name in (GONE, *KEPT))
     run("record verify", done, "--rerun")
-    assert str(kept) in said.replace(" /", "/") and "144 photos of 8 people" in said and "template" in said
+    assert str(kept) in said.replace(" /", "/") and "144 photos of 8 people" in said and "Templates stored" in said
 
 
 def test_what_was_done_is_on_record_and_nothing_else(done):
