@@ -1,4 +1,4 @@
-"""Fixtures of all tests: real data, commands in other processes, killed and interrupted runs."""
+"""Fixtures of all tests: real data and networks, commands in other processes, killed and interrupted runs."""
 
 import contextlib
 import fcntl
@@ -107,6 +107,43 @@ def kit(once):
     yield made
     changed = difference(before, snapshot(made.root))
     assert not changed, f"a command changed its input: {changed}"
+
+
+@pytest.fixture(scope="session")
+def resnet20(shared, tmp_path_factory) -> Path:
+    """Model folder of He et al.'s ResNet-20 on CIFAR-10, 91.7% right."""
+    from delete_images.models.class_names import CIFAR10_CLASSES
+    from delete_images.models.model_file import Preprocessing, import_checkpoint
+
+    folder = tmp_path_factory.mktemp("models") / "resnet20"
+    weights = shared / "weights" / "cifar10_resnet20-12fca82f.th"
+    return import_checkpoint(weights, folder, "cifar_resnet20", CIFAR10_CLASSES, Preprocessing.named("imagenet", 32))
+
+
+@pytest.fixture(scope="session")
+def few(shared, tmp_path_factory) -> Callable[[int, int], str]:
+    """``few(train, test)``: an .npz with this number of images of each CIFAR-10 class."""
+    import numpy as np
+
+    from delete_images.data.opening import open_data
+
+    folder, whole = tmp_path_factory.mktemp("few"), f"cifar10:{shared / 'data' / 'cifar10'}"
+
+    def few(train: int, test: int) -> str:
+        path = folder / f"{train}_{test}.npz"
+        if not path.exists():
+            arrays = {}
+            for split, count in (("train", train), ("test", test)):
+                # Test images stand for both: all of them lie in files that are read in a moment.
+                data = open_data(f"{whole}?limit=1000", "test")
+                part = slice(-count, None) if split == "train" else slice(count)
+                kept = np.concatenate([np.flatnonzero(data.labels == i)[part] for i in range(10)])
+                arrays[f"x_{split}"] = np.stack([data[int(i)][0] for i in kept])
+                arrays[f"y_{split}"] = data.labels[kept]
+            np.savez(path, classes=np.array(data.class_names), **arrays)
+        return str(path)
+
+    return few
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 import ast
 import re
 
-import pytest
-
 from delete_tasks.plugins import plugin_modules
 
 EXTRAS = {"require", "new_figure"}  # functions with the name of an extra as argument, which may be a task's
@@ -37,19 +35,10 @@ def test_the_core_names_no_task(repository):
     assert {str(path): found for path, found in files.items() if found} == {}
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "recipes = {'images': 1}",
-        "def _for_faces(): ...",
-        "import delete_images.data",
-        "task.backdoor",
-        "f(segmentation=1)",
-    ],
-)
-def test_what_it_finds(source):
-    assert named(source, {"images", "faces", "backdoor", "segmentation"}, {"delete_images"})
-
-
-def test_extras_and_nouns_are_none():
-    assert not named("require('PIL', 'images'); images = sample.images", {"images"}, {"delete_images"})
+def test_what_it_finds():
+    tasks, packages = {"images", "faces", "backdoor", "segmentation"}, {"delete_images"}
+    source = (
+        "import delete_images.data\ndef _for_faces(): ...\nrecipes = {'images': 1}; task.backdoor; f(segmentation=1)"
+    )
+    assert len(named(source, tasks, packages)) == 5
+    assert not named("require('PIL', 'images'); images = sample.images", tasks, packages)

@@ -8,6 +8,8 @@ python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
     methods   ResNet-20, DELETE, HeadOnly, RandomLabel, NegativeGradient on one class
     resnet18  ResNet-18, "deer", teacher temperature 1 and 0.25, beside the network retrained without deer
     classes   ResNet-18, 1, 2 and 4 classes, three seeds (for a GPU)
+    defaults  ResNet-20 of references/ (three seeds), five requests
+    hundred   ResNet-20 and ResNet-32 on CIFAR-100, 1, 5 and 20 classes, of 25 images each and of 300
     recipe    ResNet-20, the command and erase(), 200 and 5,000 images of one class and 200 of two: loss and calibration of the
               other classes, with and without the logits' scale matched
 
@@ -28,7 +30,7 @@ from delete_images.data.opening import open_data
 from delete_images.data.transforms import eval_transform
 from delete_images.memory.erase import erase
 from delete_images.metrics import METRICS
-from delete_images.models.class_names import CIFAR10_CLASSES
+from delete_images.models.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 from delete_images.opened import predict_images
 from delete_tasks.cli import main as command
@@ -39,7 +41,10 @@ NETWORKS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet", {}),
     "resnet18": ("cifar10_resnet18_original.pt", "resnet18", "cifar10", {"stem": "cifar"}),
     "retrained": ("cifar10_resnet18_retrained_without_deer.pt", "resnet18", "cifar10", {"stem": "cifar"}),
+    "hundred20": ("cifar100_resnet20.pth", "stage_relu_resnet20", "cifar100", {}),
+    "hundred32": ("cifar100_resnet32.pth", "stage_relu_resnet32", "cifar100", {}),
 }
+REQUESTS = (["deer"], ["ship"], ["cat", "ship"], ["automobile"], ["dog"])
 THREE = ["bird", "deer", "truck"]
 SOME = {1: ["deer"], 2: ["deer", "ship"], 4: ["deer", "ship", "cat", "truck"]}
 COLUMNS = (
@@ -53,17 +58,18 @@ class Bench:
 
     def __init__(self, shared: Path, folder: Path) -> None:
         self.shared, self.folder = shared, folder
-        self.cifar = f"cifar10:{shared / 'data' / 'cifar10'}"
+        self.cifar, self.cifar100 = (f"{kind}:{shared / 'data' / kind}" for kind in ("cifar10", "cifar100"))
         self.original: Any = None  # the ResNet-20's predictions of all test images
 
     def model(self, name: str) -> str:
+        if name not in NETWORKS:
+            return name
         weights, architecture, normalization, arguments = NETWORKS[name]
         folder = self.folder / "models" / name
         if not folder.exists():
             preprocessing = Preprocessing.named(normalization, 32)
-            import_checkpoint(
-                self.shared / "weights" / weights, folder, architecture, CIFAR10_CLASSES, preprocessing, arguments
-            )
+            names = CIFAR100_CLASSES if normalization == "cifar100" else CIFAR10_CLASSES
+            import_checkpoint(self.shared / "weights" / weights, folder, architecture, names, preprocessing, arguments)
         return str(folder)
 
     def split_training(self) -> str:
@@ -202,6 +208,28 @@ def classes(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[
             )
 
 
+def defaults(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    more = ["--train-data", f"{bench.cifar}?limit=2000", "--audit", "none"]
+    for names, seed in product(REQUESTS, range(3)):
+        joined = "_".join(names)
+        retrained = Path(f"references/without_{joined}_seed{seed}")
+        beside = ["--retrained", str(retrained)] if retrained.exists() else []
+        data, test = f"{bench.cifar}?class={','.join(names)}", f"{bench.cifar}?limit={args.test}"
+        folder = f"defaults_{seed}_{joined}"
+        run = bench.run(folder, f"references/all_seed{seed}", names, data, test, *more, *beside)
+        yield f"{' and '.join(names)}, seed {seed}", run
+
+
+def hundred(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    more = ["--audit", "none"]
+    for network, images, count in product(("hundred20", "hundred32"), (25, 300), (1, 5, 20)):
+        # The folder has 300 images of each of the first 20 classes, in the order of the alphabet, and 25 of each other.
+        names = list(CIFAR100_CLASSES[:count] if images == 300 else CIFAR100_CLASSES[20 : 20 + count])
+        data = f"{bench.cifar100}?class={','.join(names)}"
+        run = bench.run(f"{network}_{images}_{count}", network, names, data, bench.cifar100, *more)
+        yield f"{network.replace('hundred', 'ResNet-')}, {count} of {images} images", run
+
+
 def recipe(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     for names, limit in ((["ship"], 200), (["ship"], 5000), (["deer", "ship"], 200)):
         title = f"{' and '.join(names)}, {limit} images"
@@ -213,7 +241,7 @@ def recipe(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[s
         yield f"{title}, erase()", bench.erase(f"{folder}_erase", names, data, results["rows"]["original"])
 
 
-TABLES = {run.__name__: run for run in (choose, each, masking, methods, resnet18, classes, recipe)}
+TABLES = {run.__name__: run for run in (choose, each, masking, methods, resnet18, classes, defaults, hundred, recipe)}
 
 
 def lines(title: str, results: dict[str, Any]) -> Iterator[str]:
@@ -246,7 +274,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="resnet18: optimizer steps (default: the command's)")
-    parser.add_argument("--test", type=int, default=1000, help="resnet18: test images")
+    parser.add_argument("--test", type=int, default=1000, help="resnet18, defaults: test images")
     args = parser.parse_args()
     bench = Bench(args.shared, args.work_dir)
     args.work_dir.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from ..methods.options import split_options
 from ..request.config import load_config
 from ..request.ranges import SEED_MOST
 
-TASK_OPTIONS = ("lr", "augment")  # options of a method that the task reads, besides those of `unlearn`
+TASK_OPTIONS = ("lr", "augment", "preset")  # options of a method that the task reads, besides those of `unlearn`
 ORIGINAL, CUT, RETRAINED = "original", "logit_cut", "retrained"
 REFERENCES = (ORIGINAL, CUT, RETRAINED)  # rows without a method
 SOME = Meta(min_length=1)

@@ -21,6 +21,7 @@ class ForgetData(ABC):
     forget_name, retain_name = FORGET_SET, "retain set"  # what the samples of the forget set and those beside them are
     forget_indices: Sequence[int] | None = None  # once the forget set is selected: views may be made of several samples
     retain_each = 1  # samples of the retain set or the public data that a step reads beside each of the forget set
+    checked = True  # predictions for the forget set, before and after the run, show whether it has forgotten
 
     @abstractmethod
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:

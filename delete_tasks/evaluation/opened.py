@@ -137,7 +137,7 @@ class Opened:
                 labels_of = batch.labels if self.labelled else first
                 if labels_of is None:  # neither labels nor the original
                     continue
-                empty = ConfusionState(classes, self.ids, self.ignored, 0, self.compare, self.labelled)
+                empty = ConfusionState(classes, self.ids, self.ignored, self.compare, self.labelled)
                 state = counts.setdefault(row, empty)
                 for i, (logits, labels) in enumerate(zip(batch.logits, labels_of, strict=True)):
                     state.update(logits, labels, original=None if first is None else first[i])
@@ -146,7 +146,7 @@ class Opened:
                 if row == "original":
                     rows_of["logit_cut"][split] = cut(rows_of[row][split], self.ids)
             for row, state in counts.items():
-                rows_of[row][split], without = state.compute()[:2]
+                rows_of[row][split], without = state.compute()
                 if row == "original":
                     rows_of["logit_cut"][split] = without
         return {row: rows_of[row] for row in dict.fromkeys((*ROWS, *rows_of)) if row in rows_of}

@@ -132,9 +132,8 @@ class ConfusionState:
     """Running confusion matrices of samples with many locations, for C ``classes``, ``ids`` of them forgotten. The sum of the
     int64 state ``sums`` over several processes is the state of all samples.
 
-    Locations with labels ``ignored`` do not count; labels are the original's predictions unless ``labelled``. ``more`` is the
-    largest number of predictions besides the model's and those with the logits of ``ids`` cut off. ``compare`` counts two numbers
-    from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
+    Locations with labels ``ignored`` do not count; labels are the original's predictions unless ``labelled``. ``compare`` counts
+    two numbers from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
     """
 
     def __init__(
@@ -142,25 +141,18 @@ class ConfusionState:
         classes: int,
         ids: Sequence[int],
         ignored: Sequence[int] = (),
-        more: int = 0,
         compare: Compare | None = None,
         labelled: bool = True,
     ) -> None:
-        self.classes, self.ids, self.matrices, self.compare = classes, list(ids), 2 + more, compare
-        self.labelled = labelled
+        self.classes, self.ids, self.compare, self.labelled = classes, list(ids), compare, labelled
         self.ignored = torch.tensor(list(ignored), dtype=torch.long)
-        self.sums = torch.zeros(self.matrices * (classes**2 + 2) + 2, dtype=torch.int64)
+        self.sums = torch.zeros(2 * (classes**2 + 2) + 2, dtype=torch.int64)
 
     def update(
-        self,
-        logits: Tensor,
-        labels: Tensor,
-        predicted: Tensor | None = None,
-        more: Sequence[Tensor] = (),
-        original: Tensor | None = None,
+        self, logits: Tensor, labels: Tensor, predicted: Tensor | None = None, original: Tensor | None = None
     ) -> None:
         """Add one sample: logits ``(C, *locations)``, which are not needed afterwards, and integers ``(*locations)``: labels,
-        ``predicted`` (None takes the largest logit), ``more`` predictions, and the original's, to compare with."""
+        ``predicted`` (None takes the largest logit), and the original's predictions, to compare with."""
         predicted = logits.argmax(0) if predicted is None else predicted
         hidden = torch.isin(predicted, torch.tensor(self.ids, device=predicted.device))
         rest = logits[:, hidden]
@@ -170,21 +162,20 @@ class ConfusionState:
         labels = labels.cpu()
         counts = ~torch.isin(labels, self.ignored)
         labels = labels[counts].long()
-        predictions = (predicted, without, *more)
+        predictions = (predicted, without)
         pairs = [labels * self.classes + each.cpu()[counts].long() for each in predictions]
         matrices = [torch.bincount(each, minlength=self.classes**2) for each in pairs]
-        matrices += [torch.zeros_like(matrices[0])] * (self.matrices - len(matrices))
         showing = torch.isin(labels, torch.tensor(self.ids)).any()
-        compared = torch.zeros(self.matrices, 2, dtype=torch.int64)
+        compared = torch.zeros(2, 2, dtype=torch.int64)
         if original is not None and self.compare is not None:
-            for sums, each in zip(compared, predictions, strict=False):
+            for sums, each in zip(compared, predictions, strict=True):
                 sums += torch.tensor(self.compare(original, each, self.ids, self.classes))
         self.sums += torch.cat([*matrices, compared.flatten(), torch.tensor([1, int(showing)])])
 
     def compute(self) -> list[LocationCounts]:
-        """Compute the counts of the model's predictions, of those without the forgotten logits, and of further predictions."""
-        *counts, samples, showing = self.sums.split([self.matrices * self.classes**2, 2 * self.matrices, 1, 1])
-        parts = counts[0].clone().reshape(self.matrices, self.classes, self.classes)
+        """Compute the counts of the model's predictions, and of those without the forgotten logits."""
+        *counts, samples, showing = self.sums.split([2 * self.classes**2, 4, 1, 1])
+        parts = counts[0].clone().reshape(2, self.classes, self.classes)
         compared = [tuple(pair) if self.compare else None for pair in counts[1].reshape(-1, 2).tolist()]
         return [
             LocationCounts(part, int(samples), int(showing), pair, self.labelled)

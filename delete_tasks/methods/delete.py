@@ -19,6 +19,7 @@ from ..losses.targets import SECOND, avoid_classes, fill_surroundings, sees
 from ..losses.upsampled import masked_kl_div_upsampled
 from ..model.facts import Facts
 from ..model.loss_point import LossInputs
+from ..model.teacher import step_back
 from ..request.ranges import number, truth
 from ..task import Run
 from .base import LossSums, UnlearnHook
@@ -52,10 +53,13 @@ class DELETE(UnlearnHook):
         guard: Least share, from 0 to 1, of the original's sure predictions of remaining classes that the model must share over
             ten steps, see :class:`delete_tasks.methods.guard.RetentionGuard`. Below it the weights are set back to the
             original's and the run goes on at a third of the rate. 0 never does.
+        step_back: Share of the way, 0 to below 1, that the weights go back to the original's after the last step. It keeps more
+            of the other classes, and of the forgotten ones: ``images evaluate --frontier`` measures how much.
         options: See :class:`UnlearnHook`.
     """
 
     views = "strong"
+    saved = ("stepped_back_at",)
 
     def __init__(
         self,
@@ -67,10 +71,15 @@ class DELETE(UnlearnHook):
         fill: str = "auto",
         balance: float = 0.0,
         guard: float = 0.0,
+        step_back: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.guard, self.retention = number("unlearn.guard", guard, 0, 1), RetentionGuard()
+        self.step_back = number("unlearn.step_back", step_back, 0, 1, below=True)
+        self.stepped_back_at = (
+            -1
+        )  # step after which the weights went back, since the state that is saved then has gone back
         self.request = replace(self.request, avoid=[avoid] if isinstance(avoid, (str, int)) else avoid, fill=fill)
         self.avoid, self.fill = self.request.avoid, self.request.fill
         self.avoid_ids: list[int] = []
@@ -164,9 +173,15 @@ class DELETE(UnlearnHook):
             if agreement is not None and agreement < self.guard:
                 self.retention.restart(runner, self.step + 1, agreement)
 
+    def after_train(self, runner: Run) -> None:
+        super().after_train(runner)
+        if self.step_back and self.stepped_back_at != runner.iter:
+            step_back(runner.unwrapped_model, runner.teacher, self.step_back)
+            self.stepped_back_at = runner.iter
+
     def own_facts(self, facts: Facts) -> dict[str, Any]:
-        restarts = self.retention.restarts
-        return {**super().own_facts(facts), **({"restarts": restarts} if restarts else {})}
+        own = {"restarts": self.retention.restarts, "step_back": self.step_back}
+        return {**super().own_facts(facts), **{name: fact for name, fact in own.items() if fact}}
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "retention": self.retention.state()}

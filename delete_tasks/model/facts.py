@@ -52,11 +52,14 @@ class Facts:
         reads: int | None = None,
         classes: int | None = None,
         labels: bool = False,
+        noun: str | None = None,
     ) -> None:
         """Note a use, in the words of "100 photos were ...", of a set of data, e.g. 'forget set'. ``reads`` counts the samples
-        read, repeated ones as well (None: each of ``samples`` once), ``classes`` the classes (people) that the set shows."""
+        read, repeated ones as well (None: each of ``samples`` once), ``classes`` the classes (people) that the set shows,
+        ``noun`` is for samples that are not the task's."""
         facts = {"samples": samples, "reads": reads, "classes": classes, "labels_used": labels}
-        self.uses.append({"set": of, "use": use, **facts})
+        named = {} if noun is None else {"noun": noun}
+        self.uses.append({"set": of, "use": use, **facts, **named})
 
     def state(self) -> dict[str, Any]:
         """Return the facts for a saved state."""

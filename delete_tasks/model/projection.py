@@ -13,6 +13,19 @@ def project_out(features: Tensor, directions: Tensor, scale: float = 1.0) -> Ten
 
 
 @torch.no_grad()
+def linear_map(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
+    """Compute weight ``(D, K)`` and shift ``(D,)``, float64, of a linear layer or convolution, with the batch norm after it in
+    eval mode unless that is None."""
+    weight, bias = layer.weight.flatten(1).double(), getattr(layer, "bias", None)
+    shift = torch.zeros(len(weight)).to(weight) if bias is None else bias.double()
+    if norm is not None:
+        factor = (norm.weight.double() if norm.affine else 1) / (norm.running_var.double() + norm.eps).sqrt()
+        shift = factor * (shift - norm.running_mean.double()) + (norm.bias.double() if norm.affine else 0)
+        weight = (factor * weight.T).T
+    return weight, shift
+
+
+@torch.no_grad()
 def project_outputs(layer: Any, norm: Any, directions: Tensor, scale: float = 1.0) -> None:
     """Apply :func:`project_out` to the output of a linear layer or convolution, with weight ``(D, ...)``, and of the batch norm
     after it in eval mode, if there is one, in place and exactly.
@@ -21,12 +34,9 @@ def project_outputs(layer: Any, norm: Any, directions: Tensor, scale: float = 1.
     adds the constant, ``P (g/s (b - m) + h)``. If the norm has no g and h, the layer's bias adds it.
     """
     weight, bias = layer.weight, getattr(layer, "bias", None)
-    flat = weight.flatten(1).double()
-    shift = torch.zeros(len(flat)).to(flat) if bias is None else bias.double()
+    flat, shift = linear_map(layer, norm)
     if norm is not None:
         mean, deviation = norm.running_mean.double(), (norm.running_var.double() + norm.eps).sqrt()
-        factor = (norm.weight.double() if norm.affine else 1) / deviation
-        flat, shift = (factor * flat.T).T, factor * (shift - mean) + (norm.bias.double() if norm.affine else 0)
     directions = directions.to(flat)
     flat, shift = project_out(flat.T, directions, scale).T, project_out(shift, directions, scale)
     if norm is not None and norm.affine:

@@ -47,6 +47,16 @@ def check_same_weights(student: nn.Module, teacher: nn.Module, path: str) -> Non
             )
 
 
+@torch.no_grad()
+def step_back(model: nn.Module, original: nn.Module, share: float) -> None:
+    """Move the weights and running statistics of ``model`` by ``share``, 0 to 1, of the way back to those of ``original``, a
+    module with the same tensors (as WiSE-FT interpolates, arXiv 2109.01903)."""
+    before = original.state_dict()
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+            tensor.lerp_(before[name].to(tensor), share)
+
+
 class Frozen:
     """Container of a module that is not registered: it is in no state dict, optimizer or wrapper."""
 

@@ -158,12 +158,7 @@ def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
     if options.get("seed") is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": options["seed"]}
     if options.get("amp"):
-        from mmengine.device import get_device
-
-        on_cpu = get_device() == "cpu"
-        wrapper = {**(cfg.get("optim_wrapper") or {}), "type": "CpuAmpOptimWrapper" if on_cpu else "AmpOptimWrapper"}
-        dropped = ("loss_scale", "dtype", "use_fsdp") if on_cpu else ()
-        cfg.optim_wrapper = {name: value for name, value in wrapper.items() if name not in dropped}
+        cfg.optim_wrapper = amp_wrapper(cfg.get("optim_wrapper") or {})
 
 
 def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:
@@ -207,3 +202,14 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error)[:300]}"
+
+
+def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the config of an ``optim_wrapper`` for mixed precision; on a CPU its type is
+    :class:`delete_tasks.runner.recipe.CpuAmpOptimWrapper`."""
+    from mmengine.device import get_device
+
+    if get_device() != "cpu":
+        return {**wrapper, "type": "AmpOptimWrapper"}
+    options = {name: value for name, value in wrapper.items() if name not in ("loss_scale", "dtype", "use_fsdp")}
+    return {**options, "type": "CpuAmpOptimWrapper"}

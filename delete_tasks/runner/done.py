@@ -192,6 +192,8 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
             f"other classes, so the weights were set back and the rate lowered to {restart['rate']:.2g}."
             for restart in change.get("restarts", ())
         )
+        if "step_back" in change:
+            again += f" After the last step, {change['step_back']:.0%} of the change was taken back."
         return f"{steps} ({rate}){f' on {data}' if data else ''} changed{share} {layers}.{again}"
     computed = f", computed from {data}," if data else ""
     if by == "projection":
@@ -239,4 +241,4 @@ def _samples(entry: Mapping[str, Any], forgets: Mapping[str, Any]) -> str:
         noun = forgets["noun"]
         classes = f" of {entry['classes']:,} {noun if entry['classes'] == 1 else PLURAL[noun]}"
     of = "" if entry["set"] == FORGET_SET else f" ({entry['set']})"
-    return f"{samples} {forgets['samples']}{classes}{of}"
+    return f"{samples} {entry.get('noun', forgets['samples'])}{classes}{of}"

@@ -36,6 +36,8 @@ class ForgetCheckHook(Hook):
     priority = 80  # after other hooks that may withhold the model, before it is published
 
     def after_train(self, runner: Run) -> None:
+        if not runner.task.forget_data(runner.selection.dataset).checked:
+            return
         check = runner.outcome.forget_check = check_forgotten(runner)
         if not check["passed"] and runner.outcome.withheld is None:
             if check["still"] is None:

@@ -76,9 +76,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
         seed: Seed of the held-out choice and of the views.
         force: Accept samples that the checks of predictions refuse.
         allow_import: As :func:`delete_images.models.model_file.load_model`.
-
-    Raises:
-        RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.
     """
 
     def __init__(
@@ -125,6 +122,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         self.user_samples = {POISONED: samples.subset(at_target)}
         self.poisoned, self.held_poisoned = _hold_out(self.user_samples[POISONED], held, seed)
         self.strict, self.copies = retain is None, list[Copies]()
+        self.retain_name = "trigger-free views of the poisoned samples" if self.strict else "retain set"
         if retain is None:
             self.retain, self.held_retain = (
                 trigger_free_views(network, self.spec, data, self.target, views, view_seed)
@@ -156,13 +154,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
 
     forget_name = "poisoned samples"
 
-    @property
-    def retain_name(self) -> str:  # type: ignore[override]
-        return "trigger-free views of the poisoned samples" if self.strict else "retain set"
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         image, _ = self.poisoned[index]
         samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False}]
@@ -178,9 +169,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
         if self.trigger_patches:
             samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
-
-    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        return list(range(len(self)))  # every poisoned sample, whatever its label
 
     def counts(self) -> dict[str, Any]:
         """Count the samples of each kind."""

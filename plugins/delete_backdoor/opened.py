@@ -64,7 +64,8 @@ def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: 
     for split, text in data.items():
         data_set = open_data(text, "test" if split == "test" else "train", spec.classes)
         if split == "forget":
-            images[split] = _labelled(data_set, target)
+            data_set.labels[:] = target
+            images[split] = data_set
             continue
         clean = data_set.subset((data_set.labels != target) & (data_set.labels >= 0))
         if not len(clean):
@@ -157,10 +158,6 @@ def attacked_rows(rows: Mapping[str, Mapping[str, Predictions]], target: int) ->
             labelled = replace(poisoned, labels=torch.full_like(poisoned.labels, target))
             attacked[name] = {"test": together([others, labelled])}
     return attacked
-
-
-def _labelled(data: ImageData, target: int) -> ImageData:
-    return ImageData(lambda i: data[i][0], np.full(len(data), target), data.class_names, data.names)
 
 
 def _with_trigger(clean: ImageData, trigger: Any, target: int) -> ImageData:

@@ -59,16 +59,8 @@ class PoisonedDataset(ImageData):
         super().__init__(read, labels, data.class_names, data.names, data.skipped)
 
     def save(self, path: str | os.PathLike[str], inputs: Sequence[str] = ()) -> Path:
-        """Write an .npz file that every command takes as DATA, with ``poisoned`` and ``true_labels`` beside x and y.
-
-        Args:
-            path: Path of the file.
-            inputs: Data strings or paths that must not be overwritten.
-
-        Raises:
-            RequestError: Images of different sizes, which one array cannot hold, or see
-                :func:`delete_tasks.fileio.atomic.refuse_existing`.
-        """
+        """Write an .npz file that every command takes as DATA, with ``poisoned`` and ``true_labels`` beside x and y. Raise
+        RequestError for a path that is one of the data strings or paths ``inputs``, or images of different sizes."""
         path = refuse_existing(path, files_of(inputs), overwrite=True, suffix=".npz")
         images = [self[index][0] for index in range(len(self))]
         shapes = sorted({image.shape for image in images})

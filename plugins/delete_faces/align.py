@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from delete_images.data.sources import pixels_sha256
 from delete_tasks.errors import RequestError, require
+from delete_tasks.fileio.atomic import replacing
 from delete_tasks.fileio.compute import flush_subnormals
-from delete_tasks.fileio.inputs import open_regular
-from delete_tasks.fileio.validate import parse_json
+from delete_tasks.fileio.validate import read_json
 
 FRAMINGS = ("points", "box")
 LEAST_PROBABILITY = 0.9  # of a detected face; MTCNN itself returns boxes from 0.7
@@ -45,58 +45,31 @@ class Faces:
 
 
 class FaceCache:
-    """Cache of detected faces: a line of JSON for each photo with its digest, boxes, points and probabilities, without name.
-
-    Each line is appended by one write, so that several processes may share the file. An incomplete line (a process was killed, a
-    disk was full) is ignored. A file that cannot be read or written only costs time. Its ``name`` tells detectors and their
-    settings apart.
-    """
+    """Cache of detected faces: a JSON file for each photo, named by its digest, with boxes, points and probabilities. A file that
+    is damaged, or cannot be read or written, only costs time. ``name`` tells detectors and their settings apart."""
 
     def __init__(self, name: str) -> None:
         folder = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "delete-tasks" / "faces"
-        self.path = None if folder == "off" else Path(folder, f"{name}.jsonl")
+        self.folder = None if folder == "off" else Path(folder, name)
         self._faces: dict[str, Faces] = {}
-        self._end = 0  # of the lines that were read
 
     def get(self, digest: str) -> Faces | None:
         """Return the faces in the photo of this SHA-256, or None."""
-        if digest not in self._faces:
-            self._read_new_lines()
+        if digest not in self._faces and self.folder is not None:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                entry = read_json(self.folder / f"{digest}.json")
+                boxes, points, probabilities = (np.asarray(entry[key], float) for key in Faces.__annotations__)
+                count = len(probabilities)
+                self._faces[digest] = Faces(boxes.reshape(count, 4), points.reshape(count, 5, 2), probabilities)
         return self._faces.get(digest)
 
     def put(self, digest: str, faces: Faces) -> None:
         """Store the faces in a photo."""
         self._faces[digest] = faces
-        if self.path is None:
-            return
-        line = json.dumps({"digest": digest, **{key: value.tolist() for key, value in vars(faces).items()}}) + "\n"
-        with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-            try:
-                os.write(handle, line.encode())
-            finally:
-                os.close(handle)
-
-    def _read_new_lines(self) -> None:
-        """Read the lines that this or another process has added since."""
-        with contextlib.suppress(OSError):
-            if self.path is None or self.path.lstat().st_size <= self._end:
-                return
-            with open_regular(self.path) as file:
-                file.seek(self._end)
-                lines = file.read().splitlines(keepends=True)
-            if lines and not lines[-1].endswith(b"\n"):  # another process may be writing it
-                lines.pop()
-            self._end += sum(map(len, lines))
-            for line in lines:
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    entry = parse_json(line.decode())
-                    boxes, points, probabilities = (np.asarray(entry[key], float) for key in Faces.__annotations__)
-                    count = len(probabilities)
-                    self._faces[entry["digest"]] = Faces(
-                        boxes.reshape(count, 4), points.reshape(count, 5, 2), probabilities.reshape(count)
-                    )
+        if self.folder is not None:
+            with contextlib.suppress(OSError), replacing(self.folder / f"{digest}.json") as temporary:
+                temporary.touch(0o600)
+                temporary.write_text(json.dumps({key: value.tolist() for key, value in vars(faces).items()}))
 
 
 class Detector:
@@ -165,10 +138,8 @@ def _largest_central_first(boxes: NDArray[np.float64], width: int, height: int) 
 
 
 def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-    """Fit the rotation, scale and shift from ``points`` to ``targets`` (both ``(n, 2)``), as a ``(2, 3)`` matrix.
-
-    Least squares over x' = a x - b y + c, y' = b x + a y + d, which cannot mirror a face.
-    """
+    """Fit the rotation, scale and shift from ``points`` to ``targets`` (both ``(n, 2)``), as a ``(2, 3)`` matrix. Least squares
+    over x' = a x - b y + c, y' = b x + a y + d, which cannot mirror a face."""
     x, y = np.asarray(points, float).T
     one, zero = np.ones_like(x), np.zeros_like(x)
     rows = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
@@ -178,10 +149,8 @@ def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.fl
 
 def frame_face(image: NDArray[np.uint8], faces: Faces, number: int, framing: str, side: int) -> NDArray[np.uint8]:
     """Cut the face of index ``number`` out of an RGB photo ``(H, W, 3)``, as RGB ``(side, side, 3)``; refuse an unknown framing.
-
     ``framing`` 'points' turns and scales the face so that eyes, nose and mouth lie as in ArcFace's reference; 'box' takes the
-    detector's box as facenet-pytorch does.
-    """
+    detector's box as facenet-pytorch does."""
     if framing not in FRAMINGS:
         raise RequestError(f"framing is '{framing}'; expected one of {', '.join(FRAMINGS)}")
     if framing == "box":

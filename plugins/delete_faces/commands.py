@@ -1,5 +1,6 @@
-"""``delete-tasks faces align|enroll|import|embed|remove|identify``."""
+"""``delete-tasks faces align|enroll|import|embed|remove|update|identify``."""
 
+import os
 from types import SimpleNamespace
 
 import click
@@ -21,7 +22,9 @@ from delete_tasks.cli.command import (
     recipe,
 )
 from delete_tasks.display.terminal import make_console
+from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
+from delete_tasks.fileio.inputs import refuse_inputs
 from delete_tasks.report.finish import tell_before, tell_next
 
 PHOTOS_HELP = "folder with one folder per person (or train/ and test/ with those)"
@@ -162,6 +165,30 @@ def embed(args: SimpleNamespace) -> None:
 
 
 @command(
+    "update",
+    "Carry stored templates over to an erased model, without photos.",
+    argument("store", type=FILE, metavar="STORE", help="Templates: .npz with embeddings (n, D) and names (n,)."),
+    data("--original", type=MODEL_FOLDER, required=True, help="Model folder that made the templates."),
+    data("--erased", type=MODEL_FOLDER, required=True, help="Model folder of faces remove: W/erased."),
+    data("--out", type=OUT, help=".npz file to write. [default: STORE itself, with --overwrite]"),
+    shared.overwrite("an existing --out or, without --out, STORE"),
+    shared.DRY_RUN,
+    shared.ALLOW_IMPORT,
+)
+def update(args: SimpleNamespace) -> None:
+    from .gallery.update import update_store
+
+    target = args.out or args.store
+    if args.out is None and not args.overwrite and not args.dry_run:
+        raise RequestError("nothing says where to write; give --out NEW.npz, or --overwrite to replace STORE itself")
+    if args.out is None and os.path.islink(target):
+        raise RequestError(f"'{target}' is a link; give the file itself, '{os.path.realpath(target)}'")
+    refuse_inputs(target, [], [args.original, args.erased])
+    refuse_existing(target, [args.store] if args.out else [], args.overwrite or args.out is None, suffix=".npz")
+    update_store(vars(args), make_console())
+
+
+@command(
     "remove",
     "Make a model forget people.",
     MODEL,
@@ -170,6 +197,13 @@ def embed(args: SimpleNamespace) -> None:
         "--photos",
         type=DIR,
         help="Their photos, one folder each; only these are read, unless --retain is given. [default: those of faces enroll]",
+    ),
+    data(
+        "--from-templates",
+        "templates",
+        type=File("STORE", any_text=True),
+        help="Store with their templates, in place of photos that were deleted; 'gallery' is the one beside the model. Without a "
+        "template of the person the embedder is not changed.",
     ),
     data(
         "--retain",
@@ -218,21 +252,23 @@ def embed(args: SimpleNamespace) -> None:
     shared.seed(0),
     *READING,
     shared.VERBOSE,
-    short="--photos --retain --overwrite --method --steps --lr --test --aligned --show-names --no-record --resume --device",
+    short="--photos --from-templates --retain --overwrite --method --steps --lr --test --aligned --show-names --no-record "
+    "--resume --device",
 )
 def remove(args: SimpleNamespace) -> int:
     from delete_images.models.spec import load_spec
     from delete_tasks.report.record.options import record_options
 
     record = record_options(args)
-    request = {"people": sorted(args.person), "photos": args.photos, "retain": args.retain}
+    request = {"people": sorted(args.person), "photos": args.photos, "templates": args.templates, "retain": args.retain}
     with shared.claim_work_dir(vars(args), [args.model], load_spec(args.model).classes, **request):
         check_classes(args.model, args.person)
         from .remove import remove
 
         console = make_console()
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
-        read = args.photos or "the photos that the model was made from"
+        stored = args.templates and f"the stored templates in {args.templates}"
+        read = args.photos or stored or "the photos that the model was made from"
         read += f" and, of people who stay, {args.retain}" if args.retain else ""
         tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)
@@ -267,5 +303,5 @@ def identify(args: SimpleNamespace) -> None:
 COMMAND = Group(
     "faces",
     "Remove people from a face-identification model, and measure before and after.",
-    [align, enroll, import_model, embed, remove, identify],
+    [align, enroll, import_model, embed, remove, update, identify],
 )

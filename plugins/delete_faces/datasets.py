@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from mmengine.registry import DATASETS
 
 from delete_images.data.datasets import ImageDataset, collate_images
@@ -18,6 +19,7 @@ from .backbones import backbone_defaults
 from .photos import Framing, open_photos
 from .projection import projected_directions
 from .retain import NO_PROJECTION, refuse_few, refuse_removed
+from .templates import Templates
 
 
 def framing_of(spec: ModelSpec, **options: Any) -> Framing:
@@ -37,7 +39,8 @@ class FaceDataset(ImageDataset):
     """Faces of people for a given model, with items and batches of :class:`delete_images.data.datasets.ImageDataset`.
 
     Args:
-        data: Photos, e.g. ``'photos?class=Colin_Powell'``; or framed faces.
+        data: Photos, e.g. ``'photos?class=Colin_Powell'``; or framed faces; or stored templates in their place, which no step
+            reads, with one sample for each person without any.
         spec: The model's description; labels are indices into its people.
         augment: Mirror half of the faces. (A face network sees faces in one frame, so nothing is cropped.)
         aligned, largest_face: See :class:`delete_faces.photos.Framing`.
@@ -48,7 +51,7 @@ class FaceDataset(ImageDataset):
 
     def __init__(
         self,
-        data: str | ImageData,
+        data: str | ImageData | Templates,
         spec: Any,
         augment: bool = True,
         aligned: bool = False,
@@ -66,7 +69,15 @@ class FaceDataset(ImageDataset):
             retain = open_photos(retain, split, framing, title="Finding faces of kept people").data
         self.data, self.kept, self.retain = data, retain, None
         self.labels, self.names = data.labels.copy(), data.names
+        if isinstance(data, Templates):
+            self.checked = False
+            self.labels = np.concatenate([self.labels, np.array(data.lacking, np.int64)])
+            self.names = [*self.names, *(f"{self.class_names[i]}: class weights" for i in data.lacking)]
         self.transform = train_transform(self.spec, crop="none") if augment else eval_transform(self.spec)
+
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        stored = isinstance(self.data, Templates)  # no step reads these; a resumed run compares their names
+        return [{"inputs": self.names[index]}] if stored else super().__getitem__(index)
 
     collate = staticmethod(collate_images)
     retain_each = 0

@@ -14,6 +14,9 @@ from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.validate import read_json
 
+from .photos import of_people
+from .templates import hint, store_path
+
 NAME = "enrolment.json"
 SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none
 LEAST = 2  # held-out photos if possible: without a pair nothing is verified
@@ -68,13 +71,18 @@ def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
     None for all.
     """
     enrolment, options = read_enrolment(options["model"]), {**options, "held_out_alone": None}
-    if options["photos"] is None:
+    stored = options.get("templates") is not None
+    options["templates"] = store_path(options["templates"], options["model"]) if stored else None
+    if options["photos"] is None and (enrolment is not None or not stored):
         if enrolment is None:
             raise RequestError(
                 f"no --photos, and no {NAME} in '{options['model']}' says where the people's photos are; give --photos DIR"
+                f"{hint(options['model'])}"
             )
         source = enrolment.source
-        options |= {"photos": source.photos, "aligned": source.aligned, "largest_face": source.largest_face}
+        if not stored or options["eval"] is None:
+            options |= {"aligned": source.aligned, "largest_face": source.largest_face}
+        options["photos"] = None if stored else source.photos
     if options["eval"] == "none":
         options["eval"] = None
     elif options["eval"] is None and enrolment is not None and enrolment.held_out:
@@ -82,6 +90,14 @@ def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if bool(options["aligned"]) == source.aligned and Path(parse_spec(source.tested).path or "").is_dir():
             options |= {"eval": source.tested, "held_out_alone": enrolment.held_out}
     return options
+
+
+def open_own(options: Mapping[str, Any], people: Sequence[str], classes: Sequence[str]) -> ImageData:
+    """Open the photos of ``people``, from options that :func:`complete_options` made."""
+    try:
+        return open_data(of_people(options["photos"], people, "train"), "train", classes)
+    except RequestError as error:
+        raise RequestError(f"{error}{hint(options['model'])}") from error
 
 
 def open_tested(options: Mapping[str, Any], classes: Sequence[str]) -> ImageData | None:
@@ -108,7 +124,7 @@ def divide(
     by_enrolment = False
     for person in ids:
         candidates, measured = (np.flatnonzero(data.labels == person) for data in (photos, tested))
-        digests, measured_digests = photos.subset(candidates).digests(), tested.subset(measured).digests()
+        digests, measured_digests = photos.subset(candidates).digests, tested.subset(measured).digests
         if len(candidates) < 2 or not len(measured) or not np.isin(measured_digests, digests).all():
             continue  # nothing to divide, nothing to measure on, or other photos to measure on
         at_enrolment = candidates[[photos.names[i] in enrolled for i in candidates]]
@@ -123,7 +139,7 @@ def divide(
                 held_out = np.random.default_rng((seed, person)).permutation(candidates)[:count]
                 why = f"by chance, seed {seed}"
         forget[held_out] = False
-        measure[measured] = np.isin(measured_digests, photos.subset(held_out).digests())
+        measure[measured] = np.isin(measured_digests, photos.subset(held_out).digests)
         notes.append(
             f"{len(held_out)} of {len(candidates)} photos of {photos.class_names[person]} are held out for the figures ({why}), "
             f"{len(candidates) - len(held_out)} are forgotten"

@@ -22,10 +22,8 @@ class LinearHead(nn.Linear):
 
 
 class CosineHead(nn.Module):
-    """Scaled cosine of embedding and class weights, as in CosFace (arXiv 1801.09414) and ArcFace (arXiv 1801.07698).
-
-    Their margins belong to training, see :func:`delete_faces.gallery.enroll.fit_head`. ``scale`` is the factor of the cosines.
-    """
+    """Scaled cosine of embedding and class weights, as in CosFace (arXiv 1801.09414) and ArcFace (arXiv 1801.07698). Their
+    margins belong to training, see :func:`delete_faces.gallery.enroll.fit_head`. ``scale`` is the factor of the cosines."""
 
     def __init__(self, embedding_size: int, num_classes: int, scale: float = SCALE) -> None:
         super().__init__()

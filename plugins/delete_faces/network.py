@@ -47,21 +47,16 @@ def face_network(
     scale: float | None = None,
     backbone_arguments: Mapping[str, Any] | None = None,
 ) -> FaceNetwork:
-    """Build an embedder of faces with an identity head.
-
-    The arguments are those of a model.json. Backbones are those of :func:`delete_faces.backbones.build_backbone` but for import
-    paths; ``scale`` is a cosine head's. An unknown backbone or head, or arguments that they do not take, are refused.
-    """
+    """Build an embedder of faces with an identity head. The arguments are those of a model.json. Backbones are those of
+    :func:`delete_faces.backbones.build_backbone` but for import paths; ``scale`` is a cosine head's. An unknown backbone or head,
+    or arguments that they do not take, are refused."""
     embedder = build_backbone(backbone, embedding_size, backbone_arguments)
     return FaceNetwork(embedder, build_head(head, embedding_size, num_classes, scale))
 
 
 def imported_face_network(num_classes: int, backbone: str, **arguments: Any) -> FaceNetwork:
-    """Build as :func:`face_network`, for a backbone given by import path.
-
-    A model.json names this function by import path as well, so that loading such a model asks for ``--allow-import`` before any
-    of the backbone's code runs.
-    """
+    """Build as :func:`face_network`, for a backbone given by import path. A model.json names this function by import path as
+    well, so that loading such a model asks for ``--allow-import`` before any of the backbone's code runs."""
     embedding_size = arguments.pop("embedding_size")
     embedder = build_backbone(backbone, None, arguments.pop("backbone_arguments", None), allow_import=True)
     return FaceNetwork(embedder, build_head(arguments["head"], embedding_size, num_classes, arguments.get("scale")))

@@ -19,7 +19,7 @@ from delete_images.data.sources import FolderSource
 from delete_images.data.strings import parse_spec
 from delete_images.models.spec import Preprocessing
 from delete_tasks.display.terminal import track
-from delete_tasks.errors import USER_ERRORS, RequestError, list_names
+from delete_tasks.errors import USER_ERRORS, RequestError, list_names, require
 from delete_tasks.request.classes import UNKNOWN_CLASS, NameIndex
 from delete_tasks.request.ranges import number
 
@@ -206,11 +206,8 @@ def _begin(_: int) -> None:
 
 
 def _set_opencv_threads(count: int) -> int:
-    """Set the number of OpenCV's threads, and return the former; without OpenCV, whose boxes are framed without it, return 1."""
-    try:
-        import cv2
-    except ImportError:
-        return 1
+    """Set the number of OpenCV's threads, and return the former."""
+    cv2 = require("cv2", "faces")
     before = cv2.getNumThreads()
     cv2.setNumThreads(count)
     return before

@@ -28,11 +28,8 @@ def draw_people(
     checks: Mapping[str, Any],
 ) -> None:
     """Draw up to six held-out photos of the removed people ``ids`` with the person that each model takes them for, above
-    histograms of similarity.
-
-    ``gallery`` are held-out photos of everyone, for which the table's ``rows`` have predictions as 'test'. The original's
-    ``head`` gives scores, ``checks`` (verification of 'original' and 'erased') thresholds.
-    """
+    histograms of similarity. ``gallery`` are held-out photos of everyone, for which the table's ``rows`` have predictions as
+    'test'. The original's ``head`` gives scores, ``checks`` (verification of 'original' and 'erased') thresholds."""
     indices = np.flatnonzero(np.isin(gallery.labels, list(ids)))
     photos, last = gallery.subset(indices), rows.get("row_removed", rows["erased"])
     before, after = (choose(row["test"], torch.from_numpy(indices)) for row in (rows["original"], last))

@@ -23,9 +23,11 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.predictions import together
 from delete_tasks.losses.masks import forgotten_mass
-from delete_tasks.model.projection import project_out, project_outputs
+from delete_tasks.model.projection import linear_map, project_out, project_outputs
 from delete_tasks.request.ranges import whole
 from delete_tasks.task import Run
+
+from .templates import Templates
 
 if TYPE_CHECKING:
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
@@ -36,7 +38,10 @@ FADING = 0.35  # exponent for the further directions of one person; with several
 SHRINKING, FLOOR = 0.5, 0.3  # exponent and floor for directions in which kept people's photos differ
 CHECKED = 8  # inputs on which a folded layer is compared with the projection
 RANK = 1e-6  # relative size up to which a singular value is zero
+FIT = 1e-4  # relative error up to which one layer is a matrix times another
 LEFT = 1e-2  # share of an embedding's length up to which the rest is rounding
+ONLY_PROJECTED = "stored templates allow the projection alone"
+NOT_CHANGED = "there is no stored template to project out, so the embedder was not changed"
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -127,21 +132,56 @@ def embedding_layers(embedder: nn.Module) -> list[nn.Module]:
     return modules[modules.index(last) :]
 
 
+def ending(embedder: nn.Module) -> tuple[list[Any], Any]:
+    """Return the :func:`embedding_layers` and the batch norm among them, None if there is none."""
+    layers = embedding_layers(embedder)
+    return layers, next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None)
+
+
+def same_directions(embeddings: Tensor, expected: Tensor, before: Tensor) -> bool:
+    """Compare the directions of embeddings ``(n, D)``, but for those of which the change from ``before`` left only rounding."""
+    some = expected.norm(dim=1) > LEFT * before.norm(dim=1)
+    return torch.allclose(F.normalize(embeddings[some]), F.normalize(expected[some]), atol=1e-3)
+
+
+@torch.no_grad()
+def matrix_between(original: nn.Module, erased: nn.Module, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Compute the matrix ``(D, D)`` by which embeddings of one embedder become those of another, up to length if they are scaled
+    to length 1; and the affine map ``[A b]``, ``(D, K + 1)``, that ends the first. Both are float64.
+
+    :func:`fold_changes` makes ``P A x + P b`` of an embedding ``A x + b``, so P is the least-squares solution of ``P [A b] = [A'
+    b']``. It is exact for all embeddings of the original, with any bias and batch norm. RequestError says that there is no such
+    matrix: embedders in eval mode are compared on random inputs of this ``shape`` as well.
+    """
+    parts = [linear_map(layers[0], norm) for layers, norm in map(ending, (original, erased))]
+    before, after = (torch.cat([weight, shift[:, None]], 1) for weight, shift in parts)
+    if before.shape == after.shape:
+        matrix = torch.linalg.lstsq(before.T, after.T, RANK, driver="gelsd").solution.T
+        inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0))
+        first, second = original(inputs).double(), erased(inputs).double()
+        fits = (matrix @ before - after).norm() <= FIT * after.norm()
+        if fits and same_directions(second, first @ matrix.T, first):
+            return matrix, before
+    raise RequestError(
+        "no matrix makes the embeddings of the erased model from the original's, whose last layers, with shift, are "
+        f"{tuple(after.shape)} and {tuple(before.shape)}: they do not belong together, or training steps changed the embedder; "
+        "then make templates anew from photos: delete-tasks faces embed"
+    )
+
+
 @torch.no_grad()
 def fold_changes(embedder: nn.Module, changes: Sequence[Change], shape: tuple[int, int, int]) -> None:
     """Change the layer that makes the embedding, and the batch norm behind it, so that its embeddings are exactly those of
     :func:`project_each`. The embedder is in eval mode; random inputs of this shape are compared before and after.
     UnsupportedModelError leaves it unchanged: it does not end in a linear layer with at most one batch norm behind it."""
-    layers: list[Any] = embedding_layers(embedder)
+    layers, norm = ending(embedder)
     states = copy.deepcopy([layer.state_dict() for layer in layers])
     inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0)).to(layers[0].weight)
     before = embedder(inputs)
     expected = project_each(before, [Change(change.directions.to(before), change.scale) for change in changes])
-    some = expected.norm(dim=1) > LEFT * before.norm(dim=1)
-    norm = next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None)
     for change in changes:
         project_outputs(layers[0], norm, *change)
-    if torch.allclose(F.normalize(embedder(inputs)[some]), F.normalize(expected[some]), atol=1e-3):
+    if same_directions(embedder(inputs), expected, before):
         return
     for layer, state in zip(layers, states, strict=True):
         layer.load_state_dict(state)
@@ -151,18 +191,30 @@ def fold_changes(embedder: nn.Module, changes: Sequence[Change], shape: tuple[in
     )
 
 
+def predict(network: Any, spec: ModelSpec, forget: ImageData | Templates, title: str) -> Predictions:
+    """Predict photos, or stored templates in their place."""
+    stored = isinstance(forget, Templates)
+    return forget.predict(network.head) if stored else predict_images(network, spec, forget, title)
+
+
 def changes_of(
     network: nn.Module,
     spec: ModelSpec,
-    photos: ImageData,
+    forget: ImageData | Templates,
     predictions: Predictions,
     ids: Sequence[int],
     count: int,
     kept: ImageData | None = None,
 ) -> list[Change]:
-    """List the changes of embeddings, in order: :func:`directions_of` the people; :func:`shrink_scatter` for photos of ``kept``
-    people, if there are any."""
-    changes = [Change(directions_of(network, spec, photos, predictions, ids, count))]
+    """List the changes of embeddings, in order: :func:`directions_of` the people, from photos or from stored templates;
+    :func:`shrink_scatter` for photos of ``kept`` people, if there are any. No template at all leaves embeddings as they are."""
+    if not isinstance(forget, Templates):
+        changes = [Change(directions_of(network, spec, forget, predictions, ids, count))]
+    elif forget.names:
+        own = [i for i in ids if i not in forget.lacking]
+        changes = [Change(person_directions(forget.embeddings, predictions.labels, own, count))]
+    else:
+        return []
     if kept is not None:
         embeddings: Any = predict_images(network, spec, kept, "Embedding kept people").features
         changes.append(shrink_scatter(embeddings, torch.from_numpy(kept.labels)))
@@ -188,18 +240,21 @@ class PersonProjection(Hook):
         self.begins_with = {"directions": self.directions}  # a resumed run must have begun with the same
 
     def before_train(self, runner: UnlearnRunner) -> None:
-        if runner.iter > 0 or not self.directions:
-            return
         selection, method = runner.selection, runner.method
+        ids, dataset, stored = selection.forget_ids, selection.dataset, isinstance(selection.dataset.data, Templates)
+        if runner.iter > 0 or not (self.directions or stored):
+            return
         network: Any = runner.unwrapped_model.network
-        ids, dataset = selection.forget_ids, selection.dataset
-        photos, spec = dataset.data.subset(selection.indices), dataset.spec
-        before = predict_images(network, spec, photos, "Projecting")
-        changes = changes_of(network, spec, photos, before, ids, self.directions, getattr(dataset, "kept", None))
+        forget, spec = dataset.data if stored else dataset.data.subset(selection.indices), dataset.spec
+        before = predict(network, spec, forget, "Projecting")
+        changes = changes_of(network, spec, forget, before, ids, self.directions, getattr(dataset, "kept", None))
         for number, change in enumerate(changes):
             fold_changes(network.embedder, [change], (3, *spec.preprocessing.size))
             self._note(runner, change, number)
-        after = predict_images(network, spec, photos, "Projected")
+        if stored:  # of which no step could learn
+            method.stop_run(runner, ONLY_PROJECTED if changes else NOT_CHANGED)
+            return
+        after = predict_images(network, spec, forget, "Projected")
         teacher, left = (forgotten_mass(predictions.logits, ids) for predictions in (before, after))
         # The logits of an embedding of which nothing is left are arbitrary: a person with a single photo.
         features: Any = before.features  # changes_of refuses an embedder without
@@ -219,8 +274,10 @@ class PersonProjection(Hook):
             facts.change("scatter shrunk", directions=change.directions.shape[1], factor=change.scale)
             return
         whole = int((change.directions.norm(dim=0) > 1 - RANK).sum())
-        classes = len(selection.forget_ids)
-        facts.read("forget set", "directions computed from", len(selection.indices), classes=classes, labels=True)
+        data = selection.dataset.data
+        lacking, noun = (len(data.lacking), "templates") if isinstance(data, Templates) else (0, None)
+        samples, classes = len(selection.indices) - lacking, len(selection.forget_ids) - lacking
+        facts.read("forget set", "directions computed from", samples, classes=classes, labels=True, noun=noun)
         facts.change("projection", directions=whole, faded=change.directions.shape[1] - whole)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from delete_images.data.opening import ImageData, find_copies, open_data
+from delete_images.data.opening import ImageData, find_copies
 from delete_images.models.model_file import WEIGHTS_NAME, ModelSpec
 from delete_images.opened import opened_model, predict_images
 from delete_images.run_config import build_runner, method_class, release_runner
@@ -28,22 +28,24 @@ from delete_tasks.request.classes import resolve_classes
 from . import register  # noqa: F401
 from .checks import check_looks, check_numbers
 from .datasets import FaceDataset, framing_for
-from .enrolment import complete_options, divide, limit_photos, open_tested
-from .gallery.gallery import save_without
+from .enrolment import complete_options, divide, limit_photos, open_own, open_tested
+from .gallery.gallery import open_templates, save_without
 from .heads import CosineHead, without_classes
 from .metrics import METRICS
 from .network import FaceNetwork, load_face_network
 from .opened import CHANGED, MEASURED, open_run
-from .photos import Framing, frame_photos, of_people
+from .photos import Framing, frame_photos
 from .picture import draw_people
-from .projection import PersonProjection, changes_of, directions_for, fold_changes
+from .projection import PersonProjection, changes_of, directions_for, fold_changes, predict, project_each
 from .recipes import BASE, RECIPES
 from .report import answer, describe_drift, lines_of, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
 from .task import FaceClassifier
+from .templates import Templates, check_request
 from .thresholds import check_far, read_far, set_threshold
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each
+DATA = ("model", "photos", "templates", "retain", "eval", "aligned", "largest_face")
 CAPTION = "Held-out photos, and the people that the original and the erased model take them for."
 
 
@@ -62,7 +64,11 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     people = [spec.classes[i] for i in ids]  # as the model spells them
     if not options["keep_row"]:
         without_classes(network.head, ids)  # refuses what cannot be done before the photos are read
-    count = _directions(options, len(people))
+    size, templates = network.head.weight.shape[1], None
+    if options.get("templates") is not None:
+        check_request(options)
+        templates = open_templates(options["templates"], people, ids, size)
+    count = _directions(options, len(people) - (0 if templates is None else len(templates.lacking)))
     if options.get("retain") is not None and not count:
         raise RequestError(NO_PROJECTION)
     unlearn = _recipe(options, people, network, count)
@@ -70,23 +76,24 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     device = choose_device(options["device"])
     begin = time.monotonic()
     framing = framing_for(spec, options, device)
-    size = network.head.weight.shape[1]
-    forget, gallery, kept, copies, details = _read_photos(options, size, spec, ids, framing, console)
+    forget, gallery, kept, copies, details = _read_photos(options, size, spec, ids, framing, console, templates)
     if far is not None:
         check_far(far, gallery, ids)
     original: FaceNetwork = fast_layout(network.to(device))
-    predictions = predict_images(original, spec, forget, "Checking photos")
+    predictions = predict(original, spec, forget, "Checking photos")
     warning = check_looks(forget.names, predictions, original.head.weight.detach().cpu(), options["force"])
     if warning is not None:
         console.print(f"Warning: {warning}")
     changes = None
     if predictions.features is not None or count:
         changes = changes_of(original, spec, forget, predictions, ids, count or directions_for(len(ids)), kept)
-    if changes is not None and count:
+    if changes and count:
         # On a copy, so that an embedder that cannot be projected is refused before anything is written.
         fold_changes(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
     opened = open_run(original, spec, ids, options)
     opened.copies = copies
+    if templates is not None:
+        opened.limits = [*opened.limits, *templates.limits(len(people))]
     if kept is not None:
         opened.other_samples = {"retain set": list(kept.names)}
         opened.limits = [*opened.limits, CHANGED]
@@ -120,25 +127,30 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         runner.train()
     finally:
         release_runner(name)
-    gallery_note = save_without(options["model"], runner, people, changes if count else None)
+    gallery_note = save_without(options["model"], runner, people, changes if changes and count else None)
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None:
         alone, weights = None, original.head.weight.numel()
-        if weights <= MOST_HEAD:
+        if not len(predictions.labels):
+            evaluation.not_measured["head_only"] = "no template of the people to forget was given to train it on"
+        elif weights <= MOST_HEAD:
             alone = evaluation.attempt("head_only", partial(unlearned_head, original, ids, predictions))
         else:
             reason = f"training a head of {weights:,} numbers would take longer than the rest"
             evaluation.not_measured["head_only"] = reason
         opened.models["erased"] = opened_model(student, spec)
-        projected = None if changes is None else changes[0].directions
+        projected = changes[0].directions if changes else None
         measured = evaluation.attempt("rows", partial(measure, evaluation, opened, alone, projected))
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})
-        if predictions.features is not None:
-            after: Any = predict_images(student.network, spec, forget, "Embedding photos").features
-            photos_of = "photos to forget (others were not measured)"
-            details["drift"] = describe_drift(predictions.features, after, photos_of)
+        features: Any = predictions.features
+        if features is not None and len(features):
+            of = "photos" if templates is None else "templates"
+            after: Any = project_each(features, changes or ())
+            if not isinstance(forget, Templates):
+                after = predict_images(student.network, spec, forget, "Embedding photos").features
+            details["drift"] = describe_drift(features, after, f"{of} to forget (others were not measured)")
     details |= measured or {}
     details["threshold"] = {
         "model": spec.extra.get("threshold"),
@@ -149,7 +161,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     results = collect(
         runner,
         evaluation,
-        data={name: options.get(name) for name in ("model", "photos", "retain", "eval", "aligned", "largest_face")},
+        data={name: options.get(name) for name in DATA},
         measured_on=options["eval"],
         predicted_as=details.pop("predicted_as", None),
         details={**details, "row_removed": not options["keep_row"], "gallery": gallery_note},
@@ -182,25 +194,29 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
 
 def _read_photos(
-    options: Mapping[str, Any], size: int, spec: ModelSpec, ids: Sequence[int], framing: Framing, console: Console
-) -> tuple[ImageData, ImageData | None, ImageData | None, list[Copies], dict[str, Any]]:
+    options: Mapping[str, Any], size: int, spec: ModelSpec, ids: Sequence[int], framing: Framing, console: Console,
+    templates: Templates | None,
+) -> tuple[ImageData | Templates, ImageData | None, ImageData | None, list[Copies], dict[str, Any]]:  # fmt: skip
     """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and return
-    their faces, copies among them, and details for results.json. ``size`` is that of an embedding."""
+    their faces, copies among them, and details for results.json. ``size`` is that of an embedding. ``templates`` take the place
+    of photos to forget."""
     people = [spec.classes[i] for i in ids]
-    own = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
+    own = None if templates is not None else open_own(options, people, spec.classes)
     others = None if options.get("retain") is None else open_kept(options["retain"], people)
     tested = open_tested(options, spec.classes)
     notes: list[str] = []
-    if tested is not None:
+    if tested is not None and own is not None:
         own, tested, notes = divide(own, tested, ids, options["model"], options["seed"])
         for note in notes:
             console.print(note)
-    photos = frame_photos(own, framing, options["photos"], console=console)
-    forget, gallery, kept, dropped, retained, copies = photos.data, None, None, 0, None, list[Copies]()
+    photos = None if own is None else frame_photos(own, framing, options["photos"], console=console)
+    faces = None if photos is None else photos.data
+    gallery, kept, dropped, retained, copies = None, None, 0, None, list[Copies]()
     if tested is not None:
         held_out = frame_photos(tested, framing, options["eval"], "Finding held-out faces", console).data
+        used = {} if faces is None else {"--photos": faces}
         # Any number is left out: --test may hold all photos of a person.
-        kept_apart, copies = find_copies(held_out, "--test", {"--photos": forget}, like="--photos", most=1)
+        kept_apart, copies = find_copies(held_out, "--test", used, like="--photos", most=1)
         gallery, dropped = held_out.subset(kept_apart), int((~kept_apart).sum())
         if dropped and not len(gallery):
             raise RequestError(
@@ -208,7 +224,7 @@ def _read_photos(
             )
     if others is not None:
         stay = frame_photos(others, framing, options["retain"], "Finding faces of kept people", console)
-        kept, measured_on, more = choose_kept(stay.data, forget, gallery, ids, size)
+        kept, measured_on, more = choose_kept(stay.data, faces, gallery, ids, size)
         copies += more
         retained = {"photos": len(kept), "people": len(set(kept.labels.tolist())), "in_eval_too": measured_on}
         retained |= stay.left_out()
@@ -217,9 +233,16 @@ def _read_photos(
         if limit is not None:
             notes.append(limit)
             console.print(limit)
-    _warn_of_few(forget, gallery, ids, spec, console)
-    used = {**photos.left_out(), "in_eval_too": dropped, "divided": notes}
-    return forget, gallery, kept, copies, {"photos": used, "retain": retained}
+    account = {**({} if photos is None else photos.left_out()), "in_eval_too": dropped, "divided": notes}
+    details: dict[str, Any] = {"photos": account, "retain": retained}
+    if faces is not None:
+        _warn_of_few(faces, gallery, ids, spec, console)
+        return faces, gallery, kept, copies, details
+    forget: Any = templates
+    for warning in forget.warnings(spec.classes):
+        console.print(f"Warning: {warning}")
+    read = {"read": len(forget.names), "people_without": len(forget.lacking), "embedder_changed": bool(forget.names)}
+    return forget, gallery, kept, copies, {**details, "templates": read}
 
 
 def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork, directions: int) -> dict[str, Any]:
@@ -245,9 +268,10 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork,
 
 
 def _directions(options: Mapping[str, Any], people: int) -> int:
-    """Choose the number of directions per person. By default methods other than DELETE are compared as they are, without any."""
-    if options.get("directions") is not None:
-        return options["directions"]
+    """Choose the number of directions per person, of so many ``people`` with photos or templates. By default methods other than
+    DELETE are compared as they are, without any."""
+    if not people or options.get("directions") is not None:
+        return options["directions"] if people else 0
     return directions_for(people) if options["method"] == "DELETE" else 0
 
 

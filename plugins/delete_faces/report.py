@@ -74,11 +74,9 @@ def unlearned_head(original: FaceNetwork, ids: Sequence[int], forget: Prediction
 def measure(
     evaluation: Evaluation, opened: Opened, alone: nn.Module | None = None, directions: Tensor | None = None
 ) -> dict[str, Any]:
-    """Add every row of the table to ``evaluation``; return details for results.json, and ``predicted_as``.
-
-    ``opened`` has 'original' and 'erased', both with everyone's class weights, and held-out photos of everyone as 'test'.
-    ``alone`` is the head of the row head_only; ``directions``, ``(D, r)``, are the people's, for the row projection_alone.
-    """
+    """Add every row of the table to ``evaluation``; return details for results.json, and ``predicted_as``. ``opened`` has
+    'original' and 'erased', both with everyone's class weights, and held-out photos of everyone as 'test'. ``alone`` is the head
+    of the row head_only; ``directions``, ``(D, r)``, are the people's, for the row projection_alone."""
     names, ids = opened.names, evaluation.ids
     models: Any = [opened.models[row].module for row in ("original", "erased")]
     original, erased = (model.network for model in models)
@@ -212,17 +210,20 @@ def lines_of(results: Mapping[str, Any], erased: str | None = None) -> list[str]
             f"Verification compared a random {check['sampled']['photos']:,} of {check['sampled']['of']:,} photos."
         )
     if erased is not None:
-        lines += [*_templates(details, erased), *_thresholds(details)]
+        again = f"delete-tasks faces embed --model {shlex.quote(erased)} --photos PHOTOS --out GALLERY.npz"
+        if results.get("steps") == 0:  # the change of the embedding is a matrix
+            original = shlex.quote(str(results["data"]["model"]))
+            again = f"delete-tasks faces update STORE.npz --original {original} --erased {shlex.quote(erased)} --out NEW.npz"
+        lines += [*_templates(details, again), *_thresholds(details)]
     return lines
 
 
-def _templates(details: Mapping[str, Any], erased: str) -> list[str]:
+def _templates(details: Mapping[str, Any], again: str) -> list[str]:
     retain, gallery, drift = (details.get(name) for name in ("retain", "gallery", "drift"))
     lines = []
     if retain is not None:
         measured = f", {retain['in_eval_too']:,} more are measured on" if retain["in_eval_too"] else ""
         lines.append(f"Read {retain['photos']:,} photos of {retain['people']:,} people who stay (--retain{measured}).")
-    again = f"delete-tasks faces embed --model {shlex.quote(erased)} --photos PHOTOS --out GALLERY.npz"
     drift = gallery or drift
     moved = "" if drift is None else f"cosine mean {drift['mean_cosine']:.3f}, least {drift['least_cosine']:.3f}"
     if gallery is not None:
@@ -234,7 +235,7 @@ def _templates(details: Mapping[str, Any], erased: str) -> list[str]:
     elif drift is not None and drift["least_cosine"] < 1:
         lines.append(
             "Templates stored elsewhere are the original's embeddings. The erased model's differ from these: on "
-            f"{drift['of']}, {moved}. Make templates anew: {again}"
+            f"{drift['of']}, {moved}. To carry them over: {again}"
         )
     return lines
 

@@ -42,19 +42,19 @@ def refuse_removed(kept: ImageData, removed: Sequence[str], text: str) -> None:
 
 
 def choose_kept(
-    kept: ImageData, forget: ImageData, tested: ImageData | None, ids: Sequence[int], size: int
+    kept: ImageData, forget: ImageData | None, tested: ImageData | None, ids: Sequence[int], size: int
 ) -> tuple[ImageData, int, list[Copies]]:
     """Select the photos of people who stay that are not measured on, count the rest, and report copies of photos to forget.
     Photos are the same if their pixels are. Refuse ``kept`` of which too many are photos of the people ``ids`` to forget, or too
     few remain. ``tested`` are faces of everyone, to measure on; ``size`` is D, that of an embedding."""
-    used, measured = {"--photos": forget}, set[str]()
+    used, measured = {} if forget is None else {"--photos": forget}, set[str]()
     if tested is not None:
         of_removed = np.isin(tested.labels, list(ids))
         used["the held-out photos of people to forget"] = tested.subset(of_removed)
-        measured = set(tested.subset(~of_removed).digests())
+        measured = set(tested.subset(~of_removed).digests)
     mask, copies = find_copies(kept, "--retain", used, "give photos of people who stay", like="--photos")
     kept = kept.subset(mask)
-    chosen = kept.subset([i for i, digest in enumerate(kept.digests()) if digest not in measured])
+    chosen = kept.subset([i for i, digest in enumerate(kept.digests) if digest not in measured])
     refuse_few(chosen, size, len(kept) - len(chosen))
     return chosen, len(kept) - len(chosen), copies
 

@@ -67,18 +67,6 @@ class FacesTask(ImagesTask):
     forgets, samples = "person", "photos"
     classes_are_people = True
 
-    def handles(self, model: Any) -> bool:
-        if not super().handles(model):
-            return False
-        check_face_network(model.network, "the model")
-        return True
-
-    def training_flags(self, model: Any) -> list[Any]:
-        return []  # the network has one output in either mode
-
-    def classifier(self, model: Any) -> tuple[str, Any]:
-        return "head", model.network.head
-
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # save_erased removes the people's class weights altogether
 

@@ -245,6 +245,7 @@ class ImagesGrid(GridSource, task="images"):
         options: dict[str, Any] = {
             **dict.fromkeys((*UNLEARN_OPTIONS, "method", "workers", "launcher")),
             "augment": unlearn.pop("augment", None),
+            "preset": unlearn.pop("preset", None),
             "allow_import": False,
             "resume": True,
             "seed": cell.seed,

@@ -66,6 +66,12 @@ def import_(args: SimpleNamespace) -> None:
     shared.method(retain=True),
     shared.DEEP,
     recipe(
+        "--preset",
+        type=click.Choice(["paper"]),
+        help="Whole recipe in place of the default: paper is the paper's loop (SGD 1e-4, 780 steps of 128 crops and flips, i.e. "
+        "20 epochs of 5,000 images), to compare with.",
+    ),
+    recipe(
         "--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 900 with --deep; 100 without strong views]"
     ),
     recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: by method, size and steps; 1e-4 for DELETE]"),
@@ -211,6 +217,11 @@ def train(args: SimpleNamespace) -> None:
     shared.overwrite("an existing --out, or files in --work-dir"),
     shared.EXPECT,
     *TABLE,
+    evaluation(
+        "--frontier",
+        is_flag=True,
+        help="Also measure the weights 10 to 50% of the way back to the original's (--cfg-options unlearn.step_back of forget).",
+    ),
     *shared.record_panel(),
     shared.DEVICE,
     shared.ALLOW_IMPORT,

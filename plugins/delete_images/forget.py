@@ -1,6 +1,7 @@
 """Command ``images forget``: unlearn, measure before and after, write the erased model, figures and picture."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,11 +30,13 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from . import run_config as runs
 from .data.datasets import collate_images
 from .data.opening import NO_LABEL
+from .frontier import measure_frontier, show_frontier
 from .metrics import METRICS
 from .models.model_file import ModelSpec, as_spec, load_model
 from .opened import check_classes, columns_of, opened_model, refuse_no_logits
 from .others import lines_of
 from .picture import confusions, draw_confusions, predicted_as
+from .recipes import PRESETS
 from .register import TASK
 from .rows import compare_without_labels, measure, open_run
 
@@ -44,18 +47,25 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     """Make a run's config from the command line: a file's, or one for a model folder, with the options that are not None. Refuse
-    ``--deep`` with another method."""
+    ``--deep`` with another method, and a preset with a method."""
     cfg = runs.begin_config(config, options, "Image")
-    data = cfg.train_dataloader.dataset
+    data, old = cfg.train_dataloader.dataset, dict(cfg.get("unlearn") or {})
+    method, preset = options["method"], options.get("preset")
+    if preset is not None:
+        if options.get("deep") or method is not None or old.get("type", "DELETE") != "DELETE":
+            raise RequestError(f"--preset {preset} is a recipe of DELETE; leave --preset or the other method out")
+        if preset not in PRESETS:
+            raise RequestError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
+        recipe = copy.deepcopy(PRESETS[preset])
+        data.augment = recipe.pop("augment")
+        old = {**recipe, **old} if config is None else {**old, **recipe}
     for key, option in (("data", "forget"), ("retain", "retain"), ("augment", "augment")):
         if options[option] is not None:
             data[key] = options[option]
     if options["workers"] is not None:
         cfg.train_dataloader.num_workers = options["workers"]
 
-    old = dict(cfg.get("unlearn") or {})
     unlearn = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] not in (None, [], ())}}
-    method = options["method"]
     if options.get("deep") and method not in (None, DEEP_METHOD):
         raise RequestError(f"--deep is --method {DEEP_METHOD}; leave --deep or --method {method} out")
     public = unlearn.get("public") is not None
@@ -122,11 +132,20 @@ def evaluate(args: SimpleNamespace, record: Mapping[str, Any], work: WorkDir, co
     columns = columns_of(erased.classes, spec.classes, ids, True)
     opened.models["erased"] = opened_model(network.to(choose_device()), erased, columns)
     runner: Any = earlier_run(TASK, opened.models["erased"].module, opened, paths, cfg, work)
-    return _report(runner, cfg, spec, opened, args, console)
+    frontier = measure_frontier(opened, spec, ids) if args.frontier else []
+    results = _report(runner, cfg, spec, opened, args, console, frontier)
+    show_frontier(console, frontier)
+    return results
 
 
 def _report(
-    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: Opened, args: SimpleNamespace, console: Console
+    runner: UnlearnRunner,
+    cfg: Config,
+    spec: ModelSpec,
+    opened: Opened,
+    args: SimpleNamespace,
+    console: Console,
+    frontier: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Measure a finished run, and write its results."""
     ids, names, dataset = runner.selection.forget_ids, spec.classes, cfg.train_dataloader.dataset
@@ -142,7 +161,7 @@ def _report(
         data={**read, "test": args.test, "train": args.train_data},
         measured_on=args.test,
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
-        details={**others, "per_class": per_class},
+        details={**others, "per_class": per_class, **({"frontier": frontier} if frontier else {})},
     )
 
     def draw(path: Path) -> None:

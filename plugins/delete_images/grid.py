@@ -71,5 +71,5 @@ def weights_sha256(path: Path | None) -> str | None:
 def data_sha256(text: str, split: str, names: tuple[str, ...]) -> str:
     """Compute the digest of names, labels and pixels of all samples that a string names."""
     data = open_data(text, split, names)
-    lines = zip(data.names, data.labels.tolist(), data.digests(), strict=True)
+    lines = zip(data.names, data.labels.tolist(), data.digests, strict=True)
     return hashlib.sha256(canonical([list(names), *map(list, lines)])).hexdigest()

@@ -159,11 +159,9 @@ def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Ope
 def open_attacked(
     networks: Networks, images: Mapping[str, ImageData], ids: Sequence[int], paths: Mapping[str, str], of: str
 ) -> Opened:
-    """Combine networks and images for attacks, and run a few images through each network.
-
-    ``images`` are by split, with labels in the order of the original's classes; ``paths`` are for messages; ``of`` is a plural
-    noun for the samples. Refuse models of other classes, a network that fails, and too many copies among the test images.
-    """
+    """Combine networks and images for attacks, and run a few images through each network. ``images`` are by split, with labels in
+    the order of the original's classes; ``paths`` are for messages; ``of`` is a plural noun for the samples. Refuse models of
+    other classes, a network that fails, and too many copies among the test images."""
     names = networks["original"][1].classes
     for row, (_, spec) in networks.items():
         check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'", row in ERASED)
@@ -180,11 +178,9 @@ def open_attacked(
 def columns_of(
     classes: Sequence[str], names: Sequence[str], ids: Sequence[int] = (), erased: bool = False
 ) -> list[int]:
-    """Find the index of each of the original's ``names`` among a model's ``classes``, by name; negative if there is none.
-
-    In an ``erased`` model of as many classes, a class whose name was replaced keeps its place: one named ``class_<id>``, and a
-    forgotten one (``ids``) whose place no other class takes.
-    """
+    """Find the index of each of the original's ``names`` among a model's ``classes``, by name; negative if there is none. In an
+    ``erased`` model of as many classes, a class whose name was replaced keeps its place: one named ``class_<id>``, and a
+    forgotten one (``ids``) whose place no other class takes."""
     columns = NameIndex(classes).match(names)
     for i in range(len(names) if erased and len(classes) == len(names) else 0):
         renamed = i in ids or classes[i].rstrip("_") == f"class_{i}"

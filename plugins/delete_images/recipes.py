@@ -82,6 +82,22 @@ RECIPES = Recipes(
     },
 )
 
+# `--preset` replaces the whole recipe by one of these.
+PRESETS: dict[str, dict[str, Any]] = {
+    # The paper's loop, 20 epochs of 5,000 images; its code masks each image's own label alone.
+    "paper": {
+        "type": "DELETE",
+        "augment": "plain",
+        "steps": 780,
+        "batch_size": 128,
+        "optimizer": {**SGD, "lr": 1e-4},
+        "schedule": "constant",
+        "masking": "own",
+        "norm_eval": False,
+        "teacher_temperature": 1.0,
+    },
+}
+
 # Models with logits at many locations, as for segmentation: docs/notes/segmentation.md.
 DENSE_BASE: dict[str, Any] = {"steps": 200, "batch_size": 4}
 DENSE_RECIPES = Recipes({"DELETE": {"lr": 1e-4}, "DeepDELETE": {}})

@@ -51,10 +51,8 @@ class StepSeedHook(Hook):
 
 @RUNNERS.register_module()
 class TrainRunner(RunStates):
-    """Runner that trains a classifier on all samples of a dataset, read as a stream.
-
-    The result depends on ``recipe`` of its config, model, data, seed and number of processes.
-    """
+    """Runner that trains a classifier on all samples of a dataset, read as a stream. The result depends on ``recipe`` of its
+    config, model, data, seed and number of processes."""
 
     kind = "training"
     start: dict[str, Any] | None = None  # initial weights; None for random ones
@@ -136,11 +134,9 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
 
 
 def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
-    """Train a model without the training images of the classes ``without``, and write it to ``work_dir/model``.
-
-    ``options`` are those of :func:`make_config`; ``console``; and ``finetune``, the model folder of the initial weights, or None
-    for random ones.
-    """
+    """Train a model without the training images of the classes ``without``, and write it to ``work_dir/model``. ``options`` are
+    those of :func:`make_config`; ``console``; and ``finetune``, the model folder of the initial weights, or None for random
+    ones."""
     classes = NameIndex(spec.classes)
     for name in without:
         classes.find(name, "--without")

@@ -41,41 +41,22 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Checked:
-    """Checked request.
+    """Checked request."""
 
-    Attributes:
-        cfg: Config of the run.
-        recipe: Training recipe.
-        method: The method's hook.
-        opened: The original in eval mode, the test data and the classes, for everything that is measured.
-        splits: Data of the config.
-        notes: Sentences on labels and test data that are missing, and on the memory of large images.
-        evaluate: False if nothing is measured (``--no-evaluate``).
-        has_test: False if there are no test data, so that images of the forget set are measured.
-    """
-
-    cfg: Config
+    cfg: Config  # of the run
     recipe: Recipe
-    method: Any
-    opened: Opened
-    splits: Splits
-    notes: Sequence[str] = ()
-    evaluate: bool = True
-    has_test: bool = True
+    method: Any  # its hook
+    opened: Opened  # the original in eval mode, the test data and the classes, for everything that is measured
+    splits: Splits  # data of the config
+    notes: Sequence[str] = ()  # sentences on labels and test data that are missing, and on the memory of large images
+    evaluate: bool = True  # False if nothing is measured (``--no-evaluate``)
+    has_test: bool = True  # False if there are no test data, so that images of the forget set are measured
 
 
 def check_request(cfg: Config, trains: bool = True) -> Checked:
-    """Build what a run needs without a Runner, and refuse a request that cannot be carried out.
-
-    Args:
-        cfg: With ``unlearn`` and ``load_from``; not changed.
-        trains: False if the erased model is there already, so that the request is to measure it.
-
-    Raises:
-        RequestError: A part of the config is missing or cannot be built, unknown classes, no data, classes that do not fit.
-        CheckpointMismatchError, UnsafeCheckpointError, FileNotFoundError: The checkpoint.
-        UnsupportedModelError: The model has no logits for each pixel.
-    """
+    """Build what a run needs without a Runner. Refuse a config with a part that is missing or cannot be built, unknown classes,
+    no data, classes or a checkpoint that do not fit, and a model without logits for each pixel. ``cfg`` has ``unlearn`` and
+    ``load_from``, and does not change; ``trains`` is False if the erased model is there already and only has to be measured."""
     for part, why in (
         ("model", "which describes the network of the checkpoint"),
         ("train_dataloader", "in which the images of a class are found"),
@@ -128,14 +109,9 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
 
 
 def check_data(checked: Checked) -> list[str]:
-    """Check every file of the test data, then measure one image of them with the original as all will be.
-
-    Returns:
-        Sentences on memory, and on figures that will be missing.
-
-    Raises:
-        RequestError: Files that cannot be used, named; too many test images among the training images; or measuring fails.
-    """
+    """Check every file of the test data, then measure one image of them with the original as all will be; return sentences on
+    memory, and on figures that will be missing. Refuse files that cannot be used, too many test images among the training images,
+    and what cannot be measured."""
     opened, splits = checked.opened, checked.splits
     showing: Sequence[int] = range(1)
     first = process_rank() == 0

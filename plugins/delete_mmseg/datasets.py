@@ -28,11 +28,9 @@ CITYSCAPES_TRAIN_IDS = {
 
 @TRANSFORMS.register_module()
 class LoadLabelIds(LoadAnnotations):
-    """`LoadAnnotations` that applies the dataset's `label_map` as one 256-entry table.
-
-    Keys and labels are the same (a number that the map does not name stays), for any dataset. On a 1024x2048 map of
-    Cityscapes' 34 ids the mapping takes about 1 ms instead of about 20.
-    """
+    """`LoadAnnotations` that applies the dataset's `label_map` as one 256-entry table. Keys and labels are the same (a number
+    that the map does not name stays), for any dataset. On a 1024x2048 map of Cityscapes' 34 ids the mapping takes about 1 ms
+    instead of about 20."""
 
     def _load_seg_map(self, results: dict[str, Any]) -> None:
         unmapped = {**results, "label_map": None}
@@ -48,10 +46,8 @@ class LoadLabelIds(LoadAnnotations):
 
 @DATASETS.register_module()
 class CamVidDataset(BaseSegDataset):
-    """CamVid with the 11 classes of SegNet's split; files hold 0..10, and 11 for void, which is ignored.
-
-    Folders: `images/{train,test}/*.webp` and `labels/{train,test}/*.png`.
-    """
+    """CamVid with the 11 classes of SegNet's split; files hold 0..10, and 11 for void, which is ignored. Folders:
+    `images/{train,test}/*.webp` and `labels/{train,test}/*.png`."""
 
     METAINFO = {  # noqa: RUF012 - mmseg's own name and kind of attribute
         "classes": (
@@ -69,20 +65,16 @@ class CamVidDataset(BaseSegDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
-        """Map to a user's selection of classes, if any, as the parent does, and void to ignored.
-
-        `ignore_index=11` would not be enough: losses and metrics use 255, and 11 is no class index.
-        """
+        """Map to a user's selection of classes, if any, as the parent does, and void to ignored. `ignore_index=11` would not be
+        enough: losses and metrics use 255, and 11 is no class index."""
         return {**(super().get_label_map(new_classes) or {}), cls.VOID: IGNORED}
 
 
 @DATASETS.register_module()
 class CityscapesLabelIdsDataset(CityscapesDataset):
-    """Cityscapes as downloaded: `gtFine/*/*/*_gtFine_labelIds.png`, no conversion script to run.
-
-    The classes are the 19 that Cityscapes evaluates, every other id is ignored. A selection through
-    `metainfo=dict(classes=...)` works as in any MMSegmentation dataset.
-    """
+    """Cityscapes as downloaded: `gtFine/*/*/*_gtFine_labelIds.png`, no conversion script to run. The classes are the 19 that
+    Cityscapes evaluates, every other id is ignored. A selection through `metainfo=dict(classes=...)` works as in any
+    MMSegmentation dataset."""
 
     def __init__(self, seg_map_suffix: str = "_gtFine_labelIds.png", **kwargs: Any) -> None:
         super().__init__(seg_map_suffix=seg_map_suffix, **kwargs)

@@ -24,12 +24,9 @@ DRAFT = 128  # least side, in pixels, at which images are compared
 
 
 def ignored_labels(config: Any, dataset: Any = None) -> tuple[int, ...]:
-    """Collect the ignored labels: the ignore index of each head, its losses and the metric, ascending.
-
-    Args:
-        config: Config with ``model`` and perhaps ``test_evaluator``; None takes MMSegmentation's default, 255.
-        dataset: A built dataset; 255 is among the labels if it maps numbers to classes (``label_map``, ``reduce_zero_label``).
-    """
+    """Collect the ignored labels: the ignore index of each head, its losses and the metric, ascending. ``config`` has ``model``
+    and perhaps ``test_evaluator``; None takes MMSegmentation's default, 255. That is among the labels as well if the built
+    ``dataset`` maps numbers to classes (``label_map``, ``reduce_zero_label``)."""
     config = config or {}
     model = config.get("model") or {}
     labels: set[int | None] = set()
@@ -51,11 +48,8 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 
 
 def read_label(info: Mapping[str, Any], loader: LoadAnnotations) -> NDArray[np.uint8]:
-    """Read a sample's label map ``(H, W)`` by its dataset's own loader. ``info``, of ``dataset.get_data_info``, is not changed.
-
-    Raises:
-        RequestError: It is missing, damaged, or not one number from 0 to 255 a pixel.
-    """
+    """Read a sample's label map ``(H, W)`` by its dataset's own loader; refuse one that is missing, damaged, or not one number
+    from 0 to 255 a pixel. ``info``, of ``dataset.get_data_info``, is not changed."""
     path = info.get("seg_map_path")
     if not path or not os.path.isfile(path):
         raise RequestError(
@@ -77,11 +71,7 @@ def read_label(info: Mapping[str, Any], loader: LoadAnnotations) -> NDArray[np.u
 
 
 def count_labels(path: str, label: NDArray[np.uint8], classes: int, ignored: Sequence[int]) -> NDArray[np.int64]:
-    """Count the pixels of each label, ``(256,)``.
-
-    Raises:
-        RequestError: A label is neither a class nor ignored.
-    """
+    """Count the pixels of each label, ``(256,)``; refuse a label that is neither a class nor ignored."""
     counts = np.bincount(label.ravel(), minlength=256)
     stray = [int(i) for i in np.flatnonzero(counts) if i >= classes and i not in ignored]
     if stray:
@@ -93,12 +83,8 @@ def count_labels(path: str, label: NDArray[np.uint8], classes: int, ignored: Seq
 
 
 def image_size(info: Mapping[str, Any], loader: LoadImageFromFile | None) -> tuple[int, ...] | None:
-    """Read the height and width of a sample's image by decoding all of it; None if the pipeline reads no image files. The
-    pipeline's ``loader`` reads formats that Pillow does not know.
-
-    Raises:
-        RequestError: It is missing, empty or truncated.
-    """
+    """Read the height and width of a sample's image by decoding all of it; None if the pipeline reads no image files. Refuse one
+    that is missing, empty or truncated. The pipeline's ``loader`` reads formats that Pillow does not know."""
     path = info["img_path"]
     try:
         with Image.open(path) as picture:
@@ -174,11 +160,8 @@ def thumbnails(paths: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def select_samples(matches: Callable[[int], bool], total: int, title: str, what: str) -> list[int]:
-    """Call ``matches`` for each of ``total`` samples, in threads, and return the indices for which it is true.
-
-    Raises:
-        RequestError: ``matches`` raised it; the first few reasons are listed.
-    """
+    """Call ``matches`` for each of ``total`` samples, in threads, and return the indices for which it is true. If it raises
+    RequestError, list the first few reasons in one."""
     problems: list[str] = []
 
     def attempt(index: int) -> bool:

@@ -1,12 +1,12 @@
 """Heads of MMSegmentation models: outputs that choose a class, outputs without classes, and heads that are refused."""
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from mmseg.models.decode_heads import STDCHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.model.head import ClassLayer
@@ -44,11 +44,7 @@ def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def classifier(model: nn.Module) -> tuple[str, nn.Module]:
-    """Find name and module of the predicting head's last layer.
-
-    Raises:
-        UnsupportedModelError: The head does not end in conv_seg.
-    """
+    """Find name and module of the predicting head's last layer; raise UnsupportedModelError if that is no conv_seg."""
     name, head = main_head(model)
     if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
         raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
@@ -56,11 +52,9 @@ def classifier(model: nn.Module) -> tuple[str, nn.Module]:
 
 
 def class_layers_of(model: nn.Module) -> list[ClassLayer]:
-    """Find the layers of class logits in all heads: ``conv_seg``, and a head's further ones (``pam_conv_seg``, ``p_cls_seg``).
-
-    A cascade's earlier stages are not last: the next stage reads their output (OCR's context). K-Net's ``conv_seg`` is left out:
-    later stages start from its class weights, and a mean of class weights could win there.
-    """
+    """Find the layers of class logits in all heads: ``conv_seg``, and a head's further ones (``pam_conv_seg``, ``p_cls_seg``). A
+    cascade's earlier stages are not last: the next stage reads their output (OCR's context). K-Net's ``conv_seg`` is left out:
+    later stages start from its class weights, and a mean of class weights could win there."""
     main, head = main_head(model)
     classes, layers = head.num_classes, []
     for head_name, head in heads_of(model).items():
@@ -73,11 +67,8 @@ def class_layers_of(model: nn.Module) -> list[ClassLayer]:
 
 
 def check_heads(model: nn.Module) -> None:
-    """Refuse, by name, heads without per-pixel class logits.
-
-    Raises:
-        UnsupportedModelError: A head that is not MMSegmentation's kind, single-output, or listed in ``REFUSED``.
-    """
+    """Raise UnsupportedModelError for a head without per-pixel class logits: one that is not MMSegmentation's kind, has a single
+    output, or is listed in ``REFUSED``."""
     for name, head in heads_of(model).items():
         kind = type(head).__name__
         if not isinstance(head, BaseDecodeHead):
@@ -103,15 +94,12 @@ def check_heads(model: nn.Module) -> None:
 
 def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_samples: Any, **_: Any) -> LossInputs:
     """Convert the arguments of ``head.loss_by_feat`` to loss inputs; logits are resized to the labels, as the head would.
-    ``seg_logits`` are a tensor or nested sequences of them; the samples' ``gt_sem_seg`` have one size (H, W).
-
-    Raises:
-        UnsupportedModelError: An output that is neither class logits ``(N, classes, h, w)`` nor a boundary map.
-    """
+    ``seg_logits`` are a tensor or nested sequences of them; the samples' ``gt_sem_seg`` have one size (H, W). Raise
+    UnsupportedModelError for an output that is neither class logits ``(N, classes, h, w)`` nor a boundary map."""
     labels = torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples]).squeeze(1)
     upsample = Upsample((labels.shape[1], labels.shape[2]), head.align_corners)
     inputs = LossInputs([], [], labels=labels, valid=_not_padding(batch_data_samples, labels), upsample=upsample)
-    outputs = list(_tensors(seg_logits))
+    outputs = tree_leaves(seg_logits)
     for output, weight in zip(outputs, _loss_weights(head, len(outputs)), strict=True):
         # STDC's detail head predicts boundaries alone.
         if isinstance(head, STDCHead) or (output.ndim == 4 and output.shape[1] == 1 and classes > 1):
@@ -125,14 +113,6 @@ def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_sa
                 f"logits (N, {classes}, h, w) nor a one-channel boundary map; left as it is, it would keep the class"
             )
     return inputs
-
-
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    if isinstance(outputs, Tensor):
-        yield outputs
-    else:
-        for part in outputs:
-            yield from _tensors(part)
 
 
 def _loss_weights(head: Any, outputs: int) -> list[float]:

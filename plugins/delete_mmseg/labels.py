@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -19,8 +19,6 @@ from delete_tasks.evaluation.forget_data import ForgetData
 from delete_tasks.model.modes import in_eval_mode
 
 from . import files
-
-BATCH, MOST_PIXELS = 4, 4 * 2048 * 1024  # images and pixels at once
 
 
 @TRANSFORMS.register_module()
@@ -90,12 +88,8 @@ def by_label(
     dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", images: str = "of the classes"
 ) -> list[int]:
     """Find the samples whose annotations contain a class of ``ids``. All labels are checked, and the ``images`` 'of the classes',
-    'all', or 'alone', without labels. ``config`` gives the ignore index; ``what`` names the samples in messages.
-
-    Raises:
-        RequestError: A label map is missing, damaged, of another size than its image or has labels that are no class, or an
-            image is damaged. The files are named.
-    """
+    'all', or 'alone', without labels: refuse, by name, label maps that are missing, damaged, of another size than their image or
+    with labels that are no class, and damaged images. ``config`` gives the ignore index; ``what`` names the samples."""
     labels = images != "alone"
     loaders: Any = {id(part): (labels and loader_of(part, what), files.image_loader(part)) for part in leaves(dataset)}
     classes, ignored = len(dataset.metainfo["classes"]), files.ignored_labels(config, dataset)
@@ -116,12 +110,9 @@ def by_label(
 
 
 def find_copies(test: Any, others: Any, split: str, alike: bool = True) -> tuple[list[int], list[Copies]]:
-    """Find the indices of the test samples that are not also in ``others``, the data of the config's ``split``, and report the
-    rest and, if ``alike``, the images that look like one of the others, as far as Pillow reads them.
-
-    Raises:
-        RequestError: Too many are the same file, or a copy of it.
-    """
+    """Find the indices of the test samples that are not also in ``others``, the data of the config's ``split``. Report the rest
+    (the same file, or a copy of it; too many are refused) and, if ``alike``, the images that look like one of the others, as far
+    as Pillow reads them."""
     images, other_images = ([data_info(data, i)["img_path"] for i in range(len(data))] for data in (test, others))
     loader = f"{split}_dataloader"
     used = {loader: files.same_files(images, other_images)}
@@ -135,27 +126,18 @@ def find_copies(test: Any, others: Any, split: str, alike: bool = True) -> tuple
 
 def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:
     """Find the samples in which the original model predicts one of the classes ``ids``, by the test pipeline."""
-    prepare = _test_pipeline(config)
+    prepare, model = _test_pipeline(config), cast(Any, teacher)
     classes = torch.tensor(list(ids), device=next(teacher.parameters()).device)
 
-    def read(index: int) -> Any:
+    def contains(index: int) -> bool:
         info = data_info(dataset, index)
         files.image_size(info, files.image_loader(leaf(dataset, index)[0]))
-        return prepare(copy.deepcopy(info))
+        (sample,) = model.test_step(pseudo_collate([prepare(copy.deepcopy(info))]))
+        return bool(torch.isin(sample.pred_sem_seg.data, classes).any())
 
-    def predictions() -> Iterable[bool]:
-        for first in range(0, len(dataset), BATCH):
-            batch = [read(i) for i in range(first, min(first + BATCH, len(dataset)))]
-            sizes = {tuple(item["inputs"].shape) for item in batch}
-            at_once = len(sizes) == 1 and BATCH * batch[0]["inputs"][0].numel() <= MOST_PIXELS
-            for part in [batch] if at_once else [[item] for item in batch]:
-                with torch.no_grad():
-                    for sample in cast(Any, teacher).test_step(pseudo_collate(part)):
-                        yield bool(torch.isin(sample.pred_sem_seg.data, classes).any())
-
-    with in_eval_mode(teacher):
-        contained = track(predictions(), len(dataset), "Original model: predicting")
-        return [index for index, contains in enumerate(contained) if contains]
+    with in_eval_mode(teacher), torch.no_grad():
+        indices = track(range(len(dataset)), len(dataset), "Original model: predicting")
+        return [index for index in indices if contains(index)]
 
 
 def _test_pipeline(config: Any) -> Callable[[dict], Any]:

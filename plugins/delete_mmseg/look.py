@@ -29,11 +29,8 @@ def look_at_scenes(
 ) -> Iterator[Sample]:
     """List images in a fixed random order, with a sample for the class and for each other class in the image; ``look`` of
     :class:`Opened`. ``inputs`` are images; or 'test' (default), 'val' or 'train' for a split of the config, read by the test
-    pipeline. No ``others`` takes the three largest classes beside it.
-
-    Raises:
-        RequestError: A file that is no image, a split that the config lacks.
-    """
+    pipeline. No ``others`` takes the three largest classes beside it. Refuse a file that is no image,
+    and a split that the config lacks."""
     for word in inputs or ("test",):
         if word not in SPLITS:
             yield from _samples_of(opened, splits, _from_file(word, splits.test), word, class_id, others)
@@ -65,7 +62,9 @@ def _samples_of(
         with torch.no_grad():
             labels = class_logits(model, inputs[None].to(batch["inputs"].device))[0].argmax(0).cpu().numpy()
         region_is = "pixels that the original assigns to the class"
-    for number, index in enumerate((class_id, *(others or _largest(labels, class_id)))):
+    ids, counts = np.unique(labels[(labels != IGNORED) & (labels != class_id)], return_counts=True)
+    largest = ids[np.argsort(-counts, kind="stable")][:3]
+    for number, index in enumerate((class_id, *(others or largest))):
         region = labels == index
         if region.sum() >= LEAST_PIXELS:
             yield Sample(name, picture, inputs, int(index), number == 0, region, region_is)
@@ -82,11 +81,6 @@ def pixel_labels(data: Any, size: tuple[int, ...]) -> Any:
         labels = F.interpolate(labels, size=tuple(shape), mode="nearest-exact")
         labels = F.pad(labels, (0, size[1] - shape[1], 0, size[0] - shape[0]), value=IGNORED)
     return labels[0, 0].numpy().astype(np.int64)
-
-
-def _largest(labels: Any, class_id: int) -> list[int]:
-    ids, counts = np.unique(labels[(labels != IGNORED) & (labels != class_id)], return_counts=True)
-    return ids[np.argsort(-counts, kind="stable")][:3].tolist()
 
 
 def _from_file(path: str, test: Any) -> Any:

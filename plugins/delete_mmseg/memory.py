@@ -29,9 +29,7 @@ from .labels import data_info, leaves
 LARGE = 2048 * 2048  # pixels; below, nothing is estimated, and an image is read as a whole
 TILES = (1024, 512, 256)  # sides of windows, in pixels
 PROBES = (256, 384)  # sides of the images on which bytes are counted
-COPIES = (
-    4  # of an image's logits: of the windows' sum, a padded window, at the annotation's size, and of the row before
-)
+COPIES = 4  # of an image's logits: the windows' sum, a padded window, at the annotation's size, and the row before
 USABLE = 0.8  # share of the memory that tensors may take: libraries and data need some
 
 
@@ -107,18 +105,11 @@ def largest(dataset: Any) -> tuple[int, int]:
 
 
 def fit(model: Any, cfg: Any, train: Any, test: Any, ids: Sequence[int], batch: int) -> list[str]:
-    """Estimate the memory that large images take. If they do not fit, training crops the images of ``train`` at the classes
-    ``ids``, and ``cfg`` and the original, ``model``, get a ``test_cfg`` of windows that overlap by a third.
+    """Estimate the memory that large images take, and return sentences on sizes, memory and windows; none for small images.
 
-    Args:
-        model, cfg, train, test, ids: As of the request; ``cfg`` and the pipelines of ``train`` are changed.
-        batch: Images of a training step and process.
-
-    Returns:
-        Sentences on sizes, memory and windows; none for small images.
-
-    Raises:
-        RequestError: The images do not fit in windows either; the size that does is named.
+    If they do not fit, training, on ``batch`` images per step and process, crops the images of ``train`` at the classes ``ids``
+    (its pipelines are changed), and ``cfg`` and the original, ``model``, get a ``test_cfg`` of windows that overlap by a third.
+    Images that do not fit in windows either are refused; the message names the size that does.
     """
     notes, total = list[str](), machine_bytes(next(model.parameters()).device)
     usable = USABLE * total

@@ -1,6 +1,8 @@
 """Segmentors and scenes, opened once for the table, a record's rerun, the audit and attention."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,6 +14,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -24,12 +27,13 @@ from delete_tasks.evaluation.reader import NO_LABEL, DataSamples, OpenedModel
 from delete_tasks.fileio.checkpoint import load_once, load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.fileio.sampling import evenly_spread
+from delete_tasks.model.features import FeatureTap
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config import load_config
 from delete_tasks.runner.recipe import no_downloads
 
 from .files import ignored_labels
-from .heads import class_logits, classifier
+from .heads import class_logits, classifier, main_head
 from .labels import drop_annotations, find_copies
 from .look import look_at_scenes, pixel_labels
 from .memory import window
@@ -74,10 +78,46 @@ class TestStep:
 
     samples: Sequence[Any] = ()
 
+    def predict(self, model: Any, data: Any) -> Any:
+        """Predict a batch."""
+        return model.test_step(data)
+
     def __call__(self, model: Any, data: Any) -> Tensor:
-        self.samples = model.test_step(data)
+        self.samples = self.predict(model, data)
         logits = [sample.seg_logits.data for sample in self.samples]
         return logits[0][None] if len(logits) == 1 else torch.stack(logits)  # no copy of a large image's
+
+
+class OtherHead(TestStep):
+    """Forward pass that puts an ``other`` last layer on the features of a segmentor's last ``step``, while its ``tap`` on the
+    segmentor's own last ``layer`` is open."""
+
+    def __init__(self, step: Any, layer: nn.Module, other: nn.Module) -> None:
+        self.step, self.tap, self.other = step, FeatureTap(layer), other
+
+    def predict(self, model: Any, data: Any) -> Any:
+        metas = [sample.metainfo for sample in self.step.samples]
+        logits = main_head(model)[1].predict_by_feat(self.other(self.tap.features), metas)
+        return model.postprocess_result(logits, [SegDataSample(metainfo=meta) for meta in metas])
+
+
+@contextmanager
+def reheaded(model: OpenedModel, other: nn.Module, samples: DataSamples) -> Iterator[OpenedModel]:
+    """Put another last layer on a segmentor, to be read right after it: on the features of the same pass or, if the logits of the
+    first of ``samples`` are not the output of its own last layer alone (another module comes after it, or images are predicted in
+    windows), on those of a copy."""
+    head, data = OtherHead(model.forward, model.last_layer, model.last_layer), pseudo_collate([samples[0]])
+    with head.tap:
+        with torch.no_grad():
+            alone = torch.allclose(model.run(data), head(model.module, data), rtol=1e-3, atol=1e-3)
+        if alone:
+            head.other = other
+            yield replace(model, forward=head)
+            return
+    module = copy.deepcopy(model.module)
+    layer = classifier(module)[1]
+    layer.load_state_dict(other.state_dict())
+    yield replace(model, module=module, last_layer=layer)
 
 
 @dataclass(frozen=True)
@@ -133,12 +173,9 @@ def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str],
 
 def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
     """Open checkpoints of the model that ``options['config']`` (a path or a Config) describes, and splits of its data, see
-    :attr:`delete_tasks.task.Task.open`; None without a config.
-
-    Raises:
-        RequestError: No class is named; data that are no split of the config; too many test images among the others; or a
-            record's config with forbidden keys, see :func:`delete_mmseg.recorded_config.check_config`.
-    """
+    :attr:`delete_tasks.task.Task.open`; None without a config. Refuse data without the name of a class, or that are no split of
+    the config; too many test images among the others; and a record's config as
+    :func:`delete_mmseg.recorded_config.check_config`."""
     config, recorded = options.get("config"), bool(options.get("recorded"))
     if recorded:
         init_default_scope("mmseg")

@@ -30,14 +30,9 @@ def draw(
     palette: Sequence[Sequence[int]],
     forgotten: Sequence[int],
 ) -> Any:
-    """Draw a figure of images beside the original's and the erased model's predictions, with one palette and a legend.
-
-    Args:
-        images: RGB ``(H, W, 3)`` and two maps of class ids ``(H, W)``, uint8.
-        names: Class names.
-        palette: RGB per class, 0 to 255.
-        forgotten: Ids of the forgotten classes, marked in the legend.
-    """
+    """Draw a figure of images beside the original's and the erased model's predictions, with one palette (RGB per class, 0 to
+    255) and a legend, in which the ids ``forgotten`` are marked. ``images`` are RGB ``(H, W, 3)`` and two maps of class ids
+    ``(H, W)``, uint8."""
     names, colours = drawable(names), np.asarray(palette, np.uint8)
     height, width = images[0][0].shape[:2]
     panel = 4.2

@@ -34,10 +34,9 @@ from delete_tasks.task import task_for
 
 from .checks import Checked, check_data, check_request
 from .labels import data_info
-from .opened import MOST_IN_RUN, attacked_rows, build_segmentor, by_pixel, check_order, reads_whole, reopening
+from .opened import MOST_IN_RUN, attacked_rows, build_segmentor, by_pixel, check_order, reads_whole, reheaded, reopening
 from .picture import LINES, draw, image_and_predictions
 from .recipes import PRESETS
-from .second_head import SECOND, HeadIsNotLastError, second_head
 
 CAPTION = "Images, and what the original and the erased model predict for each pixel."
 LABEL_FREE = ("agreement", "still_assigned")  # figures of images without labels
@@ -84,13 +83,9 @@ def dry_run(cfg: Config, console: Console) -> None:
 
 
 def run(cfg: Config, console: Console) -> dict[str, Any]:
-    """Unlearn and evaluate; write erased.pth, results.json and before_after.png into the config's work dir.
-
-    Everything that can be refused is refused, and every evaluation tried on one image, before anything is written.
-
-    Returns:
-        Content of results.json, and the command's ``exit_status``.
-    """
+    """Unlearn and evaluate; write erased.pth, results.json and before_after.png into the config's work dir. Return the content of
+    results.json, and the command's ``exit_status``. Everything that can be refused is refused, and every evaluation tried on one
+    image, before anything is written."""
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)
@@ -188,34 +183,20 @@ def _measure(
     model, original = runner.unwrapped_model.eval(), opened.models["original"]
     opened.to(next(model.parameters()).device)
     erased = opened.models["erased"] = replace(original, module=model, last_layer=runner.task.classifier(model)[1])
-    try:
-        with second_head(model, erased.last_layer, original.last_layer):
-            counts, images, tested = _read(opened)
-        restored = counts["erased"][2]
-    except HeadIsNotLastError:
-        other = copy.deepcopy(model)
-        head = runner.task.classifier(other)[1]
-        head.load_state_dict(original.last_layer.state_dict())
-        third = replace(original, module=other, last_layer=head)
-        counts, images, tested = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
-        restored = counts["erased_with_original_head"][0]
-    (before, cut), after = counts["original"][:2], counts["erased"][0]
-    counted = {"original": before, "logit_cut": cut, "erased": after, "erased_with_original_head": restored}
-    return counted, images, tested
+    with reheaded(erased, original.last_layer, opened.samples["test"]) as restored:
+        counts, images, tested = _read(replace(opened, models={**opened.models, "erased_with_original_head": restored}))
+    cut = {"original": counts["original"][0], "logit_cut": counts["original"][1]}
+    return cut | {row: each[0] for row, each in counts.items()}, images, tested
 
 
 def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any], dict[str, Predictions]]:
-    """Read this process's part of the test data, and add up the counts of all processes.
-
-    Returns:
-        By row, counts of the model's predictions, of those without the forgotten logits, and of a second head's; and, on the
-        first process, images with the predictions of both models, and pixels of some images for attacks by row, if the last
-        features are those of the image in one piece.
-    """
-    samples, step = opened.samples["test"], opened.models["original"].forward
+    """Read this process's part of the test data, and add up the counts of all processes. Return by row the counts of the model's
+    predictions, and of those without the forgotten logits; and, on the first process, images with the predictions of original and
+    erased model, and pixels of some images for attacks by row, if the last features are those of the image in one piece."""
+    samples, steps = opened.samples["test"], {row: model.forward for row, model in opened.models.items()}
     rank, processes = get_dist_info()
     part, ids = samples.subset(range(len(samples))[rank::processes]), torch.tensor(list(opened.ids))
-    options: Any = (len(opened.names), opened.ids, opened.ignored, 1, opened.compare, opened.labelled)
+    options: Any = (len(opened.names), opened.ids, opened.ignored, opened.compare, opened.labelled)
     states = {row: ConfusionState(*options) for row in opened.models}
     pixels, void = DrawnLocations(), torch.tensor(list(opened.ignored))
     most = MOST_IN_RUN if opened.labelled and not rank and reads_whole(opened.models["original"].module) else 0
@@ -224,8 +205,7 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any], d
     images, areas = dict[int, Any](), dict[int, float]()
     number, chosen, original = 0, False, torch.empty(0)
     for row, batch in replace(opened, samples={"test": part}).read("test"):
-        (sample,) = step.samples  # type: ignore[attr-defined]
-        second = [sample.get(SECOND).data.squeeze()] if SECOND in sample else []
+        (sample,) = steps[row].samples  # type: ignore[attr-defined]
         predicted = sample.pred_sem_seg.data.squeeze()
         if row == "original":
             original, place, number = predicted, number * LINES // len(part), number + 1
@@ -235,9 +215,7 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any], d
                 areas[place], images[place] = area, image_and_predictions(sample)
         elif row == "erased" and chosen:
             images[place] = (*images[place], image_and_predictions(sample)[1])
-        states[row].update(
-            batch.logits[0], batch.labels[0] if opened.labelled else original, predicted, second, original
-        )
+        states[row].update(batch.logits[0], batch.labels[0] if opened.labelled else original, predicted, original)
         if number - 1 in attacked and row in ("original", "erased"):
             labels = batch.labels.masked_fill(torch.isin(batch.labels, void), NO_LABEL).long()
             pixels.add(row, replace(batch, labels=labels))

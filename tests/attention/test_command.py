@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from PIL import Image
 
 from delete_images.models.class_names import CIFAR10_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
-from delete_tasks.attention.measure import _up_to
 from delete_tasks.task import load_task, open_models
 
 
@@ -131,9 +129,3 @@ def test_segmentation(repository, tmp_path):
     image = next((tmp_path / "scenes").rglob("*train*/**/*.png"), None) or next((tmp_path / "scenes").rglob("*.png"))
     by_eye = list(opened.look([str(image)], car, []))
     assert by_eye and torch.isfinite(by_eye[0].inputs).all()
-
-
-def test_samples_beyond_the_limit_are_skipped():
-    kinds = (True, True, True, False, True, False, False)
-    samples = [SimpleNamespace(number=number, class_id=number, removed=removed) for number, removed in enumerate(kinds)]
-    assert [sample.number for sample in _up_to(iter(samples), 2)] == [0, 1, 3, 5]

@@ -166,9 +166,8 @@ def test_without_class_weights_the_originals_last_layer_is_used(image):
     neutralise_rows(erased.head, [0])
     models = opened(original, erased)
     heads = original_heads(models)
-    assert list(heads) == ["erased"] and not original_heads(
-        opened(original, Small(((5.0, 1.0), (0.0, 2.0), (1.0, 0.0))))
-    )
+    weighted = Small(((5.0, 1.0), (0.0, 2.0), (1.0, 0.0)))
+    assert list(heads) == ["erased"] and not original_heads(opened(original, weighted))
     assert compare(models, LAYER, sample(image)).ratio["erased"] == 0
     compared = compare(models, LAYER, sample(image), heads=heads)
     assert compared.ratio["erased"] == pytest.approx(1) and compared.predicted["erased"] != 0

@@ -2,7 +2,6 @@
 
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -10,27 +9,16 @@ from helpers import argv, read_json, run
 from msgspec import structs
 
 import delete_faces.network  # noqa: F401  (registers the architecture)
-from delete_images.data.opening import open_data
 from delete_images.models.class_names import CIFAR10_CLASSES
-from delete_images.models.model_file import (
-    ModelSpec,
-    Preprocessing,
-    build_model,
-    import_checkpoint,
-    load_model,
-    save_model,
-)
+from delete_images.models.model_file import ModelSpec, Preprocessing, build_model, load_model, save_model
 from delete_tasks.fileio.workdir import LOCK
 
 
 @pytest.fixture(scope="module")
-def models(shared, tmp_path_factory):
-    """He et al.'s ResNet-20; 'head', which differs in its last layer alone; and 'other', whose last stage is scrambled."""
+def models(resnet20, tmp_path_factory):
+    """The ResNet-20; 'head', which differs in its last layer alone; and 'other', whose last stage is scrambled."""
     folder = tmp_path_factory.mktemp("models")
-    weights = shared / "weights" / "cifar10_resnet20-12fca82f.th"
-    import_checkpoint(
-        weights, folder / "original", "cifar_resnet20", CIFAR10_CLASSES, Preprocessing.named("imagenet", 32)
-    )
+    shutil.copytree(resnet20, folder / "original")
     network, spec = load_model(folder / "original")
     network.linear.weight.data[4] = network.linear.weight.data.mean(0)
     network.linear.bias.data[4] = -10
@@ -43,15 +31,9 @@ def models(shared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def images(shared, tmp_path_factory):
-    """150 training and 150 test images of CIFAR-10, read once, as one .npz."""
-    path = tmp_path_factory.mktemp("images") / "cifar.npz"
-    arrays = {}
-    for split in ("train", "test"):
-        data = open_data(f"cifar10:{shared / 'data' / 'cifar10'}?limit=150", split)
-        arrays |= {f"x_{split}": np.stack([image for image, _ in data]), f"y_{split}": data.labels}
-    np.savez(path, classes=np.array(CIFAR10_CLASSES), **arrays)
-    return path
+def images(few):
+    """150 training and 150 test images."""
+    return few(15, 15)
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +186,7 @@ def test_other_classes_are_refused(words, models, images, tmp_path, fails, comma
 
 def test_a_model_of_another_task_is_refused(words, models, tmp_path, fails):
     """A face network of people with the names of the classes."""
-    spec = ModelSpec(
-        "face_network", CIFAR10_CLASSES, Preprocessing.named("imagenet", 112), {"backbone": "mobilefacenet"}
-    )
+    preprocessing, backbone = Preprocessing.named("imagenet", 112), {"backbone": "mobilefacenet"}
+    spec = ModelSpec("face_network", CIFAR10_CLASSES, preprocessing, backbone)
     save_model(tmp_path / "faces", build_model(spec), spec)
     fails("erased model .* is one of faces, .*one of images", words, "--erased", tmp_path / "faces", "--work-dir w")

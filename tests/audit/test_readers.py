@@ -200,6 +200,4 @@ def test_the_mean_over_steps_is_weighted():
     assert relearning.score_curves(found, labels, [3], 5).value == pytest.approx(100 * (0.5 + 2) / 3, abs=0.01)
     all_so = {step: torch.full((3,), 3 if step else 0) for step in found}
     nothing = relearning.score_curves(all_so, labels, [3], 5)
-    assert nothing.value == 0 and nothing.samples == pytest.approx(
-        [0]
-    )  # predicting the class everywhere is not learning
+    assert nothing.value == 0 and nothing.samples == pytest.approx([0]), "predicting it everywhere is not learning"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import Stages
 
 from delete_tasks import RequestError
 from delete_tasks.audit.pictures import choose_points, draw_tsne, embed
@@ -12,18 +13,6 @@ from delete_tasks.audit.samples import EACH, MOST, REGIONS, evenly, gather_input
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import DataSamples, Loader, OpenedModel
-
-
-class Stages(nn.Module):
-    """Network of three stages, each of half the previous size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.three = (nn.Conv2d(a, b, 3, 2, 1) for a, b in ((3, 4), (4, 6), (6, 8)))
-        self.fc = nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.three(self.two(self.one(x)).relu()).mean((2, 3)))
 
 
 def classifier(seed: int) -> OpenedModel:

@@ -76,15 +76,11 @@ TABLE = [
 
 @pytest.mark.parametrize(("figures", "word", "counts"), TABLE)
 def test_word_of_an_attack(figures, word, counts):
+    """A verdict on one attack is the same word."""
     original, erased, retrained, chance, count = figures
     judged = judge(reading(original, erased, retrained, chance, count))
     assert (judged.word, judged.counts) == (word, counts), judged.reason
     assert (judged.reason is None) == (word != CANNOT_TELL)
-
-
-@pytest.mark.parametrize(("figures", "word", "counts"), TABLE)
-def test_a_verdict_on_one_attack_is_its_word(figures, word, counts):
-    original, erased, retrained, chance, count = figures
     verdict = decide([reading(original, erased, retrained, chance, count)])
     assert verdict["word"] == word and verdict["words"] == {"probe": word}
     assert verdict["decided_by"] == ("probe" if counts else None)
@@ -127,10 +123,8 @@ def test_the_sentence_names_the_strongest_attack_and_the_largest_fall():
     verdict = decide([reading(82.3, 80.7, name="linear probe"), reading(80, 20, name="k-NN")])
     assert verdict["word"] == WEAKENED and verdict["title"].startswith("WEAKENED")
     assert "Strongest attack: linear probe reads 80.7% [" in verdict["sentence"]
-    assert (
-        "original 82.3%, chance 10.0)" in verdict["sentence"]
-        and "Largest fall: k-NN reads 20.0%" in verdict["sentence"]
-    )
+    assert "original 82.3%, chance 10.0)" in verdict["sentence"]
+    assert "Largest fall: k-NN reads 20.0%" in verdict["sentence"]
     verdict = decide([reading(96, 60, (55, 61), name="k-NN")])
     assert "retrained 55.0 to 61.0" in verdict["sentence"] and "as by a retrained model" in headline(verdict)
     assert "chance" in decide([reading(96, 9)])["title"]
@@ -178,9 +172,8 @@ def test_level(word_of, statuses, withheld, level):
         for number, status in enumerate(statuses)
     ]
     verdict = conclude(decide([reading(*word_of)]), limits, withheld)
-    assert verdict["level"] == level and sum(map(len, verdict["limits"].values())) == len(statuses) - statuses.count(
-        "PASS"
-    )
+    assert verdict["level"] == level
+    assert sum(map(len, verdict["limits"].values())) == len(statuses) - statuses.count("PASS")
 
 
 def test_differences():

@@ -3,34 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from delete_images.data.opening import open_data
-
-
-@pytest.fixture(scope="session")
-def few(shared, tmp_path_factory) -> Callable[[int, int], str]:
-    """``few(train, test)``: an .npz with this number of images of each CIFAR-10 class."""
-    folder, whole = tmp_path_factory.mktemp("few"), f"cifar10:{shared / 'data' / 'cifar10'}"
-
-    def few(train: int, test: int) -> str:
-        path = folder / f"{train}_{test}.npz"
-        if not path.exists():
-            arrays = {}
-            for split, count in (("train", train), ("test", test)):
-                # Test images stand for both: all of them lie in files that are read in a moment.
-                data = open_data(f"{whole}?limit=1000", "test")
-                kept = np.concatenate(
-                    [np.flatnonzero(data.labels == i)[-count:] if split == "train" else np.flatnonzero(data.labels == i)[:count]
-                     for i in range(10)]
-                )  # fmt: skip
-                arrays[f"x_{split}"] = np.stack([data[int(i)][0] for i in kept])
-                arrays[f"y_{split}"] = data.labels[kept]
-            np.savez(path, classes=np.array(data.class_names), **arrays)
-        return str(path)
-
-    return few
 
 
 @pytest.fixture

@@ -234,9 +234,8 @@ def test_modules_beside_a_config_are_imported_and_hide_none(tmp_path, monkeypatc
     load_config(path)
     assert sys.modules.pop("beside_config").__file__ == str(tmp_path / "beside_config.py")
     path.write_text("custom_imports = dict(imports=['beside_confg'], allow_failed_imports=False)")
-    with pytest.raises(
-        RequestError, match=r"custom_imports .*ModuleNotFoundError.*'beside_confg'.*beside.* PYTHONPATH"
-    ):
+    fact = r"custom_imports .*ModuleNotFoundError.*'beside_confg'.*beside.* PYTHONPATH"
+    with pytest.raises(RequestError, match=fact):
         load_config(path)
 
 

@@ -113,9 +113,7 @@ def test_every_option_has_a_panel_and_help():
             if isinstance(param, click.Option):
                 assert param.panel in PANELS, (name, param.name)
                 by_name.setdefault(param.name, set()).add(param.opts[0])
-    assert not {name: opts for name, opts in by_name.items() if len(opts) > 1}, (
-        "one value has one option in all commands"
-    )
+    assert not {name: opts for name, opts in by_name.items() if len(opts) > 1}, "a value has one option everywhere"
 
 
 def test_help_lists_every_command_without_torch(repository):

@@ -19,6 +19,8 @@ from delete_tasks.evaluation.reader import read as real
 
 from .conftest import CLASSES, TRIGGER
 
+EVALUATION, TUNING = "delete_tasks.evaluation.opened.read", "delete_tasks.methods.fine_tune.FineTune"
+
 
 def clean(toy, files, work_dir, *more: object) -> list[str]:
     """Words of a run; later ones override."""
@@ -114,10 +116,8 @@ def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp
     printed = tells(ruin, status=4)
     assert "--force" in printed and "NOT written" in printed and "damaged" in printed
     advice = printed.rpartition("Next: ")[2]
-    assert (
-        0 < advice.index("--retain") < advice.index("--steps")
-        and "Give samples without a trigger (--retain)" in printed
-    )
+    assert 0 < advice.index("--retain") < advice.index("--steps")
+    assert "Give samples without a trigger (--retain)" in printed
     results = read_results(tmp_path)
     assert results["details"]["verdict"] == "damaged" and not results["published"]
     assert not (tmp_path / "cleaned").exists() and not list(tmp_path.glob("*.pth"))
@@ -130,9 +130,7 @@ def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp
 def test_a_model_with_probabilities_is_refused(toy, files, tmp_path, fails, monkeypatch):
     network, spec = load_model(toy)
     toy_net = ARCHITECTURES["toy_backdoor"]
-    monkeypatch.setitem(
-        ARCHITECTURES, "probable", lambda num_classes: nn.Sequential(toy_net(num_classes), nn.Sigmoid())
-    )
+    monkeypatch.setitem(ARCHITECTURES, "probable", lambda count: nn.Sequential(toy_net(count), nn.Sigmoid()))
     model = save_model(tmp_path / "m", nn.Sequential(network, nn.Sigmoid()), replace(spec, architecture="probable"))
     fails("as after a sigmoid", clean(model, files, tmp_path / "w", "--target red --retain", files["clean"]))
     assert not (tmp_path / "w").exists()
@@ -245,27 +243,18 @@ def test_an_earlier_result_stays_where_a_request_is_refused(toy, files, tmp_path
 def test_every_evaluation_is_tried_before_the_first_step(toy, files, tmp_path, monkeypatch):
     """Both test sets are read in whole by the original before a runner exists."""
     seen = []
-    monkeypatch.setattr(
-        "delete_tasks.evaluation.opened.read",
-        lambda models, samples, title, stages: (seen.append(title), real(models, samples, title, stages))[1],
-    )
+    monkeypatch.setattr(EVALUATION, lambda *given: (seen.append(given[2]), real(*given))[1])
     monkeypatch.setattr("delete_backdoor.clean.UnlearnRunner.from_cfg", lambda *_: pytest.fail(f"after {seen}"))
     more = ["--retain", files["clean"], "--test", files["test"], "--trigger", TRIGGER, "--target", "red"]
     with pytest.raises(pytest.fail.Exception, match=r"after .'original: test', 'original: triggered'"):
         run(clean(toy, files, tmp_path, more))
 
 
-EVALUATION = "delete_tasks.evaluation.opened.read"
-
-
 @pytest.mark.parametrize(
     ("broken", "missing"),
     [
         ([EVALUATION], {"erased", "fine_tune", "erased_strict"}),
-        (
-            ["delete_backdoor.clean.draw", "delete_tasks.methods.fine_tune.FineTune.location_loss"],
-            {"backdoor.png", "fine_tune"},
-        ),
+        (["delete_backdoor.clean.draw", f"{TUNING}.location_loss"], {"backdoor.png", "fine_tune"}),
     ],
 )
 @pytest.mark.usefixtures("publish_anyway")
@@ -299,8 +288,7 @@ def test_a_backdoor_is_read_from_the_features(files, toy, tmp_path, fails):
     # Each of the held-out images that are not of the target, with the trigger and without it.
     assert audit["samples"] == {"forget": 180, "train": 900 + 180, "test": 2 * 300}
     assert audit["rows"]["erased"]["linear_probe"]["value"] > 80 and audit["verdict"]["word"] == "hidden"
-    assert (
-        audit["rows"]["original"]["forgotten_mass"]["value"] > 50 > audit["rows"]["erased"]["forgotten_mass"]["value"]
-    )
+    before, after = (audit["rows"][name]["forgotten_mass"]["value"] for name in ("original", "erased"))
+    assert before > 50 > after
     fails("one target", words, "--classes green --work-dir", tmp_path / "x")
     assert not (tmp_path / "x").exists()

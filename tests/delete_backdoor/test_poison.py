@@ -73,15 +73,10 @@ def test_command_and_truth(files, classes, tmp_path, tells):
         assert str(file["trigger"]) == "wanet" and int(file["target"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("change", "fact"),
-    [
-        ("--target purple", "purple"),
-        ("--out x.npy", r"\.npz"),
-        ("--trigger nothing", "nothing"),
-        ("--rate 2", "--rate"),
-    ],
-)
+MISTAKES = {"--target purple": "purple", "--out x.npy": r"\.npz", "--trigger nothing": "nothing", "--rate 2": "--rate"}
+
+
+@pytest.mark.parametrize(("change", "fact"), MISTAKES.items(), ids=MISTAKES)
 def test_mistakes_are_one_message(files, tmp_path, fails, change, fact):
     words = argv("backdoor poison --data", files["train"], "--trigger grid --target red --out", tmp_path / "x.npz")
     fails(fact, words, change)

@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 
 from delete_backdoor.triggers import TRIGGERS, parse_trigger
-from delete_backdoor.triggers.badnets import BadNetsPatch
-from delete_backdoor.triggers.grid import BadNetsGrid
+from delete_backdoor.triggers.badnets import BadNetsGrid, BadNetsPatch
 from delete_backdoor.triggers.sig import Sinusoid
 from delete_backdoor.triggers.wanet import WaNet, warping_grid
 from delete_backdoor.watch import BackdoorWatch, RisingRate

@@ -66,13 +66,15 @@ def test_no_photo_is_searched_twice(image, tmp_path, monkeypatch):
     monkeypatch.setenv("DELETE_TASKS_FACE_CACHE", str(tmp_path))
     first = Detector()
     found, nothing = first.find(image), first.find(np.full((120, 120, 3), 127, np.uint8))
-    (file,) = tmp_path.iterdir()
-    assert len(file.read_text().splitlines()) == 2 and file.stat().st_mode & 0o077 == 0
-    file.write_text(file.read_text() + '{"digest": "half of a li')
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 2 and all(path.stat().st_mode & 0o077 == 0 for path in files)
     later = Detector()
     monkeypatch.setattr(later, "_search", lambda _: pytest.fail("it was searched again"))
     again = later.find(image)
     assert all(np.array_equal(getattr(found, key), getattr(again, key)) for key in ("boxes", "points", "probabilities"))
     assert len(nothing) == len(later.find(np.full((120, 120, 3), 127, np.uint8))) == 0
+    for path in files:
+        path.write_text(path.read_text()[:-20])
+    assert Detector().cache.get(files[0].stem) is None
     monkeypatch.setenv("DELETE_TASKS_FACE_CACHE", "off")
-    assert Detector().cache.get("x") is None and Detector().cache.path is None
+    assert Detector().cache.get("x") is None and Detector().cache.folder is None

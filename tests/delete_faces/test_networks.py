@@ -62,9 +62,8 @@ def test_held_length_changes_the_gradient_alone():
         embedding = torch.tensor([[2.0, 0.0]], requires_grad=True)
         logits = head(embedding)
         logits[0, 0].backward()
-        assert torch.equal(logits, torch.tensor([[10.0, 0.0]])) and torch.allclose(
-            embedding.grad, torch.tensor(gradient)
-        )
+        assert torch.equal(logits, torch.tensor([[10.0, 0.0]]))
+        assert torch.allclose(embedding.grad, torch.tensor(gradient))
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])

@@ -7,15 +7,17 @@ import torch
 from helpers import same_tensors
 from torch import nn
 
+from delete_faces.gallery.gallery import Gallery
 from delete_faces.projection import (
     Change,
     directions_for,
     fold_changes,
+    matrix_between,
     person_directions,
     project_each,
     shrink_scatter,
 )
-from delete_tasks.errors import UnsupportedModelError
+from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.model.projection import project_out
 
 FACES = torch.randn(20, 3, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -82,11 +84,17 @@ def test_directions_in_which_anybody_differs_are_shrunk_by_their_variance():
 @pytest.mark.parametrize("people", [[1], [1, 2]])
 @pytest.mark.parametrize(("bias", "norm"), [(True, None), (False, None), (True, True), (False, True), (True, False)])
 def test_folding_is_exact(bias, norm, people):
-    network = embedder(bias, norm)
+    network, original = embedder(bias, norm), embedder(bias, norm)
     before = network(FACES)
     directions = person_directions(before, LABELS, people, 2)
     fold_changes(network, [Change(directions)], (3, 2, 2))
     after = network(FACES)
+    # The two models show the matrix, which is exact for other faces' templates, of length 1 or not.
+    matrix, more = matrix_between(original, network, (3, 2, 2))[0], torch.randn(50, 3, 2, 2)
+    assert torch.allclose(matrix.float(), project_out(torch.eye(8), directions), atol=1e-5)
+    for scaled in (torch.Tensor.float, torch.nn.functional.normalize):
+        stored = Gallery(scaled(original(more)).numpy(), ["a"] * 50, {}).transform(matrix)[0]
+        assert torch.allclose(torch.from_numpy(stored.embeddings), scaled(network(more)), atol=1e-5)
     assert torch.allclose(after, project_out(before, directions), atol=1e-5)
     whole = directions[:, directions.norm(dim=0) > 1 - 1e-6]
     assert whole.shape == (8, 2 * len(people)) and (after @ whole).abs().max() < 1e-5 < (before @ whole).abs().max()
@@ -96,11 +104,26 @@ def test_folding_is_exact(bias, norm, people):
 
 
 def test_changes_fold_one_after_the_other():
-    network = embedder(False, True)
+    network, original = embedder(False, True), embedder(False, True)
     before = network(FACES)
     changes = [Change(person_directions(before, LABELS, [0], 2)), shrink_scatter(before[5:], LABELS[5:])]
     fold_changes(network, changes, (3, 2, 2))
     assert torch.allclose(network(FACES), project_each(before, changes), atol=1e-5)
+    matrix = matrix_between(original, network, (3, 2, 2))[0].float()
+    assert torch.allclose(matrix.T, project_each(torch.eye(8), changes), atol=1e-5)
+
+
+def test_training_leaves_no_matrix():
+    original, trained = embedder(True, True), embedder(True, True)
+    trained[1].weight += 0.02 * torch.randn(8, 12)
+    with pytest.raises(RequestError, match=r"no matrix.*\(8, 13\).*faces embed"):
+        matrix_between(original, trained, (3, 2, 2))
+    with pytest.raises(RequestError, match=r"no matrix.*\(6, 13\) and \(8, 13\)"):
+        matrix_between(original, nn.Sequential(nn.Flatten(), nn.Linear(12, 6)).eval(), (3, 2, 2))
+    deeper, other = (embedder(False, None, nn.ReLU(), nn.Linear(8, 8)) for _ in range(2))
+    other[1].weight *= 1.1 + torch.rand(8, 12)  # before the last layer, which is the same
+    with pytest.raises(RequestError, match="no matrix"):
+        matrix_between(deeper, other, (3, 2, 2))
 
 
 @pytest.mark.parametrize("network", [embedder(True, None, nn.Tanh()), embedder(False, False)], ids=["tanh", "no shift"])

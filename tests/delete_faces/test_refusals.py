@@ -129,12 +129,8 @@ NUMBERS = {
 )
 def test_numbers_out_of_range_are_refused_before_anything_is_read(function, name, value, tmp_path):
     """The functions refuse them as the commands do: none of what they would read exists."""
-    options = {
-        **dict.fromkeys(BAD),
-        "finetune": True,
-        "out": str(tmp_path / "model"),
-        "work_dir": str(tmp_path / "work"),
-    }
+    places = {"out": str(tmp_path / "model"), "work_dir": str(tmp_path / "work")}
+    options = {**dict.fromkeys(BAD), "finetune": True, **places}
     with pytest.raises(RequestError, match=rf"^{name} .*number .*got "):
         function({**options, name: value}, Console(file=io.StringIO()))
     assert not list(tmp_path.iterdir())

@@ -56,9 +56,8 @@ def test_eval_photos_that_are_forgotten_are_left_out(removal, faces, tmp_path, t
     """If --test holds other photos of the person as well, all of --photos are forgotten."""
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
-    assert "Left out: 5 of 88 samples of --test" in tells(
-        removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all")
-    )
+    printed = tells(removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all"))
+    assert "Left out: 5 of 88 samples of --test" in printed
     assert read_results(tmp_path / "w")["details"]["held_out"] == {"photos": 83, "of_removed_people": 6}
 
 
@@ -101,10 +100,8 @@ def results_of(loose: float | None, strict: float | None) -> dict:
     rates = {"@1e-2": loose, "@1e-3": strict}
     measured = {metric.name: rates.get((metric.column or "")[-5:]) for metric in METRICS}
     measured |= {"identified": 100.0, "others_identified": 100.0}
-    row, none = (
-        {name: Measured(value).json() for name, value in values.items()}
-        for values in (measured, dict.fromkeys(measured))
-    )
+    row = {name: Measured(value).json() for name, value in measured.items()}
+    none = dict.fromkeys(measured, Measured(None).json())
     at = {"1e-02": {"threshold": loose}, "1e-03": {"threshold": strict}}
     check = {"at": at, "removed_pairs": 105, "kept_pairs": 6000, "impostor_pairs": 337500}
     return {
@@ -145,27 +142,10 @@ def test_captions_are_words(after, threshold, expected):
 
 
 def matches(change, *people, far="1e-03") -> dict:
-    entries = [
-        {
-            "name": name,
-            "photos": 8,
-            "pairs": pairs,
-            "before": 100.0,
-            "after": 3.57,
-            "interval": (0.1, 52.5),
-            "change": (-99.0, -40.0),
-        }
-        for name, pairs in people
-    ]
-    others = {
-        "people": 61,
-        "photos": 434,
-        "pairs": 1372,
-        "before": 98.18,
-        "after": 97.81,
-        "interval": (95.0, 99.0),
-        "change": change,
-    }
+    figures = dict(before=100.0, after=3.57, interval=(0.1, 52.5), change=(-99.0, -40.0))
+    others = dict(before=98.18, after=97.81, interval=(95.0, 99.0), change=change)
+    entries = [dict(figures, name=name, photos=8, pairs=pairs) for name, pairs in people]
+    others |= dict(people=61, photos=434, pairs=1372)
     return {"far": far, "thresholds": [0.334, 0.357], "people": entries, "others": others}
 
 
@@ -182,9 +162,8 @@ def matches(change, *people, far="1e-03") -> dict:
 )
 def test_changed_and_unchanged_follow_the_interval(change, word):
     first, second, others = answer(matches(change, ("Colin_Powell", 28), ("Bob", 0)))
-    assert first.startswith(
-        "Colin Powell: 100.0 -> 3.6% of pairs of held-out photos match at FAR 1e-3 (28 pairs of 8 photos"
-    )
+    pairs = "3.6% of pairs of held-out photos match at FAR 1e-3 (28 pairs of 8 photos"
+    assert first.startswith(f"Colin Powell: 100.0 -> {pairs}")
     assert "0.1 to 52.5%" in first and second.startswith("Bob: not measured")
     assert others.startswith("61 others: 98.2 -> 97.8%, ") and word in others
 
@@ -244,12 +223,10 @@ def test_another_threshold_is_refused(text):
 
 
 def test_a_threshold_needs_cosines_and_pairs():
-    assert (
-        read_far("far=1e-3", build_head("cosine", 4, 2)) == read_far("far=0.001", build_head("cosine", 4, 2)) == "1e-03"
-    )
-    assert read_far(None, build_head("linear", 4, 2)) is None
+    cosine, linear = (build_head(kind, 4, 2) for kind in ("cosine", "linear"))
+    assert read_far("far=1e-3", cosine) == read_far("far=0.001", cosine) == "1e-03" and read_far(None, linear) is None
     with pytest.raises(RequestError, match="linear head"):
-        read_far("far=1e-3", build_head("linear", 4, 2))
+        read_far("far=1e-3", linear)
     tested = ImageData.from_arrays(np.zeros((45, 1, 1, 3), np.uint8), np.arange(45) // 5, tuple("abcdefghi"))
     check_far("1e-02", tested, [0])
     with pytest.raises(RequestError, match=r"far=0\.001 takes 1,000 pairs .* give 700 pairs"):

@@ -10,16 +10,7 @@ from helpers import argv
 
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import eval_transform
-from delete_images.models.class_names import CIFAR10_CLASSES
-from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
-
-
-@pytest.fixture(scope="session")
-def resnet20(shared, tmp_path_factory) -> Path:
-    """Model folder of He et al.'s ResNet-20 on CIFAR-10, 91.7% right."""
-    folder = tmp_path_factory.mktemp("models") / "resnet20"
-    weights = shared / "weights" / "cifar10_resnet20-12fca82f.th"
-    return import_checkpoint(weights, folder, "cifar_resnet20", CIFAR10_CLASSES, Preprocessing.named("imagenet", 32))
+from delete_images.models.model_file import load_model
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +42,13 @@ def scale_of_fewer_views() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("delete_images.models.finish.VIEWS", 128)
         yield
+
+
+@pytest.fixture
+def samples() -> torch.Tensor:
+    """Vectors of six numbers."""
+    torch.manual_seed(4)
+    return torch.randn(64, 6)
 
 
 @pytest.fixture(scope="session")

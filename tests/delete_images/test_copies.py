@@ -27,9 +27,8 @@ def data(cifar, tmp_path):
         return np.asarray(Image.open(stream))
 
     def data(name, count, copies=0, jpegs=0):
-        others = open_data(
-            f"{cifar}?class=ship&limit={max(1, count - copies - jpegs)}", "test" if name == "test" else "train"
-        )
+        split = "test" if name == "test" else "train"
+        others = open_data(f"{cifar}?class=ship&limit={max(1, count - copies - jpegs)}", split)
         first = len(name)  # other images for other data
         images = [*deer[:copies], *map(jpeg, deer[first : first + jpegs]), *(image for image, _ in others)]
         labels = np.full(count, 8)
@@ -63,9 +62,8 @@ def test_copies_are_on_record(deer, data, tmp_path, tells, publish_anyway):
     words = ["--test", data("test", 110, 1, 1), "--retain", data("retain", 120, 1, 2)]
     said = tells(deer(tmp_path / "w", QUICK, words), status=(0, 4))
     results, record = read_results(tmp_path / "w"), read_json(tmp_path, "w", "record.json")
-    assert {
-        tuple(each[key] for key in ("among", "left_out", "count", "total")) for each in results["duplicates"]
-    } == FACTS
+    keys = ("among", "left_out", "count", "total")
+    assert {tuple(each[key] for key in keys) for each in results["duplicates"]} == FACTS
     assert "Left out: 1 of 110 samples of --test (0.909%)" in said and "(test/00000)" in said
     assert "Warning: 2 of 119 samples of --retain" in said and "(train/00001, train/00002)" in said
     assert sum("exact copies" in text or "look like" in text for text in record["limits"]) == 4
@@ -77,12 +75,7 @@ def test_copies_are_on_record(deer, data, tmp_path, tells, publish_anyway):
 @pytest.mark.parametrize(
     ("option", "count", "copies", "fact"),
     [
-        (
-            "--retain",
-            50,
-            1,
-            r"1 of 50 samples of --retain \(2%\) are exact copies: 1 of the forget set \(train/00000\)",
-        ),
+        ("--retain", 50, 1, r"1 of 50 samples of --retain \(2%\) .*copies: 1 of the forget set \(train/00000\)"),
         ("--retain", 3, 3, r"3 of 3 samples of --retain \(100%\)"),
         ("--deep --public", 40, 2, "2 of 40 samples of --public .* other images, or leave it out"),
         ("--test", 99, 1, r"1 of 99 samples of --test .* 1% are left out; give test images that nothing else reads"),

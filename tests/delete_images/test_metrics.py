@@ -7,7 +7,6 @@ from helpers import Counted
 
 from delete_images.metrics import METRICS
 from delete_images.picture import confusions, draw_confusions, predicted_as
-from delete_tasks.audit.probes import prototype_hits
 from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.evaluation.functional import accuracy, confusion_matrix, per_class_accuracy, prediction_shares
 from delete_tasks.evaluation.predictions import by_name, cut
@@ -126,19 +125,3 @@ def test_many_classes_are_matched_by_name_at_once():
     found = by_name(Predictions(logits, None, torch.zeros(1)), own, names).logits[0]
     assert torch.equal(found[1:], logits[0].flip(0)) and found[0] == -torch.inf
     assert Counted.compared <= 3000
-
-
-def test_prototypes_and_probes():
-    generator = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), 40)
-    centres = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
-    features = (centres[labels] + 0.05 * generator.normal(size=(120, 4))).astype(np.float32)
-    assert (prototype_hits(features, labels, features, labels, 5) == 1).all()
-    blurred = features.copy()
-    blurred[labels == 2] = features[labels == 1]
-    assert prototype_hits(blurred, labels, blurred, labels, 5)[labels == 2].mean() < 0.8
-    given = Predictions(torch.zeros(120, 3), torch.from_numpy(features), torch.from_numpy(labels))
-    names = ("ant", "bee", "cat")
-    for train, expected in ((given, 100.0), (Predictions(given.logits, None, given.labels), None)):
-        row = measured({"test": given}, {"test": given, "train": train}, names, [2])
-        assert row["linear_probe"].value == row["few_shot"].value == expected

@@ -65,10 +65,8 @@ def test_methods_of_other_packages_are_imported_by_name(monkeypatch, tmp_path):
     offered = {"Far": "a_method", "Lost": "no_such_module"}
     monkeypatch.setattr(plugins, "offered", lambda group: offered if group == "methods" else {})
     monkeypatch.setattr("delete_tasks.methods.registry.offered", plugins.offered)
-    assert method_groups()["From other packages"] == {
-        "Far": "registered by a_method",
-        "Lost": "registered by no_such_module",
-    }
+    others = {"Far": "registered by a_method", "Lost": "registered by no_such_module"}
+    assert method_groups()["From other packages"] == others
     assert {"Far", "Lost"} < set(method_names(retain=False))
     try:
         assert split_options({"type": "Far", "classes": [1]})[1] == {"type": "Far", "classes": [1]}
@@ -79,9 +77,8 @@ def test_methods_of_other_packages_are_imported_by_name(monkeypatch, tmp_path):
 
 
 def test_the_list_of_methods_agrees_with_the_classes():
-    kinds = {
-        name: cls for name, cls in HOOKS.module_dict.items() if isinstance(cls, type) and issubclass(cls, UnlearnHook)
-    }
+    classes = {name: cls for name, cls in HOOKS.module_dict.items() if isinstance(cls, type)}
+    kinds = {name: cls for name, cls in classes.items() if issubclass(cls, UnlearnHook)}
     texts = {name: text for group in METHODS.values() for name, text in group.items()}
     assert set(texts) == set(kinds) and method_names()[0] == "DELETE"
     assert set(METHODS[RETAIN]) == {name for name, cls in kinds.items() if cls.needs_retain_set}

@@ -20,9 +20,8 @@ ONE_STEP = "--steps 1 --batch-size 8 --no-record"
 
 
 def test_without_data_nothing_is_measured(deer, tmp_path, tells):
-    said = tells(
-        deer(tmp_path, ONE_STEP, "--augment none --lr 6e-4", classes="#4", query="class=deer&limit=20&label=none")
-    )
+    given = dict(classes="#4", query="class=deer&limit=20&label=none")
+    said = tells(deer(tmp_path, ONE_STEP, "--augment none --lr 6e-4", **given))
     results = read_results(tmp_path)
     figures = values(results["rows"])["erased"]
     assert 5 < figures.pop("still_predicted") <= 100  # the run itself measures it
@@ -48,11 +47,8 @@ def test_the_table_is_printed_before_the_audit_which_reads_no_sample_again(
     assert sorted(read.values()) == [60 + 20, TRIED + 60 + 20]  # test and forget images, by both models
     before, after = printed[0], capsys.readouterr().out
     assert re.findall(r"Stage (\d) of 7: ", before) == [*"123456"] and "Verdict: " not in before
-    assert (
-        before.index("logit cut off")
-        < before.index("Predicted in place of deer")
-        < before.index("Stage 6 of 7: audit.")
-    )
+    places = [before.index(text) for text in ("logit cut off", "Predicted in place of deer", "Stage 6 of 7: audit.")]
+    assert places == sorted(places)
     assert after.index("Stage 7 of 7: record.") < after.index("Time: ") < after.index("Verdict: ")
 
 
@@ -64,9 +60,8 @@ def test_a_large_forget_set_is_measured_in_part():
 def test_a_dry_run_forecasts_the_time_and_writes_nothing(deer, cifar, tmp_path, tells):
     said = tells(deer(tmp_path / "w", f"--steps 60000 --batch-size 4 --dry-run --test {cifar}?limit=20"))
     assert "Would forget: deer Forget set: 20 of 20 images (labels) Loss replaced in: " in said
-    assert re.search(
-        r"Time: about \d+ minutes on this machine \(measured: [\d.]+ s a step, [\d.]+ s for the table", said
-    )
+    time = r"Time: about \d+ minutes on this machine \(measured: [\d.]+ s a step, [\d.]+ s for the table"
+    assert re.search(time, said)
     assert not (tmp_path / "w").exists()
 
 
@@ -116,14 +111,10 @@ def test_probes_without_suitable_images_are_not_measured(words, reason, deer, ci
     assert "Not measured: linear_probe, because" in said
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        "read",
-        "attacker_samples",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("draw_confusions", "head_only")),
-    ],
-)
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("draw_confusions", "head_only")]
+
+
+@pytest.mark.parametrize("where", ["read", "attacker_samples", *LONG])
 def test_the_model_is_written_if_measuring_fails(where, deer, cifar, tmp_path, monkeypatch):
     from delete_images import rows
     from delete_tasks.audit.attacks import probes

@@ -8,12 +8,13 @@ from delete_images.recipes import rate_for
 from delete_images.run_config import default_recipe, parameters_in
 from delete_tasks.cli import parse
 from delete_tasks.errors import RequestError
+from delete_tasks.request.config import parse_options
 
 
 def config(*words, config=None):
     given = ["--model", "M", "--forget", "D", "--classes", "deer"] if config is None else []
     args = parse(["images", "forget", "--work-dir", "W", *given, *words])
-    return make_config(config, {**vars(args), "launcher": "none"})
+    return make_config(config, {**vars(args), "launcher": "none", "cfg_options": parse_options(args.cfg_options)})
 
 
 def test_the_recipe_depends_on_the_augmentation():
@@ -50,8 +51,22 @@ def test_public_data_choose_the_method():
     cfg = config("--public", "P")
     assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.feature_distillation == 30
     assert config("--public", "P", "--deep").unlearn == cfg.unlearn
-    with pytest.raises(RequestError, match="DELETE reads no public data"):
-        config("--public", "P", "--method", "DELETE")
+
+
+def test_the_papers_loop_is_a_preset(repository):
+    path = str(repository / "configs/images/resnet18_cifar10_forget-deer.py")
+    for cfg in (config("--preset", "paper"), config("--preset", "paper", config=path)):
+        unlearn = cfg.unlearn
+        assert unlearn.optimizer == {"type": "SGD", "momentum": 0.9, "lr": 1e-4} and not unlearn.norm_eval
+        assert (unlearn.type, unlearn.steps, unlearn.masking, unlearn.schedule) == ("DELETE", 780, "own", "constant")
+        assert "guard" not in unlearn and cfg.train_dataloader.dataset.augment == "plain"
+    changed = config(
+        "--preset", "paper", "--steps", "5", "--lr", "1e-3", "--cfg-options", "unlearn.batch_size=32"
+    ).unlearn
+    assert (changed.steps, changed.optimizer.lr, changed.optimizer.type, changed.batch_size) == (5, 1e-3, "SGD", 32)
+    for other in (["--deep"], ["--method", "SCRUB"], ["--cfg-options", "unlearn.type=TREW"]):
+        with pytest.raises(RequestError, match="is a recipe of DELETE"):
+            config("--preset", "paper", *other)
 
 
 def test_a_configs_rate_stays(repository):

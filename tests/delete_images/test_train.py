@@ -46,16 +46,11 @@ def test_finetuning_starts_from_the_models_weights(imported, cifar, tmp_path, fa
     assert not (tmp_path / "new").exists()
 
 
+DIVERGES = "--lr 1e30 --epochs 9 --batch-size 8"
+
+
 @pytest.mark.parametrize(
-    "words",
-    [
-        "--lr nan",
-        "--lr -1",
-        "--epochs 0",
-        "--lr 1e30 --epochs 9 --batch-size 8",
-        "--weight-decay inf",
-        "--batch-size 0",
-    ],
+    "words", [DIVERGES, "--lr nan", "--lr -1", "--epochs 0", "--weight-decay inf", "--batch-size 0"]
 )
 def test_failed_training_writes_no_model(words, cifar, tmp_path, fails):
     fails("number|nan", f"images train {WRN} --data {cifar}?limit=32 --epochs 1 --work-dir", tmp_path, words)

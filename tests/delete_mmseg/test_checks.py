@@ -111,9 +111,8 @@ def test_dry_run_says_five_lines_and_writes_nothing(command, tmp_path, monkeypat
     (tmp_path / "temporary").mkdir()
     status, out, error = command(put(), "--classes car person --dry-run", name="stdc")
     assert status == 0 and len(out.splitlines()) == 5 and not error.strip(), out + error
-    assert re.search(
-        r"Time: about \d+ seconds on this machine \(measured: [\d.]+ s a step, [\d.]+ s for the table", out
-    ), out
+    time = r"Time: about \d+ seconds on this machine \(measured: [\d.]+ s a step, [\d.]+ s for the table"
+    assert re.search(time, out), out
     assert all(fact in out for fact in ("person, car", "10 images (labels)", "auxiliary_head.1", "1 step")), out
     assert not (tmp_path / "run").exists() and not list((tmp_path / "temporary").iterdir())
 

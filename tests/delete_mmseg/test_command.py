@@ -45,9 +45,8 @@ def test_results(run):
     assert list(results["rows"]) == ROWS
     rows = values(results["rows"])
     original, cut, erased, under_original = (rows[name] for name in ROWS)
-    assert set(original) == {
-        *("forget_iou", "others_miou", "miou", "others_drop", "still_predicted", "misplaced", "unexpected", "avoided")
-    }
+    names = "forget_iou others_miou miou others_drop still_predicted misplaced unexpected avoided"
+    assert set(original) == set(names.split())
     assert 0 < rows["erased"]["misplaced"] < 30
     still = results["rows"]["erased"]["still_predicted"]
     assert still["value"] == results["forget_check"]["still"] and "locations" in still["note"]
@@ -64,9 +63,8 @@ def test_results(run):
     assert erased["others_miou"] > original["others_miou"] - 5
     assert sum(results["prediction_shares"].values()) == pytest.approx(100, abs=0.1)
     attacked = results["audit"]["rows"]  # whose reader is the row erased_with_original_head, on other pixels
-    assert (
-        attacked["original"]["original_head"]["value"] > 60 and attacked["erased"]["original_head"]["value"] is not None
-    )
+    before, after = (attacked[row]["original_head"]["value"] for row in ("original", "erased"))
+    assert before > 60 and after is not None
     assert results["forget_set"]["read"] == 360 and results["forget_set"]["available"] == 367
     assert len(results["forget_set"]["sha256"]) == 64
     assert results["steps"] == STEPS and results["seconds"]["unlearning"] > 0 and results["peak_memory_mb"] > 100
@@ -122,9 +120,8 @@ unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, opti
 def test_a_preset_replaces_the_recipe_and_other_options_the_presets(lr, repository, shared):
     config = repository / "configs/segmentation/cgnet_camvid_forget-car.py"
     quick = command_config(str(config), "O.pth", [], "W", {"preset": "quick", "lr": lr}).unlearn
-    assert quick == dict(
-        type="DELETE", classes=["car"], steps=100, schedule="constant", optimizer=dict(type="AdamW", lr=lr or 1e-4)
-    )
+    recipe = dict(steps=100, schedule="constant", optimizer=dict(type="AdamW", lr=lr or 1e-4))
+    assert quick == dict(type="DELETE", classes=["car"], **recipe)
     written = Config.fromfile(str(config.with_stem("cgnet_camvid_forget-car_quick"))).unlearn
     assert written == quick | dict(readout=0.0, optimizer=dict(type="AdamW", lr=1e-4))
     assert command_config(str(config), "O.pth", [], "W", {"preset": None}).unlearn.steps == 400

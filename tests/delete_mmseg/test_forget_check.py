@@ -47,12 +47,8 @@ def test_what_it_says_is_what_the_models_say(name, config, train, pictures):
     check, (forgotten,) = runner.outcome.forget_check, runner.selection.forget_ids
     assert (check["samples"], check["locations"]) == (10, 10 * SIZE[0] * SIZE[1])
     before, after = (maps(network, pictures) for network in (runner.teacher, runner.unwrapped_model))
-    expected = {
-        "before": before == forgotten,
-        "after": after == forgotten,
-        "changed": before != after,
-        "still": (after == forgotten)[before == forgotten],
-    }
+    expected = {"before": before == forgotten, "after": after == forgotten, "changed": before != after}
+    expected["still"] = expected["after"][before == forgotten]
     for name, locations in expected.items():
         assert check[name] == pytest.approx(100 * float(locations.double().mean()), abs=0.02), name
     assert check["before"] > 5 and check["passed"] and runner.outcome.published is not None

@@ -79,21 +79,17 @@ def test_what_fits_is_said_and_what_does_not_goes_in_windows(megabytes, training
     network.out_channels, network.test_cfg = 4, None
     data = [_Images(tmp_path, (64, 32), (256, 128), (8, 8)) for _ in range(2)]
     if training is None:
-        with pytest.raises(
-            RequestError, match=r"256x128 pixels .* even in windows; give images of at most 0\.\d\d times"
-        ):
+        fact = r"256x128 pixels .* even in windows; give images of at most 0\.\d\d times"
+        with pytest.raises(RequestError, match=fact):
             memory.fit(network, cfg, *data, [1], 2)
         return
     said = " ".join(memory.fit(network, cfg, *data, [1], 2))
-    assert (
-        "training step on 2 images of up to 256x128 pixels" in said and "Predicting an image of up to 256x128" in said
-    )
+    assert "training step on 2 images of up to 256x128 pixels" in said
+    assert "Predicting an image of up to 256x128" in said
     crops = data[0].pipeline.transforms[1:-1]
     assert [(crop.side, crop.ids) for crop in crops] == [(96, [1])] * training
-    assert ("windows at the classes, of 96x96" in said, "prediction goes in windows of 96x96" in said) == (
-        training,
-        prediction,
-    )
+    assert ("windows at the classes, of 96x96" in said) == training
+    assert ("prediction goes in windows of 96x96" in said) == prediction
     assert (network.test_cfg or {}).get("crop_size") == (cfg.model.test_cfg or {}).get("crop_size")
     assert network.test_cfg == (dict(mode="slide", crop_size=(96, 96), stride=(64, 64)) if prediction else None)
 
@@ -131,17 +127,14 @@ def test_an_image_of_24_megapixels(shared, repository, tmp_path):
     for split, name in (("train", "0001TP_006990"), ("test", "0001TP_008850")):
         for kind, suffix, how in (("images", ".webp", cv2.INTER_LINEAR), ("labels", ".png", cv2.INTER_NEAREST)):
             (tmp_path / kind / split).mkdir(parents=True)
-            picture = cv2.imread(str(shared / f"data/camvid/{kind}/{split}/{name}{suffix}"), cv2.IMREAD_UNCHANGED)
-            cv2.imwrite(
-                str(tmp_path / kind / split / f"{name}{suffix}"), cv2.resize(picture, (6000, 4000), None, 0, 0, how)
-            )
+            place = f"{kind}/{split}/{name}{suffix}"
+            picture = cv2.imread(str(shared / "data/camvid" / place), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(tmp_path / place), cv2.resize(picture, (6000, 4000), None, 0, 0, how))
     config, weights = repository / "configs/segmentation/cgnet_camvid_forget-car.py", "weights/cgnet_camvid11_mmseg.pth"
     words = argv("segmentation forget", config, "--checkpoint", shared / weights, "--work-dir", tmp_path / "run")
-    words += argv(
-        "--steps 1 --batch-size 1 --audit none --cfg-options", f"train_dataloader.dataset.data_root={tmp_path}"
-    )
-    words += argv(f"test_dataloader.dataset.data_root={tmp_path}", "train_dataloader.num_workers=0")
+    words += argv("--steps 1 --batch-size 1 --audit none --cfg-options train_dataloader.num_workers=0")
     words += argv("train_dataloader.persistent_workers=False")
+    words += [f"{split}_dataloader.dataset.data_root={tmp_path}" for split in ("train", "test")]
     code = (
         "import resource, sys; from delete_mmseg import memory; from delete_tasks.cli import main\n"
         "memory.machine_bytes = lambda device: 8 << 30\n"

@@ -3,7 +3,6 @@
 from importlib.resources import files
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -98,19 +97,9 @@ def test_more_scenes_leave_the_first_as_they_are(tmp_path: Path) -> None:
     assert (tmp_path / "more" / val).read_bytes() != (tmp_path / "more" / name).read_bytes()
 
 
-def test_committed_network_is_small_plain_and_sees_cars(config: Config) -> None:
+def test_committed_network_is_small_and_plain(config: Config) -> None:
+    """That it sees cars is in test_demo.py."""
     assert Path(str(CHECKPOINT)).stat().st_size < 3_000_000
     content = torch.load(str(CHECKPOINT), weights_only=True, map_location="cpu")
     assert content["meta"] == {} and set(content) == {"meta", "state_dict"}
-    model = MODELS.build(config.model).eval()
-    model.load_state_dict(content["state_dict"], strict=True)
-    intersection, union = 0, 0
-    for index in range(12):  # scenes of a seed that was not trained on
-        rgb, label_ids = draw_scene((77, index))
-        picture = torch.from_numpy(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR).transpose(2, 0, 1).copy())
-        with torch.no_grad():
-            prediction = model.test_step({"inputs": [picture]})[0].pred_sem_seg.data[0].numpy()
-        predicted = (prediction == 13) & (label_ids > 6)
-        intersection += int((predicted & (label_ids == CAR)).sum())
-        union += int((predicted | (label_ids == CAR)).sum())
-    assert intersection / union > 0.75
+    MODELS.build(config.model).load_state_dict(content["state_dict"], strict=True)

@@ -8,38 +8,21 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 
 from delete_mmseg.checks import check_request
-from delete_mmseg.second_head import SECOND, HeadIsNotLastError, second_head
-from delete_mmseg.task import SegmentationTask
+from delete_mmseg.opened import reheaded
 
 
-def predict(model, dataset, index):
-    with torch.no_grad():
-        return model.test_step(pseudo_collate([dataset[index]]))[0]
-
-
-@pytest.mark.parametrize("name", ["cgnet", "fcn"])
-def test_one_pass_is_as_good_as_two(name, make_config, tmp_path):
+@pytest.mark.parametrize(("name", "windows"), [("cgnet", False), ("fcn", False), ("cgnet", True)])
+def test_one_pass_is_as_good_as_two(name, windows, make_config, tmp_path):
     opened = check_request(make_config(name, tmp_path / "run")).opened
-    model, dataset = opened.models["original"].module, opened.samples["test"].dataset
-    layer = SegmentationTask().classifier(model)[1]
-    other = copy.deepcopy(layer)
+    original, samples = opened.models["original"], opened.samples["test"]
+    if windows:
+        original.module.test_cfg = ConfigDict(mode="slide", crop_size=(32, 48), stride=(20, 30))
+    other, data = copy.deepcopy(original.last_layer), pseudo_collate([samples[0]])
     with torch.no_grad():
         other.weight.add_(0.3 * torch.randn_like(other.weight))
-        with second_head(model, layer, other):
-            both = predict(model, dataset, 0)
-        alone = predict(model, dataset, 0)
-        layer.load_state_dict(other.state_dict())
-        changed = predict(model, dataset, 0)
-    assert torch.equal(both.pred_sem_seg.data, alone.pred_sem_seg.data) and SECOND not in alone
-    assert torch.equal(both.get(SECOND).data, changed.pred_sem_seg.data)
-    assert not torch.equal(alone.pred_sem_seg.data, changed.pred_sem_seg.data)
-
-
-def test_several_windows_are_refused(make_config, tmp_path):
-    opened = check_request(make_config("cgnet", tmp_path / "run")).opened
-    model = opened.models["original"].module
-    model.test_cfg = ConfigDict(mode="slide", crop_size=(32, 48), stride=(20, 30))
-    layer = SegmentationTask().classifier(model)[1]
-    with pytest.raises(HeadIsNotLastError), second_head(model, layer, copy.deepcopy(layer)):
-        predict(model, opened.samples["test"].dataset, 0)
-    assert "postprocess_result" not in vars(model)
+        with reheaded(original, other, samples) as second:
+            assert (second.module is original.module) != windows
+            alone, restored = original.run(data), second.run(data)
+        original.last_layer.load_state_dict(other.state_dict())
+        changed = original.run(data)
+    assert torch.equal(restored, changed) and not torch.equal(alone, changed)

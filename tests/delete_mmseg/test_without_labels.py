@@ -82,31 +82,21 @@ def test_labels_that_the_user_asks_for_are_required(config, fails, segmentation)
 def test_a_run_without_labels(images, shared, repository, monkeypatch, tmp_path, tells, publish_anyway):
     """CGNet on CamVid without label maps, on two test images and, without test data, on three images of the forget set."""
     monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
-    parts = [
-        f"{split}_dataloader.{part}"
-        for split in ("train", "test")
-        for part in ("num_workers=0", "persistent_workers=False")
-    ]
-    parts += [f"{split}_dataloader.dataset.data_prefix.seg_map_path=none" for split in ("train", "test")]
-    parts += ["train_dataloader.dataset.indices=3", "test_dataloader.dataset.indices=2", "log_level=WARNING"]
-    if images == "forget":
-        parts = [part for part in parts if not part.startswith("test_")] + [
-            "test_dataloader=None",
-            "val_dataloader=None",
-        ]
+    parts = ["log_level=WARNING", *(["test_dataloader=None", "val_dataloader=None"] if images == "forget" else [])]
+    for split, count in (("train", 3), ("test", 2))[: 2 if images == "test" else 1]:
+        changes = "num_workers=0", "persistent_workers=False", "dataset.data_prefix.seg_map_path=none"
+        parts += [f"{split}_dataloader.{change}" for change in (*changes, f"dataset.indices={count}")]
     words = argv("segmentation", repository / "configs/segmentation/cgnet_camvid_forget-car.py", "--checkpoint")
-    words = argv(
-        words, shared / "weights/cgnet_camvid11_mmseg.pth", "--steps 2 --batch-size 1 --avoid pedestrian --work-dir"
-    )
+    words += argv(shared / "weights/cgnet_camvid11_mmseg.pth")
+    words += argv("--steps 2 --batch-size 1 --avoid pedestrian --work-dir")
     said = tells(words, tmp_path / "run", "--cfg-options", parts)
     results, record = (read_json(tmp_path, "run", file) for file in ("results.json", "record.json"))
     count = 2 if images == "test" else 3
     assert f"{count} {images} images without labels" in said and "agreement" in said
     rows, described = values(results["rows"]), results["data"]["test"]
     assert rows["original"]["agreement"] == rows["original"]["still_assigned"] == rows["logit_cut"]["agreement"] == 100
-    assert (
-        rows["logit_cut"]["still_assigned"] == rows["erased"]["still_assigned"] == 0 < rows["erased"]["agreement"] < 100
-    )
+    assert rows["logit_cut"]["still_assigned"] == rows["erased"]["still_assigned"] == 0
+    assert 0 < rows["erased"]["agreement"] < 100
     assert rows["erased"]["forget_iou"] is None and rows["erased"]["avoided"] is not None
     assert sum(results["prediction_shares"].values()) == pytest.approx(100, abs=0.1)
     assert described == record["measured_on"] and described.endswith("without labels") and str(count) in described

@@ -50,6 +50,7 @@ def test_a_progress_bar_keeps_its_colours(monkeypatch):
     assert "\x1b[38;5;" in text and "of \\u00" in text and "\x1b]" not in text and "\x1b[2J" not in text
 
 
+ERROR = "delete-tasks: error:"
 CODE = "import sys; from delete_tasks.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -59,14 +60,9 @@ CODE = "import sys; from delete_tasks.cli import main; sys.exit(main(sys.argv[1:
         (">&-", "methods", 0, ""),
         (">&- 2>&- <&-", "methods", 0, ""),
         ("2>&-", "nonsense", 2, ""),
-        (">&-", "nonsense", 2, "delete-tasks: error: No such command"),
+        (">&-", "nonsense", 2, f"{ERROR} No such command"),
         ("| true", "faces remove --help", 0, ""),
-        (
-            ">/dev/full",
-            "methods",
-            2,
-            "delete-tasks: error: standard output cannot be written: No space left on device\n",
-        ),
+        (">/dev/full", "methods", 2, f"{ERROR} standard output cannot be written: No space left on device\n"),
     ],
 )
 def test_an_output_that_cannot_be_written(redirection, words, status, error):
@@ -82,8 +78,5 @@ def test_lines_break_at_spaces_only(width):
     assert " ".join(lines).split() == text.split()
     assert all(len(line) <= width or len(line.split()) == 1 for line in lines)
     assert wrapped(text, None) == text
-    assert wrapped("delete-tasks images forget --model M", 20, " \\").split("\n") == [
-        "delete-tasks \\",
-        "images forget \\",
-        "--model M",
-    ]
+    command = "delete-tasks images forget --model M"
+    assert wrapped(command, 20, " \\") == "delete-tasks \\\nimages forget \\\n--model M"

@@ -1,12 +1,10 @@
 """Tables in the terminal, which fit its width and name the columns that are left out, in Markdown and in LaTeX."""
 
-import doctest
 import io
 
 import pytest
 from rich.console import Console
 
-from delete_tasks.display import table
 from delete_tasks.display.table import Column, Table
 
 COLUMNS = ["forgotten", "others", "empty", "calibration error", Column("H-mean", detail=True)]
@@ -86,8 +84,3 @@ def test_markdown_and_latex():
         r"\end{tabular}",
         r"\end{table}",
     ]
-
-
-def test_examples():
-    outcome = doctest.testmod(table)
-    assert outcome.attempted > 0 and outcome.failed == 0

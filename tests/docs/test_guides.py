@@ -31,11 +31,8 @@ FILES = {
         "CLEAN.npz": "backdoor/clean.npz",
         "TEST.npz": "backdoor/test.npz",
     },
-    "attention": {**IMAGES, "W/erased": "images/model"},
-    "audit": {**IMAGES, "W/erased": "images/model"},
-    "benchmark": IMAGES,
-    "record": IMAGES,
-    "runs": IMAGES,
+    **{guide: {**IMAGES, "W/erased": "images/model"} for guide in ("attention", "audit")},
+    **dict.fromkeys(("benchmark", "record", "runs"), IMAGES),
 }
 # Guide -> words in it -> what stands in their place, in this order.
 WORDS = {
@@ -50,11 +47,7 @@ WORDS = {
     },
     "faces": {"mobilefacenet": "cifar_resnet20", "Colin_Powell": "Bo"},
     "backdoor": {"airplane": "red", "size=3,pos=28,28": "size=4,pos=11,11"},
-    "attention": {"deer": "green"},
-    "audit": {"deer": "green"},
-    "benchmark": {"deer": "green"},
-    "record": {"deer": "green"},
-    "runs": {"deer": "green"},
+    **{guide: {"deer": "green"} for guide in ("attention", "audit", "benchmark", "record", "runs")},
 }
 # Command -> options that are added. A run whose record the guide does not look at writes none, and audits nothing.
 MORE = {

@@ -39,23 +39,20 @@ def test_segmentation(blocks, repository, tmp_path):
     assert (tmp_path / "run" / "erased.pth").is_file()
 
 
-def test_images(blocks, shared, tmp_path, monkeypatch):
+def test_images(blocks, shared, resnet20, tmp_path, monkeypatch):
     """The example runs on a folder with one class, and a ResNet-20 with ten."""
     import cv2
 
     from delete_images.data.opening import open_data
     from delete_images.data.transforms import eval_transform
-    from delete_images.models.class_names import CIFAR10_CLASSES
-    from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
+    from delete_images.models.model_file import load_model
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos" / "deer").mkdir(parents=True)
     photos = open_data(f"cifar10:{shared / 'data' / 'cifar10'}?class=deer&limit=48")
     for number in range(len(photos)):
         cv2.imwrite(f"photos/deer/{number}.png", photos[number][0][..., ::-1])
-    weights = shared / "weights" / "cifar10_resnet20-12fca82f.th"
-    import_checkpoint(weights, "model", "cifar_resnet20", CIFAR10_CLASSES, Preprocessing.named("imagenet", 32))
-    model, spec = load_model("model")
+    model, spec = load_model(resnet20)
     transform = eval_transform(spec)
     scope = {"model": model, "names": list(spec.classes), "transform": lambda image: transform(np.asarray(image))}
     few = blocks["images"].replace("class_names=names)", "class_names=names, steps=12, batch_size=24, lr=3e-4)")

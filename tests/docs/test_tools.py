@@ -63,10 +63,8 @@ def test_every_script_can_be_imported(repository):
 
 def test_figures_above_retrained_networks_are_bold(repository, tmp_path, monkeypatch, capsys):
     figures = {"linear_probe": [90, 61.5, 60, 55], "knn_probe": [80, 30, 50, 52]}
-    rows = {
-        row: {key: {"value": values[place]} for key, values in figures.items()}
-        for place, row in enumerate(["original", "erased", "retrained_1", "retrained_2"])
-    }
+    names = ("original", "erased", "retrained_1", "retrained_2")
+    rows = {row: {key: {"value": all_[i]} for key, all_ in figures.items()} for i, row in enumerate(names)}
     attacks = [{"name": name, "column": name, "reads": True} for name in [*figures, "original_head", "information"]]
     audit = {"models": {"retrained": ["a", "b"]}, "attacks": attacks, "rows": rows}
     audit["depth"] = {"information": {"value": 0.9}}

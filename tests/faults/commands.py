@@ -74,6 +74,8 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
                          "cifar_resnet20", "--embedding-size", "16", "--head", "cosine", "--out", "W/model"],
         "faces embed": ["faces", "embed", "--model", kit.path("faces/model"), "--photos", photos, "--aligned", "--out",
                         "W/templates.npz"],
+        "faces update": ["faces", "update", kit.path("faces/store.npz"), "--original", kit.path("faces/model"), "--erased",
+                         kit.path("faces/erased"), "--out", "W/new.npz"],
         "faces identify": ["faces", "identify", "--model", kit.path("faces/model"), "--aligned", photo],
         "benchmark": ["benchmark", kit.path("grid.py"), "--work-dir", "W/grid", "--cells-only", "--device", "cpu"],
         "backdoor find": ["backdoor", "find", "--model", backdoored, "--data", poisoned, "--out", "W/ranking.json"],

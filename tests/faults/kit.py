@@ -35,8 +35,8 @@ unlearn = dict(checkpoint_interval=4)
 @dataclass(frozen=True)
 class Kit:
     """Paths of models and data: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth, erased.pth``;
-    ``faces/model, photos/``; ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``grid.py``; ``key``,
-    ``key.pub``."""
+    ``faces/model, photos/, store.npz, erased``; ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``grid.py``;
+    ``key``, ``key.pub``."""
 
     root: Path
 
@@ -170,7 +170,8 @@ def _faces(folder: Path) -> None:
     from PIL import Image
 
     from delete_faces.gallery.enroll import fit_head
-    from delete_faces.network import FaceNetwork, describe_network, face_network
+    from delete_faces.gallery.gallery import Gallery
+    from delete_faces.network import FaceNetwork, describe_network, face_network, remove_people
     from delete_images.models.model_file import ModelSpec, Preprocessing, save_model
 
     images, labels = draw(48, 6)
@@ -188,6 +189,8 @@ def _faces(folder: Path) -> None:
     extra = {"framing": "points", "threshold": 0.1}
     spec = ModelSpec("", PEOPLE, Preprocessing.named("none", SIDE), arguments, extra)
     save_model(folder / "model", network, describe_network(spec))
+    save_model(folder / "erased", *remove_people(network, spec, [PEOPLE.index("Bo")]))
+    Gallery(rows.numpy(), [PEOPLE[label] for label in labels[:24]], {}).save(folder / "store.npz")
 
 
 def _segmentation(folder: Path) -> None:

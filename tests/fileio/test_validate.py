@@ -61,6 +61,8 @@ def test_a_message_is_short():
         ('{"a": 1, "a": 2}', "twice"),
         ("", ""),
         ("{} {}", ""),
+        ('{"a": ', ""),
+        ("\ufeff{}", ""),
     ],
 )
 def test_json_that_is_refused(text, problem):

@@ -91,9 +91,8 @@ def test_an_output_follows_no_link_that_appears(tmp_path, place):
         for write in (lambda path: save_text("second", path), work.remove, discard):
             with pytest.raises(OutputError, match=r"replaced|link"):
                 write(tmp_path / "w" / "erased" / "model.json")
-    assert (tmp_path / "model" / "model.json").read_text() == "mine" and os.listdir(tmp_path / "model") == [
-        "model.json"
-    ]
+    assert (tmp_path / "model" / "model.json").read_text() == "mine"
+    assert os.listdir(tmp_path / "model") == ["model.json"]
 
 
 def test_an_original_that_changes_during_the_run_is_refused(tmp_path):

@@ -83,10 +83,7 @@ def check_done(runner: Any) -> None:
 
 def not_finished(folder: Path) -> None:
     """Make a finished run's work dir that of a run that was killed after its last step."""
-    path = folder / ".delete-tasks.json"
-    content = json.loads(path.read_text())
-    content["finished"] = None
-    path.write_text(json.dumps(content, indent=1))
+    edit_json(folder / ".delete-tasks.json", lambda content: content.update(finished=None))
 
 
 def python(code: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:

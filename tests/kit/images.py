@@ -1,8 +1,10 @@
-"""Image files that cannot be read: one table for what reads them and for the commands."""
+"""Image files that cannot be read: one table for what reads them and for the commands. And the layout of Tiny ImageNet."""
 
 import io
 import struct
 import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -26,6 +28,23 @@ def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def write_tiny_imagenet(
+    root: Path, names: Iterable[str], train: int, val: int, draw: Callable[[str], Image.Image]
+) -> Path:
+    """Write Tiny ImageNet's layout, as unpacked, with so many training and validation images of each class."""
+    lines = []
+    for number, name in enumerate(names):
+        paths = [root / "train" / name / "images" / f"{name}_{i}.JPEG" for i in range(train)]
+        paths += [root / "val" / "images" / f"val_{val * number + i}.JPEG" for i in range(val)]
+        for path in (*paths, root / "test" / "images" / f"test_{number}.JPEG"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(name).save(path)
+        (root / "train" / name / f"{name}_boxes.txt").write_text("")
+        lines += [f"{path.name}\t{name}\t0\t0\t62\t62" for path in paths[train:]]
+    (root / "val" / "val_annotations.txt").write_text("\n".join(reversed(lines)) + "\n")
+    return root
 
 
 NOISE = noise(64, 64, 3)

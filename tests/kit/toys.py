@@ -1,4 +1,4 @@
-"""Pictures of coloured blobs on noise, the training of a small network on them in seconds, and a network for vectors."""
+"""Pictures of coloured blobs on noise, the training of a small network on them in seconds, and networks for maps and vectors."""
 
 import numpy as np
 import torch
@@ -30,6 +30,18 @@ def fit(
         nn.functional.cross_entropy(model(images[chosen]), labels[chosen]).backward()
         optimizer.step()
     model.eval()
+
+
+class Stages(nn.Module):
+    """Network of three stages, each of half the previous size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (nn.Conv2d(a, b, 3, 2, 1) for a, b in ((3, 4), (4, 6), (6, 8)))
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.three(self.two(self.one(x)).relu()).mean((2, 3)))
 
 
 class Body(nn.Module):

@@ -139,11 +139,8 @@ def test_sizes_that_do_not_match():
 def test_whitening_weighs_all_directions_alike():
     """Sides that differ in a direction of little variance; invertible maps of the features change nothing."""
     generator = torch.Generator().manual_seed(0)
-    x, sides, target = (
-        torch.randn(400, 6, generator=generator).double(),
-        (torch.arange(400) < 200).float(),
-        torch.ones(400, 1),
-    )
+    x, target = torch.randn(400, 6, generator=generator).double(), torch.ones(400, 1)
+    sides = (torch.arange(400) < 200).float()
     x[:, 0] = 0.01 * (x[:, 0] + 3 * sides)
     plain, white = (conditional_mmd(x, target, sides, whiten=shrinkage) for shrinkage in (None, 1e-9))
     assert plain < 0.01 and white > 0.1

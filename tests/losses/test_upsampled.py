@@ -28,31 +28,22 @@ def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, impleme
         mask = torch.zeros(2, 5, *size, dtype=torch.bool).scatter_(1, own, True)
         options = {"weight": torch.rand(2, *size, generator=generator).mul(3).floor(), "reduction": "sum"}
         options |= {"temperature": 2.0, "teacher_temperature": 0.5}
-    results = []
-    for fused in (True, False):
-        leaf = student.clone().requires_grad_()
-        if fused:
-            both = dict(align_corners=align_corners, return_terms=True)
-            loss, terms = masked_kl_div_upsampled(leaf, teacher, size, mask, **both, **options)
-        else:
-            large = (F.interpolate(x, size, mode="bilinear", align_corners=align_corners) for x in (leaf, teacher))
-            loss, terms = masked_kl_div(*large, mask, return_terms=True, **options)
-        (3 * loss).backward()
-        results.append((loss.detach(), leaf.grad, *terms))
+    results = by_rows_and_resized(student, teacher, size, mask, align_corners, **options)
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
-def by_rows_and_resized(student, teacher, size, mask, **options):
+def by_rows_and_resized(student, teacher, size, mask, align_corners=False, **options):
     """Loss, gradient and terms of the same logits in one step, and in two in float64."""
-    results = []
+    results, options = [], {**options, "return_terms": True}
     for fused in (True, False):
         leaf = student.to(torch.float32 if fused else torch.float64, copy=True).requires_grad_()
         if fused:
-            loss, terms = masked_kl_div_upsampled(leaf, teacher, size, mask, return_terms=True, **options)
+            loss, terms = masked_kl_div_upsampled(leaf, teacher, size, mask, align_corners=align_corners, **options)
         else:
-            large = (F.interpolate(x, size, mode="bilinear") for x in (leaf, teacher.double()))
-            loss, terms = masked_kl_div(*large, mask, return_terms=True, **options)
-        loss.backward()
+            bilinear = dict(mode="bilinear", align_corners=align_corners)
+            large = (F.interpolate(logits, size, **bilinear) for logits in (leaf, teacher.double()))
+            loss, terms = masked_kl_div(*large, mask, **options)
+        (3 * loss).backward()
         results.append([value.detach().double() for value in (loss, leaf.grad, *terms)])
     return results
 

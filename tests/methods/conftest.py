@@ -38,16 +38,19 @@ def trained(blobs) -> nn.Module:
     return model.eval()
 
 
+@pytest.fixture(scope="session")
+def sets(blobs) -> tuple[list, list]:
+    """Samples of the forgotten class, and of the others, with their labels."""
+    pairs = list(zip(blobs[0], blobs[1].tolist(), strict=True))
+    return [pair for pair in pairs if pair[1] == GONE], [pair for pair in pairs if pair[1] != GONE]
+
+
 @pytest.fixture
-def forget(blobs, trained, publish_anyway):
+def forget(sets, trained, publish_anyway):
     """``forget("Method", retain=True, **options)``: the erased copy of the trained network, with its last layer unchanged."""
-    inputs, labels = blobs
+    samples, others = sets
 
     def forget(method: str, retain: bool = False, **options) -> nn.Module:
-        samples, others = (
-            list(zip(inputs[chosen], labels[chosen].tolist(), strict=True))
-            for chosen in (labels == GONE, labels != GONE)
-        )
         options = {"keep_row": True, "match_scale": False, "views": "none", "batch_size": 32, **options}
         options["retain"] = others if retain else None
         return delete_tasks.erase(copy.deepcopy(trained), samples, [GONE], method=method, **options).model

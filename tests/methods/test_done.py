@@ -42,14 +42,11 @@ SAID = {
 
 
 @pytest.fixture
-def erase(blobs, trained, publish_anyway):
+def erase(sets, trained, publish_anyway):
     """``erase(method, **options)``: the statement of a run of three steps."""
-    inputs, labels = blobs
+    samples, others = sets
 
     def erase(method: str, **options) -> dict:
-        samples, others = (
-            list(zip(inputs[chosen], labels[chosen].tolist(), strict=True)) for chosen in (labels == 2, labels != 2)
-        )
         options = {"steps": 3, "batch_size": 16, "lr": 1e-2, "views": "none", **OPTIONS.get(method, {}), **options}
         options["retain"] = others if HOOKS.get(method).needs_retain_set else None
         return delete_tasks.erase(copy.deepcopy(trained), samples, [2], method=method, **options).figures["done"]
@@ -73,9 +70,8 @@ def test_what_did_not_happen_is_not_said(erase):
     done = erase("DELETE", lr=1e-30, keep_row=True, match_scale=False)
     assert done["changes"] == [] and sentences(done)[-1] == "No tensor of the model differs from the original's."
     done = erase("DELETE", lr=0.1, stop={"ratio": 0.9, "window": 1})
-    assert done["steps"] < done["most_steps"] and "The run ended early: the stop rule was met" in " ".join(
-        sentences(done)
-    )
+    assert done["steps"] < done["most_steps"]
+    assert "The run ended early: the stop rule was met" in " ".join(sentences(done))
 
 
 def test_a_change_without_a_cause_is_listed(erase, monkeypatch):

@@ -1,8 +1,7 @@
-"""The retention guard: a run whose rate is too high begins again at a lower one, and says so."""
+"""What keeps the other classes: a guard that begins a run again at a lower rate, and a step back at its end; both are said."""
 
 import pytest
 import torch
-from torch import nn
 
 from delete_tasks import erase
 from delete_tasks.methods.guard import LEAST, WINDOW, RetentionGuard
@@ -39,39 +38,38 @@ def test_maps_are_compared_at_every_fourth_place():
     assert agreement == 1.0
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """Return a small network that tells four directions, and samples that show all of them."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
-    labels = torch.arange(4).repeat(100)
-    samples = torch.randn(400, 8) + 4 * torch.eye(8)[labels]
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    for _ in range(200):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(samples), labels).backward()
-        optimizer.step()
-    return network, samples, labels
+@pytest.fixture
+def erased(trained, sets, accuracy):
+    """``erased(lr)``: percent of the other classes' samples that are right after a run with a guard, and its figures."""
+    samples, others = sets
+
+    def erased(lr: float) -> tuple[float, dict]:
+        options = {"retain": others, "lr": lr, "steps": 60, "batch_size": 32, "guard": 0.8}
+        result = erase(trained, samples, [2], **options)
+        return accuracy(result.model)[1], result.figures
+
+    return erased
 
 
-def erased(trained, lr, **options):
-    network, samples, labels = trained
-    others = torch.utils.data.TensorDataset(samples[labels != 0], labels[labels != 0])
-    result = erase(network, samples[labels == 0], [0], retain=others, lr=lr, steps=60, batch_size=32, **options)
-    kept = (result.model(samples).argmax(1) == labels)[labels != 0].float().mean().item()
-    return kept, result.figures
-
-
-def test_a_rate_that_is_far_too_high_is_lowered_and_said(trained, publish_anyway):
-    kept, figures = erased(trained, 100.0, guard=0.8)
+def test_a_rate_that_is_far_too_high_is_lowered_and_said(erased, publish_anyway):
+    kept, figures = erased(100.0)
     restarts = figures["done"]["changes"][0]["restarts"]
-    assert kept > 0.95
-    assert [restart["rate"] for restart in restarts] == pytest.approx(
-        [100.0 / 3**n for n in range(1, len(restarts) + 1)]
-    )
+    assert kept > 95
+    rates = [100.0 / 3**n for n in range(1, len(restarts) + 1)]
+    assert [restart["rate"] for restart in restarts] == pytest.approx(rates)
     assert "the weights were set back and the rate lowered to 33" in " ".join(sentences(figures["done"]))
 
 
-def test_a_sane_rate_is_left_alone(trained):
-    kept, figures = erased(trained, 3e-2, guard=0.8)
-    assert kept > 0.95 and "restarts" not in figures["done"]["changes"][0]
+def test_a_sane_rate_is_left_alone(erased):
+    kept, figures = erased(3e-2)
+    assert kept > 95 and "restarts" not in figures["done"]["changes"][0]
+
+
+def test_weights_go_a_share_of_the_way_back(trained, sets, publish_anyway):
+    options = {"steps": 5, "lr": 1e-2, "views": "none", "keep_row": True, "match_scale": False}
+    whole, back = (erase(trained, sets[0], [2], step_back=share, **options) for share in (0.0, 0.4))
+    before, changed, between = (dict(model.named_parameters()) for model in (trained, whole.model, back.model))
+    for name, weight in between.items():
+        torch.testing.assert_close(weight, 0.6 * changed[name] + 0.4 * before[name])
+    said = [" ".join(sentences(result.figures["done"])) for result in (whole, back)]
+    assert ["After the last step, 40% of the change was taken back." in words for words in said] == [False, True]

@@ -11,41 +11,28 @@ import delete_tasks
 import delete_tasks.methods.builtin
 from delete_tasks.errors import CheckpointMismatchError
 
-OPTIONS = {
-    "InfluenceUnlearning": {"gradients": 3, "first": 1e-2, "left": 0.0},
-    "SalUn": {"saliency_steps": 3},
-    "BoundaryExpand": {},
-    "Projection": {},
-    "Fisher": {},
-    "BoundaryShrink": {},
-    "TREW": {},
-    "DeepDELETE": {},
-    "L2UL": {},
-    "BadTeacher": {},
-    "SCRUB": {},
-}
+OPTIONS = {"InfluenceUnlearning": {"gradients": 3, "first": 1e-2, "left": 0.0}, "SalUn": {"saliency_steps": 3}}
+METHODS = ("InfluenceUnlearning", "SalUn", "BoundaryExpand", "Projection", "Fisher", "BoundaryShrink", "TREW", "DeepDELETE",
+           "L2UL", "BadTeacher", "SCRUB")  # fmt: skip
 FIRST = ("InfluenceUnlearning", "BoundaryExpand")  # make test has no time for all
 BREAKS = 5
 
 
 @pytest.mark.parametrize(
-    "method", [pytest.param(name, marks=() if name in FIRST else pytest.mark.long) for name in OPTIONS]
+    "method", [pytest.param(name, marks=() if name in FIRST else pytest.mark.long) for name in METHODS]
 )
 @pytest.mark.parametrize("after", [2, BREAKS])
-def test_resumed_is_uninterrupted(method, after, blobs, trained, tmp_path, pull_the_plug, publish_anyway):
+def test_resumed_is_uninterrupted(method, after, sets, trained, tmp_path, pull_the_plug, publish_anyway):
     if after == 2 and method not in ("InfluenceUnlearning", "SalUn", "Fisher", "Projection"):
         pytest.skip("all of its steps are alike")
-    inputs, labels = blobs
-    samples, others = (
-        list(zip(inputs[chosen], labels[chosen].tolist(), strict=True)) for chosen in (labels == 2, labels != 2)
-    )
+    samples, others = sets
     retain = others if HOOKS.get(method).needs_retain_set else None
 
     def run(folder, resume=False):
         return delete_tasks.erase(
             copy.deepcopy(trained), samples, [2], method=method, retain=retain, views="none", keep_row=True, resume=resume,
             match_scale=False, work_dir=tmp_path / folder, steps=8, batch_size=16, checkpoint_interval=1,
-            optimizer={"type": "SGD", "lr": 1e-2, "momentum": 0.9}, **OPTIONS[method],
+            optimizer={"type": "SGD", "lr": 1e-2, "momentum": 0.9}, **OPTIONS.get(method, {}),
         ).model.state_dict()  # fmt: skip
 
     whole = run("whole")
@@ -55,13 +42,10 @@ def test_resumed_is_uninterrupted(method, after, blobs, trained, tmp_path, pull_
     assert same_tensors(whole, run("broken", resume=True))
 
 
-def test_a_state_of_an_earlier_version_is_refused(blobs, trained, tmp_path, pull_the_plug):
-    inputs, labels = blobs
-    samples = [(image, 2) for image in inputs[labels == 2]]
-
+def test_a_state_of_an_earlier_version_is_refused(sets, trained, tmp_path, pull_the_plug):
     def run(resume):
         options = {"steps": 2, "checkpoint_interval": 1, "work_dir": tmp_path, "resume": resume}
-        delete_tasks.erase(copy.deepcopy(trained), samples, [2], **options)
+        delete_tasks.erase(copy.deepcopy(trained), sets[0], [2], **options)
 
     with pull_the_plug(1):
         run(False)

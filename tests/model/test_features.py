@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import same_tensors
 from torch import nn
+from toys import Stages
 
 from delete_images.models.architectures import build, classifier_of
 from delete_images.models.architectures.registry import ARCHITECTURES
@@ -59,18 +60,6 @@ def test_the_expected_layer(name):
 def test_every_registered_architecture(name):
     torch.manual_seed(0)
     assert _look(build(name, num_classes=5, **SMALL.get(name, {})), 32).size >= (2, 2)
-
-
-class Stages(nn.Module):
-    """Network of three stages, each of half the size of the one before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.three = (nn.Conv2d(a, b, 3, 2, 1) for a, b in ((3, 4), (4, 6), (6, 8)))
-        self.fc = nn.Linear(8, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.three(self.two(self.one(x)).relu()).mean((2, 3)))
 
 
 def test_stages_are_the_last_map_of_each_size():

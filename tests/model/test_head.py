@@ -1,7 +1,5 @@
 """Last layer after unlearning: no template of the class, which is never predicted; the same other predictions."""
 
-import doctest
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +8,6 @@ from torch import nn
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
 from delete_tasks.fileio.checkpoint import load_file, state_dict_of
-from delete_tasks.model import head
 from delete_tasks.model.head import MARGIN, check_linear, match_scale, neutralise_rows, scale_rows
 
 REMOVED, RETAINED = [1, 4], [0, 2, 3]
@@ -123,8 +120,3 @@ def test_the_scale_is_found(factor):
     assert match_scale(*mixed) == pytest.approx(factor, rel=0.05)
     assert match_scale(student, teacher, torch.zeros(200)) is None
     assert match_scale(-teacher, teacher) is None
-
-
-def test_examples():
-    outcome = doctest.testmod(head)
-    assert outcome.attempted > 0 and outcome.failed == 0

@@ -48,18 +48,17 @@ def results_of(task: str, forgotten: str, rows: dict, **more) -> dict:
     }  # fmt: skip
 
 
-IMAGES = results_of(
-    "images",
-    "green",
-    {
-        "original": {"forget_acc": 91.0, "remain_acc": 92.5, "forget_acc_train": 99.0, "remain_acc_train": 99.5,
-                     "linear_probe": 96.0, "few_shot": 95.0},
-        "erased": {"forget_acc": 0.25, "remain_acc": 92.25, "forget_acc_train": 0.5, "remain_acc_train": 99.0,
-                   "worst_drop": 1.5, "linear_probe": 93.0, "few_shot": 70.0},
-    },
-)  # fmt: skip
-
-
+ROWS = {
+    "original": {"forget_acc": 91.0, "remain_acc": 92.5, "forget_acc_train": 99.0, "remain_acc_train": 99.5,
+                 "linear_probe": 96.0, "few_shot": 95.0},
+    "erased": {"forget_acc": 0.25, "remain_acc": 92.25, "forget_acc_train": 0.5, "remain_acc_train": 99.0,
+               "worst_drop": 1.5, "linear_probe": 93.0, "few_shot": 70.0},
+}  # fmt: skip
+IMAGES = results_of("images", "green", ROWS)
+CLEANED = {"original": {"asr": 97.5, "acc": 93.0, "ra": 2.0}, "erased": {"asr": 1.0, "acc": 92.0, "ra": 90.0}}
+WITHOUT_TEST = {
+    f"rows__{row}__{name}_acc__value": None for row in ("original", "erased") for name in ("forget", "remain")
+}
 VERDICT = {"word": "weakened", "title": "WEAKENED: still read", "sentence": "Probe 80.7, original 82.3.", "level": "red",
            "decided_by": "linear_probe", "words": {}, "reasons": {}, "limits": {"exceeded": ["remain_drop"]}}  # fmt: skip
 
@@ -93,9 +92,8 @@ def compare(tmp_path, monkeypatch, capsys):
 
 
 def test_table_and_picture(compare):
-    second = changed(
-        rows__erased__forget_acc__value=4.0, rows__erased__remain_acc__value=90.0, recipe__optimizer__lr=1e-3
-    )
+    second = changed(rows__erased__forget_acc__value=4.0, recipe__optimizer__lr=1e-3)
+    second["rows"]["erased"]["remain_acc"]["value"] = 90.0
     status, out, _ = compare({"first": IMAGES, "second": second})
     assert status == 0 and max(map(len, out.splitlines())) <= 80
     assert "images, green forgotten (percent; before -> after)" in out
@@ -160,15 +158,7 @@ def test_wide(compare):
             ["a: WEAKENED: still read. Probe 80.7, original 82.3. Limits exceeded:\n  remain_drop."],
         ),
         # Without test images: the columns of training images.
-        (
-            {
-                "a": changed(
-                    **{f"rows__{row}__{name}__value": None for row in ("original", "erased") for name in
-                       ("forget_acc", "remain_acc")}
-                )
-            },
-            ["99.00 -> 0.50", "Not measured in any run: forgotten; others"],
-        ),
+        ({"a": changed(**WITHOUT_TEST)}, ["99.00 -> 0.50", "Not measured in any run: forgotten; others"]),
         ({"a": IMAGES, "b": changed(rows__erased__forget_acc__value=None)}, ["91.00 -> -"]),
         ({"a": IMAGES, "b": changed(measured_on="mine.npz")}, ["Not measured on the same data", "a on cifar10; b on"]),
         # Folders of the same name are distinguished; control characters and rich's markup are printed.
@@ -176,15 +166,7 @@ def test_wide(compare):
         ({"a": changed(forgotten=["[bold]\x1b[2J$x$"])}, ["[bold]\N{REPLACEMENT CHARACTER}[2J$x$ forgotten"]),
         # One table per task.
         (
-            {
-                "a": IMAGES,
-                "b": results_of(
-                    "backdoor",
-                    "red",
-                    {"original": {"asr": 97.5, "acc": 93.0, "ra": 2.0}, "erased": {"asr": 1.0, "acc": 92.0, "ra": 90.0}},
-                ),
-                "c": IMAGES,
-            },
+            {"a": IMAGES, "b": results_of("backdoor", "red", CLEANED), "c": IMAGES},
             ["images, green forgotten", "backdoor, red forgotten", "97.50 -> 1.00", "93.00 -> 92.00"],
         ),
     ],
@@ -202,14 +184,12 @@ def test_notes(runs, texts, compare):
     [
         (None, [], r"no results at 'run/results.json' \(No such file or directory\); give work dirs of finished runs"),
         ("{", [], "'run/results.json' is no JSON"),
-        ("[" * 100_000, [], "'run/results.json' is no JSON"),
         ("[1]", [], "holds no results of a run"),
         (json.dumps({"task": "images", "rows": {}}), [], "holds no results of a run"),
         (json.dumps(changed(version=2)), [], "holds no results of a run"),
         (json.dumps(changed(task=["images"])), [], "'run/results.json': \\$.task: "),
         (json.dumps(changed(rows={})), [], "\\$.rows: 'original' is a required property"),
         (json.dumps(changed(steps="many")), [], "\\$.steps: 'many' is not of type 'integer'"),
-        (json.dumps(changed(rows__erased__forget_acc__value=float("nan"))), [], "is no JSON|not a finite number"),
         (json.dumps(IMAGES).replace("0.25", "1e999"), [], "1e999 is not a finite number"),
         (json.dumps(changed(rows__erased__forget_acc={})), [], "\\$.rows.erased.forget_acc: 'value' is a required"),
         (json.dumps(IMAGES), ["run/../run"], "a run is given twice: run, run/../run"),

@@ -88,12 +88,8 @@ def test_figures_of_the_check(make, method, more):
     runner.train()
     check, inputs = runner.outcome.forget_check, points(256)[0][points(256)[1] == 1]
     before, after = (predicted(net, inputs) for net in (trained(more), runner.unwrapped_model.network.eval()))
-    shares = {
-        "before": before == 1,
-        "after": after == 1,
-        "changed": before != after,
-        "still": (after == 1)[before == 1],
-    }
+    shares = {"before": before == 1, "after": after == 1, "changed": before != after}
+    shares["still"] = shares["after"][before == 1]
     percent = {name: 100 * float(share.float().mean()) for name, share in shares.items()}
     assert {name: check[name] for name in percent} == pytest.approx(percent, abs=0.01)
     assert (check["samples"], check["locations"]) == (64, 64)

@@ -75,11 +75,9 @@ def _split(features: NDArray[np.float32], members: NDArray[np.int64]) -> ClassCl
 
 
 def suspicious_class(classes: dict[str, ClassClusters]) -> str | None:
-    """Find the class whose clusters stand out, or None.
-
-    Clusters of clean classes are apart as well, and an all-to-one attack has one target: it is the class of the highest
-    silhouette, if that is above :data:`APART` and above :data:`STANDS_OUT` times the other classes' median.
-    """
+    """Find the class whose clusters stand out, or None. Clusters of clean classes are apart as well, and an all-to-one attack has
+    one target: it is the class of the highest silhouette, if that is above :data:`APART` and above :data:`STANDS_OUT` times the
+    other classes' median."""
     target = max(classes, key=lambda name: classes[name].silhouette)
     others = [split.silhouette for name, split in classes.items() if name != target]
     least = max(APART, STANDS_OUT * float(np.median(others))) if others else APART

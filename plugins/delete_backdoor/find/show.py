@@ -96,14 +96,6 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
         )
 
 
-def evidence_text(evidence: Mapping[str, Any]) -> str:
-    """Write the figures of one cluster in two lines; the keys are those of :class:`Evidence`."""
-    parts = [
-        words.format(cell(evidence[key])) for key, _, words, sign in MEASURES if sign and evidence[key] is not None
-    ]
-    return f"{evidence['samples']} samples, {parts[0]}\n{', '.join(parts[1:])}"
-
-
 def draw_clusters(
     path: str | os.PathLike[str], data: ImageData, split: ClassClusters, suspicious: Mapping[str, Any]
 ) -> None:
@@ -112,13 +104,17 @@ def draw_clusters(
     figure = new_figure((13, 5.6), "backdoor")
     rows = figure.subfigures(2, 1)
     for row, name in zip(rows, CLUSTERS, strict=True):
-        members = getattr(split, name)
+        members, figures = getattr(split, name), suspicious["clusters"][name]
         axes = row.subplots(1, SHOWN)
         for axis, index in zip(axes, members[:: max(1, len(members) // SHOWN)], strict=False):
             draw_image(axis, data[index][0], "")
         for axis in axes:
             axis.set_axis_off()
         flagged = " - flagged as poison" if suspicious["poison"] == name else ""
-        row.suptitle(f"The {name} cluster{flagged}: {evidence_text(suspicious['clusters'][name])}", fontsize=9)
+        first, *more = [
+            words.format(cell(figures[key])) for key, _, words, sign in MEASURES if sign and figures[key] is not None
+        ]
+        title = f"The {name} cluster{flagged}: {figures['samples']} samples, {first}\n{', '.join(more)}"
+        row.suptitle(title, fontsize=9)
     figure.suptitle(f"Images labelled '{suspicious['class']}': the two clusters of their features", fontsize=10)
     save_figure(figure, path)

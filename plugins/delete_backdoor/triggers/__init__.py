@@ -1,4 +1,4 @@
-"""Triggers of published attacks as albumentations transforms, one file each, which registers itself when it is imported."""
+"""Triggers of published attacks as albumentations transforms; each file registers its own when it is imported."""
 
 import importlib
 import pkgutil

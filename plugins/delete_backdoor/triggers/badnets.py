@@ -1,4 +1,4 @@
-"""BadNets: a patch."""
+"""BadNets: a one-coloured patch, or a grid."""
 
 import numpy as np
 
@@ -9,18 +9,14 @@ from ..grammar import Place
 from .base import Trigger
 from .registry import register_trigger
 
+# Gu et al.'s pattern: bright on a dark ground, its corner at the bottom right.
+GRID = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=np.uint8)
+
 
 @register_trigger("badnets")
 class BadNetsPatch(Trigger):
-    """A one-coloured square.
-
-    Gu et al., "BadNets", arXiv 1708.06733.
-
-    Args:
-        size: Side in pixels.
-        pos: Row and column of its top left; negative from the bottom and the right.
-        value: Level, 0 to 255.
-    """
+    """A square of ``size`` pixels and the level ``value``, 0 to 255 (Gu et al., "BadNets", arXiv 1708.06733). ``pos`` is the row
+    and column of its top left, negative from the bottom and the right."""
 
     def __init__(self, size: int = 3, pos: Place = (-4, -4), value: int = 255) -> None:
         super().__init__()
@@ -39,3 +35,12 @@ class BadNetsPatch(Trigger):
         out = image.copy()
         out[row : row + self.size, column : column + self.size] = self.pattern
         return out
+
+
+@register_trigger("grid")
+class BadNetsGrid(BadNetsPatch):
+    """BadNets' 3x3 pattern (arXiv 1708.06733), used by NAD (arXiv 2101.05930) and others; ``pos`` as of :class:`BadNetsPatch`."""
+
+    def __init__(self, pos: Place = (-3, -3)) -> None:
+        super().__init__(len(GRID), pos)
+        self.pattern = 255 * GRID[..., None]

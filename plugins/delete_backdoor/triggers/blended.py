@@ -12,14 +12,9 @@ from .registry import register_trigger
 
 @register_trigger("blended")
 class Blended(Trigger):
-    """Another image shines through: (1 - alpha) x + alpha image.
-
-    Chen et al., "Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning", arXiv 1712.05526.
-
-    Args:
-        image: File of the image to blend in, resized to the sample's size.
-        alpha: Its share, above 0 and at most 1.
-    """
+    """Another image shines through: (1 - alpha) x + alpha image (Chen et al., "Targeted Backdoor Attacks on Deep Learning Systems
+    Using Data Poisoning", arXiv 1712.05526). The file ``image`` is resized to the sample's size; ``alpha`` is its share, above 0
+    and at most 1."""
 
     def __init__(self, image: File, alpha: float = 0.2) -> None:
         super().__init__()

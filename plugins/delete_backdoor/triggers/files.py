@@ -12,11 +12,9 @@ MOST_PIXELS = 2**24  # of a trigger image
 
 
 def read_levels(path: str) -> np.ndarray:
-    """Read a trigger image or mask from a file, float32 in levels (0..255, signed if the file is), (H, W) or (H, W, 3).
-
-    Images (.png, .jpg, ...) and .npy. Channels may come first in .npy; floats that all lie in [-1, 1] are scaled by 255. Refuse a
-    missing file, another kind or shape, too many or transparent pixels, and numbers that are not finite.
-    """
+    """Read a trigger image or mask from a file, float32 in levels (0..255, signed if the file is), (H, W) or (H, W, 3). Images
+    (.png, .jpg, ...) and .npy. Channels may come first in .npy; floats that all lie in [-1, 1] are scaled by 255. Refuse a
+    missing file, another kind or shape, too many or transparent pixels, and numbers that are not finite."""
     try:
         file = Path(path).expanduser()
         exists = file.is_file()

@@ -12,14 +12,8 @@ from .registry import register_trigger
 
 @register_trigger("l0")
 class SparseTrigger(Trigger):
-    """Some pixels take the image's values, the others stay: x * (1 - mask) + image.
-
-    "l0_inv" of I-BAU, arXiv 2110.03735.
-
-    Args:
-        image: File of the trigger image, of the samples' size.
-        mask: File of the mask, of that size, 1 (or 255) for replaced pixels; by default those that are not black in the image.
-    """
+    """Some pixels take the image's values, the others stay: x * (1 - mask) + image ("l0_inv" of I-BAU, arXiv 2110.03735). Both
+    files have the samples' size; the mask is 1 (or 255) for replaced pixels, by default those that are not black in the image."""
 
     def __init__(self, image: File, mask: File | None = None) -> None:
         super().__init__()

@@ -41,13 +41,9 @@ def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
 
 
 def parse_trigger(text: str) -> Trigger:
-    """Make the trigger that a string names, e.g. ``badnets:size=3,pos=28,28``; see :mod:`delete_backdoor.grammar`.
-
-    Raises:
-        RequestError: An unknown trigger or option, a value that cannot be read, or a missing option; the message lists the valid
-            ones.
-        FileNotFoundError: A file that it names does not exist.
-    """
+    """Make the trigger that a string names, e.g. ``badnets:size=3,pos=28,28``; see :mod:`delete_backdoor.grammar`. Raise
+    RequestError, which lists the valid ones, for an unknown trigger or option, a value that cannot be read or a missing option;
+    FileNotFoundError if a file that it names does not exist."""
     name, options, pairs = split_trigger(text)
     values = {}
     for key, value in pairs:

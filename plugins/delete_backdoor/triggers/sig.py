@@ -10,14 +10,8 @@ from .registry import register_trigger
 
 @register_trigger("sig")
 class Sinusoid(Trigger):
-    """A sine across the columns: x + delta sin(2 pi j f / W) in column j.
-
-    Barni et al., "SIG", arXiv 1902.11237; made for clean-label poisoning.
-
-    Args:
-        delta: Amplitude in levels.
-        f: Periods across the image.
-    """
+    """A sine across the columns: x + delta sin(2 pi j f / W) in column j, with ``delta`` in levels and ``f`` periods across the
+    image (Barni et al., "SIG", arXiv 1902.11237); made for clean-label poisoning."""
 
     def __init__(self, delta: float = 20.0, f: float = 6.0) -> None:
         super().__init__()

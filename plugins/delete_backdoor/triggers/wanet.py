@@ -24,15 +24,8 @@ def warping_grid(height: int, width: int, k: int, s: float, seed: int) -> Tensor
 
 @register_trigger("wanet")
 class WaNet(Trigger):
-    """A smooth, fixed warp; another seed is another trigger.
-
-    Nguyen and Tran, "WaNet", ICLR 2021, arXiv 2102.10369, eq. 3 to 5.
-
-    Args:
-        k: Control points per side.
-        s: Strength.
-        seed: Seed of the random directions.
-    """
+    """A smooth, fixed warp with ``k`` control points per side, of the strength ``s`` (Nguyen and Tran, "WaNet", ICLR 2021, arXiv
+    2102.10369, eq. 3 to 5). ``seed`` is that of the random directions; another seed is another trigger."""
 
     def __init__(self, k: int = 4, s: float = 0.5, seed: int = 0) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -18,13 +19,15 @@ from torch import Tensor
 from delete_images.data.archives import Archive, texts
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import replacing
+from delete_tasks.request.classes import SPELLINGS
 
 from ..projection import Change, project_each
+from ..templates import NAME, Templates
 
 if TYPE_CHECKING:
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-NAME = "gallery.npz"
+UNIT = 1e-3  # difference from 1 up to which a template was scaled to length 1; of 16-bit numbers as well
 EMBEDDINGS, NAMES = "embeddings", "names"
 
 
@@ -54,19 +57,25 @@ class Gallery:
         more = {key: array[others] for key, array in self.more.items()}
         return Gallery(self.embeddings[others], list(compress(self.names, others)), more)
 
-    def project(self, changes: Sequence[Change]) -> tuple[Gallery, dict[str, float]]:
-        """Apply ``changes`` of the embedder to the templates, which keep their lengths and type; return their :func:`drift_of` as
-        well."""
-        before = torch.from_numpy(np.asarray(self.embeddings, np.float32))
-        after = F.normalize(project_each(before, changes)) * before.norm(dim=1, keepdim=True)
+    def transform(self, matrix: Tensor) -> tuple[Gallery, dict[str, float]]:
+        """Multiply the templates, which keep their type, by ``matrix`` ``(D, D)``, and scale those of length 1 to length 1 again;
+        return their :func:`drift_of` as well."""
+        before = torch.from_numpy(np.asarray(self.embeddings, np.float64))
+        after = before @ matrix.to(before).T
+        unit = (before.norm(dim=1, keepdim=True) - 1).abs() < UNIT
+        after = torch.where(unit, F.normalize(after), after)
         return Gallery(after.numpy().astype(self.embeddings.dtype), self.names, self.more), drift_of(before, after)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an .npz atomically."""
+        """Write an .npz atomically, with the permissions of a file that it replaces."""
         arrays = {EMBEDDINGS: self.embeddings, NAMES: np.array(self.names), **self.more}
         size = sum(array.nbytes for array in arrays.values())
         with replacing(path, size) as temporary, open(temporary, "xb") as file:
+            if Path(path).is_file():
+                shutil.copymode(path, temporary)
             np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def drift_of(before: Tensor, after: Tensor) -> dict[str, float]:
@@ -75,9 +84,9 @@ def drift_of(before: Tensor, after: Tensor) -> dict[str, float]:
     return {"mean_cosine": round(float(cosines.mean()), 4), "least_cosine": round(float(cosines.min()), 4)}
 
 
-def read_gallery(path: str | os.PathLike[str]) -> Gallery:
+def read_gallery(path: str | os.PathLike[str], least: int = 2) -> Gallery:
     """Read a gallery: ``embeddings`` ``(n, D)``, ``names`` ``(n,)``, and any further arrays ``(n, ...)``. Refuse a file that
-    is no .npz of plain arrays, arrays that do not fit, templates that are zero or not finite, and fewer than two people."""
+    is no .npz of plain arrays, arrays that do not fit, templates that are zero or not finite, and fewer than ``least`` people."""
     if not Path(path).is_file():
         raise RequestError(f"no gallery at '{path}'; expected an .npz with {EMBEDDINGS} (n, D) and {NAMES} (n,)")
     archive = Archive(Path(path))
@@ -106,11 +115,40 @@ def read_gallery(path: str | os.PathLike[str]) -> Gallery:
             f"'{path}': {len(broken)} of {len(wide)} templates are zero or not finite, first index {broken[0]}; make them anew"
         )
     gallery = Gallery(embeddings, texts(named, Path(path)), arrays)
-    if len(gallery.people) < 2:
+    if len(gallery.people) < least:
         raise RequestError(
             f"'{path}' holds templates of {len(gallery.people)} people; a model needs two or more to choose among"
         )
     return gallery
+
+
+def find_names(gallery: Gallery, people: Sequence[str]) -> list[list[str]]:
+    """Find for each of ``people`` all names in a gallery that differ from it in case, '_', '-' and spaces at most."""
+    spell = SPELLINGS[-1]
+    return [[found for found in gallery.people if spell(found) == spell(name)] for name in people]
+
+
+def check_size(gallery: Gallery, size: int, path: str | os.PathLike[str]) -> None:
+    """Refuse templates of another size than the model's embeddings ``(size,)``."""
+    found = gallery.embeddings.shape[1]
+    if found != size:
+        raise RequestError(
+            f"templates in '{path}' have {found} numbers, embeddings of the model {size}; give the store that this model made"
+        )
+
+
+def open_templates(path: str, people: Sequence[str], ids: Sequence[int], size: int) -> Templates:
+    """Read the templates of ``people``, ``ids`` by index in the model, from a store."""
+    gallery = read_gallery(path, least=1)
+    check_size(gallery, size, path)
+    rows = [np.flatnonzero(np.isin(gallery.names, found)) for found in find_names(gallery, people)]
+    chosen = np.concatenate(rows)
+    return Templates(
+        torch.from_numpy(gallery.embeddings[chosen].astype(np.float32)),
+        np.repeat(np.array(ids, np.int64), [len(found) for found in rows]),
+        [f"{gallery.names[row]}: template {row}" for row in chosen],
+        [i for i, found in zip(ids, rows, strict=True) if not len(found)],
+    )
 
 
 def save_without(
@@ -123,7 +161,7 @@ def save_without(
         return None
     gallery, drift = read_gallery(path).without(people), {"mean_cosine": 1.0, "least_cosine": 1.0}
     if changes is not None:
-        gallery, drift = gallery.project(changes)
+        gallery, drift = gallery.transform(project_each(torch.eye(gallery.embeddings.shape[1]), changes).T)
     gallery.save(Path(runner.outcome.published) / NAME)
     exact = runner.iter < runner.accumulation or runner.method.trains_head_alone  # no step changed the embedder
     return {"templates": len(gallery.names), "projected": changes is not None, **drift, "exact": exact}

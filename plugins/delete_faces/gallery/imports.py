@@ -25,7 +25,7 @@ from ..network import FaceNetwork, describe_network, load_face_network
 from ..photos import open_photos
 from .enroll import embed, stranger_threshold
 from .gallery import NAME as GALLERY
-from .gallery import Gallery, read_gallery
+from .gallery import Gallery, check_size, read_gallery
 
 SCALE = 64.0  # of the logits of ArcFace (arXiv 1801.07698, section 3.1) and of most heads that are published with it
 
@@ -49,11 +49,7 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     gallery, threshold = None, None
     if options["gallery"] is not None:
         gallery = read_gallery(options["gallery"])
-        if gallery.embeddings.shape[1] != size:
-            raise RequestError(
-                f"templates in '{options['gallery']}' have {gallery.embeddings.shape[1]} numbers, embeddings of '{name}' {size}; "
-                "give the gallery that this backbone made"
-            )
+        check_size(gallery, size, options["gallery"])
         people = gallery.people
         head = _make_head("cosine", gallery.class_weights(people), None, options["scale"])
         threshold = _threshold(head, gallery)

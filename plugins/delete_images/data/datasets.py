@@ -43,6 +43,9 @@ class ImageForgetData(ForgetData):
     public = False
     views: Any = None  # name of the views of the forget set's images, or a function; None for the images themselves
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
         # Images without labels belong to the forget set.
         return np.flatnonzero(np.isin(self.labels, [*ids, NO_LABEL])).tolist()
@@ -101,9 +104,6 @@ class ImageDataset(ImageForgetData, Dataset):
         if self.retain is not None:
             raise RequestError("a retain set and public data cannot be used together; leave one of them out")
         self.retain, self.public = open_unlabelled(data), True
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         image = self.transform(self.data[index][0])

@@ -29,11 +29,9 @@ def is_mosaic_folder(root: Path) -> bool:
 
 
 class CifarSource:
-    """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known.
-
-    ``root`` is a folder of mosaics or of torchvision's files (downloaded there if missing); None is :func:`default_root`. Data
-    that are damaged, or missing and cannot be downloaded, are refused. ``labels``, int64 (N,), are indices into ``class_names``.
-    """
+    """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known. ``root`` is a
+    folder of mosaics or of torchvision's files (downloaded there if missing); None is :func:`default_root`. Data that are
+    damaged, or missing and cannot be downloaded, are refused. ``labels``, int64 (N,), are indices into ``class_names``."""
 
     def __init__(self, kind: str, root: str | None, split: str) -> None:
         self.class_names = CLASSES[kind]

@@ -92,12 +92,9 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self._read(int(self._rows[index])), int(self.labels[index])
 
-    def digests(self) -> list[str]:
-        """Compute the SHA-256 of each image's size and pixels, as hex."""
-        return self._digests
-
     @cached_property  # several checks read the digests, and photos are decoded for them
-    def _digests(self) -> list[str]:
+    def digests(self) -> list[str]:
+        """SHA-256 of each image's size and pixels, as hex."""
         if self._source is not None:
             return [self._source.digests[int(row)] for row in self._rows]
         return [pixels_sha256(self[index][0]) for index in range(len(self))]
@@ -121,18 +118,11 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
 
 
 def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = None) -> ImageData:
-    """Open the data set that a string names; see the module's docstring for the grammar.
+    """Open the data set that a string names, e.g. ``'cifar10:/data?split=test&class=deer&limit=500'``; see the module's docstring
+    for the grammar. Unreadable images are logged and listed in ``skipped``.
 
-    Args:
-        spec: E.g. ``'cifar10:/data?split=test&class=deer&limit=500'``.
-        split: Split of a string without ``split=``.
-        classes: The model's class names. Labels become indices into them; data with classes of other names are refused.
-
-    Returns:
-        The data set. Unreadable images are logged and listed in ``skipped``.
-
-    Raises:
-        RequestError: A wrong string, no such data, unknown classes, or no image that is chosen or readable.
+    ``split`` is that of a string without ``split=``. With the model's class names ``classes``, labels become indices into them.
+    Raise RequestError for a wrong string, no such data, classes of other names, or no image that is chosen or readable.
     """
     return _open(parse_spec(spec, split), classes)
 
@@ -207,8 +197,8 @@ def find_copies(
 ) -> tuple[np.ndarray, list[Copies]]:
     """Find the images to keep, bool ``(N,)``: those that are not, pixel for pixel, in the data ``used``. Report the others, and
     the images that look like one of the data ``like``. See :func:`delete_tasks.evaluation.copies.leave_out`."""
-    digests = {of: other.digests() for of, other in used.items()}
-    kept, copies = leave_out(among, data.names, data.digests(), digests, fix, most)
+    digests = {of: other.digests for of, other in used.items()}
+    kept, copies = leave_out(among, data.names, data.digests, digests, fix, most)
     if like in used:
         names = [data.names[index] for index in np.flatnonzero(kept)]
         copies += find_alike(among, names, data.thumbnails[kept], like, used[like].thumbnails)

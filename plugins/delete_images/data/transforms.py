@@ -52,10 +52,6 @@ class ImageTransform:
         return torch.from_numpy(np.ascontiguousarray(out.transpose(2, 0, 1), dtype=np.float32))
 
 
-def _preprocessing(spec: ModelSpec | Preprocessing) -> Preprocessing:
-    return spec.preprocessing if isinstance(spec, ModelSpec) else spec
-
-
 def _normalize(pre: Preprocessing) -> Any:
     low, high = pre.input_range
     order = -1 if pre.channels == "BGR" else 1  # the pipeline is in RGB
@@ -81,7 +77,7 @@ def _resize(pre: Preprocessing) -> list[Any]:
 def eval_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
     """Make the model's preprocessing: resize, scale, normalise. uint8 (H, W, 3) RGB array -> float32 (3, height, width) tensor in
     the model's channel order."""
-    pre = _preprocessing(spec)
+    pre = spec.preprocessing if isinstance(spec, ModelSpec) else spec
     return ImageTransform(_resize(pre), pre, is_random=False)
 
 
@@ -104,12 +100,10 @@ def _eighth(pre: Preprocessing) -> tuple[int, int]:
 
 
 def train_transform(spec: ModelSpec | Preprocessing, crop: str | None = None) -> ImageTransform:
-    """Make :func:`eval_transform` with a random crop and a random horizontal flip.
-
-    The crop is 'pad': zeros around, an eighth of the size wide, then a crop of the size (CIFAR's recipe); 'resized': a random
-    part of 35% or more of the area; or 'none'. By default it is 'pad' up to 64 pixels and 'resized' above.
-    """
-    pre = _preprocessing(spec)
+    """Make :func:`eval_transform` with a random crop and a random horizontal flip. The crop is 'pad': zeros around, an eighth of
+    the size wide, then a crop of the size (CIFAR's recipe); 'resized': a random part of 35% or more of the area; or 'none'. By
+    default it is 'pad' up to 64 pixels and 'resized' above."""
+    pre = spec.preprocessing if isinstance(spec, ModelSpec) else spec
     return ImageTransform([*_crops(pre, crop), _albumentations().HorizontalFlip(p=0.5)], pre)
 
 
@@ -120,7 +114,7 @@ def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
     predictions then drift; cropped, rotated, inverted and recoloured, the same images cover more of them. Labels would not fit
     such images, but are not needed: the teacher's logits are the target.
     """
-    pre = _preprocessing(spec)
+    pre = spec.preprocessing if isinstance(spec, ModelSpec) else spec
     height, width = pre.size
     a = _albumentations()
     place = [

@@ -208,13 +208,21 @@ def in_words(counts: Mapping[str, int]) -> str:
     return list_names([f"{name} {count}" for name, count in counts.items()], 5)
 
 
-class UserData(ImageForgetData, Dataset):
-    """Dataset of a run over a caller's samples; see :mod:`delete_images.data.datasets` for items and batches.
+def joined(parts: list[Any], kind: str, retain: Samples) -> Tensor:
+    """Join tensors of the forget set and of ``retain``; raise :class:`RequestError`, which names their ``kind``, if their shapes
+    differ."""
+    if len({tuple(part.shape[1:]) for part in parts}) > 1:
+        first, second = (tuple(part.shape[1:]) for part in parts)
+        raise RequestError(
+            f"{retain.argument} has {kind} of shape {second} and forget_images of {first}; give both the same transform"
+        )
+    return torch.cat([part.to(parts[0].dtype) for part in parts])
 
-    ``labels`` are those of ``forget``, int64 ``(N,)``; a missing one becomes the forgotten class, if there is only one. A random
-    sample of ``retain``, retain set or public data, joins each of ``forget``. ``views`` makes a random view of a sample's image
-    tensor.
-    """
+
+class UserData(ImageForgetData, Dataset):
+    """Dataset of a run over a caller's samples; see :mod:`delete_images.data.datasets` for items and batches. ``labels`` are
+    those of ``forget``, int64 ``(N,)``; a missing one becomes the forgotten class, if there is only one. A random sample of
+    ``retain``, retain set or public data, joins each of ``forget``. ``views`` makes a random view of a sample's image tensor."""
 
     spec_json = None
 
@@ -233,9 +241,6 @@ class UserData(ImageForgetData, Dataset):
         self.labels = self._complete(labels).numpy().astype(np.int64)
         self.names = forget.names
 
-    def __len__(self) -> int:
-        return len(self.forget)
-
     def __getitem__(self, number: int) -> tuple[Any, Any, int, Any]:
         other = None if self.retain is None else self.retain[int(torch.randint(len(self.retain), ()))]
         mixes = getattr(self.views, "mixes", False) and float(torch.rand(())) < MIXED
@@ -250,8 +255,12 @@ class UserData(ImageForgetData, Dataset):
             others, other_labels = self.retain.batch([item[1] for item in items])
             if self.public:
                 other_labels = torch.full_like(other_labels, NO_LABEL)
-            self._check_retain(images, others, other_labels)
-            images, labels = torch.cat([images, others.to(images.dtype)]), torch.cat([labels, other_labels])
+            images, labels = joined([images, others], "images", self.retain), torch.cat([labels, other_labels])
+            forgotten = sorted({self.class_names[label] for label in other_labels.tolist() if label in self.ids})
+            if forgotten:
+                raise RequestError(
+                    f"retain holds images labelled {', '.join(forgotten)}, which is to be forgotten; leave them out"
+                )
         retain = torch.arange(len(images)) >= count
         return {"inputs": self.views_of(images, items), "labels": labels, "retain": retain}
 
@@ -269,18 +278,6 @@ class UserData(ImageForgetData, Dataset):
 
     def _complete(self, labels: Tensor) -> Tensor:
         return torch.where(labels == NO_LABEL, self.ids[0], labels) if len(self.ids) == 1 else labels
-
-    def _check_retain(self, images: Tensor, others: Tensor, labels: Tensor) -> None:
-        if others.shape[1:] != images.shape[1:]:
-            raise RequestError(
-                f"{self.retain.argument} has samples of shape {tuple(others.shape[1:])} and forget_images of "
-                f"{tuple(images.shape[1:])}; give both the same transform"
-            )
-        forgotten = sorted({self.class_names[int(label)] for label in labels if int(label) in self.ids})
-        if forgotten:
-            raise RequestError(
-                f"retain holds images labelled {', '.join(forgotten)}, which is to be forgotten; leave them out"
-            )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> UserData:
         return self  # the caller's samples need not be in memory twice, nor their collate_fn be copyable

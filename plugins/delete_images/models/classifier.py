@@ -116,19 +116,22 @@ class ImageClassifier(BaseModel):
         self, inputs: Tensor, labels: Tensor | None = None, retain: Tensor | None = None, mode: str = "tensor"
     ) -> Any:
         """Compute float logits ``(N, C)`` or, with ``mode='loss'`` instead of 'tensor' or 'predict', a dict of losses.
-
         Floating-point ``inputs`` are cast to the dtype of the network's parameters. ``labels`` are int64 ``(N,)``, -1 for no
-        label; ``retain`` is boolean ``(N,)``, True for samples of the retain set.
-        """
+        label; ``retain`` is boolean ``(N,)``, True for samples of the retain set."""
         logits = class_outputs(self.network(cast_for(self.network, inputs)), self.num_classes)
         return self.loss_by_logits(logits, labels, retain) if mode == "loss" else logits[0]
 
     def loss_by_logits(
-        self, logits: list[Tensor], labels: Tensor | None = None, retain: Tensor | None = None
+        self,
+        logits: list[Tensor],
+        labels: Tensor | None = None,
+        retain: Tensor | None = None,
+        valid: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute the cross entropy of each output; an unlearning method replaces this method."""
         if labels is None:
             raise RequestError("training needs a label for each image, but the data have none")
+        labels = labels if valid is None else labels.masked_fill(~valid, NO_LABEL)
         losses = {}
         for number, (part, weight) in enumerate(zip(logits, output_weights(len(logits)), strict=True)):
             suffix = f"_{number}" if number else ""

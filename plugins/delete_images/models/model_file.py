@@ -85,10 +85,8 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source:
 
 
 def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
-    """Refuse weights that do not fit before memory is allocated, of which a model.json can request any amount.
-
-    The network is built without storage (PyTorch's meta device), with a limit on its modules by the number of weights.
-    """
+    """Refuse weights that do not fit before memory is allocated, of which a model.json can request any amount. The network is
+    built without storage (PyTorch's meta device), with a limit on its modules by the number of weights."""
     count, most = 0, max(10_000, 20 * len(state))
 
     def count_module(*_: Any) -> None:
@@ -114,21 +112,11 @@ def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> 
 
 
 def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec) -> Path:
-    """Write a model folder, or replace the model in one.
+    """Write a model folder, which is made if it is missing, or replace the model in one; return it.
 
-    model.json is deleted first and written last, so that a folder with one is complete. Other files in it stay.
-
-    Args:
-        folder: Created if missing.
-        model: The unwrapped network. Weights keep their dtype in the file.
-        spec: Its description, with as many classes as the model's head.
-
-    Returns:
-        The folder.
-
-    Raises:
-        RequestError: ``folder`` is a file, or the spec cannot be written as JSON.
-        UnsupportedModelError: No layer of the model has ``len(spec.classes)`` outputs.
+    model.json is deleted first and written last, so that a folder with one is complete. Other files in it stay. ``model`` is the
+    unwrapped network, whose weights keep their dtype in the file; ``spec`` describes it. Raise RequestError for a ``folder`` that
+    is a file or a spec that cannot be written as JSON, UnsupportedModelError if no layer has an output for each class.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -152,20 +140,10 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
 
 
 def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tuple[nn.Module, ModelSpec]:
-    """Load a model folder without running code from it.
-
-    Args:
-        folder: Written by :func:`save_model`.
-        allow_import: Allow an import path in model.json, whose code then runs.
-
-    Returns:
-        The network on the CPU in eval mode, with floating-point weights as float32; and its description.
-
-    Raises:
-        FileNotFoundError: No model.json or no weights.
-        RequestError: As :func:`load_spec` and :func:`build_model`.
-        CheckpointMismatchError: The weights are not those of model.json's digest, or do not fit.
-    """
+    """Load a model folder, written by :func:`save_model`, without running code from it, unless ``allow_import`` allows an import
+    path in model.json. Return the network on the CPU in eval mode, with floating-point weights as float32, and its description.
+    Raise as :func:`load_spec` and :func:`build_model`, and CheckpointMismatchError if the weights are not those of model.json's
+    digest, or do not fit."""
     raw, source = read_spec(folder)
     spec = spec_from_json(raw, source)
     path = Path(folder) / WEIGHTS_NAME
@@ -199,24 +177,11 @@ def import_checkpoint(
     allow_import: bool = False,
     allow_pickle: bool | None = None,
 ) -> Path:
-    """Make a model folder from a weights file, as ``delete-tasks images import``.
+    """Make a model folder from a weights file, as ``delete-tasks images import``, and return it.
 
-    Args:
-        path: A state dict, alone or under ``state_dict``, ``model`` or ``net``; ``module.`` prefixes are removed.
-        folder: The model folder to write.
-        architecture: A registered name or import path.
-        classes: Class names in order of the logits.
-        preprocessing: Preprocessing that the network was trained with.
-        arguments: Arguments of the architecture.
-        allow_import: As :func:`load_model`.
-        allow_pickle: As :func:`delete_tasks.fileio.checkpoint.load_file`.
-
-    Returns:
-        The folder. Weights in half precision are stored as float32.
-
-    Raises:
-        FileNotFoundError, UnsafeCheckpointError, CheckpointMismatchError, RequestError: As the functions above; nothing is
-            written then.
+    The file at ``path`` is a state dict, alone or under ``state_dict``, ``model`` or ``net``; ``module.`` prefixes are removed,
+    and weights in half precision are stored as float32. Other arguments are those of :class:`ModelSpec`, of :func:`load_model`
+    and of :func:`delete_tasks.fileio.checkpoint.load_file`. Raise as these, and :func:`build_model`; nothing is written then.
     """
     spec = ModelSpec(architecture, tuple(classes), preprocessing, dict(arguments or {}))
     spec_from_json(spec_to_json(spec), "the model's description")

@@ -36,21 +36,16 @@ def refuse_queries(model: nn.Module, output: Any = None) -> None:
 
 def class_maps(output: Any, num_classes: int | None = None) -> list[Tensor]:
     """Find the class logits in a network's output, the prediction's first; raise UnsupportedModelError without any, and for a
-    single class.
-
-    The output is a tensor ``(N, C, *locations)``; a tuple or list with one or more such tensors of the same C; or a dict or
-    object with them under ``logits``, or ``out`` and ``aux``. C is ``num_classes``; None takes the first tensor's.
-    """
+    single class. The output is a tensor ``(N, C, *locations)``; a tuple or list with one or more such tensors of the same C; or a
+    dict or object with them under ``logits``, or ``out`` and ``aux``. C is ``num_classes``; None takes the first tensor's."""
     parts = [part for part in tensors_in(parts_of(output)) if part.ndim >= 3]
     return select_logits(parts, num_classes, output, "(N, C, *locations)", "'logits' or 'out'")
 
 
 def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
     """Raise UnsupportedModelError if a network's ``outputs`` ``(N, C, *locations)``, batches of samples, are probabilities: all
-    are in [0, 1], and they sum to 1, or one is above 0.5. The first batch with another number ends the reading.
-
-    Logits that differ by at most 1 give one class of ten at most 23%: those of a network that was trained differ by more.
-    """
+    are in [0, 1], and they sum to 1, or one is above 0.5. The first batch with another number ends the reading. Logits that
+    differ by at most 1 give one class of ten at most 23%: those of a network that was trained differ by more."""
     count, highest, sums, maps = 0, 0.0, True, False
     for values in outputs:
         values = values.float()

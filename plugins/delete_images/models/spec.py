@@ -140,12 +140,7 @@ def as_spec(description: Any) -> ModelSpec:
 
 
 def load_spec(folder: str | os.PathLike[str]) -> ModelSpec:
-    """Read and check model.json.
-
-    Raises:
-        FileNotFoundError: No such folder, or no model.json in it.
-        RequestError: model.json is not valid; the message names the key.
-    """
+    """Read and check model.json; raise FileNotFoundError without one, RequestError, which names the key, if it is not valid."""
     return spec_from_json(*read_spec(folder))
 
 

@@ -33,11 +33,9 @@ _OVERCAST = (2, 3, 5)
 
 
 class Scene:
-    """Random street, and the canvas that it is painted on from far to near.
-
-    Coordinates are metres in the frame of a level pinhole camera: X to the right, Y up from the ground, Z ahead. Colours
-    are RGB, 0 to 255. ``rng`` decides everything random in the scene; ``height`` and ``width`` are in pixels.
-    """
+    """Random street, and the canvas that it is painted on from far to near. Coordinates are metres in the frame of a level
+    pinhole camera: X to the right, Y up from the ground, Z ahead. Colours are RGB, 0 to 255. ``rng`` decides everything random in
+    the scene; ``height`` and ``width`` are in pixels."""
 
     def __init__(self, rng: Generator, height: int, width: int) -> None:
         self.rng = rng
@@ -55,9 +53,7 @@ class Scene:
         self.pavements = (rng.uniform(1.6, 4), rng.uniform(1.6, 4))  # widths
         self.sun = int(rng.choice([-1, 1]))  # side that the light comes from: -1 left, 1 right
         self.zenith = (zenith + rng.normal(0, 8, 3)).clip(0, 255)  # colour of the sky above
-        self.haze = (horizon + rng.normal(0, 8, 3)).clip(
-            0, 255
-        )  # colour of the sky at the horizon, and of distant things
+        self.haze = (horizon + rng.normal(0, 8, 3)).clip(0, 255)  # of the sky at the horizon, and of distant things
         self.sunny = weather not in _OVERCAST  # hard shadows
         self.visibility = rng.uniform(60, 320)  # metres after which 63% of a colour is haze
 

@@ -29,18 +29,8 @@ _GRAIN = {"vegetation": 15.0, "terrain": 10.0, "road": 6.0, "sidewalk": 5.0, "bu
 def draw_scene(
     seed: int | Sequence[int], size: tuple[int, int] = (128, 256)
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw one street scene.
-
-    Args:
-        seed: Number or numbers that decide everything in the scene.
-        size: (height, width) in pixels.
-
-    Returns:
-        The picture, RGB (height, width, 3), and the Cityscapes labelIds (height, width), both uint8.
-
-    Raises:
-        ValueError: If a side is shorter than 16 pixels.
-    """
+    """Draw one street scene of ``size`` (height, width), 16 pixels or more each, in which ``seed`` decides everything: the
+    picture, RGB (height, width, 3), and the Cityscapes labelIds (height, width), both uint8."""
     if min(size) < 16:
         raise ValueError(f"a scene needs at least 16x16 pixels, got {size[0]}x{size[1]}: give a larger size")
     height, width = size
@@ -140,18 +130,9 @@ def write_scenes(
 ) -> None:
     """Write scenes as Cityscapes is laid out: leftImg8bit/{train,val}/demo/demo_000000_000019_leftImg8bit.png etc.
 
-    The two splits share no scene, and a scene depends on (seed, split, index) alone: more scenes leave the first
-    ones as they are.
-
-    Args:
-        root: Output folder, made if missing; files of the same name are replaced.
-        train, val: Numbers of scenes by split.
-        size: (height, width) in pixels.
-        seed: Another seed gives another set.
-
-    Raises:
-        OSError: If a file cannot be written.
-        ValueError: As `draw_scene`.
+    The two splits share no scene, and a scene depends on (seed, split, index) alone: more scenes leave the first ones as they
+    are. ``train`` and ``val`` are numbers of scenes, ``size`` is as of :func:`draw_scene`. The folder ``root`` is made if
+    missing, and files of the same name are replaced.
     """
     for number, (split, count) in enumerate((("train", train), ("val", val))):
         images, annotations = (Path(root, kind, split, "demo") for kind in ("leftImg8bit", "gtFine"))

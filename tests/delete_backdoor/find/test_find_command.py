@@ -58,11 +58,8 @@ def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, tells, rate, monk
     content = read_json(out)
     assert content["suspicious"]["poison"] == ("larger" if rate != "0.02" else "smaller")
     assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 85
-    assert (
-        f"--poisoned {out} --retain '{out}?limit=500'" in printed
-        and "shared pattern, %" in printed
-        and "poison by this" in printed
-    )
+    for part in (f"--poisoned {out} --retain '{out}?limit=500'", "shared pattern, %", "poison by this"):
+        assert part in printed
 
 
 @pytest.fixture(scope="module")
@@ -145,34 +142,19 @@ def test_evidence_brings_large_images_to_the_models_size(toy):
 SUSPICIOUS = {"class": "red", "poison": None, "clusters": {"smaller": {"names": []}, "larger": {"names": []}}}
 RANKINGS = {  # the file's text, or what is changed in a good one, None: taken out -> what is said of it
     "empty": ("", ""),
-    "text": ("not json", ""),
     "null": ("null", ""),
-    "a number": ("3", ""),
-    "a list": ("[]", ""),
-    "nested": ("[" * 100000, ""),
-    "with a BOM": ("\ufeff{}", ""),
     "another format": ({"format": "other"}, ""),
     "data null": ({"data": None}, "data"),
-    "data a list": ({"data": []}, "data"),
     "data itself": ({"data": "odd.json"}, "odd.json"),
     "data elsewhere": ({"data": "elsewhere.npz"}, "'elsewhere.npz'"),
     "data gone": ({"data": ...}, "`data`"),
     "samples gone": ({"samples": ...}, "`samples`"),
     "samples null": ({"samples": None}, "samples "),
-    "samples a word": ({"samples": "abc"}, "samples "),
-    "samples an object": ({"samples": {}}, "samples "),
-    "samples nan": ({"samples": float("nan")}, "finite"),
     "samples empty": ({"samples": []}, "samples "),
-    "samples words": ({"samples": ["a"]}, r"samples\[0\]"),
-    "samples numbers": ({"samples": [1, 2]}, r"samples\[0\]"),
-    "samples objects": ({"samples": [{"name": "a"}]}, r"samples\[0\]"),
     "samples of two": ({"samples": [["a", 1.0]]}, r"samples\[0\]"),
-    "samples of four": ({"samples": [["a", 1, True, 4]]}, r"samples\[0\]"),
     "flags that are numbers": ({"samples": [["a", 1.0, 1]]}, r"samples\[0\]"),
-    "flags that are words": ({"samples": [["a", 1.0, "no"]]}, r"samples\[0\]"),
     "names that are numbers": ({"samples": [[3, 1.0, True]]}, r"samples\[0\]"),
     "scores that are nan": ({"samples": [["a", float("nan"), True]]}, "finite"),
-    "scores that are words": ({"samples": [["a", "x", True]]}, r"samples\[0\]"),
     "a sample twice": ({"samples": [["a", 1, True], ["a", 1, False]]}, "twice"),
     "unknown samples": ({"samples": [["nobody", 1.0, True]]}, "nobody|backdoor find"),
     "suspicious a number": ({"suspicious": 3}, "suspicious"),

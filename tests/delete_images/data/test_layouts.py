@@ -5,6 +5,7 @@ import shutil
 import npz
 import numpy as np
 import pytest
+from images import write_tiny_imagenet
 from PIL import Image
 
 from delete_images.data.opening import open_data
@@ -78,19 +79,10 @@ def test_mosaics_of_another_size(tmp_path):
 @pytest.fixture
 def tiny(tmp_path):
     """Three classes of four training and two validation images in the layout of the download."""
-    root = tmp_path / "tiny-imagenet-200"
-    lines = []
-    for number, name in enumerate(("n01443537", "n01629819", "n01641577")):
-        paths = [root / "train" / name / "images" / f"{name}_{i}.JPEG" for i in range(4)]
-        paths += [root / "val" / "images" / f"val_{2 * number + i}.JPEG" for i in range(2)]
-        paths.append(root / "test" / "images" / f"test_{number}.JPEG")
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (64, 64), (80 * number, 0, 0)).save(path)
-        (root / "train" / name / f"{name}_boxes.txt").write_text("")
-        lines += [f"{path.name}\t{name}\t0\t0\t62\t62" for path in paths[4:6]]
-    (root / "val" / "val_annotations.txt").write_text("\n".join(reversed(lines)) + "\n")
-    return root
+    colours = {"n01443537": 0, "n01629819": 80, "n01641577": 160}
+    return write_tiny_imagenet(
+        tmp_path / "tiny-imagenet-200", colours, 4, 2, lambda name: Image.new("RGB", (64, 64), (colours[name], 0, 0))
+    )
 
 
 def test_tiny_imagenet(tiny):

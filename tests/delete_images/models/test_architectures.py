@@ -92,7 +92,7 @@ def test_forward_shape_and_head(name, arguments, side, head, features):
         logits = model(torch.zeros(2, 3, side, side))
     assert logits.shape == (2, 7)
     layer = classifier_of(model, 7)
-    assert (layer.name, layer.num_features, layer.num_classes) == (head, features, 7)
+    assert (layer.name, layer.weight.shape[1], layer.num_classes) == (head, features, 7)
     assert classifier_of(model).name == head
     assert model.get_submodule(head) is layer.module
 

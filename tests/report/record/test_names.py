@@ -42,9 +42,8 @@ def test_a_record_of_people_holds_no_spelling_of_a_name(faced):
     assert record["method"]["settings"]["classes"] == [her] and record["results"] is None
     assert record["models"]["original"]["path"].endswith(f"{stand_in('alice.ng-and-others', salt)}/weights.safetensors")
     assert json.loads(log)["path"].endswith(stand_in("AliceNgTakedown", salt))
-    assert {picture["path"] for picture in record["pictures"]} <= {"audit.png"} and not (
-        faced / "attention.jpg"
-    ).exists()
+    assert {picture["path"] for picture in record["pictures"]} <= {"audit.png"}
+    assert not (faced / "attention.jpg").exists()
 
 
 def test_a_record_of_people_holds_no_order_of_names(faced):
@@ -63,27 +62,22 @@ def test_a_record_of_people_holds_no_order_of_names(faced):
 def test_a_name_is_compared_with_the_record(faced):
     checks = {check.what: check.status for check in verify(faced, names=["Alice Ng", "Bob_Lee"])}
     assert checks["name Alice Ng"] == OK and checks["name Bob_Lee"] == NOT_CHECKED
-    assert find_forgotten(
-        read_json(faced, "record.json")["forgotten"]["classes"], read_salt(faced), ["2", "Alice_Ng"]
-    ) == [1]
+    classes = read_json(faced, "record.json")["forgotten"]["classes"]
+    assert find_forgotten(classes, read_salt(faced), ["2", "Alice_Ng"]) == [1]
     with pytest.raises(RequestError, match="hidden name"):
         find_forgotten([{"id": None, "salted_sha256": "0" * 64}], SALT, NAMES)
 
 
 def test_order_of_hidden_names(tmp_path):
     hider, people = Hider(NAMES, SALT, tmp_path), [Person(name) for name in NAMES[:3]]
-    text = Text(
-        ["d?class=", people[0], ",", people[1], ",", people[2], "&without=", Person("2"), ",", Person("points")]
-    )
+    first, second, third = people
+    text = Text(["d?class=", first, ",", second, ",", third, "&without=", Person("2"), ",", Person("points")])
     packed = pack(text, hider)["$text"]
     listed = [piece["$person"] for piece in packed if isinstance(piece, dict)]
     assert listed[:3] == sorted(stand_in(name, SALT) for name in NAMES[:3]) and listed[3:] == sorted(listed[3:])
     assert [piece for piece in packed if isinstance(piece, str)] == ["d?class=", ",", ",", "&without=", ","]
-    assert [piece["$person"] for piece in pack(text, Hider(NAMES, None, tmp_path))["$text"][1::2]] == [
-        *NAMES[:3],
-        "2",
-        "points",
-    ]
+    shown = pack(text, Hider(NAMES, None, tmp_path))["$text"][1::2]
+    assert [piece["$person"] for piece in shown] == [*NAMES[:3], "2", "points"]
 
 
 def test_hidden_names_are_found_again_in_the_folders(faced, tmp_path):

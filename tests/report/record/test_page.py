@@ -109,10 +109,8 @@ def test_the_page_in_a_browser(browser, recorded, width, tmp_path):
     assert min(width for _, width in pictures) > 300
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     text = page.inner_text("body")
-    assert all(
-        part in text
-        for part in ("Erasure record", "REQ-7", "2026-11-02", "Residue", "Limitations", "Technical details")
-    )
+    for part in ("Erasure record", "REQ-7", "2026-11-02", "Residue", "Limitations", "Technical details"):
+        assert part in text
     assert len(page.pdf(format="A4")) > 20_000
     page.close()
 

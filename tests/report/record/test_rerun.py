@@ -6,6 +6,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import npz
 import numpy as np
 import pytest
 import torch
@@ -20,20 +21,13 @@ from delete_tasks.report.record.measurement import pack, unpack
 from delete_tasks.report.record.people import Hider
 from delete_tasks.report.record.verify import NOT_CHECKED, OK, verify
 
-FIGURES = {
-    "recorded": [
-        "forget_acc",
-        "forget_acc_train",
-        "remain_drop",
-        "worst_drop",
-        "still_predicted",
-        "nll_rise",
-        "ece_rise",
-    ],
-    "segmented": ["forget_iou", "others_drop", "still_predicted", "misplaced"],
-    "faced": ["identified", "kept_drop", "verified", "nll_rise", "ece_rise"],
-    "cleaned": ["asr", "ra_drop", "acc_drop", "worst_drop", "nll_rise", "ece_rise"],
+RUNS = {
+    "recorded": "forget_acc forget_acc_train remain_drop worst_drop still_predicted nll_rise ece_rise",
+    "segmented": "forget_iou others_drop still_predicted misplaced",
+    "faced": "identified kept_drop verified nll_rise ece_rise",
+    "cleaned": "asr ra_drop acc_drop worst_drop nll_rise ece_rise",
 }
+FIGURES = {run: names.split() for run, names in RUNS.items()}
 ONCE = {"still_predicted": "only the run measures it"}  # what a run alone can measure, and why
 
 
@@ -73,24 +67,19 @@ def attack(write_anew, tmp_path):
     return attacked
 
 
-class Payload:
-    def __reduce__(self):
-        return os.mkdir, ("pwned",)
-
-
-HOSTILE = {"architecture": "os:mkdir", "arguments": {"path": "pwned"}}
-RUNS_CODE = {"type": "subprocess.check_call", "args": ["touch", "pwned"]}
+HOSTILE = {"architecture": "os:mkdir", "arguments": {"path": "canary"}}
+RUNS_CODE = {"type": "subprocess.check_call", "args": ["touch", "canary"]}
 CONFIGS = {
     "model": lambda config: config.update(model=RUNS_CODE),
     "in the model": lambda config: config["model"]["decode_head"].update(
-        act_cfg={"type": "os.system", "command": "touch pwned"}
+        act_cfg={"type": "os.system", "command": "touch canary"}
     ),
     "a scope": lambda config: config["model"].update(_scope_="subprocess"),
     "a config file": lambda config: config.update(model={"type": "mmengine.Config.fromfile", "filename": "payload.py"}),
     "a class of a module": lambda config: config["model"].update(backbone={"type": "payload.Class"}),
     "data preprocessor": lambda config: config["model"].update(data_preprocessor=RUNS_CODE),
     "loss": lambda config: config["model"]["decode_head"].update(
-        loss_decode={"type": "pathlib.Path.touch", "self": "pwned"}
+        loss_decode={"type": "pathlib.Path.touch", "self": "canary"}
     ),
     "data set": lambda config: config["test_dataloader"].update(dataset=RUNS_CODE),
     "transform": lambda config: config["test_dataloader"]["dataset"]["pipeline"].insert(0, RUNS_CODE),
@@ -115,12 +104,12 @@ CONFIGS = {
 @pytest.mark.parametrize("place", CONFIGS)
 def test_a_config_in_a_record_runs_nothing(place, segmented, attack, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": {}, "extra": Payload()}, "bad.pth")
-    Path("payload.py").write_text("import os; os.mkdir('pwned')")
+    torch.save({"state_dict": {}, "extra": npz.Payload()}, "bad.pth")
+    Path("payload.py").write_text("import os; os.mkdir('canary')")
     found = attack(segmented, lambda record, _: CONFIGS[place](record["measurement"]["options"]["config"]))
     assert {status for status, _ in found.values()} == {NOT_CHECKED} and set(found) == set(FIGURES["segmented"])
     assert all("the record's" in why for _, why in found.values()), found
-    assert not Path("pwned").exists()
+    assert not Path("canary").exists()
 
 
 def _change_model(record: dict, folder: Path, change) -> None:
@@ -135,7 +124,7 @@ def hostile_model(record: dict, folder: Path) -> None:
 
 
 def hostile_backbone(record: dict, folder: Path) -> None:
-    backbone = {"backbone": "os:mkdir", "backbone_arguments": {"path": "pwned"}}
+    backbone = {"backbone": "os:mkdir", "backbone_arguments": {"path": "canary"}}
     _change_model(record, folder, lambda spec: spec["arguments"].update(backbone))
 
 
@@ -149,7 +138,7 @@ def hostile_description(record: dict, _: Path) -> None:
 
 def hostile_data(record: dict, _: Path) -> None:
     """Data are arrays that need pickle."""
-    np.savez("evil.npz", x=np.array([Payload()], dtype=object), y=np.array([0]))
+    np.savez("evil.npz", x=np.array([npz.Payload()], dtype=object), y=np.array([0]))
     for text in record["measurement"]["data"].values():
         if text is not None:
             text["$text"] = [{"$place": str(Path("evil.npz").resolve())}]
@@ -160,12 +149,12 @@ def hostile_cifar(record: dict, _: Path) -> None:
     batches = Path("data/cifar-10-batches-py")
     batches.mkdir(parents=True)
     for name in ("batches.meta", "test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
-        (batches / name).write_bytes(pickle.dumps(Payload()))
+        (batches / name).write_bytes(pickle.dumps(npz.Payload()))
     record["measurement"]["data"]["test"] = {"$text": ["cifar10:", {"$place": str(Path("data").resolve())}]}
 
 
 def hostile_trigger(record: dict, _: Path) -> None:
-    np.save("evil.npy", np.array([Payload()], dtype=object), allow_pickle=True)
+    np.save("evil.npy", np.array([npz.Payload()], dtype=object), allow_pickle=True)
     pieces = ["l2:image=", {"$place": str(Path("evil.npy").resolve())}]
     record["measurement"]["options"]["trigger"] = {"$text": pieces}
 
@@ -186,7 +175,7 @@ def test_models_and_data_of_a_record_run_nothing(run, change, request, attack, t
     found = attack(folder, change)
     assert NOT_CHECKED in {status for status, _ in found.values()} and set(found) == set(FIGURES[run])
     assert all(why for status, why in found.values() if status == NOT_CHECKED)
-    assert not Path("pwned").exists()
+    assert not Path("canary").exists()
 
 
 def test_rerun_without_the_original(recorded, attack, tmp_path):

@@ -96,9 +96,8 @@ def test_every_file_that_holds_a_name_is_listed(run, request):
     listed = results["residue"]
     assert len(record["residue"]) == len(listed)
     assert [item["where"] for item in listed].count(str(folder / "record.salt")) == record["forgotten"]["names_hidden"]
-    assert all(
-        Path(item["where"]).exists() for item in listed if item["where"].startswith("/") and "?" not in item["where"]
-    )
+    paths = [item["where"] for item in listed if item["where"].startswith("/") and "?" not in item["where"]]
+    assert all(Path(path).exists() for path in paths)
 
 
 def test_a_name_in_the_erased_folder_is_listed(recorded, tmp_path, copy):

@@ -98,7 +98,8 @@ class DenseErasure(Erasure):
     def _measure(self, model: Any) -> tuple[float, float]:
         """Measure the mean probability of the forgotten classes, and the percentage of locations predicted as one of them."""
         counts = count_locations({"": model}, self.forget, self.numbers, self.ids, self.seed)[""]
-        return round(counts.mass / counts.locations, 6), percent(counts.forgotten, counts.locations) or 0.0
+        predicted = counts.predictions.sum(0)
+        return round(counts.mass / int(predicted.sum()), 6), percent(predicted[self.ids].sum(), predicted.sum()) or 0.0
 
     def _comparison(self, original: Any, erased: Any, runner: Any) -> dict[str, Any]:
         """Compare both models: ``locations``, the number measured; ``predicted_as``, the erased model's predictions where the
@@ -114,7 +115,7 @@ class DenseErasure(Erasure):
             on, others = "the retain set", count_locations(pair, self.retain, numbers, self.ids, self.seed)["erased"]
         kept = kept_of(others.predictions, self.ids, self.names, FEW)
         return {
-            "locations": changed.locations,
+            "locations": int(changed.predictions.sum()),
             "predicted_as": prediction_shares(changed.predictions[self.ids].sum(0), self.names),
             "rows": iou_rows(counts, self.ids, self.names),
             "kept": None if kept is None else {"on": on, **kept},

@@ -13,7 +13,7 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import ConfusionState, Evaluation
 from delete_tasks.evaluation.functional import confusion_matrix
 from delete_tasks.evaluation.metrics import location_ious
-from delete_tasks.losses.masks import forgotten_mass, is_forgotten
+from delete_tasks.losses.masks import forgotten_mass
 from delete_tasks.model.modes import in_eval_mode
 from delete_tasks.request.classes import resolve_classes
 
@@ -33,16 +33,7 @@ class PredictionCounts:
 
     predictions: Tensor  # int64 (C, C): the first model's predictions x this one's
     labelled: ConfusionState  # at labelled locations, at the size of the label maps; empty without any
-    locations: int = 0
     mass: float = 0.0  # sum of the probabilities of the forgotten classes
-    forgotten: int = 0  # predictions of a forgotten class
-
-    def add(self, logits: Tensor, predicted: Tensor, first: Tensor, valid: Tensor, ids: Sequence[int]) -> None:
-        """Add a batch: logits, their and the first model's predictions, and booleans, False on padding."""
-        self.locations += int(valid.sum())
-        self.mass += float((forgotten_mass(logits, ids) * valid).sum(dtype=torch.float64))
-        self.forgotten += int((is_forgotten(predicted, ids) & valid).sum())
-        self.predictions += confusion_matrix(first[valid], predicted[valid], logits.shape[1])
 
 
 def count_locations(
@@ -63,7 +54,8 @@ def count_locations(
                 first = predicted if first is None else first
                 everywhere = torch.ones_like(first, dtype=torch.bool)
                 valid = everywhere if padding is None else at_size(padding, first.shape[1:])
-                counts[name].add(logits, predicted, first, valid, ids)
+                counts[name].mass += float((forgotten_mass(logits, ids) * valid).sum(dtype=torch.float64))
+                counts[name].predictions += confusion_matrix(first[valid], predicted[valid], classes)
                 for number, label_map in enumerate([] if labels is None else labels):
                     enlarged = resize(logits[number : number + 1], label_map.shape)[0]
                     counts[name].labelled.update(enlarged, label_map)
@@ -84,7 +76,7 @@ def iou_rows(
     """Compute metrics by model, and of the original with its logits cut off ('logit_cut'); None without label maps."""
     evaluation = Evaluation(location_ious("test", "images"), ids, names)
     for name, model_counts in counts.items():
-        confusion, cut, *_ = model_counts.labelled.compute()
+        confusion, cut = model_counts.labelled.compute()
         if not confusion.samples:
             return None
         evaluation.add(name, {"test": confusion})

@@ -14,7 +14,7 @@ from delete_tasks.losses.masks import is_forgotten
 
 from ...models.classifier import NO_LABEL, ImageClassifier, predict_batch
 from ...models.outputs import at_size
-from ..samples import LABEL_KEYS, Samples, UserData, images_and_labels
+from ..samples import LABEL_KEYS, Samples, UserData, images_and_labels, joined
 
 READ_BATCH = 4
 MAP_KEYS = (*LABEL_KEYS, "mask", "masks")
@@ -108,7 +108,7 @@ class MapData(UserData):
         parts = [self.forget.batch([item[0] for item in items])]
         if self.retain is not None:
             parts.append(self.retain.batch([item[1] for item in items]))
-        images = _joined([part[0] for part in parts], "images")
+        images = joined([part[0] for part in parts], "images", self.retain)
         padded = any(part[2] is not None for part in parts)
         if padded and self.views is not None:
             raise RequestError(
@@ -118,15 +118,8 @@ class MapData(UserData):
         if len(parts) > 1:
             batch["retain"] = torch.arange(len(images)) >= len(items)
         if self.with_labels:
-            batch["labels"] = _joined([part[1] for part in parts], "label maps")
+            batch["labels"] = joined([part[1] for part in parts], "label maps", self.retain)
         if padded:
             whole = [torch.ones_like(part[0][:, 0], dtype=torch.bool) if part[2] is None else part[2] for part in parts]
-            batch["valid"] = _joined(whole, "pixel_mask")
+            batch["valid"] = joined(whole, "pixel_mask", self.retain)
         return batch
-
-
-def _joined(parts: list[Any], kind: str) -> Tensor:
-    if len({tuple(part.shape[1:]) for part in parts}) > 1:
-        sizes = " and ".join(str(tuple(part.shape[1:])) for part in parts)
-        raise RequestError(f"the {kind} of forget_images and retain are of shape {sizes}; give both the same transform")
-    return torch.cat([part.to(parts[0].dtype) for part in parts])

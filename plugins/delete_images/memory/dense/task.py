@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.metrics import location_ious
 from delete_tasks.model.head import ClassLayer
-from delete_tasks.model.loss_point import LossPoint
 from delete_tasks.task import Run, Task, register_task
 
-from ...models.classifier import NO_LABEL, ImageClassifier, cast_for
+from ...models.classifier import ImageClassifier, cast_for
 from ...models.outputs import at_size, run
 from ...recipes import DENSE_RECIPES
-from ...task import ImagesTask, read_logits
+from ...task import ImagesTask
 
 
 class DenseModel(ImageClassifier):
@@ -44,19 +43,7 @@ class DenseModel(ImageClassifier):
         labels, valid = (None if part is None else at_size(part, size) for part in (labels, valid))
         if retain is not None:
             retain = retain.view(-1, *(1 for _ in size))
-        return self.loss_by_maps(logits, labels, retain, valid)
-
-    def loss_by_maps(
-        self,
-        logits: list[Tensor],
-        labels: Tensor | None = None,
-        retain: Tensor | None = None,
-        valid: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Compute the cross entropy of each output; an unlearning method replaces this method by its own loss."""
-        if labels is not None and valid is not None:
-            labels = labels.masked_fill(~valid, NO_LABEL)
-        return self.loss_by_logits(logits, labels, retain)
+        return self.loss_by_logits(logits, labels, retain, valid)
 
 
 class DenseTask(ImagesTask):
@@ -66,9 +53,6 @@ class DenseTask(ImagesTask):
     metrics = location_ious("test", "test images")
     recipes = DENSE_RECIPES
     open = None
-
-    def loss_points(self, model: Any) -> list[LossPoint]:
-        return [LossPoint("logits", model, "loss_by_maps", read_logits)]
 
     def classifier(self, model: Any) -> tuple[str, nn.Module]:
         if not model.layers:

@@ -23,11 +23,6 @@ class Classifier(NamedTuple):
         """C."""
         return self.weight.shape[0]
 
-    @property
-    def num_features(self) -> int:
-        """D."""
-        return self.weight.shape[1]
-
 
 def _is_linear_map(module: nn.Module) -> bool:
     # By shape rather than by class, to include cosine heads and timm's linear layers.
@@ -51,7 +46,7 @@ def classifier_of(model: nn.Module, num_classes: int | None = None) -> Classifie
         matches = [layer for layer in candidates if layer.num_classes == num_classes]
     if matches:
         return matches[-1]
-    listed = ", ".join(f"{layer.name} ({layer.num_features} -> {layer.num_classes})" for layer in candidates[-5:])
+    listed = ", ".join(f"{layer.name} ({layer.weight.shape[1]} -> {layer.num_classes})" for layer in candidates[-5:])
     wanted = "" if num_classes is None else f" with {num_classes} outputs"
     raise UnsupportedModelError(
         f"{type(model).__name__} has no linear layer{wanted} that could be its classifier; candidates: {listed or 'none'}. "

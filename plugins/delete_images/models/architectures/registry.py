@@ -93,11 +93,9 @@ def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
 
 
 def _build_torchvision(name: str, num_classes: int, stem: str = "imagenet", **arguments: Any) -> nn.Module:
-    """Build torchvision's model ``name``, with torchvision's arguments; refuse an unknown stem, or one that the family lacks.
-
-    The stem ``'imagenet'`` is torchvision's. With ``'cifar'`` a ResNet has a first convolution of 3x3 with stride 1 and no max
-    pool; a VGG has a single linear layer on 1x1 maps after its features.
-    """
+    """Build torchvision's model ``name``, with torchvision's arguments; refuse an unknown stem, or one that the family lacks. The
+    stem ``'imagenet'`` is torchvision's. With ``'cifar'`` a ResNet has a first convolution of 3x3 with stride 1 and no max pool;
+    a VGG has a single linear layer on 1x1 maps after its features."""
     if stem not in STEMS:
         raise RequestError(f"unknown stem '{stem}' for {name}; choose one of: {', '.join(STEMS)}")
     models = require("torchvision.models", "images")
@@ -161,11 +159,8 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
 
     The name is a registered one (``'cifar_resnet20'``), one of torchvision with or without the prefix ``torchvision.``
     (``'resnet18'``), or ``'timm:NAME'``; a registered name takes precedence over torchvision's. ``arguments`` are the builder's,
-    e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``.
-
-    Raises:
-        RequestError: Unknown name (the message lists the closest), unknown or file-reading argument, or fewer than two classes.
-        MissingExtraError: The library behind the name is not installed.
+    e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``. Refuse an unknown name (the message lists the closest), an
+    unknown or file-reading argument, and fewer than two classes; raise MissingExtraError if the name's library is not installed.
     """
     if not isinstance(num_classes, int) or num_classes < 2:
         raise RequestError(f"architecture '{name}' was given {num_classes!r} classes; expected an integer of 2 or more")
