@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from ..model.loss_point import LossInputs, is_loss
 from ..model.teacher import Frozen
@@ -68,8 +69,8 @@ class L2UL(AdversarialHook):
         changed = inputs
         for _ in range(self.attack_steps if self._attacks else 0):
             gradient = self.gradient(frozen, args, kwargs, changed, self._target_loss)
-            step = self.attack_size * (gradient / _lengths(gradient))
-            changed = inputs + _at_most(changed - step - inputs, self.radius)
+            step = self.attack_size * normalize(gradient.flatten(1)).view_as(gradient)
+            changed = inputs + torch.renorm(changed - step - inputs, 2, 0, self.radius)
         with torch.no_grad():
             self.outputs(frozen, args, kwargs, changed)
         return (args, {**kwargs, "inputs": changed}) if self._attacks else None  # the student's inputs
@@ -94,11 +95,3 @@ class L2UL(AdversarialHook):
             self._share = share_left(student, self.ids, weight)
             losses = -label_losses(student, inputs.labels) * float(self._share > self.left)
         return (losses * weight).sum(), {}, weight.sum()
-
-
-def _lengths(inputs: Tensor) -> Tensor:
-    return inputs.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, *[1] * (inputs.ndim - 1))
-
-
-def _at_most(inputs: Tensor, radius: float) -> Tensor:
-    return inputs * (radius / _lengths(inputs)).clamp(max=1.0)
