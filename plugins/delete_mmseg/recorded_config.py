@@ -6,6 +6,7 @@ registries of models, data sets or transforms, of a class that this package or a
 none of them may read weights, build what others name, or fetch from the network.
 """
 
+import copy
 import inspect
 import os
 import re
@@ -33,20 +34,14 @@ REFUSED_KEYS = ("pretrained", "checkpoint", "checkpoint_path", "init_cfg", "_sco
 
 def portable_config(whole: Mapping[str, Any]) -> dict[str, Any]:
     """Reduce a config to the parts that measuring needs: types by registered names, absolute folders, no weights to fetch."""
-    model, dataset = _plain_types(whole["model"]), _plain_types(whole["test_dataloader"]["dataset"])
+    model, dataset = copy.deepcopy((whole["model"], whole["test_dataloader"]["dataset"]))
     no_downloads(model)
     for _, value in list(_entries([model, dataset])):
         if isinstance(value, dict):
             value.pop("init_cfg", None)
+            if "type" in value:
+                value["type"] = _type_name(value["type"])
     return {"model": model, "test_dataloader": {"dataset": _places(dataset)}}
-
-
-def _plain_types(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _type_name(item) if key == "type" else _plain_types(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain_types(item) for item in value)
-    return value
 
 
 def _type_name(kind: Any) -> Any:
