@@ -81,7 +81,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         check_far(far, gallery, ids)
     original: FaceNetwork = fast_layout(network.to(device))
     predictions = predict(original, spec, forget, "Checking photos")
-    warning = check_looks(forget.names, predictions, original.head.weight.detach().cpu(), options["force"])
+    noun = "photos" if templates is None else "templates"
+    warning = check_looks(forget.names, predictions, original.head.weight.detach().cpu(), options["force"], noun)
     if warning is not None:
         console.print(f"Warning: {warning}")
     changes = None
@@ -146,11 +147,10 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         evaluation.add("erased", {})
         features: Any = predictions.features
         if features is not None and len(features):
-            of = "photos" if templates is None else "templates"
             after: Any = project_each(features, changes or ())
             if not isinstance(forget, Templates):
                 after = predict_images(student.network, spec, forget, "Embedding photos").features
-            details["drift"] = describe_drift(features, after, f"{of} to forget (others were not measured)")
+            details["drift"] = describe_drift(features, after, f"{noun} to forget (others were not measured)")
     details |= measured or {}
     details["threshold"] = {
         "model": spec.extra.get("threshold"),
