@@ -63,8 +63,7 @@ class Facts:
         read, repeated ones as well (None: each of ``samples`` once), ``classes`` the classes (people) that the set shows,
         ``noun`` is for samples that are not the task's."""
         facts = {"samples": samples, "reads": reads, "classes": classes, "labels_used": labels}
-        facts |= {} if noun is None else {"noun": noun}
-        self.uses.append({"set": of, "use": use, **facts})
+        self.uses.append({"set": of, "use": use, **facts, **({} if noun is None else {"noun": noun})})
 
     def state(self) -> dict[str, Any]:
         """Return the facts for a saved state."""

@@ -47,9 +47,10 @@ def find_residue(
     published = None if runner.outcome.published is None else Path(runner.outcome.published).resolve()
     items = [(what, str(path.absolute())) for what, path in task.residue(Path(runner.teacher_path), names)]
     data = {key: _located(str(text)) for key, text in results["data"].items() if text is not None}
-    forget_set = [data[key] for key in FORGET_DATA if key in data] or ["the folder of the data"]
+    forget_set = [data[key] for key in FORGET_DATA if key in data] or ["the folder of the data"] * (
+        "templates" not in data
+    )
     if "templates" in data:  # in place of samples
-        forget_set = []
         items.append(
             (f"store of templates in which the {task.forgets} was looked up (biometric data)", data["templates"])
         )

@@ -64,8 +64,8 @@ def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels
 def check_looks(
     names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool, noun: str = "photos"
 ) -> str | None:
-    """Check that photos, or templates (``noun``), look like their person to the original model, from its predictions for them and its class ``weights``
-    ``(C, D)``; refuse photos that do not or, with ``force``, return a warning of them. None if all do."""
+    """Check that photos, or templates (``noun``), look like their person to the original model, from its predictions and class
+    ``weights`` ``(C, D)``; refuse those that do not or, with ``force``, return a warning of them. None if all do."""
     if predictions.features is None:
         return None
     mislabelled = find_mislabelled(predictions.features, weights, predictions.logits, predictions.labels)

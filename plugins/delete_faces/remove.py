@@ -41,7 +41,7 @@ from .recipes import BASE, RECIPES
 from .report import answer, describe_drift, lines_of, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
 from .task import FaceClassifier
-from .templates import Templates, check_request
+from .templates import UNCHANGED, Templates, check_request
 from .thresholds import check_far, read_far, set_threshold
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each
@@ -93,8 +93,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         fold_changes(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
     opened = open_run(original, spec, ids, options)
     opened.copies = copies
-    if templates is not None:
-        opened.limits = [*opened.limits, *templates.limits(len(people))]
+    if templates is not None and templates.lacking:
+        opened.limits = [*opened.limits, UNCHANGED.format(len(templates.lacking), len(people))]
     if kept is not None:
         opened.other_samples = {"retain set": list(kept.names)}
         opened.limits = [*opened.limits, CHANGED]
@@ -268,8 +268,7 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork,
 
 
 def _directions(options: Mapping[str, Any], people: int) -> int:
-    """Choose the number of directions per person, of so many ``people`` with photos or templates. By default methods other than
-    DELETE are compared as they are, without any."""
+    """Choose the number of directions for each of so many ``people``; by default only DELETE projects any."""
     if not people or options.get("directions") is not None:
         return options["directions"] if people else 0
     return directions_for(people) if options["method"] == "DELETE" else 0

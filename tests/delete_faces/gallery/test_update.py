@@ -51,10 +51,8 @@ def cosines(world, erased, store, *gone):
 
 
 def words(world, erased="first", original=None, store=None):
-    folder, model, _ = world
-    return argv(
-        "faces update", store or folder / "store.npz", "--original", original or model, "--erased", folder / erased
-    )
+    start = argv("faces update", store or world[0] / "store.npz", "--original", original or world[1])
+    return argv(start, "--erased", world[0] / erased)
 
 
 @pytest.mark.parametrize("erased", ["first", "retain"])
@@ -62,8 +60,7 @@ def test_a_store_becomes_what_the_erased_model_makes_of_the_photos(world, tmp_pa
     folder, _, photos = world
     bytes_before, out = (folder / "store.npz").read_bytes(), tmp_path / "new.npz"
     said = tells(words(world, erased), "--out", out)
-    told = (f"5 of 40 templates removed, of {GONE}", "35 templates of 7 people", "still holds 5")
-    assert all(each in said for each in told)
+    assert f"5 of 40 templates removed, of {GONE} 35 templates of 7 people" in said and "still holds 5" in said
     after = read_gallery(out)
     others = [i for i, label in enumerate(photos.labels) if photos.class_names[label] != GONE]
     assert after.more["photo"].tolist() == others and GONE not in after.names and GONE.encode() not in out.read_bytes()
@@ -75,39 +72,31 @@ def test_a_store_becomes_what_the_erased_model_makes_of_the_photos(world, tmp_pa
     assert (folder / "store.npz").read_bytes() == bytes_before
 
 
-def test_in_place(world, tmp_path, fails, tells, monkeypatch):
+def test_in_place(world, tmp_path, fails, tells):
     store = tmp_path / "mine.npz"
     store.write_bytes((world[0] / "store.npz").read_bytes())
     store.chmod(0o600)
     command, content = words(world, store=store), store.read_bytes()
     fails("--out NEW.npz, or --overwrite", command)
     assert "nothing was written" in tells(command, "--dry-run")
-    with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", lambda file, **arrays: file.write(b"half") and 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            run(command, "--overwrite")
     assert store.read_bytes() == content and [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
     run(command, "--overwrite")
     assert len(read_gallery(store).names) == 35 and store.stat().st_mode & 0o777 == 0o600
     fails("35 of 35 templates .* are the erased model's already", command, "--overwrite")
     # The second request begins with the store of the first; a store that has missed the first is refused.
-    following = words(world, "second", world[0] / "first", store)
-    run(following, "--out", tmp_path / "next.npz")
+    run(words(world, "second", world[0] / "first", store), "--out", tmp_path / "next.npz")
     assert cosines(world, "second", tmp_path / "next.npz", GONE, NEXT).min() > 0.9999
-    late = words(world, "second", world[0] / "first")
-    fails("templates .* cannot be the original's.*Carry the store over", late, "--out", tmp_path / "late.npz")
+    late = [*words(world, "second", world[0] / "first"), "--out", tmp_path / "late.npz"]
+    fails("templates .* cannot be the original's.*Carry the store over", late)
 
 
 def test_refusals(world, tmp_path, fails):
     folder, model, out = *world[:2], ["--out", tmp_path / "o.npz"]
     fails("knows all 8 people", words(world)[:3], "--original", model, "--erased", model, out)
-    np.savez(tmp_path / "g.npz", embeddings=np.ones((2, 7)), names=np.array(["a", "b"]))
-    fails("7 numbers.* 128", words(world, store=tmp_path / "g.npz"), out)
-    store = read_gallery(folder / "store.npz")
-    own = [name == GONE for name in store.names]
-    np.savez(tmp_path / "g.npz", embeddings=store.embeddings[own], names=np.array(store.names)[own])
-    fails("removed people alone; delete it", words(world, store=tmp_path / "g.npz"), out)
+    made = read_gallery(folder / "store.npz").embeddings[:2]
+    for fact, templates in (("7 numbers.* 128", np.ones((2, 7))), ("removed people alone; delete it", made)):
+        np.savez(tmp_path / "g.npz", embeddings=templates, names=[GONE, "colin powell"])
+        fails(fact, words(world, store=tmp_path / "g.npz"), out)
     fails("already exists.*--overwrite", words(world), "--out", tmp_path / "g.npz")
-    fails("store.npz", words(world), "--out", folder / "store.npz", "--overwrite")
     fails("is in .*first", words(world), "--out", folder / "first" / "gallery.npz")
     assert not (tmp_path / "o.npz").exists()
