@@ -61,9 +61,11 @@ def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels
     return sorted(mislabelled)
 
 
-def check_looks(names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool) -> str | None:
-    """Check that photos look like their person to the original model, from its predictions for them and its class ``weights``
-    ``(C, D)``; refuse photos that do not or, with ``force``, return a warning of them. None if all do."""
+def check_looks(
+    names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool, noun: str = "photos"
+) -> str | None:
+    """Check that photos, or templates (``noun``), look like their person to the original model, from its predictions and class
+    ``weights`` ``(C, D)``; refuse those that do not or, with ``force``, return a warning of them. None if all do."""
     if predictions.features is None:
         return None
     mislabelled = find_mislabelled(predictions.features, weights, predictions.logits, predictions.labels)
@@ -73,10 +75,10 @@ def check_looks(names: Sequence[str], predictions: Predictions, weights: Tensor,
     named = [f"{names[i]} (similarity {similarities[i]:.2f})" for i in mislabelled]
     others = [similarity for i, similarity in enumerate(similarities) if i not in mislabelled]
     rest = f"; the others have {median(others):.2f}" if others else ""
-    count = f"{len(mislabelled)} of {len(names)} photos"
+    count = f"{len(mislabelled)} of {len(names)} {noun}"
     text = f"{count} do not look like the person to the model: {list_names(named, longest=None)}{rest}"
     if not force:
         raise RequestError(
-            f"{text}. The people on them would be changed as well: remove these photos, or accept them with --force"
+            f"{text}. The people on them would be changed as well: remove these {noun}, or accept them with --force"
         )
     return f"{text}. Accepted (--force)"

@@ -267,8 +267,8 @@ def remove(args: SimpleNamespace) -> int:
 
         console = make_console()
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
-        stored = args.templates and f"the stored templates in {args.templates}"
-        read = args.photos or stored or "the photos that the model was made from"
+        read = args.photos or "the photos that the model was made from"
+        read = read if args.templates is None else f"the stored templates in {args.templates}"
         read += f" and, of people who stay, {args.retain}" if args.retain else ""
         tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)

@@ -67,7 +67,7 @@ class FaceDataset(ImageDataset):
             data = open_photos(data, split, framing, self.class_names).data
         if isinstance(retain, str):
             retain = open_photos(retain, split, framing, title="Finding faces of kept people").data
-        self.data, self.kept, self.retain = data, retain, None
+        self.data, self.kept, self.retain = data, retain, None  # type: ignore[assignment]
         self.labels, self.names = data.labels.copy(), data.names
         if isinstance(data, Templates):
             self.checked = False

@@ -74,8 +74,8 @@ def open_run(original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], options
     flags = {name: bool(options.get(name)) for name in ("aligned", "largest_face")}
     networks: Networks = {"original": (original, spec)}
     opened = make_opened(networks, spec.classes, of="photos", ids=ids, limits=[LIMIT])
-    photos = options["eval"] or options["photos"]  # None with stored templates alone
-    opened.reopen, opened.look_at = "no held-out photos were given", [photos] if photos else []
+    photos = [options["eval"] or options["photos"]]  # None with stored templates alone
+    opened.reopen, opened.look_at = "no held-out photos were given", [*filter(None, photos)]
     if options["eval"] is not None:
         opened.reopen = {"data": {"test": located_photos(options["eval"])}, "options": flags}
         path = parse_spec(options["eval"]).path

@@ -146,12 +146,12 @@ def same_directions(embeddings: Tensor, expected: Tensor, before: Tensor) -> boo
 
 @torch.no_grad()
 def matrix_between(original: nn.Module, erased: nn.Module, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Compute the matrix ``(D, D)`` by which embeddings of one embedder become those of another, up to length if they are scaled
-    to length 1; and the affine map ``[A b]``, ``(D, K + 1)``, that ends the first. Both are float64.
+    """Compute the matrix ``(D, D)`` by which embeddings of one embedder become those of another, and the affine map ``[A b]``, ``(D,
+    K + 1)``, that ends the first; both are float64.
 
     :func:`fold_changes` makes ``P A x + P b`` of an embedding ``A x + b``, so P is the least-squares solution of ``P [A b] = [A'
-    b']``. It is exact for all embeddings of the original, with any bias and batch norm. RequestError says that there is no such
-    matrix: embedders in eval mode are compared on random inputs of this ``shape`` as well.
+    b']``. It is exact for all embeddings of the original, with any bias and batch norm; up to length if they are scaled to length 1.
+    Refuse embedders, in eval mode, without such a matrix; they are compared on random inputs of this ``shape`` as well.
     """
     parts = [linear_map(layers[0], norm) for layers, norm in map(ending, (original, erased))]
     before, after = (torch.cat([weight, shift[:, None]], 1) for weight, shift in parts)
@@ -193,8 +193,9 @@ def fold_changes(embedder: nn.Module, changes: Sequence[Change], shape: tuple[in
 
 def predict(network: Any, spec: ModelSpec, forget: ImageData | Templates, title: str) -> Predictions:
     """Predict photos, or stored templates in their place."""
-    stored = isinstance(forget, Templates)
-    return forget.predict(network.head) if stored else predict_images(network, spec, forget, title)
+    if isinstance(forget, Templates):
+        return forget.predict(network.head)
+    return predict_images(network, spec, forget, title)
 
 
 def changes_of(

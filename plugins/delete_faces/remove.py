@@ -41,7 +41,7 @@ from .recipes import BASE, RECIPES
 from .report import answer, describe_drift, lines_of, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
 from .task import FaceClassifier
-from .templates import Templates, check_request
+from .templates import UNCHANGED, Templates, check_request
 from .thresholds import check_far, read_far, set_threshold
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each
@@ -81,7 +81,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         check_far(far, gallery, ids)
     original: FaceNetwork = fast_layout(network.to(device))
     predictions = predict(original, spec, forget, "Checking photos")
-    warning = check_looks(forget.names, predictions, original.head.weight.detach().cpu(), options["force"])
+    noun = "photos" if templates is None else "templates"
+    warning = check_looks(forget.names, predictions, original.head.weight.detach().cpu(), options["force"], noun)
     if warning is not None:
         console.print(f"Warning: {warning}")
     changes = None
@@ -92,8 +93,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         fold_changes(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
     opened = open_run(original, spec, ids, options)
     opened.copies = copies
-    if templates is not None:
-        opened.limits = [*opened.limits, *templates.limits(len(people))]
+    if templates is not None and templates.lacking:
+        opened.limits = [*opened.limits, UNCHANGED.format(len(templates.lacking), len(people))]
     if kept is not None:
         opened.other_samples = {"retain set": list(kept.names)}
         opened.limits = [*opened.limits, CHANGED]
@@ -146,11 +147,10 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         evaluation.add("erased", {})
         features: Any = predictions.features
         if features is not None and len(features):
-            of = "photos" if templates is None else "templates"
             after: Any = project_each(features, changes or ())
             if not isinstance(forget, Templates):
                 after = predict_images(student.network, spec, forget, "Embedding photos").features
-            details["drift"] = describe_drift(features, after, f"{of} to forget (others were not measured)")
+            details["drift"] = describe_drift(features, after, f"{noun} to forget (others were not measured)")
     details |= measured or {}
     details["threshold"] = {
         "model": spec.extra.get("threshold"),
@@ -268,8 +268,7 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork,
 
 
 def _directions(options: Mapping[str, Any], people: int) -> int:
-    """Choose the number of directions per person, of so many ``people`` with photos or templates. By default methods other than
-    DELETE are compared as they are, without any."""
+    """Choose the number of directions for each of so many ``people``; by default only DELETE projects any."""
     if not people or options.get("directions") is not None:
         return options["directions"] if people else 0
     return directions_for(people) if options["method"] == "DELETE" else 0

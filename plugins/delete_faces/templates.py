@@ -44,10 +44,6 @@ class Templates:
         one = "a single template of {}, hence one direction: more photos may still match than with several templates"
         return [*(none.format(classes[i]) for i in self.lacking), *map(one.format, single)]
 
-    def limits(self, people: int) -> list[str]:
-        """Say for the record for how many of so many people the embedder was not changed."""
-        return [UNCHANGED.format(len(self.lacking), people)] if self.lacking else []
-
 
 def store_path(text: str, model: str) -> str:
     """Find the store that ``--from-templates`` names."""

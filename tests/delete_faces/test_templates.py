@@ -1,7 +1,5 @@
 """``faces remove --from-templates``: the directions come from stored templates of people whose photos were deleted."""
 
-import contextlib
-import io
 import re
 import shutil
 
@@ -9,14 +7,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import argv, read_json, read_results, run, same_tensors
+from helpers import argv, read_json, read_results, run, same_tensors, values
 
+from delete_faces.enrolment import open_own
 from delete_faces.gallery.enroll import embed
 from delete_faces.gallery.gallery import read_gallery
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model
+from delete_tasks.errors import RequestError
 
 GONE, OTHER = "Colin_Powell", "Kofi_Annan"
+ENDED = (0, 3, 4)
+QUICK = "--audit none --test none"
 
 
 @pytest.fixture(scope="module")
@@ -28,133 +30,109 @@ def store(models, faces, tmp_path_factory):
 
 
 @pytest.fixture
-def with_templates(store, tmp_path):
-    """``with_templates(name=number, ...)``: the store with so many templates of these people."""
+def cut(store, tmp_path):
+    """``cut(count)``: the store with so many templates of the person."""
 
-    def cut(**numbers: int):
-        gallery, chosen = read_gallery(store), []
-        for i, name in enumerate(gallery.names):
-            numbers[name] = numbers.get(name, 5) - 1
-            chosen += [i] * (numbers[name] >= 0)
-        np.savez(tmp_path / "cut.npz", embeddings=gallery.embeddings[chosen], names=np.array(gallery.names)[chosen])
-        return tmp_path / "cut.npz"
+    def cut(count: int):
+        gallery, path = read_gallery(store), tmp_path / "cut.npz"
+        own = np.flatnonzero(np.array(gallery.names) == GONE)[count:]
+        np.savez(path, embeddings=np.delete(gallery.embeddings, own, 0), names=np.delete(gallery.names, own))
+        return path
 
     return cut
 
 
-def words(model, store, work_dir, *more, person=GONE):
-    return argv(
-        "faces remove --model", model, "--person", person, "--from-templates", store, "--work-dir", work_dir, *more
-    )
+@pytest.fixture
+def words(models, tmp_path):
+    """``words(store, *more)``: words of a run with the work dir ``w``."""
+
+    def words(store, *more, person=GONE, work_dir="w"):
+        start = argv("faces remove --model", models["cosine"], "--person", person, "--from-templates", store)
+        return argv(start, "--work-dir", tmp_path / work_dir, *more)
+
+    return words
 
 
-def told(*parts: object, status=(0, 3, 4)) -> str:
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        run(*parts, status=status)
-    return " ".join(output.getvalue().split())
-
-
-def left(work_dir, network, spec):
-    """Embeddings of held-out photos by an erased model, of length 1."""
-    return F.normalize(embed(load_model(work_dir / "erased")[0].embedder, spec, network))
-
-
-def test_many_templates_do_what_photos_do(removal, models, faces, store, tmp_path):
-    tested = argv("--aligned --test", faces)
-    said = told(words(models["cosine"], store, tmp_path / "stored", tested), status=0)
+def test_many_templates_do_what_photos_do(removal, models, faces, store, words, tmp_path, tells):
+    said = tells(words(store, "--aligned --test", faces))
     run(removal(tmp_path / "photos", "--audit none --test", faces))
-    stored, photos = (read_results(tmp_path / name) for name in ("stored", "photos"))
+    stored, photos = (read_results(tmp_path / name) for name in ("w", "photos"))
     spec = load_model(models["cosine"])[1]
-    assert load_model(tmp_path / "stored" / "erased")[1].classes == tuple(n for n in spec.classes if n != GONE)
     held_out = open_data(str(faces), "test", spec.classes)
-    both = [left(tmp_path / name, held_out, spec) for name in ("stored", "photos")]
-    others = torch.from_numpy(held_out.labels != spec.classes.index(GONE))
-    # Directions of photos are of mirrored photos as well; little of the removed person is left to compare.
-    assert (both[0] * both[1]).sum(1)[others].min() > 0.97 < (both[0] * both[1]).sum(1)[others].mean()
-    rates = {name: [each["rows"][row][name]["value"] for each in (stored, photos) for row in ("original", "erased")]
-             for name in ("verified", "others_verified")}  # fmt: skip
-    assert rates["verified"][1] <= rates["verified"][0] / 2 and abs(rates["verified"][1] - rates["verified"][3]) <= 20
-    assert abs(rates["others_verified"][1] - rates["others_verified"][3]) <= 2
+    erased = [load_model(tmp_path / name / "erased") for name in ("w", "photos")]
+    assert erased[0][1].classes == erased[1][1].classes == tuple(name for name in spec.classes if name != GONE)
+    # Directions of photos are those of mirrored photos as well; little of the removed person is left to compare.
+    alike = F.cosine_similarity(*(embed(network.embedder, spec, held_out) for network, _ in erased))
+    assert alike[torch.from_numpy(held_out.labels != spec.classes.index(GONE))].min() > 0.97
+    before, after, other = (values(each["rows"])[row] for each, row in
+                            ((stored, "original"), (stored, "erased"), (photos, "erased")))  # fmt: skip
+    assert after["verified"] <= before["verified"] / 2 and abs(after["verified"] - other["verified"]) <= 20
+    assert abs(after["others_verified"] - other["others_verified"]) <= 2
     assert (stored["steps"], stored["forget_check"], stored["data"]["photos"]) == (0, None, None)
     assert stored["details"]["templates"] == {"read": 5, "people_without": 0, "embedder_changed": True}
     assert "4 directions, computed from 5 templates of 1 person, were projected out" in said
     assert "stored templates allow the projection alone" in said and "faces update STORE.npz" in said
-    assert str(store) in [item["where"] for item in stored["residue"]]
-    assert not any(item["what"].startswith("photos of the forget set") for item in stored["residue"])
-    assert not any(GONE in (tmp_path / "stored" / name).read_text() for name in ("record.json", "record.html"))
-    run("record verify", tmp_path / "stored", "--rerun")
+    places = {item["where"]: item["what"] for item in stored["residue"]}
+    assert str(store) in places and not any(what.startswith("photos of the forget set") for what in places.values())
+    assert not any(GONE in (tmp_path / "w" / name).read_text() for name in ("record.json", "record.html"))
+    run("record verify", tmp_path / "w", "--rerun")
 
 
-def test_one_template_is_one_direction(models, with_templates, tmp_path):
-    said = told(words(models["cosine"], with_templates(**{GONE: 1}), tmp_path / "w", "--audit none --test none"))
+def test_one_template_is_one_direction(words, cut, tmp_path, tells):
+    said = tells(words(cut(1), QUICK), status=ENDED)
     assert f"single template of {GONE}, hence one direction" in said and "1 direction, computed from 1 template" in said
-    gone = read_gallery(tmp_path / "cut.npz").without([OTHER])
-    template = torch.from_numpy(gone.embeddings[gone.names.index(GONE)]).double()
-    erased = load_model(tmp_path / "w" / "erased")[0].embedder
+    gallery, erased = read_gallery(tmp_path / "cut.npz"), load_model(tmp_path / "w" / "erased")[0].embedder
+    template = torch.from_numpy(gallery.embeddings[gallery.names.index(GONE)]).double()
     assert (template @ erased.conv3.weight.flatten(1).double()).norm() < 1e-5 * erased.conv3.weight.norm()
 
 
-def test_without_a_template_the_record_says_that_the_embedder_was_not_changed(models, faces, with_templates, tmp_path):
-    command = words(models["cosine"], with_templates(**{GONE: 0}), tmp_path / "w", "--aligned --test", faces)
-    said = told(command)
-    network, spec = load_model(models["cosine"])
-    erased, smaller = load_model(tmp_path / "w" / "erased")
-    assert same_tensors(network.embedder.state_dict(), erased.embedder.state_dict())
+def test_without_a_template_the_record_says_that_the_embedder_was_not_changed(
+    models, faces, words, cut, tmp_path, tells
+):
+    said = tells(words(cut(0), "--aligned --test", faces), status=ENDED)
+    (network, spec), (erased, smaller) = load_model(models["cosine"]), load_model(tmp_path / "w" / "erased")
     others = [i for i, name in enumerate(spec.classes) if name != GONE]
+    assert same_tensors(network.embedder.state_dict(), erased.embedder.state_dict())
     assert smaller.classes == tuple(spec.classes[i] for i in others)
     assert torch.equal(erased.head.weight, network.head.weight[others])
     results, record = read_results(tmp_path / "w"), read_json(tmp_path / "w", "record.json")
     assert results["details"]["templates"] == {"read": 0, "people_without": 1, "embedder_changed": False}
     assert results["verdict"]["word"] in ("not forgotten", "hidden") and results["recipe"]["directions"] == 0
-    assert any(text.startswith("The embedder was not changed") for text in record["limits"])
+    limit, ended = (
+        "1 of 1 people to forget, so for these the embedder was not changed",
+        "so the embedder was not changed",
+    )
     page = re.sub("<.*?>", "", (tmp_path / "w" / "record.html").read_text())
-    assert "The embedder was not changed" in page and "so the embedder was not changed" in page
-    assert f"Warning: no template of {GONE} in the store" in said and "so the embedder was not changed" in said
-    untested = [*command[: command.index("--test")], "--test", "none"]
-    run([word if word != str(tmp_path / "w") else str(tmp_path / "v") for word in untested], status=(0, 3, 4))
-    assert read_results(tmp_path / "v")["verdict"]["word"] == "cannot tell"
-
-
-def test_of_two_people_one_has_templates(models, with_templates, tmp_path):
-    store = with_templates(**{GONE: 0})
-    run(words(models["cosine"], store, tmp_path / "w", "--audit none --test none", person=[GONE, OTHER]), status=(0, 3))
-    results, record = read_results(tmp_path / "w"), read_json(tmp_path / "w", "record.json")
+    assert any(limit in text for text in record["limits"]) and limit in page and ended in page and ended in said
+    assert f"Warning: no template of {GONE} in the store" in said
+    # Nor may the verdict claim anything without photos to measure on; of two people one has templates here.
+    run(words(cut(0), QUICK, person=[GONE, OTHER], work_dir="v"), status=ENDED)
+    results, record = read_results(tmp_path / "v"), read_json(tmp_path / "v", "record.json")
     assert results["details"]["templates"] == {"read": 5, "people_without": 1, "embedder_changed": True}
-    assert [use["classes"] for use in results["done"]["data"]] == [1]
-    assert any("No stored template of 1 of the people" in text for text in record["limits"])
+    assert results["done"]["data"][0]["classes"] == 1 and results["verdict"]["word"] == "cannot tell"
+    assert any("No stored template was given of 1 of 2 people" in text for text in record["limits"])
 
 
 def test_the_gallery_beside_a_model_is_offered_and_taken(models, store, weights, faces, tmp_path, fails):
     run("faces import --weights", weights, "--gallery", store, "--out", tmp_path / "m")
-    base = argv("faces remove --model", tmp_path / "m", "--person", GONE, "--audit none --work-dir", tmp_path / "w")
+    base = argv("faces remove --model", tmp_path / "m", "--person", GONE, QUICK, "--work-dir", tmp_path / "w")
     fails("--photos DIR; .*deleted.*--from-templates gallery", base)
-    fails("--from-templates gallery", base, "--photos", faces / "train" / OTHER / "..", "--person Someone")
-    run(base, "--from-templates gallery --test none", status=(0, 3))
+    run(base, "--from-templates gallery", status=ENDED)
     assert GONE not in read_gallery(tmp_path / "w" / "erased" / "gallery.npz").names
-    # Enrolment knows of photos that are gone.
-    shutil.copytree(models["cosine"], tmp_path / "enrolled")
-    shutil.copytree(faces, tmp_path / "photos")
-    note = tmp_path / "enrolled" / "enrolment.json"
-    note.write_text(note.read_text().replace(str(faces), str(tmp_path / "photos")))
-    shutil.rmtree(tmp_path / "photos" / "train" / GONE)
-    base = argv("faces remove --model", tmp_path / "enrolled", "--person", GONE, "--work-dir", tmp_path / "v")
-    fails(f"no folder for {GONE}.*--from-templates STORE.npz", base)
+    # The photos that enrolment noted are gone.
+    shutil.copytree(faces / "train" / OTHER, tmp_path / "photos" / OTHER)
+    with pytest.raises(RequestError, match=f"no folder for {GONE}.*--from-templates STORE.npz"):
+        open_own({"photos": str(tmp_path / "photos"), "model": str(models["cosine"])}, [GONE], (GONE, OTHER))
 
 
-def test_refusals(models, store, faces, tmp_path, fails):
-    base = words(models["cosine"], store, tmp_path / "w", "--test none")
-    fails("--photos and --from-templates", base, "--photos", faces)
-    fails("--steps is about training steps", base, "--steps 3")
-    for more in ("--directions 0", "--method RandomLabel"):
-        fails("--directions 0, or another method", base, more)
-    fails("nowhere.npz", words(models["cosine"], tmp_path / "nowhere.npz", tmp_path / "w"))
-    np.savez(tmp_path / "g.npz", embeddings=np.ones((2, 7)), names=np.array([GONE, OTHER]))
-    fails("7 numbers.* 128", words(models["cosine"], tmp_path / "g.npz", tmp_path / "w"))
-    swapped = read_gallery(store)
-    names = [{GONE: OTHER, OTHER: GONE}.get(name, name) for name in swapped.names]
-    np.savez(tmp_path / "g.npz", embeddings=swapped.embeddings, names=np.array(names))
-    fails(
-        "5 of 5 templates do not look like the person.*--force",
-        words(models["cosine"], tmp_path / "g.npz", tmp_path / "w"),
-    )
+def test_refusals(words, store, faces, tmp_path, fails):
+    fails("--photos and --from-templates", words(store, "--photos", faces))
+    for more in ("--steps 3", "--directions 0", "--method RandomLabel"):
+        fails(f"{more.removesuffix(' 3')} is about training steps", words(store, more))
+    fails("nowhere.npz", words(tmp_path / "nowhere.npz"))
+    gallery = read_gallery(store)
+    names = [{GONE: OTHER, OTHER: GONE}.get(name, name) for name in gallery.names]
+    for fact, size in (("7 numbers.* 128", 7), ("5 of 5 templates do not look like the person.*--force", 128)):
+        np.savez(tmp_path / "g.npz", embeddings=gallery.embeddings[:, :size], names=names)
+        fails(fact, words(tmp_path / "g.npz"))
     assert not (tmp_path / "w").exists()

@@ -170,7 +170,6 @@ def _faces(folder: Path) -> None:
     from PIL import Image
 
     from delete_faces.gallery.enroll import fit_head
-    from delete_faces.gallery.gallery import Gallery
     from delete_faces.network import FaceNetwork, describe_network, face_network, remove_people
     from delete_images.models.model_file import ModelSpec, Preprocessing, save_model
 
@@ -190,7 +189,7 @@ def _faces(folder: Path) -> None:
     spec = ModelSpec("", PEOPLE, Preprocessing.named("none", SIDE), arguments, extra)
     save_model(folder / "model", network, describe_network(spec))
     save_model(folder / "erased", *remove_people(network, spec, [PEOPLE.index("Bo")]))
-    Gallery(rows.numpy(), [PEOPLE[label] for label in labels[:24]], {}).save(folder / "store.npz")
+    np.savez(folder / "store.npz", embeddings=rows.numpy(), names=[PEOPLE[label] for label in labels[:24]])
 
 
 def _segmentation(folder: Path) -> None:

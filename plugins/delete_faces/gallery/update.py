@@ -29,19 +29,18 @@ SOME = 0.1  # share of a store; a projection of one direction leaves one templat
 
 
 def update_store(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Write a store as the erased model makes it, and a receipt beside it; return the receipt. ``options`` are the command's, by
-    name; without ``out`` the store itself is replaced. Refuse models of which no matrix makes one from the other, and templates
-    of another size, of another model, and of the erased model."""
+    """Write a store as the erased model makes it, and a receipt beside it, and return the receipt; without ``out`` in the options
+    the store itself is replaced. Refuse models without a matrix between them, and templates that the original did not make."""
     paths, store = {row: options[row] for row in ("original", "erased")}, Path(options["store"])
     (original, spec), (erased, left) = (load_model(path, options["allow_import"]) for path in paths.values())
-    embedders = [check_face_network(each, "the model").eval().embedder for each in (original, erased)]
+    first, last = (check_face_network(each, "the model").eval().embedder for each in (original, erased))
     people = [name for name in spec.classes if name not in left.classes]
     if not people:
         raise RequestError(
             f"'{paths['erased']}' knows all {len(spec.classes)} people of '{paths['original']}'; give the model before the "
             "removal as --original, and that of the run, W/erased, as --erased"
         )
-    matrix, ending = matrix_between(*embedders, (3, *spec.preprocessing.size))
+    matrix, ending = matrix_between(first, last, (3, *spec.preprocessing.size))
     before, digest = read_gallery(store, least=1), file_sha256(store)
     check_size(before, len(matrix), store)
     _check_maker(before, matrix, ending, store)
@@ -83,8 +82,7 @@ def update_store(options: Mapping[str, Any], console: Console) -> dict[str, Any]
 
 
 def _check_maker(store: Gallery, matrix: Tensor, ending: Tensor, path: Path) -> None:
-    """Refuse templates that the erased model made, or that the original, whose embeddings are ``ending`` times a vector, cannot
-    have made. ``matrix`` is the change."""
+    """Refuse templates that ``matrix`` has changed already, and those that are not ``ending``, the original's, times a vector."""
     unit = F.normalize(torch.from_numpy(np.asarray(store.embeddings, np.float64)))
     outside = int((_outside(unit, ending) > OUTSIDE).sum())
     if outside > SOME * len(unit):
