@@ -146,8 +146,8 @@ def same_directions(embeddings: Tensor, expected: Tensor, before: Tensor) -> boo
 
 @torch.no_grad()
 def matrix_between(original: nn.Module, erased: nn.Module, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Compute the matrix ``(D, D)`` by which embeddings of one embedder become those of another, and the affine map ``[A b]``, ``(D,
-    K + 1)``, that ends the first; both are float64.
+    """Compute the matrix ``(D, D)`` by which embeddings of one embedder become those of another, and the affine map ``[A b]``,
+    ``(D, K + 1)``, that ends the first; both are float64.
 
     :func:`fold_changes` makes ``P A x + P b`` of an embedding ``A x + b``, so P is the least-squares solution of ``P [A b] = [A'
     b']``. It is exact for all embeddings of the original, with any bias and batch norm; up to length if they are scaled to length 1.
