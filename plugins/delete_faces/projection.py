@@ -150,8 +150,8 @@ def matrix_between(original: nn.Module, erased: nn.Module, shape: tuple[int, int
     ``(D, K + 1)``, that ends the first; both are float64.
 
     :func:`fold_changes` makes ``P A x + P b`` of an embedding ``A x + b``, so P is the least-squares solution of ``P [A b] = [A'
-    b']``. It is exact for all embeddings of the original, with any bias and batch norm; up to length if they are scaled to length 1.
-    Refuse embedders, in eval mode, without such a matrix; they are compared on random inputs of this ``shape`` as well.
+    b']``. It is exact for all embeddings of the original, with any bias and batch norm; up to length if they are scaled to
+    length 1. Refuse embedders, in eval mode, without such a matrix; they are compared on random inputs of this ``shape`` as well.
     """
     parts = [linear_map(layers[0], norm) for layers, norm in map(ending, (original, erased))]
     before, after = (torch.cat([weight, shift[:, None]], 1) for weight, shift in parts)
