@@ -146,12 +146,11 @@ def same_directions(embeddings: Tensor, expected: Tensor, before: Tensor) -> boo
 
 @torch.no_grad()
 def matrix_between(original: nn.Module, erased: nn.Module, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Compute the matrix ``(D, D)`` by which embeddings of one embedder become those of another, and the affine map ``[A b]``,
-    ``(D, K + 1)``, that ends the first; both are float64.
+    """Compute the matrix ``(D, D)`` between two embedders' embeddings and the affine map ``[A b]``, ``(D, K + 1)``, that ends the
+    first, float64. Refuse embedders, in eval mode, without one; they are compared on random inputs of this ``shape`` as well.
 
     :func:`fold_changes` makes ``P A x + P b`` of an embedding ``A x + b``, so P is the least-squares solution of ``P [A b] = [A'
-    b']``. It is exact for all embeddings of the original, with any bias and batch norm; up to length if they are scaled to
-    length 1. Refuse embedders, in eval mode, without such a matrix; they are compared on random inputs of this ``shape`` as well.
+    b']``. It is exact for all embeddings, with any bias and batch norm; up to length if the embedder scales them to length 1.
     """
     parts = [linear_map(layers[0], norm) for layers, norm in map(ending, (original, erased))]
     before, after = (torch.cat([weight, shift[:, None]], 1) for weight, shift in parts)

@@ -57,6 +57,7 @@ MORE = {
     "images train": ["--epochs", "1"],
     "faces enroll": ["--embedding-size", "16"],
     "faces import": ["--embedding-size", "16"],
+    "faces remove --model MODEL --person Bo --from-templates": ["--force"],
     "faces remove": ["--steps", "8", "--lr", "0.3", "--batch-size", "4", "--trained", "embedder", "--force"],
     "backdoor find": ["--flag", "smaller"],
     "backdoor clean": ["--steps", "8", "--batch-size", "4", "--force"],
