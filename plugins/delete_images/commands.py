@@ -90,7 +90,7 @@ def import_(args: SimpleNamespace) -> None:
         "--schedule",
         type=click.Choice(SCHEDULES),
         metavar="NAME",
-        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: cosine; with --deep --public warmup_cosine]",
+        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: cosine; with --deep warmup_cosine]",
     ),
     recipe(
         "--masking",

@@ -13,7 +13,10 @@ BASE: dict[str, Any] = {"steps": 100, "batch_size": 128, "optimizer": {"type": "
 SGD = {"type": "SGD", "momentum": 0.9}
 BOUNDARY = {"steps": 780, "batch_size": 64, "optimizer": SGD, "schedule": "constant"}  # 10 epochs of 5,000 images
 
-GUARD = 0.75  # see delete_tasks.methods.guard
+GUARD, DEEP_GUARD = (
+    0.75,
+    0.5,
+)  # see delete_tasks.methods.guard; losses on features move predictions more before they settle
 SMALL_NETWORK = 300_000  # parameters; recipes up to this size are those of a ResNet-20
 
 
@@ -55,11 +58,11 @@ def deep(*, parameters: int, beside: bool, steps: int | None = None, **_: Any) -
     Without them, the other classes lose twice as much accuracy at the higher rate, and features cannot be distilled, since all
     images are views of the forget set. With them, a ResNet-18 lost hardly any accuracy at 2e-4, and nearly all at 5e-4.
     """
-    options: dict[str, Any] = {"steps": 900, "batch_size": 64, "guard": GUARD}
+    options: dict[str, Any] = {"steps": 900, "batch_size": 64, "guard": DEEP_GUARD, "schedule": "warmup_cosine"}
     if not beside:
         rate = rate_for(4e-4, parameters, power=0.45)
         return fitted({**options, "lr": rate, "temperature": 4.0, "likeness": 15.0, "earlier": 10.0}, steps)
-    options |= {"lr": rate_for(1e-3, parameters, power=0.45), "schedule": "warmup_cosine", "temperature": 3.0}
+    options |= {"lr": rate_for(1e-3, parameters, power=0.45), "temperature": 3.0}
     return fitted({**options, "likeness": 20.0, "earlier": 12.0, "feature_distillation": 30.0}, steps)
 
 
