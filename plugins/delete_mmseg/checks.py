@@ -23,7 +23,7 @@ from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
 from .files import ignored_labels
-from .labels import by_label, drop_annotations, find_copies, missing_labels
+from .labels import by_label, drop_annotations, find_copies, leaves, missing_labels
 from .memory import fit
 from .opened import build_segmentor, make_opened
 from .picture import draw, image_and_predictions
@@ -158,6 +158,10 @@ def _dataset(cfg: Config, loader: str) -> Any:
     if not len(dataset):
         raise RequestError(
             f"{loader}.dataset is empty; check its data_root, data_prefix, ann_file, img_suffix and indices"
+        )
+    if any(not part.pipeline.transforms for part in leaves(dataset)):
+        raise RequestError(
+            f"{loader}.dataset has an empty pipeline, so no image is read; give it one from LoadImageFromFile to PackSegInputs"
         )
     return dataset
 

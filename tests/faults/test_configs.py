@@ -52,7 +52,6 @@ CONFIGS = {  # content of a config file; {base} is a good one's path
 OF_SEGMENTATION = {
     "no model": "_base_ = [{base!r}]\nmodel = None\n",
     "no such model": "_base_ = [{base!r}]\nmodel = dict(_delete_=True, type='NoModel')\n",
-    "no test data": "_base_ = [{base!r}]\ntest_dataloader = None\n",
     "no such transform": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(pipeline=[dict(type='No')]))\n",
     "no pictures": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(data_root='nowhere'))\n",
     "no test pictures": "_base_ = [{base!r}]\ntest_dataloader = dict(dataset=dict(data_root='nowhere'))\n",
