@@ -41,12 +41,11 @@ class DeepDELETE(DELETE):
         public: Unlabelled data, of which each batch holds as many samples as of the forget set, e.g. 'cifar100:FOLDER'. The
             forgotten classes are masked there as well, since public data may show them. None reads none.
         likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; for images, whose steps compare dozens
-            and not thousands, 20 by default, and 15 if there are only views.
-        earlier: Weight of the same loss on the stage before, averaged over its places; for images 12 and 10 by default. Networks
+            and not thousands, 20 by default, and 30 if there are only views.
+        earlier: Weight of the same loss on the stage before, averaged over its places; for images 12 and 20 by default. Networks
             without two maps have no such stage; models with a map of logits take only 0.
         feature_distillation: Weight of a third loss, :func:`delete_tasks.losses.feature_distillation`, which keeps the features
-            of other samples where the original has them, so that those of forgotten samples move. 30 by default for images with
-            public data or a retain set.
+            of other samples where the original has them, so that those of forgotten samples move. 30 by default for images.
         options: See :class:`DELETE`.
     """
 

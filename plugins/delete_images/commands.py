@@ -72,7 +72,9 @@ def import_(args: SimpleNamespace) -> None:
         "20 epochs of 5,000 images), to compare with.",
     ),
     recipe(
-        "--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 900 with --deep; 100 without strong views]"
+        "--steps",
+        type=shared.STEPS,
+        help="Optimizer steps. [default: 300; 600 with --deep, or 900 beside other images; 100 without strong views]",
     ),
     recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: by method, size and steps; 1e-4 for DELETE]"),
     recipe(

@@ -66,9 +66,9 @@ def test_recipe(deeply, public, tmp_path):
     rates = {}
     for name, more in {"both": ["--public", public], "alone": [], "own": ["--public", public, "--lr", "1e-4"]}.items():
         cfg = make_config(None, vars(parse(deeply(tmp_path / "w", more))))
-        assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.steps == 900
-        options = cfg.unlearn.get("feature_distillation"), cfg.unlearn.schedule
-        assert options == ((None, "cosine") if name == "alone" else (30, "warmup_cosine"))
+        assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.feature_distillation == 30
+        options = cfg.unlearn.steps, cfg.unlearn.get("teacher_temperature"), cfg.unlearn.schedule
+        assert options == ((600, 1) if name == "alone" else (900, None)) + ("warmup_cosine",)
         assert cfg.train_dataloader.dataset.augment == "strong"
         rates[name] = cfg.unlearn.optimizer.lr, cfg.unlearn.temperature
     assert rates == {"both": (1e-3, 3), "alone": (4e-4, 4), "own": (1e-4, 3)}
