@@ -257,6 +257,27 @@ def _accuracies(args: SimpleNamespace) -> int:
 
     from .models.spec import load_spec
 
+    read = (
+        "model",
+        "test",
+        "classes",
+        "out",
+        "overwrite",
+        "device",
+        "allow_import",
+        "verbose",
+        "command",
+        "action",
+        "reads",
+    )
+    unread = [
+        name for name, value in vars(args).items() if value and name not in read and (name, value) != ("audit", "quick")
+    ]
+    if unread:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unread)
+        raise RequestError(
+            f"{names}: for an erased model, i.e. with --original and --erased instead of MODEL; leave it out"
+        )
     if args.out:
         refuse_existing(args.out, [args.model], args.overwrite)
     ids = resolve_classes(args.classes, load_spec(args.model).classes) if args.classes else []

@@ -226,5 +226,6 @@ def test_an_erased_model_is_measured_later(done, resnet20, cifar, tmp_path, tell
         (done / "erased", ["--out", tmp_path / "a.json"], "give MODEL for its accuracies; or"),
     ):
         fails(fact, words, model, "--work-dir", tmp_path / "Y", more)
+    fails("--wide, --audit: for an erased model", f"images evaluate --test {cifar} --wide --audit full", resnet20)
     fails("'dear'.*'deer'", words, done / "erased", "--work-dir", tmp_path / "Y", "--classes dear")
     assert not (tmp_path / "Y").exists()
