@@ -31,6 +31,10 @@ BORDER = 28  # pixels around a framed face: the detector misses faces that fill 
 MEASURED = "held-out photos"  # their heading in the list of samples
 NO_WEIGHTS = "The erased model has no class weights of the person; the original's head is used on its embedder."
 LIMIT = "With photos of a person, the class weights can be made again; the figures show how well they then identify the person."
+PROJECTED = (
+    "The erased weights show which directions were projected out: with the original embedder, they tell whether a given photo is "
+    "of the removed person."
+)
 CHANGED = "Photos of people who stay (the retain set) were read and their templates changed: compare templates of one model only."
 
 

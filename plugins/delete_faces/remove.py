@@ -33,7 +33,7 @@ from .gallery.gallery import open_templates, save_without
 from .heads import CosineHead, without_classes
 from .metrics import METRICS
 from .network import FaceNetwork, load_face_network
-from .opened import CHANGED, MEASURED, open_run
+from .opened import CHANGED, MEASURED, PROJECTED, open_run
 from .photos import Framing, frame_photos
 from .picture import draw_people
 from .projection import PersonProjection, changes_of, directions_for, fold_changes, predict, project_each
@@ -93,6 +93,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         fold_changes(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
     opened = open_run(original, spec, ids, options)
     opened.copies = copies
+    if changes and count:
+        opened.limits = [*opened.limits, PROJECTED]
     if templates is not None and templates.lacking:
         opened.limits = [*opened.limits, UNCHANGED.format(len(templates.lacking), len(people))]
     if kept is not None:
