@@ -160,6 +160,8 @@ def forget(args: SimpleNamespace) -> int:
         tell_before(console, args, cfg.unlearn.classes, original, sources, cfg.unlearn)
         results = forget.run(cfg, args, console)
     tell_next(console, args, results)
+    if results is not None and cfg.unlearn.type == "DELETE" and results["verdict"]["word"] in ("weakened", "hidden"):
+        console.print("To lower what probes read: the same command with --deep, in twice the steps.")
     return 0 if results is None else results["exit_status"]
 
 
