@@ -4,7 +4,7 @@ _base_ = ["./_base_/resnet18_cifar10.py"]
 custom_imports = dict(imports=["delete_images.register"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"
 load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cifar10_resnet18_original.pt"
-# As `delete-tasks images forget` has it by default (the rate but for rounding), spelt out for mmengine's own train script.
+# For mmengine's own train script: the former recipe of docs/notes/images.md; `delete-tasks images forget` now takes another.
 unlearn = dict(
     type="DELETE",
     classes=["deer"],

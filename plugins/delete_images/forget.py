@@ -1,7 +1,7 @@
 """Command ``images forget``: unlearn, measure before and after, write the erased model, figures and picture."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,11 +130,15 @@ def evaluate(args: SimpleNamespace, record: Mapping[str, Any], work: WorkDir, co
             "that it was made of"
         )
     columns = columns_of(erased.classes, spec.classes, ids, True)
+    if args.frontier and columns != list(range(len(columns))):
+        raise RequestError(
+            f"--frontier mixes weights class by class, and '{args.erased}' has its classes in another order than "
+            f"'{args.original}'; leave it out"
+        )
     opened.models["erased"] = opened_model(network.to(choose_device()), erased, columns)
     runner: Any = earlier_run(TASK, opened.models["erased"].module, opened, paths, cfg, work)
-    frontier = measure_frontier(opened, spec, ids) if args.frontier else []
-    results = _report(runner, cfg, spec, opened, args, console, frontier)
-    show_frontier(console, frontier)
+    results = _report(runner, cfg, spec, opened, args, console, args.frontier)
+    show_frontier(console, results["details"].get("frontier") or ())
     return results
 
 
@@ -145,7 +149,7 @@ def _report(
     opened: Opened,
     args: SimpleNamespace,
     console: Console,
-    frontier: Sequence[Mapping[str, Any]] = (),
+    frontier: bool = False,
 ) -> dict[str, Any]:
     """Measure a finished run, and write its results."""
     ids, names, dataset = runner.selection.forget_ids, spec.classes, cfg.train_dataloader.dataset
@@ -154,6 +158,9 @@ def _report(
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
     others = {} if tested else evaluation.attempt("kept", partial(compare_without_labels, runner, opened)) or {}
     read = {"forget": dataset.get("data"), "retain": dataset.get("retain"), "public": cfg.unlearn.get("public")}
+    if frontier and tested:
+        measured = partial(measure_frontier, opened, spec, ids, rows)
+        others["frontier"] = evaluation.attempt("frontier", measured)
     per_class = {name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()}
     results = collect(
         runner,
@@ -161,7 +168,7 @@ def _report(
         data={**read, "test": args.test, "train": args.train_data},
         measured_on=args.test,
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
-        details={**others, "per_class": per_class, **({"frontier": frontier} if frontier else {})},
+        details={**others, "per_class": per_class},
     )
 
     def draw(path: Path) -> None:

@@ -23,7 +23,7 @@ from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
 from .files import ignored_labels
-from .labels import by_label, drop_annotations, find_copies, leaves, missing_labels
+from .labels import by_label, drop_annotations, find_copies, missing_labels
 from .memory import fit
 from .opened import build_segmentor, make_opened
 from .picture import draw, image_and_predictions
@@ -79,6 +79,8 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
         model = build_segmentor(whole, whole.load_from)
     task = task_for(model)
     train = _dataset(whole, "train_dataloader")
+    if trains:
+        _check_inputs(train)
     test = _dataset(whole, "test_dataloader") if evaluate else train
     names = list(task.class_names(model, train))
     ids = method.request.resolve(names)
@@ -159,11 +161,19 @@ def _dataset(cfg: Config, loader: str) -> Any:
         raise RequestError(
             f"{loader}.dataset is empty; check its data_root, data_prefix, ann_file, img_suffix and indices"
         )
-    if any(not part.pipeline.transforms for part in leaves(dataset)):
-        raise RequestError(
-            f"{loader}.dataset has an empty pipeline, so no image is read; give it one from LoadImageFromFile to PackSegInputs"
-        )
     return dataset
+
+
+def _check_inputs(train: Any) -> None:
+    """Refuse a pipeline that makes no inputs of an image."""
+    sample: Any = None
+    with contextlib.suppress(Exception):  # a damaged file is refused later, by name
+        sample = train[0]
+    if isinstance(sample, dict) and "inputs" not in sample:
+        raise RequestError(
+            "the pipeline of train_dataloader.dataset makes no 'inputs' of an image; let it begin with LoadImageFromFile and end "
+            "with PackSegInputs"
+        )
 
 
 @contextlib.contextmanager

@@ -73,3 +73,19 @@ def test_weights_go_a_share_of_the_way_back(trained, sets, publish_anyway):
         torch.testing.assert_close(weight, 0.6 * changed[name] + 0.4 * before[name])
     said = [" ".join(sentences(result.figures["done"])) for result in (whole, back)]
     assert ["After the last step, 40% of the change was taken back." in words for words in said] == [False, True]
+
+
+def test_a_run_that_is_killed_after_its_step_back_does_not_step_back_again(
+    trained, sets, publish_anyway, tmp_path, monkeypatch
+):
+    def killed(runner):
+        raise KeyboardInterrupt
+
+    options = {"steps": 5, "lr": 1e-2, "views": "none", "step_back": 0.4}
+    whole = erase(trained, sets[0], [2], **options).model
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("delete_images.run_config.RunnerInMemory.finish", killed)
+        erase(trained, sets[0], [2], **options, work_dir=tmp_path)
+    resumed = erase(trained, sets[0], [2], **options, work_dir=tmp_path, resume=True).model
+    for before, after in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(before, after)
