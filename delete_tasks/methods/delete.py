@@ -59,7 +59,7 @@ class DELETE(UnlearnHook):
     """
 
     views = "strong"
-    saved = ("stepped_back_at",)
+    saved = ("stepped_back_at", "fill")  # fill: as the first step resolved it
 
     def __init__(
         self,
@@ -77,9 +77,8 @@ class DELETE(UnlearnHook):
         super().__init__(**options)
         self.guard, self.retention = number("unlearn.guard", guard, 0, 1), RetentionGuard()
         self.step_back = number("unlearn.step_back", step_back, 0, 1, below=True)
-        self.stepped_back_at = (
-            -1
-        )  # step after which the weights went back, since the state that is saved then has gone back
+        # Step after which the weights went back, since the state that is saved then has gone back.
+        self.stepped_back_at = -1
         self.request = replace(self.request, avoid=[avoid] if isinstance(avoid, (str, int)) else avoid, fill=fill)
         self.avoid, self.fill = self.request.avoid, self.request.fill
         self.avoid_ids: list[int] = []

@@ -31,6 +31,10 @@ REFUSED_TYPES = ("TIMMBackbone", "VPD", "Albu")
 REFUSED_KEYS = ("pretrained", "checkpoint", "checkpoint_path", "init_cfg", "_scope_", "custom_imports", "file_client_args",
                 "backend_args", "decode_backend")  # fmt: skip
 
+LARGEST = (
+    2**14
+)  # whole number in a model's config: a depth of more would take all memory before its weights could not be loaded
+
 
 def portable_config(whole: Mapping[str, Any]) -> dict[str, Any]:
     """Reduce a config to the parts that measuring needs: types by registered names, absolute folders, no weights to fetch."""
@@ -93,6 +97,11 @@ def check_config(config: Any) -> None:
             raise RequestError(f"the record's config names '{value[:60]}', and nothing is fetched to measure again")
         elif callable(value):
             raise RequestError(f"the record's config holds {value!r}, which could be called")
+    for key, value in _entries(config["model"]):
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise RequestError(
+                f"the record's config holds {key}={str(value)[:20]}; numbers of a model up to {LARGEST} are built"
+            )
     for value, registries in ((config["model"], MODELS), (loader["dataset"], DATASETS)):
         kind = value.get("type") if isinstance(value, dict) else None
         if not any(kind in registry.module_dict for registry in registries):

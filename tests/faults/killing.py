@@ -25,8 +25,9 @@ def names_in(folder: Path) -> set[str]:
 
 
 def results_of(work_dir: Path) -> dict[str, Any]:
-    """Read results.json without values that differ between runs: seconds, memory, residue, paths."""
+    """Read results.json without values that differ between runs: seconds, memory, residue, paths, whether it was resumed."""
     results = json.loads((work_dir / "results.json").read_text())
+    results["done"].pop("resumed")
     found = {name: value for name, value in results.items() if not re.search("seconds|memory|residue", name)}
     text = json.dumps(found)
     return json.loads(re.sub(r'("seconds[a-z_]*": )[\d.]+', r"\1 0", re.sub(r"/[^\" ]*/world\d+", "", text)))

@@ -50,10 +50,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    """Return True for the name of an image, also of a broken link, which is then reported as an image that cannot be read."""
+    """Return True for the name of an image, also of a broken link or a pipe: it is then reported as an image that cannot be read."""
     if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
         return False
-    return entry.is_file() or (entry.is_symlink() and not entry.is_dir())
+    return not entry.is_dir()
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -97,6 +97,7 @@ CONFIGS = {
         0, {"type": "LoadBiomedicalData", "decode_backend": "pickle"}
     ),
     "from elsewhere": lambda config: config["test_dataloader"]["dataset"].update(ann_file="http://127.0.0.1:9/x"),
+    "no end": lambda config: config["model"]["backbone"].update(num_stages=10**12),
     "imports": lambda config: config.update(custom_imports={"imports": ["payload"]}),
 }
 
