@@ -99,7 +99,7 @@ DEEP_METHOD = "DeepDELETE"
 DEEP = recipe(
     "--deep",
     is_flag=True,
-    help=f"Also erase the class from the features ({DEEP_METHOD}, docs/notes/deep.md); slower.",
+    help=f"Also erase the class from the features ({DEEP_METHOD}, docs/notes/deep.md); slower, and the default of images.",
 )
 AVOID = recipe(
     "--avoid", many=True, metavar="NAME...", help=f"Classes that must not replace the forgotten ones, {BY_NAME}."
@@ -112,16 +112,16 @@ EXPECT = evaluation(
 )
 
 
-def method(retain: bool, default: str | None = None) -> click.Option:
+def method(retain: bool, default: str | None = None, told: str = "DELETE") -> click.Option:
     """Make ``--method``, which accepts any name, since a config's ``custom_imports`` may register the method. If the command
-    reads no retain set, completion omits methods that need one."""
+    reads no retain set, completion omits methods that need one. ``told`` is the default for the help."""
     return recipe(
         "--method",
         metavar="NAME",
         default=default,
         show_default=False,
         shell_complete=lambda ctx, param, text: [name for name in method_names(retain) if name.startswith(text)],
-        help="Unlearning method; 'delete-tasks methods' lists them. [default: DELETE]",
+        help=f"Unlearning method; 'delete-tasks methods' lists them. [default: {told}]",
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +59,7 @@ class DELETE(UnlearnHook):
     """
 
     views = "strong"
-    saved = ("stepped_back_at", "fill")  # fill: as the first step resolved it
+    saved: ClassVar[Sequence[str]] = ("stepped_back_at", "fill")  # fill: as the first step resolved it
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from delete_images.models.model_file import as_spec
-from delete_images.run_config import begin_config, parameters_in, unlearn_options
+from delete_images.run_config import begin_config, count, state_in, unlearn_options
 from delete_tasks.errors import RequestError
 from delete_tasks.methods.delete import DELETE
 from delete_tasks.request.classes import resolve_classes
@@ -48,7 +48,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
             f"backdoor clean erases by DELETE, and unlearn.type of '{config}' is {method!r}; leave it out"
         )
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
-    defaults = DELETE.defaults(RECIPES, parameters=parameters_in(cfg.load_from) if beside else 0, beside=beside)
+    defaults = DELETE.defaults(RECIPES, parameters=count(state_in(cfg.load_from)) if beside else 0, beside=beside)
     if "lr" in unlearn.get("optimizer", {}):
         defaults.pop("lr")
     cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **unlearn, **named, "classes": None})

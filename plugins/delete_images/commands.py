@@ -60,10 +60,10 @@ def import_(args: SimpleNamespace) -> None:
         "--retain", type=DATA_SET, help="Images of other classes, if available: the model keeps its predictions there."
     ),
     data(
-        "--public", type=DATA_SET, help="Images of anything, without labels: the features are erased as well (--deep)."
+        "--public", type=DATA_SET, help="Images of anything, without labels: less of the class is left in the features."
     ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
-    shared.method(retain=True),
+    shared.method(retain=True, told="DeepDELETE; DELETE below 300 steps, without strong views or a linear last layer"),
     shared.DEEP,
     recipe(
         "--preset",
@@ -74,9 +74,13 @@ def import_(args: SimpleNamespace) -> None:
     recipe(
         "--steps",
         type=shared.STEPS,
-        help="Optimizer steps. [default: 300; 600 with --deep, or 900 beside other images; 100 without strong views]",
+        help="Optimizer steps. [default: 600, or 900 beside other images; 300 for DELETE, 100 without strong views]",
     ),
-    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: by method, size and steps; 1e-4 for DELETE]"),
+    recipe(
+        "--lr",
+        type=shared.RATE,
+        help="AdamW learning rate. [default: by method, size and steps; at most 4e-4, and 1e-4 for DELETE]",
+    ),
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
@@ -86,13 +90,13 @@ def import_(args: SimpleNamespace) -> None:
     recipe(
         "--temperature",
         type=shared.TEMPERATURE,
-        help="Temperature: the logits of both models are divided by it. [default: 1; with --deep 4, or 3 beside other images]",
+        help="Temperature: the logits of both models are divided by it. [default: 4, or 3 beside other images; 1 for DELETE]",
     ),
     recipe(
         "--schedule",
         type=click.Choice(SCHEDULES),
         metavar="NAME",
-        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: cosine; with --deep warmup_cosine]",
+        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: warmup_cosine; cosine for DELETE]",
     ),
     recipe(
         "--masking",

@@ -69,18 +69,19 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     if options.get("deep") and method not in (None, DEEP_METHOD):
         raise RequestError(f"--deep is --method {DEEP_METHOD}; leave --deep or --method {method} out")
     public = unlearn.get("public") is not None
-    default = runs.default_method(public)
+    state, steps = runs.state_in(cfg.load_from), unlearn.get("steps")
+    classes = len(as_spec(cfg.model.spec).classes) if state else 0
+    default = runs.default_method(public, data.get("augment") or "strong", steps, state, classes)
     method = DEEP_METHOD if options.get("deep") else method or old.get("type") or default
     if method != unlearn.pop("type", default):
         unlearn.pop("optimizer", None)  # the rate of another method
     data.setdefault("augment", runs.method_class(method).views)
     beside = public or data.get("retain") is not None
-    parameters, steps = runs.parameters_in(cfg.load_from), unlearn.get("steps")
-    unlearn = {**runs.default_recipe(method, data.augment, parameters, beside, steps), **unlearn}
+    unlearn = {**runs.default_recipe(method, data.augment, runs.count(state), beside, steps), **unlearn}
     if "lr" in unlearn.get("optimizer", {}) and options["lr"] is None:
         unlearn.pop("lr", None)
-    classes = list(options["classes"] or ()) or old.get("classes") or ()
-    cfg.unlearn = runs.unlearn_options(classes, method, {**unlearn, "classes": None})
+    forgotten = list(options["classes"] or ()) or old.get("classes") or ()
+    cfg.unlearn = runs.unlearn_options(forgotten, method, {**unlearn, "classes": None})
     runs.check_retain(method, data.get("retain"), public)
     set_run(cfg, options)
     return cfg

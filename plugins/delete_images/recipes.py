@@ -15,6 +15,7 @@ BOUNDARY = {"steps": 780, "batch_size": 64, "optimizer": SGD, "schedule": "const
 
 # See delete_tasks.methods.guard; losses on the features of other images move predictions more before they settle.
 GUARD, DEEP_GUARD = 0.75, 0.5
+SHORT = 300  # steps; features take longer, so that shorter runs are DELETE's by default
 SMALL_NETWORK = 300_000  # parameters; recipes up to this size are those of a ResNet-20
 
 

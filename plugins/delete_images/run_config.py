@@ -26,12 +26,16 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from .models.classifier import ImageClassifier
 from .models.model_file import WEIGHTS_NAME
-from .recipes import BASE, RECIPES
+from .recipes import BASE, RECIPES, SHORT
 
 
-def default_method(public: bool) -> str:
-    """Choose the method: with public data features are erased as well, since that is what the data are for."""
-    return "DeepDELETE" if public else "DELETE"
+def default_method(public: bool, views: Any, steps: Any, state: Mapping[str, Any], classes: int) -> str:
+    """Choose the method: features are erased as well with public data, since that is what the data are for, and with strong
+    views, which show other classes, if the run is long enough and a linear layer computes the logits of the ``classes``, by the
+    shapes in the network's ``state``. docs/notes/deep.md has the comparison."""
+    linear = any(value.ndim == 2 and len(value) == classes for value in tensors(state).values())
+    long = not isinstance(steps, int) or steps >= SHORT
+    return "DeepDELETE" if public or (views == "strong" and linear and long) else "DELETE"
 
 
 def default_recipe(
@@ -44,11 +48,14 @@ def default_recipe(
     return method_class(method).defaults(RECIPES, **facts)
 
 
-def parameters_in(weights: str) -> int:
-    """Count the parameters and buffers in a weights file; 0 without a file, which the run will refuse."""
-    if not Path(weights).is_file():
-        return 0
-    return sum(value.numel() for value in state_dict_of(load_once(weights), f"'{weights}'").values())
+def state_in(weights: str) -> dict[str, Tensor]:
+    """Load the tensors of a weights file; none without a file, which the run will refuse."""
+    return tensors(state_dict_of(load_once(weights), f"'{weights}'")) if Path(weights).is_file() else {}
+
+
+def count(state: Mapping[str, Any]) -> int:
+    """Count the parameters and the values of the buffers of a state dict."""
+    return sum(value.numel() for value in tensors(state).values())
 
 
 def begin_config(config: str | None, options: Mapping[str, Any], kind: str) -> Config:

@@ -14,7 +14,6 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, RUNNERS
 from rich.console import Console
 from rich.text import Text
-from torch import nn
 
 from delete_tasks.display.table import Table
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
@@ -22,7 +21,6 @@ from delete_tasks.evaluation.reader import try_out
 from delete_tasks.fileio.checkpoint import refuse_non_finite, tensors_sha256
 from delete_tasks.fileio.compute import flush_subnormals
 from delete_tasks.fileio.seeds import STEP_STREAM, seed_all
-from delete_tasks.model.modes import fast_layout
 from delete_tasks.request.classes import NameIndex
 from delete_tasks.request.config import amp_wrapper
 from delete_tasks.request.config_checks import build_dataset
@@ -70,11 +68,6 @@ class TrainRunner(RunStates):
                 "processes": self.world_size,
             }
         )
-
-    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        if not torch.cuda.is_available():
-            fast_layout(model)
-        return super().wrap_model(model_wrapper_cfg, model)
 
     def begin(self) -> None:
         if self.start is not None:

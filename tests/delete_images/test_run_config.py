@@ -1,11 +1,12 @@
 """Augmentation and recipe of a command line or a config."""
 
 import pytest
+import torch
 
 from delete_images.data.datasets import ImageDataset
 from delete_images.forget import make_config
 from delete_images.recipes import rate_for
-from delete_images.run_config import default_recipe, parameters_in
+from delete_images.run_config import count, default_method, default_recipe, state_in
 from delete_tasks.cli import parse
 from delete_tasks.errors import RequestError
 from delete_tasks.request.config import parse_options
@@ -33,7 +34,7 @@ def test_larger_networks_take_lower_rates(shared):
     assert rate_for(6e-4, 100) == rate_for(6e-4, 300_000) == 6e-4
     assert rate_for(6e-4, 11_180_000) == pytest.approx(3e-5, rel=0.15)
     weights = str(shared / "weights" / "cifar10_resnet18_original.pt")
-    assert rate_for(1.0, parameters_in(weights)) == pytest.approx(0.05, rel=0.15)
+    assert rate_for(1.0, count(state_in(weights))) == pytest.approx(0.05, rel=0.15)
     deep = {beside: default_recipe("DeepDELETE", "strong", 11_180_000, beside)["lr"] for beside in (True, False)}
     assert deep == {True: pytest.approx(2e-4, rel=0.05), False: pytest.approx(0.8e-4, rel=0.05)}
 
@@ -45,6 +46,24 @@ def test_fewer_steps_take_a_lower_rate(method):
     assert rates[30] == pytest.approx(rates[None] * 30 / own) and rates[10_000] == rates[0] == rates["x"] == rates[None]
     assert config("--method", method, "--steps", "30").unlearn.optimizer.lr == rates[30]
     assert config("--method", method, "--steps", "30", "--lr", "1e-3").unlearn.optimizer.lr == 1e-3
+
+
+def test_features_are_erased_by_default(resnet20):
+    """If the run is long enough, its views show other classes, and the input of the last layer can be compared."""
+    linear, conv = {"fc.weight": torch.zeros(10, 4)}, {"classifier.weight": torch.zeros(10, 4, 1, 1)}
+    rows = [
+        ("strong", None, linear),
+        ("strong", 300, linear),
+        ("strong", 299, linear),
+        ("plain", None, linear),
+        ("strong", None, conv),
+    ]
+    assert [default_method(False, *row, 10) for row in rows] == ["DeepDELETE"] * 2 + ["DELETE"] * 3
+    assert default_method(True, "plain", 3, conv, 10) == "DeepDELETE"
+    model = ["--model", str(resnet20)]
+    assert config(*model).unlearn.type == "DeepDELETE" and config(*model).unlearn.steps == 600
+    for more in (["--steps", "100"], ["--augment", "plain"], ["--method", "DELETE"], ["--preset", "paper"]):
+        assert config(*model, *more).unlearn.type == "DELETE"
 
 
 def test_public_data_choose_the_method():

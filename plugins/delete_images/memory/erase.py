@@ -14,6 +14,7 @@ from delete_tasks.request.ranges import SEED_MOST, truth, whole
 require("mmengine", "images")
 
 from .. import register  # noqa: E402, F401
+from ..data.views import are_images  # noqa: E402
 from ..run_config import default_method  # noqa: E402
 from .dense.erasure import DenseErasure  # noqa: E402
 from .erasure import Erasure  # noqa: E402
@@ -60,7 +61,7 @@ class Erased:
             parts.append(f"others keep {kept['same_prediction']:.1f}% of {kept['samples']} predictions on {kept['on']}")
         if figures["forget_set"]["left_out"]:
             parts.append(f"left out: {in_words(figures['forget_set']['left_out'])}")
-        return f"Erased({'; '.join(parts)}; {figures['steps']} steps, {figures['seconds']:.0f} s)"
+        return f"Erased({'; '.join(parts)}; {figures['steps']} steps of {figures['unlearn']['type']}, {figures['seconds']:.0f} s)"
 
 
 def erase(
@@ -84,7 +85,7 @@ def erase(
     verbose: bool = False,
     **options: Any,
 ) -> Erased:
-    """Make a classifier or a segmentation model forget classes (DELETE, CVPR 2025, arXiv 2503.23751, by default).
+    """Make a classifier or a segmentation model forget classes (DELETE, CVPR 2025, arXiv 2503.23751).
 
     The model passed in does not change, and nothing of it is written to disk. Only images of the forgotten classes are needed,
     and no labels. Half-precision models are trained as a float32 copy. Parameters that require no gradient do not change. A run
@@ -105,15 +106,17 @@ def erase(
             config of a transformers model; not needed with ids.
         retain: Retain set: samples of other classes. One joins each forget image, with nothing masked, so that the model keeps
             the original's prediction for it.
-        public: Any samples: one joins each forget image; their labels are not read. The class is then erased from the features as
-            well.
+        public: Any samples: one joins each forget image; their labels are not read. Less of the class is then left in the
+            features.
         views: Random views to train on, as ``--augment`` of the command: 'strong' (default of DELETE; the original predicts other
             classes in some of them, which helps to keep these), 'plain' (crops and flips, default of other methods) or 'none'
             (for samples that are no images, and the default for models with locations); or a function from a sample's tensor to
             a view of it.
-        method: Name of a registered method, see ``delete-tasks methods``; by default 'DELETE', and with ``public`` 'DeepDELETE'.
-        steps, lr, batch_size: Length, learning rate and batch size of the run, by default those of ``images forget``: 300 steps
-            of 64 with AdamW at 1e-4, or less for more than 300,000 parameters or fewer steps, see
+        method: Name of a registered method, see ``delete-tasks methods``. By default 'DeepDELETE', which erases the class from
+            the features as well; 'DELETE' for fewer than 300 steps, without strong views, if no linear layer computes the logits,
+            and for models with locations.
+        steps, lr, batch_size: Length, learning rate and batch size of the run, by default those of ``images forget``: 600 steps
+            of 64 with AdamW at 4e-4 (DELETE: 300 at 1e-4), or less for more than 300,000 parameters or fewer steps, see
             :func:`delete_images.run_config.default_recipe`; 100 of 128 without strong views. With locations 200 of 4 at 1e-4. A
             DataLoader's own batch size is not used.
         seed: Random seed; it determines the result.
@@ -147,7 +150,9 @@ def erase(
         clean = None if beside is None else read_samples(beside, argument)
         opened = open_model(model, forget, class_names, seed, device)
         kind = DenseErasure if opened.dimensions else Erasure
-        method = default_method(public is not None) if method is None else method
+        if method is None:
+            shown = views or kind.default_views or ("strong" if are_images(opened.images) else "none")
+            method = default_method(public is not None, shown, steps, model.state_dict(), len(opened.names))
         erasure = kind(opened, forget, clean, views, classes, method, seed, options)
         recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
         loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}

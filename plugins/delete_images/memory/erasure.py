@@ -86,7 +86,7 @@ class Erasure:
         self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None
     ) -> tuple[nn.Module, dict[str, Any]]:
         """Train and measure; return the erased model and its figures."""
-        parameters = sum(tensor.numel() for tensor in runs.tensors(self.model.state_dict()).values())
+        parameters = runs.count(self.model.state_dict())
         chosen = {name: value for name, value in recipe.items() if value is not None}
         default = self._defaults(parameters, chosen.get("steps"))
         if "lr" in chosen.get("optimizer", {}):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError, first_line
 from delete_tasks.fileio.sampling import evenly_spread
+from delete_tasks.model.modes import fast_layout
 from delete_tasks.task import neutral_names
 
 from ..models.classifier import cast_for, class_outputs, describe, parts_of
@@ -103,6 +104,11 @@ def open_model(
             f"class_names holds {len(class_names)} names and the model has {count} logits; name every logit, in order"
         )
     names = [f"class_{i}" for i in range(count)] if class_names is None else list(class_names)
+    if logits.ndim == 2:
+        try:
+            _run(fast_layout(student), images, samples.argument, names)
+        except UnsupportedModelError:  # e.g. a view of a map
+            student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return OpenModel(model, student, place, names, class_names is not None, logits.ndim - 2, images)
 
 

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.model.modes import fast_layout
 
 from .model_file import as_spec, build_model
 
@@ -109,6 +110,8 @@ class ImageClassifier(BaseModel):
         self.spec = None if spec is None else as_spec(spec)
         if network is None:
             network = build_model(self.spec, allow_import).float()  # type: ignore[arg-type]
+            if not torch.cuda.is_available():
+                fast_layout(network)
         self.network = network
         self.num_classes = len(self.spec.classes) if self.spec else num_classes
 
