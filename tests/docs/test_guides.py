@@ -1,4 +1,4 @@
-"""Every command and every Python example of docs/guides runs, in the guide's order, on small trained models.
+"""Every command of README and docs/guides, and every Python example of these, runs in their order on small trained models.
 
 A guide's names stand for files that are put in its folder (FILES) and for other words (WORDS); MORE is what makes a run short. A
 command that none of these knows runs as it is, so that one which cannot run fails.
@@ -13,7 +13,8 @@ import pytest
 from harness import World, is_done
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-GUIDES = {path.stem: path.read_text() for path in sorted((REPOSITORY / "docs" / "guides").glob("*.md"))}
+PATHS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "guides").glob("*.md"))]
+GUIDES = {path.stem: path.read_text() for path in PATHS}
 # Guide -> names in it -> the files of tests/faults/kit.py that they are.
 IMAGES = {"MODEL": "images/model", "DATA.npz": "images/data.npz"}
 FILES = {
@@ -34,6 +35,8 @@ FILES = {
     **{guide: {**IMAGES, "W/erased": "images/model"} for guide in ("attention", "audit")},
     **dict.fromkeys(("benchmark", "record", "runs"), IMAGES),
 }
+BACKDOORED = {"BACKDOORED": "backdoor/model", "TRAINING_SET.npz": "backdoor/poisoned.npz"}
+FILES["README"] = FILES["segmentation"] | IMAGES | FILES["faces"] | BACKDOORED
 # Guide -> words in it -> what stands in their place, in this order.
 WORDS = {
     "segmentation": {"class_names=names": "class_names=names, steps=20, lr=0.05"},
@@ -45,6 +48,7 @@ WORDS = {
         "deer": "green",
         "class_names=names": "class_names=names, steps=2, lr=2e-3, batch_size=8, views='none'",
     },
+    "README": {"cifar10": "DATA.npz", "deer": "green", "Colin_Powell": "Bo"},
     "faces": {"mobilefacenet": "cifar_resnet20", "Colin_Powell": "Bo"},
     "backdoor": {"airplane": "red", "size=3,pos=28,28": "size=4,pos=11,11"},
     **{guide: {"deer": "green"} for guide in ("attention", "audit", "benchmark", "record", "runs")},
@@ -65,8 +69,9 @@ MORE = {
     "benchmark": ["--cfg-options", "unlearn.steps=2", "unlearn.batch_size=8", "seeds=[0]"],
 }
 # Guide -> Python that runs before each of its commands: in the kit's photos, which show no face, each is one.
-BEFORE = {
-    "faces": """
+BEFORE = dict.fromkeys(
+    ("README", "faces"),
+    """
 import numpy as np
 from delete_faces import photos
 from delete_faces.align import REFERENCE, Faces
@@ -75,10 +80,15 @@ class Everywhere:
         side = image.shape[0]
         return Faces(np.array([[0.0, 0.0, side, side]]), REFERENCE[None] * side / 112, np.ones(1))
 photos.detector = lambda device: Everywhere()
-"""
-}
+""",
+)
 # Guide -> what the names in its Python examples are.
 SCOPE = {
+    "backdoor": """
+from delete_images.data.opening import open_data
+photos = open_data("CLEAN.npz")
+""",
+    "faces": "import torch\nfirst, second = torch.rand(2, 1, 3, 16, 16)\n",
     "images": """
 import torch
 from delete_images.data.opening import open_data
@@ -140,7 +150,8 @@ def test_guide(guide, kit, server, tmp_path):
     checked = set(re.findall(r"^delete-tasks record (?:verify|sign) (\S+)", GUIDES[guide], re.M))
     for language, block in found:
         if language == "python":
-            run_example(block, guide, world, server, options)
+            if guide != "README":  # test_readme.py
+                run_example(block, guide, world, server, options)
             continue
         assert language == "bash", f"a block of docs/guides/{guide}.md is neither bash nor python: {block}"
         for program, *words in commands(block):
@@ -161,7 +172,7 @@ def run_example(block: str, guide: str, world, server, options) -> None:
         with open(world.cwd / config[1], "a") as file:
             file.write(block)
     else:
-        is_done(server.run([], world, code=SCOPE[guide] + block, **options))
+        is_done(server.run([], world, code=SCOPE.get(guide, "") + block, **options))
 
 
 def write_backbone(model: Path, file: Path) -> None:

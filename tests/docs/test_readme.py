@@ -1,4 +1,4 @@
-"""Every example in the README runs. A block is known by its first line."""
+"""Every Python example in the README runs. A block is known by its first line; commands run in test_guides.py."""
 
 import re
 
@@ -10,12 +10,6 @@ import torch
 @pytest.fixture(scope="module")
 def blocks(repository) -> dict[str, str]:
     return dict(re.findall(r"```python\n# (\w+)[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S))
-
-
-def test_loss(blocks):
-    scope: dict = {}
-    exec(blocks["loss"], scope)
-    assert scope["student"].grad.shape == scope["student"].shape
 
 
 def test_segmentation(blocks, repository, tmp_path):
@@ -83,13 +77,3 @@ def test_dense(blocks, tmp_path, monkeypatch):
     assert scope["erased"].figures["predicted_as_forgotten"]["with_row"] < 10
     again = SegformerForSemanticSegmentation.from_pretrained("erased")
     assert torch.equal(again.decode_head.classifier.bias, scope["erased"].model.decode_head.classifier.bias)
-
-
-def test_backdoor(blocks, tmp_path, monkeypatch):
-    from delete_images.data.opening import ImageData, open_data
-
-    monkeypatch.chdir(tmp_path)
-    images = np.random.default_rng(0).integers(0, 200, (50, 32, 32, 3)).astype(np.uint8)
-    exec(blocks["backdoor"], {"photos": ImageData.from_arrays(images, np.arange(50) % 3, ("ant", "bee", "cat"))})
-    found = open_data("poisoned.npz")
-    assert sum(bool((found[i][0][28:31, 28:31] == 255).all()) for i in range(50)) == 5
