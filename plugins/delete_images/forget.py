@@ -71,7 +71,9 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     public = unlearn.get("public") is not None
     state, steps = runs.state_in(cfg.load_from), unlearn.get("steps")
     classes = len(as_spec(cfg.model.spec).classes) if state else 0
-    default = runs.default_method(public, data.get("augment") or "strong", steps, state, classes)
+    default = runs.default_method(
+        data.get("augment") or "strong", steps, state, classes, public, data.get("retain") is not None
+    )
     method = DEEP_METHOD if options.get("deep") else method or old.get("type") or default
     if method != unlearn.pop("type", default):
         unlearn.pop("optimizer", None)  # the rate of another method

@@ -29,13 +29,15 @@ from .models.model_file import WEIGHTS_NAME
 from .recipes import BASE, RECIPES, SHORT
 
 
-def default_method(public: bool, views: Any, steps: Any, state: Mapping[str, Any], classes: int) -> str:
+def default_method(
+    views: Any, steps: Any, state: Mapping[str, Any], classes: int, public: bool = False, retain: bool = False
+) -> str:
     """Choose the method: features are erased as well with public data, since that is what the data are for, and with strong
     views, which show other classes, if the run is long enough and a linear layer computes the logits of the ``classes``, by the
-    shapes in the network's ``state``. docs/notes/deep.md has the comparison."""
+    shapes in the network's ``state``. It was not measured with a retain set. docs/notes/deep.md has the comparison."""
     linear = any(value.ndim == 2 and len(value) == classes for value in tensors(state).values())
     long = not isinstance(steps, int) or steps >= SHORT
-    return "DeepDELETE" if public or (views == "strong" and linear and long) else "DELETE"
+    return "DeepDELETE" if public or (views == "strong" and linear and long and not retain) else "DELETE"
 
 
 def default_recipe(

@@ -58,8 +58,9 @@ def test_features_are_erased_by_default(resnet20):
         ("plain", None, linear),
         ("strong", None, conv),
     ]
-    assert [default_method(False, *row, 10) for row in rows] == ["DeepDELETE"] * 2 + ["DELETE"] * 3
-    assert default_method(True, "plain", 3, conv, 10) == "DeepDELETE"
+    assert [default_method(*row, 10) for row in rows] == ["DeepDELETE"] * 2 + ["DELETE"] * 3
+    assert default_method("plain", 3, conv, 10, public=True) == "DeepDELETE"
+    assert default_method("strong", None, linear, 10, retain=True) == "DELETE"
     model = ["--model", str(resnet20)]
     assert config(*model).unlearn.type == "DeepDELETE" and config(*model).unlearn.steps == 600
     for more in (["--steps", "100"], ["--augment", "plain"], ["--method", "DELETE"], ["--preset", "paper"]):

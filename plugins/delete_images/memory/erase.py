@@ -152,7 +152,8 @@ def erase(
         kind = DenseErasure if opened.dimensions else Erasure
         if method is None:
             shown = views or kind.default_views or ("strong" if are_images(opened.images) else "none")
-            method = default_method(public is not None, shown, steps, model.state_dict(), len(opened.names))
+            beside = {"public": public is not None, "retain": retain is not None}
+            method = default_method(shown, steps, model.state_dict(), len(opened.names), **beside)
         erasure = kind(opened, forget, clean, views, classes, method, seed, options)
         recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
         loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}
