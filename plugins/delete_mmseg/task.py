@@ -8,13 +8,7 @@ from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.evaluation.metrics import (
-    REPLACED_BY,
-    location_agreement,
-    location_ious,
-    replaced_by,
-    still_predicted,
-)
+from delete_tasks.evaluation.metrics import REPLACED_BY, location_agreement, location_ious, replaced_by, still_predicted
 from delete_tasks.model.loss_point import LossPoint
 from delete_tasks.task import Task, neutral_names, save_state_dict
 
