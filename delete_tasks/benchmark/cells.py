@@ -21,9 +21,8 @@ from ..fileio.validate import read_json
 from ..fileio.workdir import holds_files
 from ..request.classes import resolve_classes
 from .finished import DONE, digest, read_cell
-from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
+from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell, GridSource
 from .measure import measure
-from .source import GridSource
 
 FAILED, BEGUN, LOCK = "failed.json", "begun.json", ".lock"
 

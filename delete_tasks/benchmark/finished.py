@@ -71,7 +71,7 @@ def check_cells(
     root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Mapping[str, str | None]], console: Console
 ) -> None:
     """Check the finished cells of a grid, and print how many have no digests, or are of other code. ``made_of`` is
-    :meth:`delete_tasks.benchmark.source.GridSource.made_of`. Raise as :func:`read_cell`, or if a cell was made of other data,
+    :meth:`delete_tasks.benchmark.grid.GridSource.made_of`. Raise as :func:`read_cell`, or if a cell was made of other data,
     settings or models."""
     remarks: Counter[str] = Counter()
     version = code_version()

@@ -1,10 +1,11 @@
-"""Grid file: networks, classes to forget, methods and seeds; and its cells."""
+"""Grid file: networks, classes to forget, methods and seeds; its cells; and the interface of a task that runs them."""
 
 import math
 import re
 import reprlib
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from ..display.terminal import printable
 from ..errors import RequestError
+from ..evaluation.opened import Opened
 from ..fileio.validate import as_type
 from ..methods.options import split_options
 from ..request.config import load_config
@@ -71,7 +73,7 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
 
     def cells(self, has_retrained: Any) -> Iterator[Cell]:
         """List all cells in order: for each network and group the references first, then seed by seed. For ``has_retrained`` see
-        :meth:`delete_tasks.benchmark.source.GridSource.has_retrained`."""
+        :meth:`delete_tasks.benchmark.grid.GridSource.has_retrained`."""
         for network in self.networks:
             for group, classes in self.groups.items():
                 for reference in (ORIGINAL, CUT):
@@ -156,3 +158,64 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
     _check_names(methods, f"{source}: methods", REFERENCES)
     groups = {name: tuple(map(str, classes)) for name, classes in grid.groups.items()}
     return replace(grid, methods=methods, groups=groups)
+
+
+@dataclass(frozen=True)
+class Erased:
+    """Erased model of a cell, and the cost of unlearning."""
+
+    opened: Opened  # the model, as 'erased', and the grid's data: 'forget', 'train' and 'test'
+    seconds: float
+    samples: int  # read, with repetition
+    steps: int
+
+
+class GridSource(ABC):
+    """Models of a grid, made or opened on request; ``folder`` is the work dir, which may hold models. The module ``benchmark`` of
+    a plugin with a benchmark defines the subclass of its task: ``class MyGrid(GridSource, task="NAME")``."""
+
+    def __init_subclass__(cls, task: str) -> None:
+        GRIDS[task] = cls
+
+    def __init__(self, grid: Grid, folder: Path) -> None:
+        self.grid, self.folder = grid, folder
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise :class:`RequestError` for networks, data or classes that are missing, before any cell runs."""
+
+    @abstractmethod
+    def originals(self) -> Mapping[str, str]:
+        """Describe each network by a digest of its weights, or as trained. Cells of other originals are not reused."""
+
+    def inputs(self) -> Sequence[Path]:
+        """List the models that the grid names, which are read and never written."""
+        return []
+
+    @abstractmethod
+    def made_of(self, cell: Cell) -> Mapping[str, str | None]:
+        """Compute digests of the cell's settings, data and models, by what they are of; None for a model that is not trained
+        yet. Cells that were made of others are not reused."""
+
+    @abstractmethod
+    def names(self, network: str) -> Sequence[str]:
+        """Return the class names of a network, in the order of its logits."""
+
+    @abstractmethod
+    def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
+        """Return True if there is a network trained without these classes, or the grid describes how to train one."""
+
+    @abstractmethod
+    def original(self, cell: Cell) -> Opened:
+        """Open the cell's network, as 'original', and the data of its classes; it is trained first if the grid says so."""
+
+    @abstractmethod
+    def retrained(self, cell: Cell) -> Opened:
+        """Open the network, as 'retrained', that was trained without the cell's classes."""
+
+    @abstractmethod
+    def erase(self, cell: Cell, folder: Path) -> Erased:
+        """Unlearn the cell's classes; a run that was killed continues from its last state in ``folder``."""
+
+
+GRIDS: dict[str, type[GridSource]] = {}  # by task

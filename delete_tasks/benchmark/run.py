@@ -22,8 +22,7 @@ from ..task import load_task
 from .cells import claim_root, failures, results, run_cells
 from .figures import draw_all
 from .finished import check_cells
-from .grid import Cell, Grid, read_grid
-from .source import GRIDS, GridSource
+from .grid import GRIDS, Cell, Grid, GridSource, read_grid
 from .table import lines, to_csv, to_latex, to_markdown
 
 

@@ -13,8 +13,7 @@ from mmengine.registry import HOOKS
 from msgspec import structs
 from torch import nn
 
-from delete_tasks.benchmark.grid import RETRAINED, Cell, method_of, slug
-from delete_tasks.benchmark.source import Erased, GridSource
+from delete_tasks.benchmark.grid import RETRAINED, Cell, Erased, GridSource, method_of, slug
 from delete_tasks.cli import parse
 from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
