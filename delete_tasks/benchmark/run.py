@@ -19,9 +19,8 @@ from ..fileio.inputs import refuse_inputs
 from ..fileio.processes import Interrupted, signal_of
 from ..plugins import plugin_modules
 from ..task import load_task
-from .cells import claim_root, failures, results, run_cells
+from .cells import check_cells, claim_root, failures, results, run_cells
 from .figures import draw_all
-from .finished import check_cells
 from .grid import GRIDS, Cell, Grid, GridSource, read_grid
 from .table import lines, to_csv, to_latex, to_markdown
 

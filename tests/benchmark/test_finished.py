@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from delete_tasks.benchmark.cells import claim_root, run_cell
+from delete_tasks.benchmark.cells import check_cells, claim_root, digest, read_cell, run_cell
 from delete_tasks.benchmark.figures import read_features
-from delete_tasks.benchmark.finished import check_cells, digest, read_cell
 from delete_tasks.benchmark.grid import Cell
 from delete_tasks.benchmark.measure import COLUMNS, FEATURES
 from delete_tasks.cli import main
