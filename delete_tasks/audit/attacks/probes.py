@@ -66,9 +66,10 @@ def read_with_original_head(row: Row) -> Measured:
         raise NotMeasured(
             "the original's last layer is not known here, or the logits are not its output on the features"
         )
-    features_of(test)  # refuses predictions without any
-    hits = through_head(test, context.original_head).predicted == test.labels  # type: ignore[union-attr]
-    return share_of(hits[torch.from_numpy(mask)].numpy())
+    through_original = through_head(test, context.original_head)
+    if through_original is None:
+        raise NotMeasured("there are no features: the last layer's input is not one vector per sample")
+    return share_of((through_original.predicted == test.labels)[torch.from_numpy(mask)].numpy())
 
 
 def _probe(name: str, title: str, column: str, fit: Any, layer: str, level: str) -> Attack:
