@@ -6,8 +6,7 @@ last layer only, :class:`Evaluation` measures each row, and :func:`delete_tasks.
 the table and writes the record. All of them, limits, ``record verify --rerun`` and ``compare`` follow the list of metrics.
 """
 
-from .evaluation import Evaluation
-from .metric import Measured, Metric, Row
+from .metric import Evaluation, Measured, Metric, Row
 from .predictions import ConfusionState, LocationCounts, Predictions
 
 __all__ = ["ConfusionState", "Evaluation", "LocationCounts", "Measured", "Metric", "Predictions", "Row"]

@@ -14,8 +14,7 @@ from torch import Tensor
 from ..model.features import Layer
 from ..model.modes import fast_layout
 from .copies import Copies
-from .evaluation import Evaluation
-from .metric import Metric
+from .metric import Evaluation, Metric
 from .predictions import ROWS, Compare, ConfusionState, Predictions, cut, together
 from .reader import NO_LABEL, OpenedModel, read, try_out
 from .text import Text

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError, require
-from ..evaluation.evaluation import Evaluation
 from ..evaluation.functional import prediction_shares
-from ..evaluation.metric import Measured
+from ..evaluation.metric import Evaluation, Measured
 from ..evaluation.metrics import still_predicted_of
 from ..fileio.environment import code_version, environment, peak_memory_mb, plain
 from ..fileio.validate import read_json

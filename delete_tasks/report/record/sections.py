@@ -6,8 +6,7 @@ from typing import Any
 
 from ...audit.pictures import BARS, TSNE
 from ...audit.results import retrained_names
-from ...evaluation.evaluation import Evaluation
-from ...evaluation.metric import Row
+from ...evaluation.metric import Evaluation, Row
 from .people import Hider
 
 MOST_OWN, MOST = 2, 4  # bars of the model's own answers, and bars in all
