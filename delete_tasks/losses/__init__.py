@@ -1,9 +1,7 @@
 """Losses: masked KL divergence, and losses on features."""
 
-from .conditional_mmd import conditional_mmd
-from .feature_distillation import feature_distillation
+from .features import conditional_mmd, feature_distillation, linear_readout
 from .functional import MaskedKLLoss, MaskedKLTerms, masked_kl_div, masked_mass
-from .readout import linear_readout
 from .upsampled import masked_kl_div_upsampled
 
 __all__ = [

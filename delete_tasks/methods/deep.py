@@ -11,8 +11,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import RequestError, UnsupportedModelError
-from ..losses.conditional_mmd import conditional_mmd
-from ..losses.feature_distillation import feature_distillation
+from ..losses.features import conditional_mmd, feature_distillation
 from ..losses.masks import class_mask, forgotten_mass
 from ..model.features import Layer, find_stages
 from ..model.loss_point import LossInputs

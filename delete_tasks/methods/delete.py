@@ -12,9 +12,9 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import RequestError
+from ..losses.features import linear_readout
 from ..losses.functional import masked_kl_div, masked_mass
 from ..losses.masks import class_mask, forgotten_mass, own_label_mask
-from ..losses.readout import linear_readout
 from ..losses.targets import SECOND, avoid_classes, fill_surroundings, sees
 from ..losses.upsampled import masked_kl_div_upsampled
 from ..model.facts import Facts
