@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.forget_data import FORGET_SET
-from delete_tasks.model.class_layers import find_class_layers
 from delete_tasks.model.facts import REPLACED
-from delete_tasks.model.head import check_linear, match_scale, neutralise_rows, scale_rows
+from delete_tasks.model.head import check_linear, find_class_layers, match_scale, neutralise_rows, scale_rows
 from delete_tasks.task import Run
 
 from .classifier import ImageClassifier, cast_for, class_outputs, predict_batch

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
-from delete_tasks.model.class_layers import find_class_layers
+from delete_tasks.model.head import find_class_layers
 
 from .classifier import cast_for, parts_of, select_logits, tensors_in
 
