@@ -9,7 +9,7 @@ from delete_tasks.audit import measure
 from delete_tasks.audit.attack import GROUPS
 from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.audit.pictures import bars, draw_bars
-from delete_tasks.audit.report import HIGHER, NEITHER, markdown, show
+from delete_tasks.audit.run import HIGHER, NEITHER, markdown, show
 
 
 @pytest.fixture(scope="module")
