@@ -15,7 +15,7 @@ from ..losses.features import conditional_mmd, feature_distillation
 from ..losses.masks import class_mask, forgotten_mass
 from ..model.features import Layer, find_stages
 from ..model.loss_point import LossInputs
-from ..request.ranges import number, whole
+from ..request.ranges import number
 from ..task import Run, Task
 from .base import LossSums
 from .delete import DELETE, nearest_weight, share_of_process
@@ -45,12 +45,8 @@ class DeepDELETE(DELETE):
             without two maps have no such stage; models with a map of logits take only 0.
         feature_distillation: Weight of a third loss, :func:`delete_tasks.losses.feature_distillation`, which keeps the features
             of other samples where the original has them, so that those of forgotten samples move. 30 by default for images.
-        memory: Number of other samples of the last steps whose features are compared as well, as they were then (cross-batch
-            memory, arXiv 1912.06798): a step has too few other samples for each class. 512 by default for images.
         options: See :class:`DELETE`.
     """
-
-    saved = (*DELETE.saved, "remembered")
 
     def __init__(
         self,
@@ -58,7 +54,6 @@ class DeepDELETE(DELETE):
         likeness: float = 0.5,
         earlier: float = 0.0,
         feature_distillation: float = 0.0,
-        memory: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -68,8 +63,6 @@ class DeepDELETE(DELETE):
         self.likeness = number("unlearn.likeness", likeness, 0, 1e6)
         self.earlier = number("unlearn.earlier", earlier, 0, 1e6)
         self.feature_distillation = number("unlearn.feature_distillation", feature_distillation, 0, 1e6)
-        self.memory = whole("unlearn.memory", memory, 0, 1_000_000)
-        self.remembered: dict[str, list[Tensor]] = {}  # by layer: features, targets and degrees of other samples
         self._masks_all = False
         self._stage_searched = False
         self._earlier_features: Tensor | None = None
@@ -98,12 +91,6 @@ class DeepDELETE(DELETE):
             self._stage_searched = True
             self._watch_stage(runner, data_batch)
         super().before_train_iter(runner, batch_idx, data_batch)
-
-    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        restarts = len(self.retention.restarts)
-        super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        if len(self.retention.restarts) > restarts:
-            self.remembered.clear()
 
     def _watch_stage(self, runner: Run, data_batch: Any) -> None:
         model, task = runner.unwrapped_model, runner.task
@@ -161,10 +148,10 @@ class DeepDELETE(DELETE):
             features, target = (_samples(maps)[places] for maps in (features, target))
             original = None if original is None else _samples(original)[places]
             forgotten, other = (mass.flatten()[places] for mass in (forgotten, other))
-        losses["loss_unlike"] = self.likeness * self._unlike("last", features, target, forgotten, other)
+        losses["loss_unlike"] = self.likeness * self._unlike(features, target, forgotten, other)
         if self._earlier_features is not None:
             losses["loss_unlike_earlier"] = self.earlier * self._unlike(
-                "earlier", self._earlier_features, target, forgotten, other
+                self._earlier_features, target, forgotten, other
             )
             self._earlier_features = None
         if original is not None:
@@ -172,24 +159,10 @@ class DeepDELETE(DELETE):
             losses["loss_moved"] = self.feature_distillation * share_of_process(feature_distillation(*gathered))
         return losses
 
-    def _unlike(self, layer: str, *tensors: Tensor) -> Tensor:
+    def _unlike(self, *tensors: Tensor) -> Tensor:
         """Compare features as they are, as neighbours and prototypes do, and whitened, as a linear probe does."""
         gathered = [_of_all_processes(tensor) for tensor in tensors]
-        if self.memory and tensors[0].ndim == 2:
-            gathered = self._with_remembered(layer, *gathered)
         return share_of_process(conditional_mmd(*gathered) + conditional_mmd(*gathered, whiten=SHRINKAGE))
-
-    def _with_remembered(
-        self, layer: str, features: Tensor, target: Tensor, forgotten: Tensor, other: Tensor
-    ) -> list[Tensor]:
-        """Add the other samples of earlier steps, and remember those of this one."""
-        shows = other > 0.5
-        now = [part[shows].detach().float() for part in (features, target, other)]
-        old = [part.to(features.device) for part in self.remembered.get(layer, [part[:0] for part in now])]
-        self.remembered[layer] = [torch.cat(pair)[-self.memory :] for pair in zip(old, now, strict=True)]
-        none = torch.zeros_like(old[2])
-        pairs = ((features.float(), old[0]), (target, old[1]), (forgotten, none), (other, old[2]))
-        return [torch.cat(pair) for pair in pairs]
 
 
 def _samples(maps: Tensor) -> Tensor:

@@ -78,23 +78,6 @@ def test_it_compares_where_the_teacher_sees_the_class_with_where_not(beside, bat
     assert not made.extra_losses(teacher, inputs, None)  # another head's call, without features
 
 
-def test_other_samples_of_earlier_steps_are_compared_as_well(batch):
-    _, teacher, inputs = batch()
-    made, generator = method(True, memory=5), torch.Generator().manual_seed(1)
-    seen, target = masses(teacher)
-    other = (1 - seen) * inputs.retain
-    kept = [torch.zeros(0, 6), target[:0], other[:0]]
-    for _ in range(3):
-        features = torch.randn(8, 6, generator=generator)
-        loss = losses_of(made, features, teacher, inputs)["loss_unlike"].item()
-        sides = torch.cat([seen, torch.zeros(len(kept[2]))]), torch.cat([other, kept[2]])
-        expected = both(torch.cat([features, kept[0]]), torch.cat([target, kept[1]]), *sides).item()
-        assert loss == pytest.approx(expected, rel=1e-5)
-        now = [part[other > 0.5] for part in (features, target, other)]
-        kept = [torch.cat(pair)[-5:] for pair in zip(kept, now, strict=True)]
-    assert len(kept[2]) == 5 and all(torch.equal(a, b) for a, b in zip(made.remembered["last"], kept, strict=True))
-
-
 def test_features_of_other_places_than_the_logits_are_refused(batch):
     _, teacher, inputs = batch()
     with pytest.raises(RequestError, match=r"\(8, 6, 2, 2\) for logits of \(8, 4\)"):

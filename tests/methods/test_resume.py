@@ -11,8 +11,7 @@ import delete_tasks
 import delete_tasks.methods.builtin
 from delete_tasks.errors import CheckpointMismatchError
 
-OPTIONS = {"InfluenceUnlearning": {"gradients": 3, "first": 1e-2, "left": 0.0}, "SalUn": {"saliency_steps": 3},
-           "DeepDELETE": {"memory": 40}}  # fmt: skip
+OPTIONS = {"InfluenceUnlearning": {"gradients": 3, "first": 1e-2, "left": 0.0}, "SalUn": {"saliency_steps": 3}}
 METHODS = ("InfluenceUnlearning", "SalUn", "BoundaryExpand", "Projection", "Fisher", "BoundaryShrink", "TREW", "DeepDELETE",
            "L2UL", "BadTeacher", "SCRUB")  # fmt: skip
 FIRST = ("InfluenceUnlearning", "BoundaryExpand")  # make test has no time for all
