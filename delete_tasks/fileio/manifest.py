@@ -83,12 +83,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     # Runs write no absolute path, and none outside of the folder.
     names = [name for name in content["files"] if isinstance(name, str) and Path(name).parts]
     inside = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
-    return {"request": content.get("request"), "files": inside, "finished": content.get("finished") or None}
+    listed = content.get("states")
+    states = [name for name in inside if name in listed] if isinstance(listed, list) else []
+    return {
+        "request": content.get("request"),
+        "files": inside,
+        "states": states,
+        "finished": content.get("finished") or None,
+    }
 
 
-def write_manifest(folder: Path, request: str, finished: str | None, files: Iterable[str]) -> None:
-    """Write the manifest whole or not at all; raise :class:`OutputError` if that fails."""
-    content = {"format": FORMAT, "version": VERSION, "request": request, "finished": finished, "files": sorted(files)}
+def write_manifest(
+    folder: Path, request: str, finished: str | None, files: Iterable[str], states: Iterable[str]
+) -> None:
+    """Write the manifest whole or not at all; raise :class:`OutputError` if that fails. A finished run has yet to delete the
+    files ``states``."""
+    content: dict[str, Any] = {"format": FORMAT, "version": VERSION, "request": request, "finished": finished}
+    content |= {"files": sorted(files), "states": sorted(states)}
     temporary, text = folder / f"{MANIFEST}{TEMPORARY}", json.dumps(content, indent=1)
     try:
         temporary.unlink(missing_ok=True)

@@ -171,7 +171,8 @@ class WorkDir:
 
     def _save(self) -> None:
         self.check_place(self.path / MANIFEST)
-        write_manifest(self.path, self.request, self.finished, self.files)
+        states = () if self.keep_states else self.states & self.files
+        write_manifest(self.path, self.request, self.finished, self.files, states)
 
 
 def check_folder(path: str | os.PathLike[str], replace: bool = False) -> Path:
@@ -217,7 +218,11 @@ def claim(
     text = json.dumps(request, sort_keys=True, default=str).encode(errors="backslashreplace")
     digest, manifest = hashlib.sha256(text).hexdigest(), read_manifest(folder)
     if not overwrite:
-        refuse_finished(path, manifest, digest, resume)
+        try:
+            refuse_finished(path, manifest, digest, resume)
+        except RequestError:
+            _tidy(folder, manifest)
+            raise
     if process_rank() != 0:
         return WorkDir(folder, {}, [], None)
     refuse_inputs(folder, inputs, models, "--work-dir")
@@ -233,14 +238,28 @@ def claim(
     except BaseException:
         _remove_empty(made)
         raise
-    for leftover in list(folder.rglob(f".*{TEMPORARY}")):  # half-written files and temporary folders of a killed run
-        delete_path(leftover)
+    _delete_unfinished(folder)
     # Read again: a run that has just ended may have changed it.
     work_dir = WorkDir(folder, read_manifest(folder) | {"request": digest}, made, lock)
     work_dir.given = Path(os.path.abspath(Path(path).expanduser()))
     work_dir.marks = marks_of([*models, *inputs])
     _CLAIMED[folder] = work_dir
     return work_dir
+
+
+def _delete_unfinished(folder: Path) -> None:
+    """Delete half-written files and temporary folders of a killed run."""
+    for leftover in list(folder.rglob(f".*{TEMPORARY}")):
+        delete_path(leftover)
+
+
+def _tidy(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Delete the lock, the states and half-written files of a finished run that was killed before it did."""
+    if process_rank() or not (manifest["states"] or (folder / LOCK).exists()):
+        return
+    with contextlib.suppress(RequestError), WorkDir(folder, manifest, [], _lock(folder)) as work_dir:
+        work_dir.states |= set(manifest["states"])
+        _delete_unfinished(folder)
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:

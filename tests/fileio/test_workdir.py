@@ -80,6 +80,28 @@ def test_a_finished_run_is_not_done_again(tmp_path):
     finish(folder, overwrite=True)
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_finished_run_that_was_killed_leaves_no_state(tmp_path, keeps):
+    script = f"""if True:
+        import os, signal
+        from delete_tasks.fileio.atomic import save_text
+        from delete_tasks.fileio.workdir import claim
+        with claim({str(tmp_path / "w")!r}, {REQUEST!r}) as work:
+            work.keep_states = {keeps}
+            work.own(work.path / "step_2.pth", state=True)
+            for name in ("step_2.pth", "results.json"):
+                save_text("a", work.path / name)
+            work.finish()
+            open(work.path / ".x.delete-tasks.tmp", "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    kept = [MANIFEST, "results.json", *(["step_2.pth"] if keeps else [])]
+    assert set(names(tmp_path / "w")) == {*kept, LOCK, "step_2.pth", ".x.delete-tasks.tmp"}
+    with pytest.raises(FinishedError):
+        claim(tmp_path / "w", REQUEST, resume=True)
+    assert names(tmp_path / "w") == kept
+
+
 @pytest.mark.parametrize("place", ["w", "w/erased"])
 def test_an_output_follows_no_link_that_appears(tmp_path, place):
     (tmp_path / "model").mkdir()
