@@ -4,7 +4,6 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...display.terminal import say, short
-from ...errors import RequestError, UnsupportedModelError, first_line
+from ...errors import RequestError, UnsupportedModelError, first_line, require
 from ...evaluation.reader import OpenedModel
 from ...fileio.atomic import save_bytes, save_json
 from ...fileio.digests import describe_model
@@ -40,10 +39,11 @@ def open_source(options: Mapping[str, Any]) -> tuple[Task, OpenedModel, dict[str
     why, row, data = "no samples were given", "original", {"forget": options["data"]} if options["data"] else {}
     if (folder / RECORD).is_file():
         failed = [f"{check.what}: {check.why}" for check in verify(folder) if check.status == FAILED]
-        record = None if failed else read_json(folder / RECORD)
-        if record is None or record["models"]["erased"] is None:
-            reason = f"does not hold ({failed[0]})" if failed else "says that no model was written"
-            raise RequestError(f"the record in '{folder}' {reason}, so there is no model to export")
+        if failed:
+            raise RequestError(f"the record in '{folder}' does not hold, so its model may be another ({failed[0]})")
+        record = read_json(folder / RECORD)
+        if record["models"]["erased"] is None:
+            raise RequestError(f"the run in '{folder}' wrote no model to export")
         path = str(find_place(record["models"]["erased"]["path"], folder))
     if record is not None and not data:
         try:
@@ -129,8 +129,7 @@ def compare(served: Served, ids: Sequence[int], batches: Iterable[tuple[str, Ten
 def export(options: Mapping[str, Any], out: Path, receipt: Path) -> None:
     """Export the model that the command's ``options`` name, and write the receipt. Refuse a model that cannot be exported, a file
     that gives other outputs, and to leave out classes that are not known or still predicted; nothing is written then."""
-    import onnxruntime
-
+    runtime: Any = require("onnxruntime", "export")
     task, model, samples, why, ids, digests = open_source(options)
     few = {split: each.subset(evenly_spread(len(each), MOST)) for split, each in samples.items()} or {RANDOM: None}
     batches = [(split, inputs) for split, each in few.items() for inputs in task.export_inputs(model, each)]
@@ -144,7 +143,7 @@ def export(options: Mapping[str, Any], out: Path, receipt: Path) -> None:
     try:
         graph = make_graph(Served(task, module, kept).eval(), batches[0][1])
         content = graph.SerializeToString()
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
         found = compare(Served(task, model.module, kept), ids, batches, session)
     except Exception as error:  # a forward pass that cannot be traced, an operation that ONNX lacks, more than 2 GiB
         raise_lost(error)
@@ -160,14 +159,13 @@ def export(options: Mapping[str, Any], out: Path, receipt: Path) -> None:
     values = {each.name: each.type.tensor_type.shape.dim for each in (*graph.graph.input, *graph.graph.output)}
     shapes = {name: [each.dim_param or each.dim_value for each in size] for name, size in values.items()}
     file = {"sha256": sha256, "opset": opset, "shapes": shapes, "kept": kept}
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    save_json({"format": FORMAT, "created": created, "model": digests, "file": file, "compared": found}, receipt)
+    save_json({"format": FORMAT, "model": digests, "file": file, "compared": found}, receipt)
     say(" -> ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in shapes.items()) + f", opset {opset}")
     if kept is not None:
         say(f"Without class {', '.join(map(str, ids))}; classes of the outputs: {', '.join(map(str, kept))}")
     elif forgotten:
-        span = f"{forgotten['from']:.4g} to {forgotten['to']:.4g}"
-        say(f"Output of class {', '.join(map(str, ids))}, forgotten: {span}, {at}")
+        said = f"Output of class {', '.join(map(str, ids))}, forgotten: "
+        say(f"{said}{forgotten['from']:.4g} to {forgotten['to']:.4g}, {at}")
     on = ", ".join(f"{count} of {split}" for split, count in found["samples"].items())
     say(f"Compared with the model on {on}{f' ({why})' if RANDOM in few else ''}: {difference}\nSHA-256 {sha256}")
     say(f"Written: {short(out)}, and the receipt {receipt.name}")
