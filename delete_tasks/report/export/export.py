@@ -73,7 +73,7 @@ class Served(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         output = self.task.exported(self.model[0], inputs)
-        return output if self.kept is None else output[:, self.kept]
+        return output if self.kept is None else output.index_select(1, torch.tensor(self.kept))  # one Gather
 
 
 def make_graph(served: Served, inputs: Tensor) -> Any:
