@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger
 from pathlib import Path
@@ -17,6 +17,7 @@ from .errors import MissingExtraError, RequestError, UnsupportedModelError, firs
 from .evaluation import Metric
 from .evaluation.forget_data import ForgetData, Selection
 from .evaluation.opened import Opened
+from .evaluation.reader import OpenedModel
 from .fileio.checkpoint import save_file
 from .fileio.compute import flush_subnormals
 from .model.facts import REPLACED, Facts
@@ -114,6 +115,7 @@ class Task(ABC):
         classes_are_people: Class names are names of people, which a record hides by default.
         names_are_forgotten: Files that name the forgotten classes are residue.
         recipes: Default options of its runs, by method.
+        exports: Name of an exported model's output; only 'logits' have a place for each class.
         open: ``(paths, data, options) -> Opened``: open models and samples for ``delete-tasks audit``, ``attention`` and ``record
             verify --rerun``; None if the models are of another task. ``paths`` are those of the models by row: 'original',
             'erased' and optional others. ``data`` are data strings by split: for an audit 'forget' and optionally 'train' and
@@ -131,6 +133,7 @@ class Task(ABC):
     classes_are_people: bool = False
     names_are_forgotten: bool = True
     recipes: Recipes = Recipes()
+    exports: str = "logits"
     open: Open | None = None
 
     # The model ----------------------------------------------------------------------------------------------------
@@ -197,6 +200,14 @@ class Task(ABC):
         ``names`` are the class names in order of their logits, ``path`` has no suffix. Return the path of the file or folder.
         """
         return save_state_dict(model, {"classes": neutral_names(names, ids)}, path)
+
+    def exported(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Compute the output :attr:`exports` of an exported model, from inputs ``(N, 3, H, W)``."""
+        return self.class_logits(model, inputs)
+
+    def export_inputs(self, model: OpenedModel, samples: Any) -> Iterator[Tensor]:
+        """Iterate over batches of inputs of an exported model; ``samples`` are those of a split, None: random numbers."""
+        return (inputs for inputs, _ in model.prepare(samples))
 
 
 def save_state_dict(model: nn.Module, meta: Mapping[str, Any], path: str) -> str:

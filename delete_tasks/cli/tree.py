@@ -22,6 +22,7 @@ CORE_COMMANDS = {
     "audit": "delete_tasks.audit.command",
     "benchmark": "delete_tasks.benchmark.command",
     "compare": "delete_tasks.report.compare.command",
+    "export": "delete_tasks.report.export.command",
     "methods": "delete_tasks.cli.methods",
     "record": "delete_tasks.report.record.command",
 }

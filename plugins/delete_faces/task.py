@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mmengine.registry import MODELS
+from torch import Tensor
 
 from delete_images.models.classifier import ImageClassifier
 from delete_images.models.model_file import save_model
@@ -66,6 +67,7 @@ class FacesTask(ImagesTask):
     metrics: Sequence[Metric] = METRICS
     forgets, samples = "person", "photos"
     classes_are_people = True
+    exports = "embedding"
 
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # save_erased removes the people's class weights altogether
@@ -96,5 +98,8 @@ class FacesTask(ImagesTask):
         if not model.keep_row:
             network, spec = remove_people(network, spec, ids)
         return str(save_model(path, network, spec))
+
+    def exported(self, model: Any, inputs: Tensor) -> Tensor:
+        return model.network.embed(inputs)
 
     open = staticmethod(opened.open_faces)

@@ -1,9 +1,10 @@
 """Image classification as a task: the location is an image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
@@ -98,5 +99,11 @@ class ImagesTask(Task):
         if spec is None:
             return super().save_erased(model, names, ids, dataset, path)
         return str(save_model(path, model.network, spec))
+
+    def export_inputs(self, model: Any, samples: Any) -> Iterator[Tensor]:
+        if samples is not None:
+            return super().export_inputs(model, samples)
+        size = model.prepare.preprocessing.size
+        return iter([torch.randn(16, 3, *size, generator=torch.Generator().manual_seed(0))])
 
     open: Open | None = staticmethod(opened.open_images)

@@ -39,8 +39,8 @@ def main_head(model: nn.Module) -> tuple[str, Any]:
 def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
     """Compute logits ``(N, C, H, W)`` at the input's size, from the whole image at once even if the config tests by windows."""
     size = tuple(inputs.shape[-2:])
-    metas = [{"img_shape": size, "pad_shape": size, "ori_shape": size}] * len(inputs)
-    return cast(Any, model).encode_decode(inputs, metas)
+    meta = {"img_shape": size, "pad_shape": size, "ori_shape": size}  # of all images; heads read the first's
+    return cast(Any, model).encode_decode(inputs, [meta])
 
 
 def classifier(model: nn.Module) -> tuple[str, nn.Module]:

@@ -1,11 +1,11 @@
 """Segmentation task: a location is a pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
-from torch import nn
+from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation.metrics import REPLACED_BY, location_agreement, location_ious, replaced_by, still_predicted
@@ -14,7 +14,7 @@ from delete_tasks.task import Task, neutral_names, save_state_dict
 
 from .heads import check_heads, class_layers_of, class_logits, classifier, heads_of, main_head, read_head
 from .labels import SegmentationData
-from .opened import open_scenes
+from .opened import Pictures, open_scenes
 from .recipes import RECIPES
 from .regions import misplaced
 
@@ -68,6 +68,10 @@ class SegmentationTask(Task):
         palette = (getattr(dataset, "metainfo", None) or {}).get("palette") or []
         meta = {"classes": neutral_names(names, ids), "palette": [list(map(int, colour)) for colour in palette]}
         return save_state_dict(model, {"dataset_meta": meta}, path)
+
+    def export_inputs(self, model: Any, samples: Any) -> Iterator[Tensor]:
+        for data, _ in Pictures()(samples):  # whole images, however the model is read otherwise
+            yield model.module.data_preprocessor(data, False)["inputs"]
 
     class_logits = staticmethod(class_logits)
     classifier = staticmethod(classifier)

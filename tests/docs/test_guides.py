@@ -147,7 +147,7 @@ def test_guide(guide, kit, server, tmp_path):
         write_backbone(world.cwd / "FACE_MODEL", world.cwd / "WEIGHTS.pt")
     options = {"before": BEFORE.get(guide), "env": {"HOME": str(world.cwd)}}
     found = blocks(guide)
-    checked = set(re.findall(r"^delete-tasks record (?:verify|sign) (\S+)", GUIDES[guide], re.M))
+    checked = set(re.findall(r"^delete-tasks (?:record verify|record sign|export) (\S+)", GUIDES[guide], re.M))
     for language, block in found:
         if language == "python":
             if guide != "README":  # test_readme.py

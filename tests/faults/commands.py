@@ -85,6 +85,7 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
                       "--show", "1", "--out", "W/picture.png"],
         "audit": ["audit", "--original", model, "--erased", model, "--forget", f"{data}?class=green&limit=12", "--data", data,
                   "--test", f"{data}?limit=40", "--work-dir", "W/run"],
+        "export": ["export", model, "--data", f"{data}?limit=4", "--onnx", "W/model.onnx"],
         "images architectures": ["images", "architectures", "resnet"],
         "compare": ["compare", "W", "--out", "W/compare.png"],
         "methods": ["methods"],

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import RequestError, first_line
+from ...evaluation.opened import Opened
 from ...fileio.processes import raise_lost
-from ...task import load_task
+from ...task import Task, load_task
 from .parts import FAILED, NOT_CHECKED, OK, Check
 from .people import find_forgotten, find_place, read_salt
 from .samples import SampleList
@@ -43,6 +44,13 @@ def _check(figure: Mapping[str, Any], now: float | str | None) -> Check:
 
 
 def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> Mapping[str, float | str | None]:
+    task, opened = reopen(record, folder, names)
+    figures = opened.evaluate(task.metrics).rows["erased"]
+    return {name: figure.note if figure.value is None else figure.value for name, figure in figures.items()}
+
+
+def reopen(record: Mapping[str, Any], folder: Path, names: Sequence[str] = ()) -> tuple[Task, Opened]:
+    """Open the models and samples of a verified record; raise whatever changed models, data or packages raise."""
     from .measurement import unpack
 
     if record["models"]["erased"] is None:
@@ -66,5 +74,4 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
     opened = None if task.open is None else task.open(paths, measurement["data"], options)
     if opened is None:
         raise RequestError(f"{task.name} cannot open these models to measure them again")
-    figures = opened.evaluate(task.metrics).rows["erased"]
-    return {name: figure.note if figure.value is None else figure.value for name, figure in figures.items()}
+    return task, opened
