@@ -1,11 +1,13 @@
 """Face identification as a task: the location is a photo, the class a person."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from mmengine.registry import MODELS
 
+from delete_images.hub import describe
 from delete_images.models.classifier import ImageClassifier
 from delete_images.models.model_file import save_model
 from delete_images.models.spec import ModelSpec
@@ -98,3 +100,4 @@ class FacesTask(ImagesTask):
         return str(save_model(path, network, spec))
 
     open = staticmethod(opened.open_faces)
+    hub = staticmethod(partial(describe, pipeline="image-feature-extraction"))

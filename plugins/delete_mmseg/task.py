@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
@@ -15,7 +16,9 @@ from delete_tasks.evaluation.metrics import (
     replaced_by,
     still_predicted,
 )
+from delete_tasks.fileio.checkpoint import load_once
 from delete_tasks.model.loss_point import LossPoint
+from delete_tasks.report.record.measurement import unpack
 from delete_tasks.task import Task, neutral_names, save_state_dict
 
 from .heads import check_heads, class_layers_of, class_logits, classifier, heads_of, main_head, read_head
@@ -23,6 +26,15 @@ from .labels import SegmentationData
 from .opened import open_scenes
 from .recipes import RECIPES
 from .regions import misplaced
+
+
+def describe(path: Path, record: Any, hide: bool) -> tuple[str, str, Any]:
+    """Describe a checkpoint, see :attr:`delete_tasks.task.Task.hub`; a record with figures knows its model's config."""
+    config = {"dataset_meta": (load_once(path).get("meta") or {}).get("dataset_meta")}
+    measurement = record and record["measurement"]
+    if measurement:
+        config["model"] = unpack(measurement["options"]["config"]["model"], path.parent, None)
+    return "mmsegmentation", "image-segmentation", config
 
 
 class SegmentationTask(Task):
@@ -80,3 +92,4 @@ class SegmentationTask(Task):
     class_layers = staticmethod(class_layers_of)
     forget_data = staticmethod(SegmentationData)
     open = staticmethod(open_scenes)
+    hub = staticmethod(describe)

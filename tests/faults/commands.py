@@ -86,6 +86,7 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
         "audit": ["audit", "--original", model, "--erased", model, "--forget", f"{data}?class=green&limit=12", "--data", data,
                   "--test", f"{data}?limit=40", "--work-dir", "W/run"],
         "images architectures": ["images", "architectures", "resnet"],
+        "card": ["card", "W", "--out", "V"],
         "compare": ["compare", "W", "--out", "W/compare.png"],
         "methods": ["methods"],
         "record verify": ["record", "verify", "W"],
