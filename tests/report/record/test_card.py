@@ -5,6 +5,7 @@ import re
 import sys
 
 import pytest
+import timm
 from helpers import argv, read_json, read_results, run, same_tensors
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
@@ -22,7 +23,6 @@ RUNS = {  # published weights, use on the Hub, title, names that must not be the
     "segmented": ("erased.pth", "image-segmentation", "the class car", ()),
     "faced": ("erased/weights.safetensors", "image-feature-extraction", "a person (name not given)", ("alice", "bob")),
 }
-LIBRARIES = [("timm:test_resnet.r160_in1k", "timm"), ("shufflenet_v2_x0_5", "torchvision")]
 
 
 def same_model(weights, folder, monkeypatch):
@@ -43,33 +43,28 @@ def test_the_card_of_a_run(name, request, tmp_path, tells, monkeypatch):
     assert all((out / each).read_bytes() == (folder / each).read_bytes() for each in RECORD)
     assert "OK model.safetensors: the erased model's tensors" in tells("record verify", out)
     same_model(folder / weights, out, monkeypatch)
-    card, results = ModelCard.load(out / "README.md"), read_results(folder)
+    card = ModelCard.load(out / "README.md")
     assert (card.data.pipeline_tag, card.data.base_model, card.data.license) == (pipeline, "me/net", "mit")
-    values = [figure["value"] for figure in results["rows"]["erased"].values()]
-    for figure in card.data.eval_results:
-        assert figure.dataset_type == "cifar10" and figure.metric_value in values
+    values = [figure["value"] for figure in read_results(folder)["rows"]["erased"].values()]
+    assert all(each.dataset_type == "cifar10" and each.metric_value in values for each in card.data.eval_results)
     assert all(re.search(rf"^\| {row} \| [-\d]", card.text, re.M) for row in ("original", "logit cut off", "erased"))
     assert f"to forget {title}\n" in card.text and read_json(folder, "record.json")["verdict"]["sentence"] in card.text
     written = card.content.lower() + (out / "config.json").read_text().lower()
     assert not [word for word in hidden if word in written]
 
 
-@pytest.mark.parametrize(("architecture", "library"), LIBRARIES)
-def test_other_libraries(architecture, library, forget, tmp_path, tells, monkeypatch, publish_anyway):
-    spec = ModelSpec(architecture, ("red", "green", "blue"), Preprocessing.named("none", 16, input_range=(-1, 1)))
-    save_model(tmp_path / "model", build(architecture, num_classes=3), spec)
+@pytest.mark.parametrize("name", ["timm:test_resnet.r160_in1k", "torchvision.shufflenet_v2_x0_5"])
+def test_other_libraries(name, forget, tmp_path, tells, monkeypatch, publish_anyway):
+    spec = ModelSpec(name, ("red", "green", "blue"), Preprocessing.named("none", 16, input_range=(-1, 1)))
+    save_model(tmp_path / "model", build(name, num_classes=3), spec)
     folder, out = forget(tmp_path / "W", "--no-record", "--audit", "none", model=tmp_path / "model"), tmp_path / "card"
     assert "without a record" in tells("card", folder / "erased", "--out", out)
     model = same_model(folder / "erased" / "weights.safetensors", out, monkeypatch)
     text = (out / "README.md").read_text()
-    assert f"library_name: {library}" in text and "green" not in text + (out / "config.json").read_text()
-    if library == "timm":
-        import timm
-
-        made = timm.create_model("test_resnet", num_classes=3, checkpoint_path=out / "model.safetensors")
-        assert (
-            same_tensors(model.state_dict(), made.state_dict()) and model.pretrained_cfg["label_names"][1] == "class_1"
-        )
+    assert f"library_name: {name[:4]}" in text and "green" not in text + (out / "config.json").read_text()
+    if name.startswith("timm"):
+        made = timm.create_model("test_resnet", num_classes=3, checkpoint_path=out / "model.safetensors").state_dict()
+        assert same_tensors(model.state_dict(), made) and model.pretrained_cfg["label_names"][1] == "class_1"
         assert timm.data.resolve_model_data_config(model)["mean"] == (0.5, 0.5, 0.5)
 
 
