@@ -124,6 +124,8 @@ class Task(ABC):
             ``recorded=True`` (import, run and fetch nothing that they name), ``samples``, a
             :class:`delete_tasks.report.record.samples.SampleList`, and ``forgotten``, a function that finds the forgotten
             classes' indices in a list of all names.
+        hub: ``(path, record, hide)`` of a model -> ``library_name`` and ``pipeline_tag`` of its card on the Hugging Face Hub, and
+            content of its config.json, without names of people if ``hide``; None for a task without cards.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Task(ABC):
     recipes: Recipes = Recipes()
     exports: str = "logits"
     open: Open | None = None
+    hub: Callable[[Path, Any, bool], tuple[str, str, Any]] | None = None
 
     # The model ----------------------------------------------------------------------------------------------------
 

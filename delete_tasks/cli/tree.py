@@ -21,6 +21,7 @@ CORE_COMMANDS = {
     "attention": "delete_tasks.attention.command",
     "audit": "delete_tasks.audit.command",
     "benchmark": "delete_tasks.benchmark.command",
+    "card": "delete_tasks.report.card.command",
     "compare": "delete_tasks.report.compare.command",
     "export": "delete_tasks.report.export.command",
     "methods": "delete_tasks.cli.methods",

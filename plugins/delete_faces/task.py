@@ -1,12 +1,14 @@
 """Face identification as a task: the location is a photo, the class a person."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from delete_images.hub import describe
 from delete_images.models.classifier import ImageClassifier
 from delete_images.models.model_file import save_model
 from delete_images.models.spec import ModelSpec
@@ -103,3 +105,4 @@ class FacesTask(ImagesTask):
         return model.network.embed(inputs)
 
     open = staticmethod(opened.open_faces)
+    hub = staticmethod(partial(describe, pipeline="image-feature-extraction"))

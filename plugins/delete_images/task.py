@@ -13,7 +13,7 @@ from delete_tasks.evaluation import Metric
 from delete_tasks.model.loss_point import LossInputs, LossPoint
 from delete_tasks.task import Open, Run, Task, neutral_names
 
-from . import opened
+from . import hub, opened
 from .metrics import METRICS
 from .models.architectures import classifier_of
 from .models.classifier import ImageClassifier, output_weights
@@ -107,3 +107,4 @@ class ImagesTask(Task):
         return iter([torch.randn(16, 3, *size, generator=torch.Generator().manual_seed(0))])
 
     open: Open | None = staticmethod(opened.open_images)
+    hub: Any = staticmethod(hub.describe)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation.metrics import REPLACED_BY, location_agreement, location_ious, replaced_by, still_predicted
+from delete_tasks.fileio.checkpoint import load_once
 from delete_tasks.model.loss_point import LossPoint
+from delete_tasks.report.record.measurement import unpack
 from delete_tasks.task import Task, neutral_names, save_state_dict
 
 from .heads import check_heads, class_layers_of, class_logits, classifier, heads_of, main_head, read_head
@@ -17,6 +20,15 @@ from .labels import SegmentationData
 from .opened import Pictures, open_scenes
 from .recipes import RECIPES
 from .regions import misplaced
+
+
+def describe(path: Path, record: Any, hide: bool) -> tuple[str, str, Any]:
+    """Describe a checkpoint, see :attr:`delete_tasks.task.Task.hub`; a record with figures knows its model's config."""
+    config = {"dataset_meta": (load_once(path).get("meta") or {}).get("dataset_meta")}
+    measurement = record and record["measurement"]
+    if measurement:
+        config["model"] = unpack(measurement["options"]["config"]["model"], path.parent, None)
+    return "mmsegmentation", "image-segmentation", config
 
 
 class SegmentationTask(Task):
@@ -78,3 +90,4 @@ class SegmentationTask(Task):
     class_layers = staticmethod(class_layers_of)
     forget_data = staticmethod(SegmentationData)
     open = staticmethod(open_scenes)
+    hub = staticmethod(describe)

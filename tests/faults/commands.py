@@ -87,6 +87,7 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
                   "--test", f"{data}?limit=40", "--work-dir", "W/run"],
         "export": ["export", model, "--data", f"{data}?limit=4", "--onnx", "W/model.onnx"],
         "images architectures": ["images", "architectures", "resnet"],
+        "card": ["card", "W", "--out", "V"],
         "compare": ["compare", "W", "--out", "W/compare.png"],
         "methods": ["methods"],
         "record verify": ["record", "verify", "W"],

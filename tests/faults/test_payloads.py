@@ -15,7 +15,7 @@ from kit import Kit
 # These read no checkpoint; a grid, which is Python and runs as a config does, names those of a benchmark.
 NONE_READ = {"faces align", "backdoor poison", "record sign", "record keygen", "images architectures", "compare", "benchmark",
              "segmentation demo", "methods"}  # fmt: skip
-READ = sorted({name for name, _ in parsers()} - NONE_READ - {"record verify"})
+READ = sorted({name for name, _ in parsers()} - NONE_READ - {"record verify", "card"})
 SOURCES = ("torch", "pickle", "joblib", "torch.serialization")
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 FORMAT, SCHEMA_VERSION = "delete-tasks erasure record", 3
 RECORD, PAGE, ATTENTION = "record.json", "record.html", "attention.jpg"
+CARD_WEIGHTS = "model.safetensors"  # of the erased model, in the folder of a card
 UNKNOWN = "not known to this program"  # where residue is
 OK, FAILED, NOT_CHECKED = "OK", "FAILED", "NOT CHECKED"
 

@@ -9,7 +9,7 @@ from ...errors import RequestError, require
 from ...fileio.digests import SUMS, describe_model, read_sums, section_digests
 from ...fileio.inputs import file_sha256, read_bytes
 from ...fileio.validate import read_json
-from .parts import FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
+from .parts import CARD_WEIGHTS, FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
 from .people import find_place, hashed, read_salt
 from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
@@ -39,6 +39,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     checks += _guarded("sample list", _samples, record, folder)
     for role in ("original", "erased"):
         checks += _guarded(f"{role} model", _model, role, record["models"][role], folder)
+    checks += _guarded(CARD_WEIGHTS, _card, record["models"]["erased"], folder)
     checks += _guarded("pictures", _pictures, record, folder)
     checks += _guarded("names", _people, record, folder, names)
     if not rerun:
@@ -145,7 +146,8 @@ def _model(role: str, recorded: Mapping[str, Any] | None, folder: Path) -> list[
     if not path.exists():
         if role == "original":
             return [Check(what, NOT_CHECKED, f"'{path}' is missing (expected if you deleted the original)")]
-        return [Check(what, FAILED, f"'{path}' is missing")]
+        in_card = (folder / CARD_WEIGHTS).is_file()
+        return [Check(what, NOT_CHECKED if in_card else FAILED, f"'{path}' is missing")]
     files = {file["path"]: find_place(file["path"], folder) for file in recorded["files"]}
     checks = [_file(f"{what}: file {file['path']}", files[file["path"]], file["sha256"]) for file in recorded["files"]]
     checks = [check for check in checks if check.status != OK]
@@ -162,6 +164,17 @@ def _model(role: str, recorded: Mapping[str, Any] | None, folder: Path) -> list[
     if now["tensors_sha256"] != recorded["tensors_sha256"]:
         checks.append(Check(f"{what}: tensors", FAILED, _differs(recorded["tensors_sha256"], now["tensors_sha256"])))
     return checks or [Check(what, OK, f"{len(files)} file(s) and the tensors agree")]
+
+
+def _card(recorded: Mapping[str, Any] | None, folder: Path) -> list[Check]:
+    """Compare the weights in the folder of a card, which has them in a file of its own, with the erased model's."""
+    if recorded is None or not (folder / CARD_WEIGHTS).is_file():
+        return []
+    before, now = recorded["tensors_sha256"], describe_model(folder / CARD_WEIGHTS, folder)["tensors_sha256"]
+    same = before == now
+    return [
+        Check(CARD_WEIGHTS, OK if same else FAILED, "the erased model's tensors" if same else _differs(before, now))
+    ]
 
 
 def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:

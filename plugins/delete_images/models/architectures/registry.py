@@ -130,7 +130,8 @@ def builder_of(name: str) -> Builder:
             raise MissingExtraError(
                 f"architecture '{name}' needs timm ({error.__cause__}); run: pip install timm"
             ) from error
-        if name.removeprefix("timm:") not in timm.list_models():  # also refuses 'hf-hub:...' and 'local-dir:...'
+        plain = name.removeprefix("timm:").partition(".")[0]  # without the tag of weights, as in resnet18.a1_in1k
+        if plain not in timm.list_models():  # also refuses 'hf-hub:...' and 'local-dir:...'
             raise unknown_architecture(name, timm.list_models())
         return partial(timm.create_model, name.removeprefix("timm:"), pretrained=False)
     plain = name.removeprefix("torchvision.")

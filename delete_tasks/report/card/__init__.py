@@ -1,0 +1,1 @@
+"""Folder of an erased model as the Hugging Face Hub has it: model card, weights, record."""
