@@ -56,9 +56,7 @@ def test_regions_are_read_from_the_original_and_not_from_blank_features(shared, 
         assert blank["value"] < 5 and original["count"] == blank["count"] == 20 * 500, name
 
 
-@pytest.mark.parametrize(
-    "command", ["audit --forget train --classes car --work-dir w", "attention --class car --out a.png"]
-)
+@pytest.mark.parametrize("command", ["audit --forget train --classes car --work-dir w", "attention --class car"])
 def test_classes_in_another_order_are_refused(make_config, tmp_path, fails, monkeypatch, command):
     """By the names in the checkpoints; a neutral name and checkpoints without names are accepted."""
     monkeypatch.chdir(tmp_path)

@@ -75,9 +75,8 @@ def main(work_dir: str, case: str) -> None:
     Path(work_dir).mkdir(exist_ok=True)
     torch.save(network.state_dict(), Path(work_dir).parent / "model.pth")
     samples = read_samples([(image, 1) for image in torch.randn(8, 6)], "forget_images")
-    data = (SlowData if case == "slow_selection" else Data)(
-        samples, torch.ones(8, dtype=torch.int64), ["a", "b", "c", "d"], [1], None
-    )
+    kind = SlowData if case == "slow_selection" else Data
+    data = kind(samples, torch.ones(8, dtype=torch.int64), list("abcd"), [1], None)
     data.case = case
     batch_size = 2 // int(os.environ["WORLD_SIZE"])
     unlearn = dict(type="DELETE", classes=["e" if case == "unknown_class" else "b"], steps=8, batch_size=batch_size)

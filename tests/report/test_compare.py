@@ -56,9 +56,7 @@ ROWS = {
 }  # fmt: skip
 IMAGES = results_of("images", "green", ROWS)
 CLEANED = {"original": {"asr": 97.5, "acc": 93.0, "ra": 2.0}, "erased": {"asr": 1.0, "acc": 92.0, "ra": 90.0}}
-WITHOUT_TEST = {
-    f"rows__{row}__{name}_acc__value": None for row in ("original", "erased") for name in ("forget", "remain")
-}
+WITHOUT_TEST = {f"rows__{row}__{name}_acc__value": None for row in ROWS for name in ("forget", "remain")}
 VERDICT = {"word": "weakened", "title": "WEAKENED: still read", "sentence": "Probe 80.7, original 82.3.", "level": "red",
            "decided_by": "linear_probe", "words": {}, "reasons": {}, "limits": {"exceeded": ["remain_drop"]}}  # fmt: skip
 

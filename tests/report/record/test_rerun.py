@@ -188,12 +188,10 @@ def test_rerun_without_the_original(recorded, attack, tmp_path):
         assert found[name][0] == NOT_CHECKED and "original" in found[name][1]
 
 
-@pytest.mark.parametrize(
-    "path", sorted(Path(__file__).parents[3].glob("configs/segmentation/*.py")), ids=lambda path: path.stem
-)
-def test_the_repositorys_configs_can_be_packed(path, tmp_path):
+@pytest.mark.parametrize("name", [path.name for path in Path(__file__).parents[3].glob("configs/segmentation/*.py")])
+def test_the_repositorys_configs_can_be_packed(name, repository, tmp_path):
     """Tuples, keys that are numbers, and the folder of the data."""
-    cfg = Config.fromfile(path)
+    cfg = Config.fromfile(repository / "configs/segmentation" / name)
     packed = json.loads(json.dumps(pack(portable_config(cfg.to_dict()), Hider([], None, tmp_path))))
     config = unpack(packed, tmp_path, None)
     check_config(config)
