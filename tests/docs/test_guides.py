@@ -24,31 +24,21 @@ FILES = {
         "PHOTOS": "faces/photos",
     },
     "faces": {"PHOTOS": "faces/photos", "FACE_MODEL": "faces/model"},
-    "backdoor": {
-        "MODEL": "backdoor/model",
-        "TRAINING_SET.npz": "backdoor/poisoned.npz",
-        "POISONED.npz": "backdoor/only.npz",
-        "CLEAN.npz": "backdoor/clean.npz",
-        "TEST.npz": "backdoor/test.npz",
-    },
+    "backdoor": {"MODEL": "backdoor/model", "TRAINING_SET.npz": "backdoor/poisoned.npz",
+                 "POISONED.npz": "backdoor/only.npz", "CLEAN.npz": "backdoor/clean.npz", "TEST.npz": "backdoor/test.npz"},
     **{guide: {**IMAGES, "W/erased": "images/model"} for guide in ("attention", "audit")},
     **dict.fromkeys(("benchmark", "record", "runs"), IMAGES),
-}
+}  # fmt: skip
 # Guide -> words in it -> what stands in their place, in this order.
 WORDS = {
     "segmentation": {"class_names=names": "class_names=names, steps=20, lr=0.05"},
-    "images": {
-        "WEIGHTS.pth": "WEIGHTS.safetensors",
-        "--classes cifar10": "--classes red green blue grey --size 16",
-        "imagenet": "none",
-        "cifar10": "DATA.npz",
-        "deer": "green",
-        "class_names=names": "class_names=names, steps=2, lr=2e-3, batch_size=8, views='none'",
-    },
+    "images": {"WEIGHTS.pth": "WEIGHTS.safetensors", "--classes cifar10": "--classes red green blue grey --size 16",
+               "imagenet": "none", "cifar10": "DATA.npz", "deer": "green",
+               "class_names=names": "class_names=names, steps=2, lr=2e-3, batch_size=8, views='none'"},
     "faces": {"mobilefacenet": "cifar_resnet20", "Colin_Powell": "Bo"},
     "backdoor": {"airplane": "red", "size=3,pos=28,28": "size=4,pos=11,11"},
     **{guide: {"deer": "green"} for guide in ("attention", "audit", "benchmark", "record", "runs")},
-}
+}  # fmt: skip
 # Command -> options that are added. A run whose record the guide does not look at writes none, and audits nothing.
 MORE = {
     "segmentation demo": ["--train-scenes", "1", "--test-scenes", "1", "--steps", "1"],

@@ -71,20 +71,14 @@ def test_nad_teacher_loads_strictly(shared, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "arguments", "side", "head", "features"),
-    [
-        ("cifar_resnet44", {}, 32, "linear", 64),
-        ("wrn16_1", {}, 32, "fc", 64),
-        ("wide_resnet", {"depth": 10, "width": 2}, 32, "fc", 128),
-        ("ibau_vgg", {}, 32, "classifier", 2048),
-        ("resnet18", {}, 64, "fc", 512),
-        ("resnet18", {"stem": "cifar"}, 32, "fc", 512),
-        ("vgg16_bn", {"stem": "cifar"}, 32, "classifier", 512),
-        ("vit_s_16", {"image_size": 32, "patch_size": 8}, 32, "heads.head", 384),
-        ("swin_t", {"image_size": 32}, 32, "head", 768),
-        ("squeezenet1_1", {}, 64, "classifier.1", 512),
-        ("mobilenet_v3_small", {}, 32, "classifier.3", 1024),
-    ],
-)
+    [("cifar_resnet44", {}, 32, "linear", 64), ("wrn16_1", {}, 32, "fc", 64),
+     ("wide_resnet", {"depth": 10, "width": 2}, 32, "fc", 128), ("ibau_vgg", {}, 32, "classifier", 2048),
+     ("resnet18", {}, 64, "fc", 512), ("resnet18", {"stem": "cifar"}, 32, "fc", 512),
+     ("vgg16_bn", {"stem": "cifar"}, 32, "classifier", 512),
+     ("vit_s_16", {"image_size": 32, "patch_size": 8}, 32, "heads.head", 384),
+     ("swin_t", {"image_size": 32}, 32, "head", 768), ("squeezenet1_1", {}, 64, "classifier.1", 512),
+     ("mobilenet_v3_small", {}, 32, "classifier.3", 1024)],
+)  # fmt: skip
 def test_forward_shape_and_head(name, arguments, side, head, features):
     model = build(name, num_classes=7, **arguments)
     with torch.no_grad():
@@ -113,20 +107,12 @@ def test_option_a_shortcut_subsamples_and_pads_both_ends():
 
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
-    [
-        ("resnet19", {}, "'resnet19'.* resnet1"),
-        ("cifar_resnet21", {}, "cifar_resnet20"),
-        ("qqqq", {}, "known: "),
-        ("resnet18", {"stem": "mnist"}, "imagenet, cifar"),
-        ("densenet121", {"stem": "cifar"}, "densenet121 .*'cifar'"),
-        ("resnet18", {"weights": "DEFAULT"}, "weights"),
-        ("resnet18", {"width": 3}, "width"),
-        ("cifar_resnet20", {"width": 3}, "width"),
-        ("wide_resnet", {"depth": 17}, "depth 6n \\+ 4"),
-        ("vit_s_16", {"image_size": 30}, "patch_size 16"),
-        ("cifar_resnet20", {"num_classes": 1}, "2 or more"),
-    ],
-)
+    [("resnet19", {}, "'resnet19'.* resnet1"), ("cifar_resnet21", {}, "cifar_resnet20"), ("qqqq", {}, "known: "),
+     ("resnet18", {"stem": "mnist"}, "imagenet, cifar"), ("densenet121", {"stem": "cifar"}, "densenet121 .*'cifar'"),
+     ("resnet18", {"weights": "DEFAULT"}, "weights"), ("resnet18", {"width": 3}, "width"),
+     ("cifar_resnet20", {"width": 3}, "width"), ("wide_resnet", {"depth": 17}, "depth 6n \\+ 4"),
+     ("vit_s_16", {"image_size": 30}, "patch_size 16"), ("cifar_resnet20", {"num_classes": 1}, "2 or more")],
+)  # fmt: skip
 def test_refusals(name, arguments, message):
     with pytest.raises(RequestError, match=message):
         build(name, **{"num_classes": 10, **arguments})
