@@ -32,7 +32,6 @@ def test_a_changed_last_layer_is_hidden(make_config, tmp_path, fails):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_regions_are_read_from_the_original_and_not_from_blank_features(shared, repository, tmp_path, monkeypatch):
     """CGNet on CamVid, and the same network with nothing but zeros before its last layer."""

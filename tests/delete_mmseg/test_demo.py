@@ -46,7 +46,6 @@ def test_cityscapes_configs_read_the_layout_as_downloaded(name, scenes):
         assert set(label) <= {*range(19), 255} and 0 in label
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
     """SegFormer's own Cityscapes config, on the scenes, from weights in a file."""
