@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import python
+from harness import World
 
 from delete_tasks.display import terminal
 from delete_tasks.display.terminal import announce, begin_stage, hush, make_console, make_progress, quiet
@@ -133,13 +133,13 @@ def test_announced_lines_come_first_or_not_at_all(monkeypatch):
 
 
 @pytest.mark.parametrize("verbose", [False, True])
-def test_environment_variables_of_a_config_are_logged_if_verbose(tmp_path, verbose):
+def test_environment_variables_of_a_config_are_logged_if_verbose(server, tmp_path, verbose):
     config = tmp_path / "c.py"
     config.write_text('model = "{{$WHERE:here}}/model"\n')
     code = (
         "from delete_tasks.display.terminal import quiet; from delete_tasks.request.config import load_config\n"
         f"with quiet({verbose}): print(load_config({str(config)!r}).model)"
     )
-    done = python(code, WHERE="there")
-    assert done.returncode == 0 and done.stdout.endswith("there/model\n"), done
-    assert ("WHERE" in done.stdout + done.stderr) is verbose
+    done = server.run([], World(tmp_path / "world"), code=code, env={"WHERE": "there"})
+    assert done.code == 0 and done.out.endswith("there/model\n"), done
+    assert ("WHERE" in done.output) is verbose
