@@ -27,18 +27,13 @@ def named(source: str, tasks: set[str], packages: set[str]) -> list[str]:
 def test_the_core_names_no_task(repository):
     plugins = plugin_modules()
     assert set(plugins) >= {"segmentation", "images", "faces", "backdoor"}
-    files = {
-        path: named(path.read_text(), {*plugins}, {*plugins.values()})
-        for path in repository.glob("delete_tasks/**/*.py")
-    }
-    assert len(files) > 100
-    assert {str(path): found for path, found in files.items() if found} == {}
+    files = list(repository.glob("delete_tasks/**/*.py"))
+    found = {str(path): named(path.read_text(), {*plugins}, {*plugins.values()}) for path in files}
+    assert len(files) > 100 and not any(found.values()), {path: names for path, names in found.items() if names}
 
 
 def test_what_it_finds():
     tasks, packages = {"images", "faces", "backdoor", "segmentation"}, {"delete_images"}
-    source = (
-        "import delete_images.data\ndef _for_faces(): ...\nrecipes = {'images': 1}; task.backdoor; f(segmentation=1)"
-    )
+    source = "import delete_images.data\ndef _for_faces(): ...\nx = {'images': 1}; task.backdoor; f(segmentation=1)"
     assert len(named(source, tasks, packages)) == 5
     assert not named("require('PIL', 'images'); images = sample.images", tasks, packages)

@@ -7,11 +7,9 @@ from pathlib import Path
 
 
 def test_imports_follow_the_order(repository):
-    paths = [str(repository), str(repository / "plugins")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(repository), str(repository / "plugins")])}
     lint = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
-    done = subprocess.run(
-        lint, cwd=repository, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True
-    )
+    done = subprocess.run(lint, cwd=repository, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 

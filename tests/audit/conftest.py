@@ -53,12 +53,8 @@ def make_model(kind: str, each: int = 40, **context: Any) -> dict[str, Any]:
     train = predictions(kind, each, 2)
     gone = train.labels == GONE
     forget = Predictions(train.logits[gone], train.features[gone], train.labels[gone])
-    return {
-        "forget": forget,
-        "train": train,
-        "test": test,
-        "context": Context(**{"head": head(), "original_head": head(), **context}),
-    }
+    context = Context(**{"head": head(), "original_head": head(), **context})
+    return {"forget": forget, "train": train, "test": test, "context": context}
 
 
 def make_row(data: Mapping[str, Any], original: Mapping[str, Any] | None = None) -> Row:

@@ -147,10 +147,8 @@ def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, fails):
 def permuted(models, folder, order, rename=None):
     """Save the head-changed model with its classes in another order, some under other names."""
     network, spec = load_model(models / "head")
-    network.linear.weight.data, network.linear.bias.data = (
-        network.linear.weight.data[order],
-        network.linear.bias.data[order],
-    )
+    for parameter in network.linear.parameters():
+        parameter.data = parameter.data[order]
     classes = tuple((rename or {}).get(i, spec.classes[i]) for i in order)
     return save_model(folder, network, structs.replace(spec, classes=classes))
 

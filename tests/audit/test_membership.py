@@ -87,10 +87,8 @@ def test_the_papers_attack(make):
         found = attack.measure(row)
         assert low <= found.value <= high and low <= found.details["entropy"] <= high
         # The reference: the classifier as published, on the same confidence.
-        figures = [
-            svc_features(row.data[name].logits, row.data[name].labels)["confidence"]
-            for name in ("train", "test", "forget")
-        ]
+        rows = (row.data[name] for name in ("train", "test", "forget"))
+        figures = [svc_features(one.logits, one.labels)["confidence"] for one in rows]
         known = SVC(C=3, gamma="auto", kernel="rbf").fit(np.concatenate(figures[:2]), [1] * 180 + [0] * 180)
         assert found.value == pytest.approx(100 * known.predict(figures[2]).mean(), abs=0.01)
 

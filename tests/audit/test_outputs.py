@@ -9,17 +9,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from delete_tasks.audit.attack import Network
-from delete_tasks.audit.attacks import find_attacks, neighbours
-from delete_tasks.audit.attacks.outputs import (
-    balanced_mean,
-    entropy,
-    interval_of,
-    js_distance,
-    ranks,
-    rate_at,
-    roc_area,
-    threshold_hits,
-)
+from delete_tasks.audit.attacks import find_attacks, neighbours, outputs
+from delete_tasks.audit.attacks.outputs import balanced_mean, entropy, js_distance, ranks, rate_at, threshold_hits
 from delete_tasks.audit.attacks.similarity import linear_cka
 from delete_tasks.evaluation.predictions import cut
 
@@ -144,12 +135,12 @@ def test_roc_against_scikit_learn():
     generator = np.random.default_rng(0)
     first, second = generator.integers(0, 9, 300) + 1.0, generator.integers(0, 9, 200).astype(float)
     truth = [1] * 300 + [0] * 200
-    assert roc_area(first, second) == pytest.approx(roc_auc_score(truth, np.concatenate([first, second])))
+    assert outputs.roc_area(first, second) == pytest.approx(roc_auc_score(truth, np.concatenate([first, second])))
     assert rate_at(np.array([3.0, 5, 7, 9]), np.arange(10.0), 0.1) == 0.25  # above 8: at most one of ten reaches it
     assert rate_at(np.array([3.0, 5, 7, 9]), np.arange(10.0), 0.5) == 0.75
     assert balanced_mean(*threshold_hits(np.full(50, 2.0), np.full(50, 1.0))) == 1
     right = threshold_hits(generator.normal(size=1000), generator.normal(size=1000))
-    low, high = interval_of(balanced_mean, *right)
+    low, high = outputs.interval_of(balanced_mean, *right)
     assert low < 100 * balanced_mean(*right) < high and low < 52 and high > 48
 
 

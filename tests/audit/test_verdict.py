@@ -3,20 +3,9 @@
 import numpy as np
 import pytest
 
+from delete_tasks.audit import verdict as verdicts
 from delete_tasks.audit.attack import Found, share_of
-from delete_tasks.audit.verdict import (
-    CANNOT_TELL,
-    FORGOTTEN,
-    HIDDEN,
-    NOT_FORGOTTEN,
-    WEAKENED,
-    Reading,
-    conclude,
-    decide,
-    difference,
-    headline,
-    judge,
-)
+from delete_tasks.audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, WEAKENED, Reading, conclude, decide
 from delete_tasks.evaluation.intervals import newcombe, paired, wilson
 from delete_tasks.evaluation.metric import Measured, share
 
@@ -78,7 +67,7 @@ TABLE = [
 def test_word_of_an_attack(figures, word, counts):
     """A verdict on one attack is the same word."""
     original, erased, retrained, chance, count = figures
-    judged = judge(reading(original, erased, retrained, chance, count))
+    judged = verdicts.judge(reading(original, erased, retrained, chance, count))
     assert (judged.word, judged.counts) == (word, counts), judged.reason
     assert (judged.reason is None) == (word != CANNOT_TELL)
     verdict = decide([reading(original, erased, retrained, chance, count)])
@@ -112,9 +101,9 @@ def test_the_verdict_combines_words(attacks, word, decided_by):
 def test_an_attack_that_cannot_tell_keeps_a_verdict_from_forgotten_but_not_from_weakened():
     unsure = reading(96, 75, (71, 65), count=FEW, name="unsure")
     gone, fell = (reading(96, figure, (60,), name="other") for figure in (55, 90))
-    assert judge(unsure).word == CANNOT_TELL and decide([unsure, gone])["word"] == CANNOT_TELL
+    assert verdicts.judge(unsure).word == CANNOT_TELL and decide([unsure, gone])["word"] == CANNOT_TELL
     assert "unsure: too few samples (100)" in decide([unsure, gone])["sentence"]
-    assert judge(fell).word == WEAKENED and decide([unsure, fell])["word"] == WEAKENED
+    assert verdicts.judge(fell).word == WEAKENED and decide([unsure, fell])["word"] == WEAKENED
     held = reading(96, 96, (60,), name="held")
     assert decide([held, unsure])["word"] == WEAKENED  # one fell for certain
 
@@ -126,18 +115,23 @@ def test_the_sentence_names_the_strongest_attack_and_the_largest_fall():
     assert "original 82.3%, chance 10.0)" in verdict["sentence"]
     assert "Largest fall: k-NN reads 20.0%" in verdict["sentence"]
     verdict = decide([reading(96, 60, (55, 61), name="k-NN")])
-    assert "retrained 55.0 to 61.0" in verdict["sentence"] and "as by a retrained model" in headline(verdict)
+    assert "retrained 55.0 to 61.0" in verdict["sentence"] and "as by a retrained model" in verdicts.headline(verdict)
     assert "chance" in decide([reading(96, 9)])["title"]
 
 
 @pytest.mark.parametrize(
     ("predicted", "word"),
-    [((0.0, 1000), WEAKENED), ((6.0, 50), WEAKENED), ((6.0, 5000), NOT_FORGOTTEN), ((90.0, 6), NOT_FORGOTTEN)],
+    [
+        ((0.0, 1000), WEAKENED),
+        ((6.0, 50), WEAKENED),
+        ((6.0, 5000), verdicts.NOT_FORGOTTEN),
+        ((90.0, 6), verdicts.NOT_FORGOTTEN),
+    ],
 )
 def test_a_model_that_still_predicts_the_class_has_not_forgotten_it(predicted, word):
     verdict = decide([reading(96, 30)], predicted={"test images": share(*predicted)})
     assert verdict["word"] == word
-    if word == NOT_FORGOTTEN:
+    if word == verdicts.NOT_FORGOTTEN:
         assert verdict["decided_by"] == "test images" and f"Test images: {predicted[0]:.1f}% [" in verdict["sentence"]
 
 
@@ -178,12 +172,12 @@ def test_level(word_of, statuses, withheld, level):
 
 def test_differences():
     """Pairs of hits as by Agresti and Min; equal samples are no proof that all samples are equal."""
-    assert difference(read(90), read(80)) == paired(200, 0, MANY)
-    assert difference(read(100, 6), read(100, 6)) == paired(0, 0, 6)
-    low, high = difference(Found(50.0, 40, samples=np.full(40, 50.0)), Found(50.0, 40, samples=np.full(40, 50.0)))
-    assert (low, high) == paired(0, 0, 40)
-    assert difference(Measured(50.0), Measured(40.0)) is None
-    apart = difference(Measured(50.0, 100, (40.0, 60.0)), Measured(20.0, 100, (15.0, 30.0)))
+    assert verdicts.difference(read(90), read(80)) == paired(200, 0, MANY)
+    assert verdicts.difference(read(100, 6), read(100, 6)) == paired(0, 0, 6)
+    same = Found(50.0, 40, samples=np.full(40, 50.0))
+    assert verdicts.difference(same, same) == paired(0, 0, 40)
+    assert verdicts.difference(Measured(50.0), Measured(40.0)) is None
+    apart = verdicts.difference(Measured(50.0, 100, (40.0, 60.0)), Measured(20.0, 100, (15.0, 30.0)))
     assert apart == newcombe(50.0, (40.0, 60.0), 20.0, (15.0, 30.0)) == pytest.approx((30 - 200**0.5, 30 + 125**0.5))
 
 

@@ -51,9 +51,7 @@ def test_csv_holds_every_cell(found):
     assert rows[3]["acc_ft"] == "2.0" and rows[4]["linear_probe"] == ""
 
 
-@pytest.mark.parametrize(
-    "name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", '=HYPERLINK("x","a, b")', "plain, -1", 'a"b', "a\nb"]
-)
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A)", "\t=1", '=A("x","a, b")', "plain, -1", 'a"b', "a\nb"])
 def test_no_text_of_the_csv_is_a_formula(name):
     rows = list(csv.DictReader(io.StringIO(to_csv([cell(name, 0, acc_ft=-2.0)]), newline="")))
     assert rows[0]["method"] == (name if name[0] in "pa" else f"'{name}") and rows[0]["acc_ft"] == "-2.0"
@@ -97,9 +95,8 @@ def test_no_title_is_clipped(found, tmp_path, monkeypatch):
 
 
 def test_figures_are_drawn(found, tmp_path):
-    two = [
-        cell(one.method, one.seed, one.retain, "two", ("deer", "ship"), **content["figures"]) for one, content in found
-    ]
+    both = ("deer", "ship")
+    two = [cell(one.method, one.seed, one.retain, "two", both, **content["figures"]) for one, content in found]
     rows = lines([*found, *two])
     draws = {"radar": draw_radar, "seeds": draw_seeds, "probe": draw_probe, "classes": draw_by_classes}
     for name, draw in draws.items():

@@ -130,9 +130,7 @@ def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp
 def test_a_model_with_probabilities_is_refused(toy, files, tmp_path, fails, monkeypatch):
     network, spec = load_model(toy)
     toy_net = ARCHITECTURES["toy_backdoor"]
-    monkeypatch.setitem(
-        ARCHITECTURES, "probable", lambda num_classes: nn.Sequential(toy_net(num_classes), nn.Sigmoid())
-    )
+    monkeypatch.setitem(ARCHITECTURES, "probable", lambda num_classes: nn.Sequential(toy_net(4), nn.Sigmoid()))
     model = save_model(tmp_path / "m", nn.Sequential(network, nn.Sigmoid()), replace(spec, architecture="probable"))
     fails("as after a sigmoid", clean(model, files, tmp_path / "w", "--target red --retain", files["clean"]))
     assert not (tmp_path / "w").exists()

@@ -108,30 +108,16 @@ def test_they_compose_with_a_pipeline(image, stamp):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [
-        ("badnet:size=3", "'badnets'"),
-        ("nothing", "'nothing'.*badnets, blended, grid, l0, l2, sig, trojan, wanet"),
-        ("badnets:sice=3", "'sice=3'.*'size'.*size, pos, value"),
-        ("BadNet", "'badnets'"),
-        ("blended:file=x.png", "'file=x.png'.*image, alpha"),
-        ("trojan:imaje=x.png", "'imaje=x.png'.*'image'"),
-        ("", "badnets"),
-        ("badnets:size=0", "size .*1 to 10000, got 0"),
-        ("badnets:size=2.5", "size .*'2.5'"),
-        ("badnets:value=256", "value .*0 to 255, got 256"),
-        ("badnets:pos=1,2,3", "pos .*'1,2,3'"),
-        ("sig:delta=nan", "delta .*255, got nan"),
-        ("sig:f=inf", "f .*got inf"),
-        ("blended:image=x.png,alpha=-1", "alpha .*1, got -1.0"),
-        ("trojan:image=x.png,strength=0", "strength .*got 0.0"),
-        ("wanet:k=1", "k .*2"),
-        ("wanet:seed=-1", "seed .*got -1"),
-        ("badnets:size=3,size=4", "'size=4'"),
-        ("badnets:pos=3", "pos .*'3'"),
-        ("blended:alpha=0.2", "image.*blended:image=FILE"),
-        ("wanet:s=-1", "s .*got -1.0"),
-    ],
-)
+    [("badnet:size=3", "'badnets'"), ("nothing", "'nothing'.*badnets, blended, grid, l0, l2, sig, trojan, wanet"),
+     ("badnets:sice=3", "'sice=3'.*'size'.*size, pos, value"), ("BadNet", "'badnets'"),
+     ("blended:file=x.png", "'file=x.png'.*image, alpha"), ("trojan:imaje=x.png", "'imaje=x.png'.*'image'"),
+     ("", "badnets"), ("badnets:size=0", "size .*1 to 10000, got 0"), ("badnets:size=2.5", "size .*'2.5'"),
+     ("badnets:value=256", "value .*0 to 255, got 256"), ("badnets:pos=1,2,3", "pos .*'1,2,3'"),
+     ("sig:delta=nan", "delta .*255, got nan"), ("sig:f=inf", "f .*got inf"),
+     ("blended:image=x.png,alpha=-1", "alpha .*1, got -1.0"), ("trojan:image=x.png,strength=0", "strength .*got 0.0"),
+     ("wanet:k=1", "k .*2"), ("wanet:seed=-1", "seed .*got -1"), ("badnets:size=3,size=4", "'size=4'"),
+     ("badnets:pos=3", "pos .*'3'"), ("blended:alpha=0.2", "image.*blended:image=FILE"), ("wanet:s=-1", "s .*got -1.0")],
+)  # fmt: skip
 def test_strings_refused_with_the_reason(text, message):
     with pytest.raises(RequestError, match=message):
         parse_trigger(text)
@@ -139,20 +125,11 @@ def test_strings_refused_with_the_reason(text, message):
 
 @pytest.mark.parametrize(
     ("make", "arguments"),
-    [
-        (BadNetsPatch, {"size": -1}),
-        (BadNetsPatch, {"value": float("nan")}),
-        (BadNetsPatch, {"pos": (0.5, 1)}),
-        (BadNetsGrid, {"pos": (10**9, 0)}),
-        (Sinusoid, {"delta": float("inf")}),
-        (WaNet, {"s": -0.5}),
-        (WaNet, {"seed": True}),
-        (RisingRate, {"share": float("nan")}),
-        (BackdoorWatch, {"interval": 0}),
-        (BackdoorWatch, {"stop": float("nan")}),
-        (BackdoorWatch, {"agreement": 101}),
-    ],
-)
+    [(BadNetsPatch, {"size": -1}), (BadNetsPatch, {"value": float("nan")}), (BadNetsPatch, {"pos": (0.5, 1)}),
+     (BadNetsGrid, {"pos": (10**9, 0)}), (Sinusoid, {"delta": float("inf")}), (WaNet, {"s": -0.5}), (WaNet, {"seed": True}),
+     (RisingRate, {"share": float("nan")}), (BackdoorWatch, {"interval": 0}), (BackdoorWatch, {"stop": float("nan")}),
+     (BackdoorWatch, {"agreement": 101})],
+)  # fmt: skip
 def test_the_library_refuses_numbers_out_of_range(make, arguments):
     with pytest.raises(RequestError, match=f"{next(iter(arguments))}.* must be a .*, got "):
         make(**arguments)

@@ -7,16 +7,9 @@ import torch
 from helpers import same_tensors
 from torch import nn
 
+from delete_faces import projection
 from delete_faces.gallery.gallery import Gallery
-from delete_faces.projection import (
-    Change,
-    directions_for,
-    fold_changes,
-    matrix_between,
-    person_directions,
-    project_each,
-    shrink_scatter,
-)
+from delete_faces.projection import Change, fold_changes, person_directions, project_each, shrink_scatter
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.model.projection import project_out
 
@@ -48,7 +41,7 @@ def test_directions_are_what_photos_of_a_person_share():
     assert person_directions(noise, labels, [0, 1], 4).shape == (6, 6)
     assert person_directions(shared[:1], labels[:1], [0], 4).shape == (6, 1)
     assert person_directions(shared[[0, 1]], torch.tensor([0, 1]), [0, 1], 4).shape == (6, 1)
-    assert directions_for(1) > directions_for(5) >= 1
+    assert projection.directions_for(1) > projection.directions_for(5) >= 1
 
 
 def test_further_directions_of_one_person_fade_by_their_variance():
@@ -90,7 +83,7 @@ def test_folding_is_exact(bias, norm, people):
     fold_changes(network, [Change(directions)], (3, 2, 2))
     after = network(FACES)
     # The two models show the matrix, which is exact for other faces' templates, of length 1 or not.
-    matrix, more = matrix_between(original, network, (3, 2, 2))[0], torch.randn(50, 3, 2, 2)
+    matrix, more = projection.matrix_between(original, network, (3, 2, 2))[0], torch.randn(50, 3, 2, 2)
     assert torch.allclose(matrix.float(), project_out(torch.eye(8), directions), atol=1e-5)
     for scaled in (torch.Tensor.float, torch.nn.functional.normalize):
         stored = Gallery(scaled(original(more)).numpy(), ["a"] * 50, {}).transform(matrix)[0]
@@ -109,7 +102,7 @@ def test_changes_fold_one_after_the_other():
     changes = [Change(person_directions(before, LABELS, [0], 2)), shrink_scatter(before[5:], LABELS[5:])]
     fold_changes(network, changes, (3, 2, 2))
     assert torch.allclose(network(FACES), project_each(before, changes), atol=1e-5)
-    matrix = matrix_between(original, network, (3, 2, 2))[0].float()
+    matrix = projection.matrix_between(original, network, (3, 2, 2))[0].float()
     assert torch.allclose(matrix.T, project_each(torch.eye(8), changes), atol=1e-5)
 
 
@@ -117,13 +110,13 @@ def test_training_leaves_no_matrix():
     original, trained = embedder(True, True), embedder(True, True)
     trained[1].weight += 0.02 * torch.randn(8, 12)
     with pytest.raises(RequestError, match=r"no matrix.*\(8, 13\).*faces embed"):
-        matrix_between(original, trained, (3, 2, 2))
+        projection.matrix_between(original, trained, (3, 2, 2))
     with pytest.raises(RequestError, match=r"no matrix.*\(6, 13\) and \(8, 13\)"):
-        matrix_between(original, nn.Sequential(nn.Flatten(), nn.Linear(12, 6)).eval(), (3, 2, 2))
+        projection.matrix_between(original, nn.Sequential(nn.Flatten(), nn.Linear(12, 6)).eval(), (3, 2, 2))
     deeper, other = (embedder(False, None, nn.ReLU(), nn.Linear(8, 8)) for _ in range(2))
     other[1].weight *= 1.1 + torch.rand(8, 12)  # before the last layer, which is the same
     with pytest.raises(RequestError, match="no matrix"):
-        matrix_between(deeper, other, (3, 2, 2))
+        projection.matrix_between(deeper, other, (3, 2, 2))
 
 
 @pytest.mark.parametrize("network", [embedder(True, None, nn.Tanh()), embedder(False, False)], ids=["tanh", "no shift"])

@@ -54,10 +54,8 @@ CAUSES = {"Projection": ["projection"], "InfluenceUnlearning": ["Newton steps"]}
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_changes_the_embedding(method, models, removal, head, tmp_path, publish_anyway):
     steps = 34 if method == "InfluenceUnlearning" else 4
-    run(
-        removal(tmp_path, "--device cpu --no-record --method", method, "--steps", steps, model=models[head]),
-        status=(0, 4),
-    )
+    words = removal(tmp_path, "--device cpu --no-record --method", method, "--steps", steps, model=models[head])
+    run(words, status=(0, 4))
     assert read_results(tmp_path)["recipe"]["type"] == method
     before, after = (load_model(folder)[0].embedder.state_dict() for folder in (models[head], tmp_path / "erased"))
     assert same_tensors(after, before) == (method == "HeadOnly")

@@ -187,9 +187,10 @@ def test_strangers_threshold_needs_two_pairs():
     assert stranger_threshold(torch.tensor([0.1, 0.3]), 3) > 0.3
 
 
-@pytest.mark.parametrize(
-    ("kind", "people", "found"), [("cosine", 2, 12), ("linear", 3, 0), ("linear", 4, 72), ("cosine", 12, 684)]
-)
+COMPARED = [("cosine", 2, 12), ("linear", 3, 0), ("linear", 4, 72), ("cosine", 12, 684)]
+
+
+@pytest.mark.parametrize(("kind", "people", "found"), COMPARED)
 def test_impostors_are_compared_by_heads_that_never_saw_them(kind, people, found):
     """Up to five people are left out one by one: their scores are those of a head fitted on the others."""
     rows, labels = clusters(people, 6, 16, 0.3)

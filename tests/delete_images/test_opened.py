@@ -32,9 +32,8 @@ def test_without_data_nothing_is_measured(deer, tmp_path, tells):
     assert "-" in said
 
 
-def test_the_table_is_printed_before_the_audit_which_reads_no_sample_again(
-    deer, cifar, tmp_path, capsys, monkeypatch, publish_anyway
-):
+@pytest.mark.usefixtures("publish_anyway")
+def test_the_table_is_printed_before_the_audit_which_reads_no_sample_again(deer, cifar, tmp_path, capsys, monkeypatch):
     printed, read, audit, outputs = list[str](), Counter[int](), in_run.audit_run, _Reader.outputs
 
     def counted(reader, inputs, labels):

@@ -1,12 +1,9 @@
 """A resumed run, and one in two processes, give the same tensors."""
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
-from helpers import same_tensors
+from helpers import launch, same_tensors
 
 from delete_images import forget
 from delete_images.models.model_file import load_model
@@ -42,22 +39,16 @@ def test_resumed_is_uninterrupted(schedule, steps, last, deer, cifar, tmp_path, 
     assert same_tensors(*(load_model(tmp_path / name / "erased")[0].state_dict() for name in ("whole", "broken")))
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("more", ["", "--deep"], ids=["plain", "deep"])
-def test_two_processes_are_one(more, deer, resnet20, cifar, tmp_path):
+def test_two_processes_are_one(more, server, deer, resnet20, cifar, tmp_path):
     found = {}
     for processes in (1, 2):
-        launch = [sys.executable, "-m", "delete_tasks"]
-        if processes > 1:
-            launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-            launch += ["-m", "delete_tasks"]
         recipe = f"--steps 3 --lr 1e-5 --batch-size {8 // processes} --retain {cifar}?class=ship&limit=20 --device cpu"
         words = deer(tmp_path / str(processes), recipe, more, query="class=deer&limit=40")
         words.append("--keep-states")  # three such steps forget nothing, and no model is published
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=300)
-        assert done.stdout.count("Written:") == 1, done.stderr[-3000:]
+        ended = launch(server, tmp_path, processes, words)
+        assert "".join(done.out for done in ended).count("Written:") == 1, ended[0].err[-3000:]
         state = load_file(tmp_path / str(processes) / "step_3.pth")["state_dict"]
         found[processes] = {name.removeprefix("network."): value for name, value in state.items()}
     original = load_model(resnet20)[0].state_dict()

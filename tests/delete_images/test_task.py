@@ -123,7 +123,6 @@ def test_names_must_fit(resnet20, cifar):
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
     """configs/images with fewer and smaller steps, on the published weights."""
     monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))

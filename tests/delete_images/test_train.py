@@ -31,9 +31,8 @@ def test_import_train_and_evaluate(imported, cifar, tmp_path, tells):
 
 
 def test_finetuning_starts_from_the_models_weights(imported, cifar, tmp_path, fails):
-    words = argv(
-        "images train --finetune", imported, f"--data {cifar}?limit=32 --epochs 1 --lr 0 --work-dir", tmp_path / "t"
-    )
+    more = f"--data {cifar}?limit=32 --epochs 1 --lr 0 --work-dir"
+    words = argv("images train --finetune", imported, more, tmp_path / "t")
     run(words)
     before, after = (load_model(tmp_path / name)[0] for name in ("wrn", "t/model"))
     assert torch.equal(before.fc.weight, after.fc.weight)
@@ -46,12 +45,10 @@ def test_finetuning_starts_from_the_models_weights(imported, cifar, tmp_path, fa
     assert not (tmp_path / "new").exists()
 
 
-DIVERGES = "--lr 1e30 --epochs 9 --batch-size 8"
+WRONG = ["--lr nan", "--lr -1", "--epochs 0", "--weight-decay inf", "--batch-size 0"]
 
 
-@pytest.mark.parametrize(
-    "words", [DIVERGES, "--lr nan", "--lr -1", "--epochs 0", "--weight-decay inf", "--batch-size 0"]
-)
+@pytest.mark.parametrize("words", [*WRONG, "--lr 1e30 --epochs 9 --batch-size 8"])
 def test_failed_training_writes_no_model(words, cifar, tmp_path, fails):
     fails("number|nan", f"images train {WRN} --data {cifar}?limit=32 --epochs 1 --work-dir", tmp_path, words)
     assert not (tmp_path / "model").exists()

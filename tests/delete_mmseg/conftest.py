@@ -76,47 +76,25 @@ def make_config(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     """
     made = tmp_path_factory.mktemp("originals")
 
-    def make(
-        name: str,
-        work_dir: Path,
-        deterministic: bool = False,
-        images: int | None = None,
-        parts: dict[str, Any] | None = None,
-        **unlearn: Any,
-    ) -> Config:
+    def make(name: str, work_dir: Path, deterministic=False, images=None, parts=None, **unlearn: Any) -> Config:
         transforms = [] if deterministic else [dict(type="RandomFlip", prob=0.5)]
         transforms += [dict(type="GenerateEdge", edge_width=4)] * (name == "pidnet")
         train = _data(scenes, "train", *transforms, **{} if images is None else {"indices": images})
-        cfg = Config(
-            dict(
-                default_scope="mmseg",
-                model=_model(name),
-                train_dataloader=dict(
-                    batch_size=2, num_workers=0, sampler=dict(type="InfiniteSampler", shuffle=True), dataset=train
-                ),
-                test_dataloader=dict(
-                    batch_size=1,
-                    num_workers=0,
-                    sampler=dict(type="DefaultSampler", shuffle=False),
-                    dataset=_data(scenes, "val"),
-                ),
-                test_evaluator=dict(type="IoUMetric", iou_metrics=["mIoU"]),
-                test_cfg=dict(type="TestLoop"),
-                optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01)),
-                param_scheduler=[dict(type="PolyLR", end=60000, by_epoch=False)],
-                train_cfg=dict(type="IterBasedTrainLoop", max_iters=60000, val_interval=4000),
-                default_hooks=dict(
-                    logger=dict(type="LoggerHook", interval=50),
-                    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4000),
-                ),
-                log_level="WARNING",
-                custom_imports=dict(imports=["delete_mmseg"], allow_failed_imports=False),
-                runner_type="UnlearnRunner",
-                work_dir=str(work_dir),
-                load_from=str(Path(work_dir).parent / f"{name}.pth"),
-                unlearn=dict(type="DELETE", classes=["car"]) | unlearn,
-            )
-        )
+        cfg = Config(dict(
+            default_scope="mmseg", model=_model(name), log_level="WARNING", work_dir=str(work_dir),
+            train_dataloader=dict(batch_size=2, num_workers=0, sampler=dict(type="InfiniteSampler", shuffle=True), dataset=train),
+            test_dataloader=dict(batch_size=1, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=False),
+                                 dataset=_data(scenes, "val")),
+            test_evaluator=dict(type="IoUMetric", iou_metrics=["mIoU"]), test_cfg=dict(type="TestLoop"),
+            optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01)),
+            param_scheduler=[dict(type="PolyLR", end=60000, by_epoch=False)],
+            train_cfg=dict(type="IterBasedTrainLoop", max_iters=60000, val_interval=4000),
+            default_hooks=dict(logger=dict(type="LoggerHook", interval=50),
+                               checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4000)),
+            custom_imports=dict(imports=["delete_mmseg"], allow_failed_imports=False), runner_type="UnlearnRunner",
+            load_from=str(Path(work_dir).parent / f"{name}.pth"),
+            unlearn=dict(type="DELETE", classes=["car"]) | unlearn,
+        ))  # fmt: skip
         if deterministic:
             _no_dropout(cfg.model)
         once = made / f"{name}_{deterministic}.pth"

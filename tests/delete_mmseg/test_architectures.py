@@ -46,9 +46,7 @@ def gradients(model, batch):
     return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in EVERY_TIME)) for name in NAMES]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.long] * (n not in EVERY_TIME)) for n in NAMES])
 def test_forgets_everywhere(name, started, tmp_path):
     # With the class weights, since without them no output would name the class, whatever was learned.
     # Two images are one batch, the same in each step.

@@ -18,7 +18,7 @@ from delete_tasks import config_path
 
 @pytest.mark.slow
 def test_demo_runs_from_nothing(tmp_path):
-    words = argv("-m delete_tasks segmentation demo --out", tmp_path, "--train-scenes 24 --test-scenes 8 --steps 40")
+    words = argv("-m delete_tasks segmentation demo --out", tmp_path, "--train-scenes 16 --test-scenes 4 --steps 30")
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and done.stderr == "", done.stderr[-2000:]
     assert "OneDL" not in done.stdout and "- INFO -" not in done.stdout
@@ -46,7 +46,6 @@ def test_cityscapes_configs_read_the_layout_as_downloaded(name, scenes):
         assert set(label) <= {*range(19), 255} and 0 in label
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
     """SegFormer's own Cityscapes config, on the scenes, from weights in a file."""

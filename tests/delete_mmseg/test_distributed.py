@@ -2,18 +2,15 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import mmseg
 import numpy as np
 import pytest
 import torch
-from helpers import read_results
+from helpers import launch, read_results
 
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
 STEPS, FEWER = 20, 8  # the case that make test runs takes fewer
@@ -23,39 +20,10 @@ STEPS, FEWER = 20, 8  # the case that make test runs takes fewer
 RATES = {"cgnet": 1e-4, "stdc": 1e-4, "pidnet": 1e-6}
 
 
-CODE = """
-import runpy, sys
-sys.path.insert(0, case["path"])
-sys.argv = case["words"]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def launch(
-    server, folder: Path, script: Sequence[object] | None, processes: int, argv: Sequence[object] = ()
-) -> list[Any]:
-    """Run a script or a command on 1 or 2 processes in the environment of torchrun, and return how each ended."""
-    from harness import World
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = World(folder / f"launched_{processes}")
-    started = []
-    for rank in map(str, range(processes)):
-        environment = {"OMP_NUM_THREADS": "1"}
-        if processes > 1:
-            environment |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
-            environment |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(processes)}
-        more = {"code": CODE, "path": str(Path(__file__).parent), "words": list(map(str, script or ()))}
-        started.append(server.start(argv, world, env=environment, **more if script else {}))
-    return [server.wait(one, timeout=600) for one in started]
-
-
 def train(server, config: Path, work_dir: Path, processes: int) -> np.ndarray:
     """Run stock train.py, and return the loss of each iteration, averaged over ranks."""
     words = [TRAIN, config, "--work-dir", work_dir, *(["--launcher", "pytorch"] if processes > 1 else [])]
-    for done in launch(server, work_dir.parent, words, processes):
+    for done in launch(server, work_dir.parent, processes, script=words, path=Path(__file__).parent):
         assert done.code == 0, done.err[-3000:]
     ranks = []
     for rank in range(processes):
@@ -99,7 +67,6 @@ def test_two_processes_are_one(server, name, options, accumulated, make_config, 
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_two_processes_measure_each_image_once(server, make_config, tmp_path):
     """Three test images for two processes: none is repeated to fill up, and the sums are those of one process."""
     rows = []
@@ -109,7 +76,7 @@ def test_two_processes_measure_each_image_once(server, make_config, tmp_path):
         cfg.test_dataloader.dataset.indices = 3
         cfg.dump(tmp_path / "config.py")
         command = ["segmentation", tmp_path / "config.py", "--checkpoint", cfg.load_from, "--device", "cpu"]
-        done = launch(server, tmp_path, None, processes, [*command, "--work-dir", tmp_path / str(processes)])
+        done = launch(server, tmp_path, processes, [*command, "--work-dir", tmp_path / str(processes)])
         # One such step forgets nothing, and so the command ends with a status that says so.
         assert (tmp_path / str(processes) / "results.json").is_file(), done[0].err[-3000:]
         rows.append(read_results(tmp_path / str(processes))["rows"]["original"])

@@ -68,10 +68,8 @@ def _scene(fill):
 )
 def test_a_tree_that_became_a_pole_is_misplaced_and_sky_and_road_are_not(fill, share):
     before, after = _scene(fill)
-    state, metric = (
-        ConfusionState(4, [TREE], compare=regions.count_misplaced),
-        regions.misplaced("test", "test images"),
-    )
+    state = ConfusionState(4, [TREE], compare=regions.count_misplaced)
+    metric = regions.misplaced("test", "test images")
     for predicted in (after, before):
         logits = torch.nn.functional.one_hot(predicted, 4).movedim(2, 0).float()
         state.update(logits, before, original=before)

@@ -46,7 +46,6 @@ def uninterrupted(make_config, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_killed_three_times_gives_the_same_tensors(uninterrupted, killed, tmp_path):
     """At a random step, while a state is being written, and at another random step."""

@@ -83,14 +83,9 @@ def test_what_was_expected_and_avoided_are_figures_with_a_limit(make_config, seg
 
 @pytest.mark.parametrize(
     ("words", "fact"),
-    [
-        ("--avoid lorry", "'lorry'"),
-        ("--avoid car", "avoid .* car"),
-        ("--expect rode", "'road'"),
-        ("--expect car road", "--expect .* car"),
-        ("--fill nearest", "'nearest'"),
-    ],
-)
+    [("--avoid lorry", "'lorry'"), ("--avoid car", "avoid .* car"), ("--expect rode", "'road'"),
+     ("--expect car road", "--expect .* car"), ("--fill nearest", "'nearest'")],
+)  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_written(words, fact, make_config, segmentation, tmp_path, fails):
     fails(fact, segmentation(make_config("cgnet", tmp_path / "run", steps=1), words))
     assert not (tmp_path / "run").exists()

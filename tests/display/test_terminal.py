@@ -9,26 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import python
+from harness import World
 
 from delete_tasks.display import terminal
-from delete_tasks.display.terminal import (
-    announce,
-    begin,
-    begin_stage,
-    from_library,
-    hush,
-    is_quiet,
-    make_console,
-    make_progress,
-    quiet,
-    track,
-    without_chatter,
-)
+from delete_tasks.display.terminal import announce, begin_stage, hush, make_console, make_progress, quiet
 
 
 def test_no_bar_and_no_empty_line_where_there_is_no_terminal(capsys):
-    assert list(track(range(3), 3, "Counting")) == [0, 1, 2]
+    assert list(terminal.track(range(3), 3, "Counting")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
 
 
@@ -38,7 +26,7 @@ def test_stages_of_a_command_are_printed_and_are_in_the_titles_of_bars(capsys):
         begin_stage("checks")
         begin_stage("forget set")
         assert capsys.readouterr().out == ""  # a refused command prints its error only
-        begin()
+        terminal.begin()
         begin_stage("table")
         begin_stage("unlearning")  # a run within the table
         task = SimpleNamespace(description="erased: test")
@@ -59,10 +47,10 @@ def test_warnings_of_libraries_stay_off_the_terminal(monkeypatch):
         warnings.simplefilter("always")
         for verbose in (False, True):
             with quiet(verbose):
-                assert is_quiet() is not verbose
+                assert terminal.is_quiet() is not verbose
                 warnings.warn_explicit(f"theirs {verbose}", UserWarning, LIBRARY, 1)
                 warnings.warn_explicit(f"ours {verbose}", UserWarning, __file__, 1)
-        assert not is_quiet()
+        assert not terminal.is_quiet()
         warnings.warn_explicit("after", UserWarning, LIBRARY, 1)
     assert shown == ["ours False", "theirs True", "ours True", "after"]
 
@@ -87,14 +75,9 @@ def test_hidden_messages_are_in_the_log(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     ("path", "level", "reaches"),
-    [
-        (__file__, logging.WARNING, True),
-        (__file__, logging.INFO, False),
-        (LIBRARY, logging.WARNING, False),
-        (LIBRARY, logging.ERROR, True),
-        ("/x/site-packages/somebodys/hook.py", logging.WARNING, True),
-    ],
-)
+    [(__file__, logging.WARNING, True), (__file__, logging.INFO, False), (LIBRARY, logging.WARNING, False),
+     (LIBRARY, logging.ERROR, True), ("/x/site-packages/somebodys/hook.py", logging.WARNING, True)],
+)  # fmt: skip
 def test_the_log_has_more_than_the_terminal(tmp_path, path, level, reaches):
     logger, screen, log = logging.Logger("a run"), io.StringIO(), tmp_path / "run.log"
     logger.addHandler(logging.StreamHandler(screen))
@@ -109,12 +92,17 @@ def test_the_log_has_more_than_the_terminal(tmp_path, path, level, reaches):
 
 
 def test_libraries_are_recognised_by_their_folder():
-    assert from_library(LIBRARY) and from_library("/v/lib/python3.11/site-packages/torch/nn/x.py")
-    assert not from_library("/home/torch/train.py") and not from_library("/v/site-packages/torchmine/x.py")
+    paths = (
+        LIBRARY,
+        "/v/lib/python3.11/site-packages/torch/nn/x.py",
+        "/home/torch/train.py",
+        "/v/site-packages/torchmine/x.py",
+    )
+    assert [terminal.from_library(path) for path in paths] == [True, True, False, False]
 
 
 def test_known_messages_on_import_are_hidden(capsys):
-    with warnings.catch_warnings(record=True) as caught, without_chatter():
+    with warnings.catch_warnings(record=True) as caught, terminal.without_chatter():
         warnings.warn("Fail to import ``MultiScaleDeformableAttention`` from ...", stacklevel=1)
         print("Could not import OneDL\nsomething else")
     assert capsys.readouterr().out == "something else\n" and not caught
@@ -145,13 +133,13 @@ def test_announced_lines_come_first_or_not_at_all(monkeypatch):
 
 
 @pytest.mark.parametrize("verbose", [False, True])
-def test_environment_variables_of_a_config_are_logged_if_verbose(tmp_path, verbose):
+def test_environment_variables_of_a_config_are_logged_if_verbose(server, tmp_path, verbose):
     config = tmp_path / "c.py"
     config.write_text('model = "{{$WHERE:here}}/model"\n')
     code = (
         "from delete_tasks.display.terminal import quiet; from delete_tasks.request.config import load_config\n"
         f"with quiet({verbose}): print(load_config({str(config)!r}).model)"
     )
-    done = python(code, WHERE="there")
-    assert done.returncode == 0 and done.stdout.endswith("there/model\n"), done
-    assert ("WHERE" in done.stdout + done.stderr) is verbose
+    done = server.run([], World(tmp_path / "world"), code=code, env={"WHERE": "there"})
+    assert done.code == 0 and done.out.endswith("there/model\n"), done
+    assert ("WHERE" in done.output) is verbose

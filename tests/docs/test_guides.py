@@ -25,16 +25,11 @@ FILES = {
         "PHOTOS": "faces/photos",
     },
     "faces": {"PHOTOS": "faces/photos", "FACE_MODEL": "faces/model"},
-    "backdoor": {
-        "MODEL": "backdoor/model",
-        "TRAINING_SET.npz": "backdoor/poisoned.npz",
-        "POISONED.npz": "backdoor/only.npz",
-        "CLEAN.npz": "backdoor/clean.npz",
-        "TEST.npz": "backdoor/test.npz",
-    },
+    "backdoor": {"MODEL": "backdoor/model", "TRAINING_SET.npz": "backdoor/poisoned.npz",
+                 "POISONED.npz": "backdoor/only.npz", "CLEAN.npz": "backdoor/clean.npz", "TEST.npz": "backdoor/test.npz"},
     **{guide: {**IMAGES, "W/erased": "images/model"} for guide in ("attention", "audit")},
     **dict.fromkeys(("benchmark", "record", "runs"), IMAGES),
-}
+}  # fmt: skip
 BACKDOORED = {"BACKDOORED": "backdoor/model", "TRAINING_SET.npz": "backdoor/poisoned.npz"}
 FILES["README"] = FILES["segmentation"] | IMAGES | FILES["faces"] | BACKDOORED
 # Guide -> words in it -> what stands in their place, in this order.
@@ -52,7 +47,7 @@ WORDS = {
     "faces": {"mobilefacenet": "cifar_resnet20", "Colin_Powell": "Bo"},
     "backdoor": {"airplane": "red", "size=3,pos=28,28": "size=4,pos=11,11"},
     **{guide: {"deer": "green"} for guide in ("attention", "audit", "benchmark", "record", "runs")},
-}
+}  # fmt: skip
 # Command -> options that are added. A run whose record the guide does not look at writes none, and audits nothing.
 MORE = {
     "segmentation demo": ["--train-scenes", "1", "--test-scenes", "1", "--steps", "1"],

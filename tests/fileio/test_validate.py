@@ -50,21 +50,10 @@ def test_a_message_is_short():
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [
-        ("[" * 100_000, "levels"),
-        ('{"a":' * 100_000, "levels"),
-        ("[" * (DEEPEST + 2) + "]" * (DEEPEST + 2), "levels"),
-        ("[NaN]", "finite"),
-        ("[-Infinity]", "finite"),
-        ('{"a": 1e999}', "finite"),
-        ("1" * 10_000, ""),
-        ('{"a": 1, "a": 2}', "twice"),
-        ("", ""),
-        ("{} {}", ""),
-        ('{"a": ', ""),
-        ("\ufeff{}", ""),
-    ],
-)
+    [("[" * 100_000, "levels"), ('{"a":' * 100_000, "levels"), ("[" * (DEEPEST + 2) + "]" * (DEEPEST + 2), "levels"),
+     ("[NaN]", "finite"), ("[-Infinity]", "finite"), ('{"a": 1e999}', "finite"), ("1" * 10_000, ""),
+     ('{"a": 1, "a": 2}', "twice"), ("", ""), ("{} {}", ""), ('{"a": ', ""), ("\ufeff{}", "")],
+)  # fmt: skip
 def test_json_that_is_refused(text, problem):
     with pytest.raises(ValueError, match=problem):
         parse_json(text)

@@ -215,9 +215,10 @@ def test_a_file_in_the_way_is_named(tmp_path):
             claim(tmp_path / path, REQUEST)
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"format": "x"}', '{"format": "delete-tasks work dir", "version": 1, "files": 3}']
-)
+OWN = '{"format": "delete-tasks work dir", "version": 1, "files": 3}'
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "x"}', OWN])
 def test_an_invalid_manifest_lists_no_file(tmp_path, content):
     (tmp_path / MANIFEST).write_text(content)
     (tmp_path / "mine").write_text("mine")

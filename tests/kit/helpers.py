@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -92,6 +93,33 @@ def python(code: str, *words: object, **environment: str) -> subprocess.Complete
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+SCRIPT = """
+import runpy, sys
+sys.path.insert(0, case["path"])
+sys.argv = case["words"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def launch(server: Any, folder: Path, processes: int, argv: Any = (), script: Any = (), path: Any = ".") -> list[Any]:
+    """Run a command or a script, which imports from ``path``, on so many processes with the environment of torchrun; how each
+    ended."""
+    from harness import World
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world, started = World(folder / f"launched_{processes}"), []
+    more = {"code": SCRIPT, "path": str(path), "words": list(map(str, script))} if script else {}
+    for rank in map(str, range(processes)):
+        environment = {"OMP_NUM_THREADS": "1"}
+        if processes > 1:
+            environment |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
+            environment |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(processes)}
+        started.append(server.start(argv, world, env=environment, **more))
+    return [server.wait(one, timeout=600) for one in started]
 
 
 class Counted(str):

@@ -30,10 +30,8 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def write_tiny_imagenet(
-    root: Path, names: Iterable[str], train: int, val: int, draw: Callable[[str], Image.Image]
-) -> Path:
-    """Write Tiny ImageNet's layout, as unpacked, with so many training and validation images of each class."""
+def write_tiny_imagenet(root: Path, names: Iterable[str], train: int, val: int, draw: Callable) -> Path:
+    """Write Tiny ImageNet's layout, as unpacked, with so many images ``draw(name)`` of each class for training and validation."""
     lines = []
     for number, name in enumerate(names):
         paths = [root / "train" / name / "images" / f"{name}_{i}.JPEG" for i in range(train)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 SIDE = 16
 
@@ -19,9 +19,7 @@ def draw(count: int, seed: int, blob: int = 7, brighter: int = 100) -> tuple[np.
     return images.clip(0, 255).astype(np.uint8), labels
 
 
-def fit(
-    model: nn.Module, images: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer, steps: int
-) -> None:
+def fit(model: nn.Module, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer, steps: int) -> None:
     """Train on 64 images a step, chosen at random."""
     model.train()
     for _ in range(steps):

@@ -39,9 +39,7 @@ def test_low_precision_is_summed_in_float32(dtype):
     assert found.item() == pytest.approx(0.48)
 
 
-@pytest.mark.parametrize(
-    ("features", "teacher", "weight"), [((4, 2), (4, 3), (4,)), ((4, 2), (4, 2), (3,)), ((4, 2, 1), (4, 2, 1), (4,))]
-)
-def test_sizes_that_do_not_match_are_refused(features, teacher, weight):
+@pytest.mark.parametrize("sizes", [((4, 2), (4, 3), (4,)), ((4, 2), (4, 2), (3,)), ((4, 2, 1), (4, 2, 1), (4,))])
+def test_sizes_that_do_not_match_are_refused(sizes):
     with pytest.raises(ValueError, match=r"got \(4, 2"):
-        feature_distillation(torch.zeros(features), torch.zeros(teacher), torch.zeros(weight))
+        feature_distillation(*map(torch.zeros, sizes))

@@ -21,9 +21,7 @@ INF = math.inf
 ONE_MASKED = torch.tensor([[True, False, False, False]])
 
 
-def reference(
-    student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0, teacher_temperature: float = 1.0
-) -> np.ndarray:
+def reference(student: Tensor, teacher: Tensor, mask: Tensor, temperature=1.0, teacher_temperature=1.0) -> np.ndarray:
     """Compute the loss by its definition in float64, one location at a time."""
     s = student.detach().double().numpy() / temperature
     t = teacher.detach().double().numpy() / temperature / teacher_temperature

@@ -75,9 +75,8 @@ def test_weights_go_a_share_of_the_way_back(trained, sets, publish_anyway):
     assert ["After the last step, 40% of the change was taken back." in words for words in said] == [False, True]
 
 
-def test_a_run_that_is_killed_after_its_step_back_does_not_step_back_again(
-    trained, sets, publish_anyway, tmp_path, monkeypatch
-):
+@pytest.mark.usefixtures("publish_anyway")
+def test_a_run_that_is_killed_after_its_step_back_does_not_step_back_again(trained, sets, tmp_path, monkeypatch):
     def killed(runner):
         raise KeyboardInterrupt
 

@@ -54,9 +54,8 @@ def losses_of(method: DELETE, ids: list[int], monkeypatch, at_once: bool, align_
     ],
 )
 def test_same_losses_as_of_resized_logits(kind, ids, options, align_corners, monkeypatch):
-    one, other = (
-        losses_of(kind(classes=ids, **options), ids, monkeypatch, once, align_corners) for once in (True, False)
-    )
+    each = partial(losses_of, ids=ids, monkeypatch=monkeypatch, align_corners=align_corners)
+    one, other = (each(kind(classes=ids, **options), at_once=at_once) for at_once in (True, False))
     assert len(one) == len(other) > 4
     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
@@ -85,6 +84,5 @@ def test_classes_and_nearest_are_those_of_the_resized_map(align_corners):
     large = resize(logits)
     assert (resize.classes(logits) == large.argmax(1)).float().mean() > 0.999  # the shares are of float32
     for size in (SMALL, (7, 5), SIZE):
-        torch.testing.assert_close(
-            resize.nearest(logits, size), F.interpolate(large, size, mode="nearest-exact"), rtol=1e-5, atol=1e-5
-        )
+        expected = F.interpolate(large, size, mode="nearest-exact")
+        torch.testing.assert_close(resize.nearest(logits, size), expected, rtol=1e-5, atol=1e-5)

@@ -18,9 +18,7 @@ FIRST = ("InfluenceUnlearning", "BoundaryExpand")  # make test has no time for a
 BREAKS = 5
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param(name, marks=() if name in FIRST else pytest.mark.long) for name in METHODS]
-)
+@pytest.mark.parametrize("method", [pytest.param(m, marks=() if m in FIRST else pytest.mark.long) for m in METHODS])
 @pytest.mark.parametrize("after", [2, BREAKS])
 def test_resumed_is_uninterrupted(method, after, sets, trained, tmp_path, pull_the_plug, publish_anyway):
     if after == 2 and method not in ("InfluenceUnlearning", "SalUn", "Fisher", "Projection"):

@@ -15,20 +15,11 @@ from delete_tasks.attention import find_layer, raw_map
 from delete_tasks.model.features import find_stages
 
 # Expected layer, side of its map, and side of the input.
-EXPECTED = {
-    "cifar_resnet20": ("layer3", 8, 32),
-    "wrn16_1": ("bn1", 8, 32),
-    "ibau_vgg": ("features.21", 8, 32),
-    "resnet18": ("layer4", 2, 64),
-    "vgg11": ("features.19", 4, 64),
-    "mobilenet_v2": ("features", 2, 64),
-    "densenet121": ("features", 2, 64),
-    "efficientnet_b0": ("features", 2, 64),
-    "convnext_tiny": ("features", 2, 64),
-    "squeezenet1_1": ("features", 3, 64),
-    "vit_b_32": ("encoder.layers.encoder_layer_11.ln_1", 2, 64),
-    "swin_t": ("permute", 2, 64),
-}
+EXPECTED = {"cifar_resnet20": ("layer3", 8, 32), "wrn16_1": ("bn1", 8, 32), "ibau_vgg": ("features.21", 8, 32),
+            "resnet18": ("layer4", 2, 64), "vgg11": ("features.19", 4, 64), "mobilenet_v2": ("features", 2, 64),
+            "densenet121": ("features", 2, 64), "efficientnet_b0": ("features", 2, 64),
+            "convnext_tiny": ("features", 2, 64), "squeezenet1_1": ("features", 3, 64),
+            "vit_b_32": ("encoder.layers.encoder_layer_11.ln_1", 2, 64), "swin_t": ("permute", 2, 64)}  # fmt: skip
 SMALL = {"vit_b_32": dict(image_size=64), "vit_s_16": dict(image_size=32)}
 
 

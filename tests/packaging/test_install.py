@@ -12,7 +12,6 @@ SCRIPT = Path(__file__).with_name("installed.py")
 
 
 @pytest.mark.wheel
-@pytest.mark.slow
 @pytest.mark.parametrize("extra", ["images", "all"])
 def test_install(extra, wheel, tmp_path):
     own = ("PYTHON", "DELETE_TASKS_", "VIRTUAL_ENV")

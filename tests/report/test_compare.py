@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import run
-from kit import TASKS
 from PIL import Image
 
 from delete_tasks.cli import main
@@ -56,9 +54,7 @@ ROWS = {
 }  # fmt: skip
 IMAGES = results_of("images", "green", ROWS)
 CLEANED = {"original": {"asr": 97.5, "acc": 93.0, "ra": 2.0}, "erased": {"asr": 1.0, "acc": 92.0, "ra": 90.0}}
-WITHOUT_TEST = {
-    f"rows__{row}__{name}_acc__value": None for row in ("original", "erased") for name in ("forget", "remain")
-}
+WITHOUT_TEST = {f"rows__{row}__{name}_acc__value": None for row in ROWS for name in ("forget", "remain")}
 VERDICT = {"word": "weakened", "title": "WEAKENED: still read", "sentence": "Probe 80.7, original 82.3.", "level": "red",
            "decided_by": "linear_probe", "words": {}, "reasons": {}, "limits": {"exceeded": ["remain_drop"]}}  # fmt: skip
 
@@ -222,32 +218,20 @@ def test_its_own_picture_is_replaced(compare):
     assert sorted(path.name for path in Path().iterdir()) == ["a", "compare.png"]
 
 
-@pytest.fixture(scope="module")
-def real(kit, tmp_path_factory) -> dict[str, Path]:
-    """Work dir of a short run of each task's command."""
-    folder = tmp_path_factory.mktemp("real")
-    # A projection would leave no steps to do.
-    more = {"faces": ["--directions", "0"], "backdoor": ["--trigger", "badnets:size=4,pos=11,11"]}
-    work_dirs = {task: folder / f"{task}_run" for task in TASKS}
-    for task, work_dir in work_dirs.items():
-        run(kit.argv(task, work_dir, "--steps", "2", "--no-record", *more.get(task, [])), status=(0, 4))
-    return work_dirs
-
-
-@pytest.mark.slow
-def test_results_of_each_command(real, tmp_path, monkeypatch, capsys):
+def test_results_of_each_command(recorded, segmented, faced, cleaned, tmp_path, monkeypatch, capsys):
     """The figures of the picture are measured in every task."""
     monkeypatch.chdir(tmp_path)
-    assert set(real) == set(plugin_modules())
-    for one in read_runs(map(str, real.values())):
+    runs = {"images": recorded, "segmentation": segmented, "faces": faced, "backdoor": cleaned}
+    assert set(runs) == set(plugin_modules())
+    for one in read_runs(map(str, runs.values())):
         first = {metric["role"]: metric for metric in reversed(metrics_of([one])) if metric["role"] is not None}
         assert set(first) == {"forget", "retain"}, one.task
         assert all(None not in one.values(metric) for metric in first.values()), one.task
-        assert one.forgotten != "-" and one.results["steps"] == 2 and one.results["measured_on"]
-    for task, folder in real.items():
-        shutil.copytree(folder, tmp_path / "copies" / f"{task}_again")
+        assert one.forgotten != "-" and one.results["steps"] in (2, 4) and one.results["measured_on"]
+    names = [f"{task}_{which}" for task in runs for which in ("run", "again")]
+    for name in names:
+        shutil.copytree(runs[name.partition("_")[0]], name)
     capsys.readouterr()
-    assert main(["compare", *map(str, real.values()), *map(str, (tmp_path / "copies").iterdir())]) == 0
+    assert main(["compare", *names]) == 0
     out = capsys.readouterr().out
-    assert max(map(len, out.splitlines())) <= 80
-    assert all(f"{task}_run" in out and f"{task}_again" in out for task in real)
+    assert max(map(len, out.splitlines())) <= 80 and all(name in out for name in names)

@@ -26,9 +26,7 @@ def cosine(steps: int) -> list[float]:
 
 
 # A short run has no time to rise.
-@pytest.mark.parametrize(
-    ("schedule", "steps"), [("cosine", 40), *(("warmup_cosine", steps) for steps in (1, 2, 6, 14))]
-)
+@pytest.mark.parametrize(("schedule", "steps"), [("cosine", 40), *(("warmup_cosine", n) for n in (1, 2, 6, 14))])
 def test_cosine_falls_over_all_steps(schedule, steps):
     assert rates(schedule, steps) == pytest.approx(cosine(steps))
 

@@ -170,16 +170,9 @@ def test_arrays(arrays, tmp_path):
 
 @pytest.mark.parametrize(
     ("query", "message"),
-    [
-        ("?limt=3", "'limt=3'.*'limit='"),
-        ("?limit", "KEY=VALUE"),
-        ("?limit=0", "limit.*'0'"),
-        ("?limit=x", "limit is 'x'"),
-        ("?class=a&class=b", "'class'"),
-        ("?class=z", "class: .*'z'"),
-        ("?without=a,b,c,d", "without.* 20"),
-    ],
-)
+    [("?limt=3", "'limt=3'.*'limit='"), ("?limit", "KEY=VALUE"), ("?limit=0", "limit.*'0'"), ("?limit=x", "limit is 'x'"),
+     ("?class=a&class=b", "'class'"), ("?class=z", "class: .*'z'"), ("?without=a,b,c,d", "without.* 20")],
+)  # fmt: skip
 def test_string_refusals(arrays, query, message):
     with pytest.raises(RequestError, match=message):
         open_data(f"{arrays}{query}", classes=list("abcd"))

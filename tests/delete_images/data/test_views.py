@@ -66,9 +66,8 @@ def test_views_keep_dtype_and_range(make, ships):
 def test_the_recipe_is_the_commands(ships, resnet20, cifar):
     model, spec = load_model(resnet20)
     for method in ("DELETE", "RandomLabel"):
-        words = argv(
-            "images forget --model", resnet20, "--forget D --classes ship --work-dir W --steps 1 --method", method
-        )
+        more = "--forget D --classes ship --work-dir W --steps 1 --method"
+        words = argv("images forget --model", resnet20, more, method)
         cfg = make_config(None, {**vars(parse(words)), "launcher": "none"})
         names = dict(classes=["ship"], class_names=spec.classes)
         figures = erase(model, TensorDataset(*ships), method=method, steps=1, **names).figures
@@ -171,9 +170,7 @@ def test_strong_views_of_the_forget_set_are_mixed_with_one_another(cifar, resnet
     for augment, most in (("strong", 40), ("plain", 0)):
         data = ImageDataset(*query, augment=augment, retain=f"{cifar}?class=cat&limit=2")
         read = []
-        monkeypatch.setattr(
-            data, "transform", lambda image, read=read: read.append(image) or torch.from_numpy(image.copy())
-        )
+        monkeypatch.setattr(data, "transform", lambda each, read=read: read.append(each) or torch.tensor(each))
         stream = ForgetSet(data, [3, 7], seed=0)
         seen.clear()
         for position in range(40):

@@ -18,7 +18,7 @@ from delete_images.opened import predict_images
 from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError, UnsupportedModelError
 
-CIFAR_STEM = {"stem": "cifar"}
+CIFAR_STEM, SMALL = {"stem": "cifar"}, ("cifar_resnet20", "ibau_vgg", "vit_s_16")
 PUBLISHED = [  # file, architecture, arguments, normalization, published accuracy in percent
     ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", {}, "imagenet", 91.7),
     ("cifar10_resnet32-d509ac18.th", "cifar_resnet32", {}, "imagenet", 92.6),
@@ -38,10 +38,9 @@ def test_images(shared):
     return data.subset(np.random.default_rng(0).permutation(300))  # its first 60 show all classes, too
 
 
-@pytest.mark.parametrize(("file", "name", "arguments", "normalization", "published"), PUBLISHED)
-def test_published_network_is_as_accurate_as_published(
-    shared, tmp_path, test_images, file, name, arguments, normalization, published
-):
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row[0])
+def test_published_network_is_as_accurate_as_published(shared, tmp_path, test_images, row):
+    file, name, arguments, normalization, published = row
     pre = Preprocessing.named(normalization, 32)
     folder = import_checkpoint(shared / "weights" / file, tmp_path / "m", name, CIFAR10_CLASSES, pre, arguments)
     model, spec = load_model(folder)
@@ -72,20 +71,14 @@ def test_nad_teacher_loads_strictly(shared, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "arguments", "side", "head", "features"),
-    [
-        ("cifar_resnet44", {}, 32, "linear", 64),
-        ("wrn16_1", {}, 32, "fc", 64),
-        ("wide_resnet", {"depth": 10, "width": 2}, 32, "fc", 128),
-        ("ibau_vgg", {}, 32, "classifier", 2048),
-        ("resnet18", {}, 64, "fc", 512),
-        ("resnet18", {"stem": "cifar"}, 32, "fc", 512),
-        ("vgg16_bn", {"stem": "cifar"}, 32, "classifier", 512),
-        ("vit_s_16", {"image_size": 32, "patch_size": 8}, 32, "heads.head", 384),
-        ("swin_t", {"image_size": 32}, 32, "head", 768),
-        ("squeezenet1_1", {}, 64, "classifier.1", 512),
-        ("mobilenet_v3_small", {}, 32, "classifier.3", 1024),
-    ],
-)
+    [("cifar_resnet44", {}, 32, "linear", 64), ("wrn16_1", {}, 32, "fc", 64),
+     ("wide_resnet", {"depth": 10, "width": 2}, 32, "fc", 128), ("ibau_vgg", {}, 32, "classifier", 2048),
+     ("resnet18", {}, 64, "fc", 512), ("resnet18", {"stem": "cifar"}, 32, "fc", 512),
+     ("vgg16_bn", {"stem": "cifar"}, 32, "classifier", 512),
+     ("vit_s_16", {"image_size": 32, "patch_size": 8}, 32, "heads.head", 384),
+     ("swin_t", {"image_size": 32}, 32, "head", 768), ("squeezenet1_1", {}, 64, "classifier.1", 512),
+     ("mobilenet_v3_small", {}, 32, "classifier.3", 1024)],
+)  # fmt: skip
 def test_forward_shape_and_head(name, arguments, side, head, features):
     model = build(name, num_classes=7, **arguments)
     with torch.no_grad():
@@ -114,20 +107,12 @@ def test_option_a_shortcut_subsamples_and_pads_both_ends():
 
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
-    [
-        ("resnet19", {}, "'resnet19'.* resnet1"),
-        ("cifar_resnet21", {}, "cifar_resnet20"),
-        ("qqqq", {}, "known: "),
-        ("resnet18", {"stem": "mnist"}, "imagenet, cifar"),
-        ("densenet121", {"stem": "cifar"}, "densenet121 .*'cifar'"),
-        ("resnet18", {"weights": "DEFAULT"}, "weights"),
-        ("resnet18", {"width": 3}, "width"),
-        ("cifar_resnet20", {"width": 3}, "width"),
-        ("wide_resnet", {"depth": 17}, "depth 6n \\+ 4"),
-        ("vit_s_16", {"image_size": 30}, "patch_size 16"),
-        ("cifar_resnet20", {"num_classes": 1}, "2 or more"),
-    ],
-)
+    [("resnet19", {}, "'resnet19'.* resnet1"), ("cifar_resnet21", {}, "cifar_resnet20"), ("qqqq", {}, "known: "),
+     ("resnet18", {"stem": "mnist"}, "imagenet, cifar"), ("densenet121", {"stem": "cifar"}, "densenet121 .*'cifar'"),
+     ("resnet18", {"weights": "DEFAULT"}, "weights"), ("resnet18", {"width": 3}, "width"),
+     ("cifar_resnet20", {"width": 3}, "width"), ("wide_resnet", {"depth": 17}, "depth 6n \\+ 4"),
+     ("vit_s_16", {"image_size": 30}, "patch_size 16"), ("cifar_resnet20", {"num_classes": 1}, "2 or more")],
+)  # fmt: skip
 def test_refusals(name, arguments, message):
     with pytest.raises(RequestError, match=message):
         build(name, **{"num_classes": 10, **arguments})
@@ -196,14 +181,12 @@ def test_every_architecture_has_a_line_of_80_characters(capsys):
     assert "timm:NAME" in footer and "package.module:Class" in footer
 
 
-@pytest.mark.parametrize(
-    "name", ["cifar_resnet20", "ibau_vgg", "vit_s_16", "resnet18", "mobilenet_v3_small", "googlenet"]
-)
+@pytest.mark.parametrize("name", [*SMALL, "resnet18", "mobilenet_v3_small", "googlenet"])
 def test_a_line_has_the_parameters_and_arguments(name, capsys):
     assert main(["images", "architectures", name.upper()]) == 0
     lines = capsys.readouterr().out.splitlines()
     at = next(number for number, line in enumerate(lines) if line.split()[0] == name)
-    classes = 10 if name in ("cifar_resnet20", "ibau_vgg", "vit_s_16") else 1000
+    classes = 10 if name in SMALL else 1000
     parameters = sum(p.numel() for p in build(name, num_classes=classes).parameters())
     assert lines[at].split()[1] == f"{parameters / 1e6:.1f}"
     if name == "vit_s_16":

@@ -9,20 +9,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from delete_images.models.architectures import build
-from delete_images.models.model_file import (
-    ModelSpec,
-    Preprocessing,
-    import_checkpoint,
-    load_model,
-    load_spec,
-    save_model,
-)
+from delete_images.models.model_file import import_checkpoint, load_model, save_model
+from delete_images.models.spec import ModelSpec, Preprocessing, load_spec
 from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, UnsupportedModelError
 
 CLASSES = ("ant", "bee", "cat")
-PRE = Preprocessing.named(
-    "imagenet", (24, 32), channels="BGR", input_range=(0.0, 255.0), resize="crop", crop_fraction=0.875
-)
+CROP = dict(channels="BGR", input_range=(0.0, 255.0), resize="crop", crop_fraction=0.875)
+PRE = Preprocessing.named("imagenet", (24, 32), **CROP)
 
 
 def spec(**changes) -> ModelSpec:
@@ -107,9 +100,7 @@ def test_not_a_model(tmp_path, folder):
 @pytest.fixture
 def own_module(tmp_path, monkeypatch):
     source = "from torch import nn\nran = True\nclass Net(nn.Sequential):\n    def __init__(self, outputs):\n"
-    source += (
-        "        super().__init__(nn.Flatten(), nn.Linear(12, outputs))\nnumber = 3\ndef text():\n    return 'x'\n"
-    )
+    source += "        super().__init__(nn.Flatten(), nn.Linear(12, outputs))\nnumber = 3\ndef text(): return 'x'\n"
     (tmp_path / "own_network.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_network", raising=False)
@@ -129,15 +120,10 @@ def test_import_path_runs_only_when_allowed(own_module, tmp_path):
 
 @pytest.mark.parametrize(
     ("path", "arguments", "fact"),
-    [
-        ("own_network:Missing", {}, "own_network:Missing"),
-        ("no_such_package:Net", {}, "PYTHONPATH"),
-        ("own_network:number", {}, "class or function"),
-        ("own_network:text", {}, "torch.nn.Module"),
-        ("own_network:Net", {}, "own_network:Net"),
-        ("own_network:Net", {"outputs": 5}, "5 outputs.* 3 class names"),
-    ],
-)
+    [("own_network:Missing", {}, "own_network:Missing"), ("no_such_package:Net", {}, "PYTHONPATH"),
+     ("own_network:number", {}, "class or function"), ("own_network:text", {}, "torch.nn.Module"),
+     ("own_network:Net", {}, "own_network:Net"), ("own_network:Net", {"outputs": 5}, "5 outputs.* 3 class names")],
+)  # fmt: skip
 def test_import_path_refusals(own_module, tmp_path, path, arguments, fact):
     described = spec(architecture=path, arguments=arguments)
     folder = save_model(tmp_path / "m", nn.Linear(12, 3), described)

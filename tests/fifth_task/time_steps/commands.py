@@ -23,12 +23,7 @@ def COMMAND(args):
     from .register import METRICS, opened
 
     train, test = {"type": "MadeSteps", "count": 64, "seed": 1}, {"count": 32, "seed": 2}
-    unlearn = {
-        "type": "DELETE",
-        "classes": args.classes,
-        "steps": args.steps,
-        "optimizer": {"type": "AdamW", "lr": 0.03},
-    }
+    unlearn = dict(type="DELETE", classes=args.classes, steps=args.steps, optimizer={"type": "AdamW", "lr": 0.03})
     loader = {"dataset": train, "batch_size": 16, "collate_fn": {"type": "default_collate"}}
     cfg = Config({"model": {"type": "StepModel"}, "train_dataloader": loader, "load_from": args.model,
                   "unlearn": {**unlearn, "checkpoint_interval": 5}, "work_dir": args.work_dir, "resume": args.resume,
@@ -36,9 +31,8 @@ def COMMAND(args):
     with claim_work_dir(vars(args), [args.model], classes=args.classes):
         runner = UnlearnRunner.from_cfg(cfg)
         runner.train()
-        models = opened(
-            {"original": runner.teacher, "erased": runner.unwrapped_model}, test, runner.selection.forget_ids
-        )
+        networks = {"original": runner.teacher, "erased": runner.unwrapped_model}
+        models = opened(networks, test, runner.selection.forget_ids)
         evaluation = models.evaluate(METRICS)
         results = collect(runner, evaluation, data={"test": test}, measured_on="made series")
         title = f"Forgetting {', '.join(results['forgotten'])}: percent of steps"

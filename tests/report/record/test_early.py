@@ -35,27 +35,16 @@ def refused(colours, tmp_path, fails):
 
 @pytest.mark.parametrize(
     ("words", "fact"),
-    [
-        ("--accept forget_acc=nan", r"-1e\+06 to 1e\+06"),
-        ("--accept forget_acc=inf", "'forget_acc=inf'"),
-        ("--accept forget_acc=1e300", "'forget_acc=1e300'"),
-        ("--accept forget_acc=1=2", "forget_acc"),
-        ("--accept forget_acc=0x10", "'forget_acc=0x10'"),
-        ("--accept forget_acc", "FIGURE=MOST"),
-        ("--accept forget_acc=", "FIGURE=MOST"),
-        ("--accept =1", "FIGURE=MOST"),
-        ("--accept forget_acc=x", "FIGURE=MOST"),
-        ("--accept forget_acc=1 forget_acc=2", "'forget_acc'"),
-        ("--accept foo=1", "forget_acc, worst_drop, nll, ece, linear_probe, few_shot, forget_acc_train"),
-        ("--accept forget_ac=1", "'forget_acc'"),
-        ("--requested yesterday", "date"),
-        ("--record-log .", "no file"),
-        ("--record-log /dev/null", "/dev/null"),
-        ("--record-log foreign.csv", "foreign.csv"),
-        ("--record-log file/x.jsonl", "'file'"),
-        ("--record-log w\udcff.jsonl", "UTF-8"),
-    ],
-)
+    [("--accept forget_acc=nan", r"-1e\+06 to 1e\+06"), ("--accept forget_acc=inf", "'forget_acc=inf'"),
+     ("--accept forget_acc=1e300", "'forget_acc=1e300'"), ("--accept forget_acc=1=2", "forget_acc"),
+     ("--accept forget_acc=0x10", "'forget_acc=0x10'"), ("--accept forget_acc", "FIGURE=MOST"),
+     ("--accept forget_acc=", "FIGURE=MOST"), ("--accept =1", "FIGURE=MOST"), ("--accept forget_acc=x", "FIGURE=MOST"),
+     ("--accept forget_acc=1 forget_acc=2", "'forget_acc'"),
+     ("--accept foo=1", "forget_acc, worst_drop, nll, ece, linear_probe, few_shot, forget_acc_train"),
+     ("--accept forget_ac=1", "'forget_acc'"), ("--requested yesterday", "date"), ("--record-log .", "no file"),
+     ("--record-log /dev/null", "/dev/null"), ("--record-log foreign.csv", "foreign.csv"),
+     ("--record-log file/x.jsonl", "'file'"), ("--record-log w\udcff.jsonl", "UTF-8")],
+)  # fmt: skip
 def test_refused_before_the_run(words, fact, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
@@ -72,14 +61,9 @@ def keys(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("keys")
     run("record keygen", folder / "good")
     pem, locked = (s.Encoding.PEM, s.PrivateFormat.PKCS8), s.BestAvailableEncryption(b"pass")
-    contents = {
-        "torn": (folder / "good").read_bytes()[:60],
-        "text": b"secret",
-        "empty": b"",
-        "binary": bytes(range(256)),
-        "rsa": rsa.generate_private_key(65537, 2048).private_bytes(*pem, s.NoEncryption()),
-        "encrypted": ed25519.Ed25519PrivateKey.generate().private_bytes(*pem, locked),
-    }
+    contents = {"torn": (folder / "good").read_bytes()[:60], "text": b"secret", "empty": b"", "binary": bytes(range(256)),
+                "rsa": rsa.generate_private_key(65537, 2048).private_bytes(*pem, s.NoEncryption()),
+                "encrypted": ed25519.Ed25519PrivateKey.generate().private_bytes(*pem, locked)}  # fmt: skip
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     (folder / "folder").mkdir()

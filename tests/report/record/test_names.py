@@ -11,17 +11,9 @@ from helpers import read_json
 
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.text import Person, Text
+from delete_tasks.report.record import people as hiding
 from delete_tasks.report.record.measurement import pack
-from delete_tasks.report.record.people import (
-    Hider,
-    find_forgotten,
-    find_place,
-    fold,
-    hashed,
-    read_salt,
-    save_salt,
-    stand_in,
-)  # fmt: skip
+from delete_tasks.report.record.people import Hider, find_forgotten, find_place, fold, hashed, read_salt, stand_in
 from delete_tasks.report.record.verify import NOT_CHECKED, OK, verify
 
 SALT = b"s" * 32
@@ -141,9 +133,9 @@ def test_free_text(text, told, tmp_path):
 
 def test_the_salt(tmp_path):
     salt = os.urandom(32)
-    save_salt(tmp_path, salt)
+    hiding.save_salt(tmp_path, salt)
     assert read_salt(tmp_path) == salt and (tmp_path / "record.salt").stat().st_mode & 0o777 == 0o600
-    save_salt(tmp_path, os.urandom(32))
+    hiding.save_salt(tmp_path, os.urandom(32))
     assert read_salt(tmp_path) != salt  # each record has its own
     assert [path.name for path in tmp_path.iterdir()] == ["record.salt"]
     (tmp_path / "record.salt").write_text("no hex")

@@ -31,9 +31,7 @@ SCREENS = {390: 844, 1280: 800}
 def contrast(colours: list[str]) -> float:
     """WCAG 2.1's contrast of two CSS colours."""
     parts = [[int(part) / 255 for part in re.findall(r"\d+", colour)[:3]] for colour in colours]
-    linear = [
-        [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in three] for three in parts
-    ]
+    linear = [[x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in three] for three in parts]
     low, high = sorted(0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in linear)
     return (high + 0.05) / (low + 0.05)
 
