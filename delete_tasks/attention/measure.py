@@ -28,8 +28,7 @@ EMPTIED = (
 
 @dataclass
 class ComparedSample:
-    """Attention of several models on one sample; figures are by model. A is the positive part of a map, summed over the region
-    (everywhere if there is none)."""
+    """Attention of models, by name, on one sample. A: the positive map, summed over the region (without one: everywhere)."""
 
     sample: Sample  # with the class of the maps
     maps: dict[str, Map] = field(default_factory=dict)  # signed, of the input's size (H, W)

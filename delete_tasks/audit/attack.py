@@ -127,8 +127,7 @@ def other_retrained(row: Row) -> list[Mapping[str, Any]]:
 
 
 def features_of(predictions: Predictions, layer: str = "last") -> NDArray[np.float32]:
-    """Return features ``(N, d)`` of the last layer's input ('last') or of the stage before it ('before'); raise
-    :class:`NotMeasured` if the model has none."""
+    """Return features ``(N, d)``: the last layer's input ('last') or the stage 'before' it; raise NotMeasured without any."""
     if layer == "last":
         if predictions.features is None:
             raise NotMeasured("there are no features: the last layer's input is not one vector per sample")
@@ -140,8 +139,7 @@ def features_of(predictions: Predictions, layer: str = "last") -> NDArray[np.flo
 
 
 def members(row: Row, split: str, which: str = "forget") -> NDArray[np.bool_]:
-    """Mark the samples of a split with a forgotten ('forget') or another ('retain') label; raise :class:`NotMeasured` if there
-    are none."""
+    """Mark the samples of a split with a forgotten ('forget') or another ('retain') label; raise NotMeasured without any."""
     labels = predictions_of(row, split).labels.numpy()
     forgotten = np.isin(labels, list(row.ids))
     matches = forgotten if which == "forget" else (labels >= 0) & ~forgotten
@@ -151,8 +149,7 @@ def members(row: Row, split: str, which: str = "forget") -> NDArray[np.bool_]:
 
 
 def attacker_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return features ``(n, d)`` and labels ``(n,)`` of the attacker's training samples; raise :class:`NotMeasured` unless they
-    have forgotten and other classes."""
+    """Return the attacker's features ``(n, d)`` and labels ``(n,)``; raise NotMeasured without forgotten or other classes."""
     train = predictions_of(row, "train")
     members(row, "train"), members(row, "train", "retain")
     labelled = train.labels.numpy() >= 0
@@ -175,8 +172,7 @@ def chance_of_classes(row: Row) -> float | None:
 
 
 def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int, draws: int = DRAWS) -> Interval | None:
-    """Compute the 95% interval of a statistic of ``count`` indices drawn with replacement (NaN: undefined); the draws are the
-    same for every model."""
+    """Compute the 95% interval of a statistic of ``count`` indices drawn with replacement, alike for every model."""
     generator = np.random.default_rng(0)
     values = np.array([statistic(generator.integers(0, count, count)) for _ in range(draws)])
     values = values[~np.isnan(values)]
@@ -212,8 +208,7 @@ def mean_of(samples: NDArray[Any], digits: int = 4, **rest: Any) -> Found:
 
 
 def share_of(hits: NDArray[Any], **rest: Any) -> Found:
-    """Compute the percentage of hits with a bootstrap interval; Wilson's if all or none are hits, since a bootstrap's has no
-    width."""
+    """Compute the percentage of hits with a bootstrap interval; Wilson's if all or none are, since a bootstrap's has no width."""
     share = mean_of(100 * np.asarray(hits, np.float64), 2, **rest)
     if share.interval is not None and share.interval[0] == share.interval[1]:
         return replace(share, interval=wilson(share.value, share.count))

@@ -90,8 +90,7 @@ def bars(audit: Audit) -> list[Bars]:
 
 
 def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
-    """Draw a bar for each attack and model, the erased model's interval, and chance; raise :class:`RequestError` if there is
-    none."""
+    """Draw a bar for each attack and model, the erased model's interval, and chance; raise RequestError if there is none."""
     groups = bars(audit)
     if not groups:
         raise RequestError("no attack that reads the class was measured, so there are no bars")

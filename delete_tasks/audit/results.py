@@ -168,8 +168,7 @@ def reading_of(metric: Metric, rows: Mapping[str, Mapping[str, Measured]], chanc
 
 
 def _predicted(erased: Mapping[str, Any], ids: Sequence[int], names: Sequence[str]) -> dict[str, Measured]:
-    """Measure the percentage of the forgotten classes' held-out samples that the erased model predicts as these; empty without
-    such samples."""
+    """Measure the percentage of the forgotten classes' held-out samples predicted as these; empty without such samples."""
     try:
         own = torch.from_numpy(members(Row(erased, None, ids, names), "test"))
     except NotMeasured:

@@ -37,8 +37,7 @@ MOST_PREDICTED = 5.0  # percent of the forgotten classes' held-out samples that 
 
 @dataclass(frozen=True)
 class Reading:
-    """Figures of one attack on the features: of the original, of the erased model, of models that never saw the classes, and, if
-    known, of a model without information."""
+    """Figures of an attack on the features: of the models, and, if known, of one without information about the class."""
 
     name: str
     column: str

@@ -78,8 +78,7 @@ def radar_values(rows: Sequence[Line]) -> dict[str, list[float]]:
 
 
 def draw_radar(rows: Sequence[Line], path: Path) -> None:
-    """Draw forgetting, remaining accuracy, membership and speed (figure 1 of the paper), one panel per method, with the first
-    method's outline in each."""
+    """Draw forgetting, remaining accuracy, membership and speed (figure 1), a panel per method, the first's outline in each."""
     values = radar_values(rows)
     colours = _colours(rows)
     retain = {row.cell.method for row in rows if row.cell.retain}

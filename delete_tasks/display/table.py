@@ -30,8 +30,7 @@ def row_title(row: str) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """Column of a table, whose ``title`` is never cut; a terminal shows one of ``detail`` only with ``wide``, and aligns
-    ``words`` to the left, instead of figures."""
+    """Column: a terminal never cuts its ``title``, shows ``detail`` only with ``wide``, and aligns ``words`` to the left."""
 
     title: str
     detail: bool = False

@@ -152,8 +152,7 @@ def _titled(title: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape lone surrogates and control characters as ``\\udcff``, so that ``text`` can be printed and encoded, and an untrusted
-    record cannot control the terminal."""
+    """Escape what cannot be encoded or controls a terminal, lone surrogates and control characters, as ``\\udcff``."""
     return _UNFIT.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 

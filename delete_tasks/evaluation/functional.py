@@ -1,5 +1,4 @@
-"""Metrics as pure functions of labels, predictions, logits and counts. Percentages are rounded here, so that a difference of two
-is the difference of the printed figures."""
+"""Metrics as pure functions. Percentages are rounded here, so that a difference of two is the difference of the printed ones."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ BINS = 15  # of the calibration error
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Numbers of labelled samples by class, int64 ``(C,)``: ``totals`` of the class, ``hits`` among them that are predicted as
-    it, and all that are ``predicted`` as it."""
+    """Numbers of samples by class, int64 ``(C,)``: ``totals`` by label, ``hits`` among these, and all ``predicted`` as it."""
 
     hits: Tensor
     totals: Tensor
@@ -117,8 +115,7 @@ def prediction_shares(predicted: Tensor, names: Sequence[str]) -> dict[str, floa
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
-    """Compute the mean of ``-log softmax(logits)[label]`` in nats, of logits ``(N, C)``, where -inf is a probability of 0, and
-    labels, int64 ``(N,)``, N at least 1."""
+    """Compute the mean ``-log softmax(logits)[label]`` in nats of logits ``(N, C)``, -inf allowed, and int64 labels."""
     return float(F.cross_entropy(logits.double(), labels))
 
 

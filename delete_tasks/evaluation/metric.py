@@ -176,8 +176,7 @@ class Evaluation:
                 self.seconds, self._nested = self.seconds + time.monotonic() - begin, False
 
     def add(self, name: str, data: Mapping[str, Any], known: Mapping[str, Measured] | None = None) -> None:
-        """Measure a row. Relative metrics compare with the row 'original', which is added first. ``known`` are figures by metric
-        that have been measured before."""
+        """Measure a row, 'original' first, with which relative metrics compare. ``known`` figures, by metric, are taken over."""
         self.data[name], known = data, known or {}
         row = Row(data, self.data.get("original"), self.ids, self.names, self.expected, self.avoid)
         self.rows[name] = {metric.name: known.get(metric.name) or self._measure(metric, row) for metric in self.metrics}

@@ -202,8 +202,7 @@ def iou(function: Callable[..., float | None], of: str, data: str, row: Row) -> 
 
 
 def location_ious(data: str, of: str) -> tuple[Metric, ...]:
-    """Define the IoU of forgotten and of other classes, for tasks with many locations per sample. ``of`` names the samples of
-    ``data``, e.g. 'test images'."""
+    """Define the IoU of forgotten and other classes for many locations per sample. ``of`` names the samples of ``data``."""
     others = partial(iou, f.remaining_iou, "other", data)
     elsewhere = "over locations that are not of a forgotten class"
     return (

@@ -110,8 +110,7 @@ class Opened:
     def read(
         self, split: str, rows: Sequence[str] | None = None, stages: Sequence[Layer] = ()
     ) -> Iterator[tuple[str, Predictions]]:
-        """Run models over a split, see :func:`read`; on a CPU in the faster layout. ``rows`` are the models' names; None takes
-        all."""
+        """Run models, by name (None: all), over a split, see :func:`read`; on a CPU in the faster layout."""
         models = {row: self.models[row] for row in (self.models if rows is None else rows)}
         for model in models.values():
             fast_layout(model.module)

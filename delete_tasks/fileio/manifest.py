@@ -45,8 +45,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def refuse_finished(path: Any, manifest: Mapping[str, Any], digest: str, resume: bool) -> None:
-    """Raise :class:`RequestError` for a work dir with a finished run of the request that has this digest,
-    :class:`FinishedError` if it was to be resumed."""
+    """Raise RequestError for a work dir with a finished run of this digest's request, FinishedError if it was to be resumed."""
     if not manifest.get("finished") or manifest["request"] != digest:
         return
     when = datetime.fromisoformat(manifest["finished"]).strftime("%Y-%m-%d at %H:%M UTC")

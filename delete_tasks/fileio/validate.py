@@ -23,8 +23,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON in which all numbers are finite, all keys of an object differ and at most :data:`DEEPEST` levels are nested;
-    raise ValueError otherwise."""
+    """Parse JSON; raise ValueError for a number that is not finite, a repeated key, or over :data:`DEEPEST` nested levels."""
     try:
         content = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unique)
         level, depth = [content], 0

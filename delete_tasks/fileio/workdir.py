@@ -102,8 +102,7 @@ class WorkDir:
             self._save()
 
     def remove(self, path: str | os.PathLike[str]) -> bool:
-        """Delete a file or folder if a run of this request wrote it; return True if it is deleted. Raise as
-        :meth:`check_place`."""
+        """Delete a file or folder if a run of this request wrote it; return whether it did. Raise as :meth:`check_place`."""
         name = self._name(path)
         if name is None or name not in self.files:
             return False
@@ -144,8 +143,7 @@ class WorkDir:
                 )
 
     def check_place(self, path: str | os.PathLike[str]) -> None:
-        """Raise :class:`OutputError` if the work dir was replaced since the claim, or a folder on the way to an output is a link:
-        the run would write elsewhere."""
+        """Raise OutputError if the run would write elsewhere: the work dir was replaced, or a link leads out of it."""
         name = self._name(path)
         if self._handle is None or name is None:
             return
@@ -176,8 +174,7 @@ class WorkDir:
 
 
 def check_folder(path: str | os.PathLike[str], replace: bool = False) -> Path:
-    """Check what :func:`claim` refuses whatever the request is, and raise as it does; return the folder. With ``replace``, other
-    files may be in it."""
+    """Check what :func:`claim` refuses for any request, and return the folder; ``replace`` allows other files in it."""
     folder = resolved(path)
     if Path(os.path.abspath(Path(path).expanduser())).resolve() != folder or not str(path).strip():
         raise RequestError(f"--work-dir '{path}' is empty, or '..' follows a link in it; give the path of a folder")

@@ -56,8 +56,7 @@ class Result(NamedTuple):
 
 
 def check(call: Call, locations: tuple[int, ...] | None = None) -> Call:
-    """Check the arguments of a call; expand mask and weight to the logits' shape, or to ``locations``, on the logits' device.
-    Raise as :func:`.functional.masked_kl_div`."""
+    """Check a call; expand mask and weight to the logits' shape, or ``locations``, on their device. Raise as masked_kl_div."""
     student, teacher, mask, weight = call[:4]
     if not (student.is_floating_point() and teacher.is_floating_point()):
         raise TypeError(f"logits must be floating point, got student {student.dtype} and teacher {teacher.dtype}")

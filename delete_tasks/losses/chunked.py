@@ -126,8 +126,7 @@ def _parts(cut: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scale_in_place(gradient: Tensor, scale: Tensor) -> None:
-    """Multiply ``gradient`` by ``scale`` (0-d, or ``(N, 1, *locations)``) in the scale's precision, which half precision would
-    round or flush to 0."""
+    """Multiply ``gradient`` by ``scale``, 0-d or ``(N, 1, *locations)``, in the scale's precision, as half would round it."""
     if gradient.dtype in (torch.float32, torch.float64):
         if scale.numel() != 1 or scale.device.type != "cpu" or float(scale) != 1.0:
             gradient.mul_(scale.to(gradient.dtype))  # another dtype would promote a copy of the whole gradient

@@ -17,8 +17,7 @@ from .registry import GROUP
 
 
 def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """Split ``unlearn`` into the recipe and the config of the method's hook; raise :class:`RequestError` if it is no dict, its
-    type is no method, or an option is unknown."""
+    """Split ``unlearn`` into the recipe and the config of the method's hook; raise RequestError for what is neither."""
     if not isinstance(unlearn, Mapping):
         raise RequestError(f"unlearn must be a dict such as dict(type='DELETE', classes=['car']), got {unlearn!r}")
     options = {"type": "DELETE", **unlearn}

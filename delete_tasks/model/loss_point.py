@@ -17,8 +17,7 @@ LEAST_ON_CPU = 3  # factor of the height from which one step is faster; with 2 r
 
 @dataclass(frozen=True)
 class Upsample:
-    """Bilinear interpolation of the logits to the labels' size ``(H, W)``, as a model does before it computes its loss; see
-    :func:`torch.nn.functional.interpolate`."""
+    """Bilinear interpolation to the labels' size ``(H, W)`` before a loss, see :func:`torch.nn.functional.interpolate`."""
 
     size: tuple[int, int]
     align_corners: bool = False

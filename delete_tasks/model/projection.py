@@ -14,8 +14,7 @@ def project_out(features: Tensor, directions: Tensor, scale: float = 1.0) -> Ten
 
 @torch.no_grad()
 def linear_map(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
-    """Compute weight ``(D, K)`` and shift ``(D,)``, float64, of a linear layer or convolution, with the batch norm after it in
-    eval mode unless that is None."""
+    """Compute float64 weight ``(D, K)`` and shift ``(D,)`` of a linear layer or convolution, with a batch norm in eval mode."""
     weight, bias = layer.weight.flatten(1).double(), getattr(layer, "bias", None)
     shift = torch.zeros(len(weight)).to(weight) if bias is None else bias.double()
     if norm is not None:

@@ -109,8 +109,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def make_cache(wanted: str | bool, loader: Any, batches: int, teacher: str, folder: str) -> TeacherCache | None:
-    """Make the cache of a run whose processes read ``batches`` from ``loader`` in all; None if ``wanted`` is False, or 'auto' and
-    no view of a sample repeats."""
+    """Make the cache of a run that reads ``batches`` of ``loader``; None if not ``wanted``, or for 'auto' if no view repeats."""
     if wanted is False:
         return None
     if wanted == "auto":

@@ -56,8 +56,7 @@ def earlier_run(task: Task, model: Any, opened: Opened, paths: Mapping[str, str]
 
 
 def _read_account(folder: Path, digests: Mapping[str, str]) -> tuple[dict[str, Any] | None, list[str]]:
-    """Read what the run in a work dir did, and the names of the samples that it read; None without a run.json or a record of
-    models with these ``digests``."""
+    """Read what the run in a work dir did and read; None without a run.json or a record of models with these ``digests``."""
     for path in (folder / ACCOUNT, folder / RECORD):
         with suppress(OSError, ValueError, KeyError, TypeError):
             content = read_json(path)

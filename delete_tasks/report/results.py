@@ -89,8 +89,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def check_schema(content: Any, path: Path, keys: Sequence[str] | None = None) -> None:
-    """Raise :class:`RequestError` unless ``content``, of the file ``path``, follows the schema of results.json, or the part of it
-    for ``keys``."""
+    """Raise RequestError unless ``content``, of the file ``path``, follows the schema of results.json, or of its ``keys``."""
     jsonschema, schema = require("jsonschema", "record"), json.loads(SCHEMA.read_text())
     if keys is not None:
         schema |= {"required": [*keys], "properties": {key: schema["properties"][key] for key in keys}}

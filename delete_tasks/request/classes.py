@@ -187,8 +187,7 @@ class ForgetRequest:
 
 
 def resolve_expected(expect: Sequence[str | int], ids: Sequence[int], names: Sequence[str]) -> list[int]:
-    """Resolve the classes that may take the place of the forgotten ones, ``ids``; raises as :func:`resolve_classes`, or if one of
-    ``ids`` is among them."""
+    """Resolve the classes that may replace the forgotten ``ids``; raises as :func:`resolve_classes`, or for one of these."""
     expected = resolve_classes(expect, names) if expect else []
     both = sorted(set(expected) & set(ids))
     if both:

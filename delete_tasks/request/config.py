@@ -149,8 +149,7 @@ def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "th
 
 
 def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
-    """Set the options that all unlearning commands have, in place: ``work_dir``, ``resume``, ``launcher``, ``seed`` and ``amp``
-    (mixed precision)."""
+    """Set the options of all unlearning commands in place: ``work_dir, resume, launcher, seed, amp`` (mixed precision)."""
     cfg.runner_type = "UnlearnRunner"
     cfg.work_dir = options["work_dir"]
     cfg.resume = bool(options.get("resume"))
@@ -205,8 +204,7 @@ def _short(error: BaseException) -> str:
 
 
 def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the config of an ``optim_wrapper`` for mixed precision; on a CPU its type is
-    :class:`delete_tasks.runner.recipe.CpuAmpOptimWrapper`."""
+    """Make an ``optim_wrapper`` for mixed precision; on a CPU :class:`delete_tasks.runner.recipe.CpuAmpOptimWrapper`."""
     from mmengine.device import get_device
 
     if get_device() != "cpu":

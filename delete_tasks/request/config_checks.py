@@ -38,8 +38,7 @@ def registered(registry: Registry, kind: Any, scope: str | None = None) -> Any:
 
 
 def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = None) -> None:
-    """Raise RequestError for a hook that would keep or prefer the original model. Hooks are objects, or configs with a ``type``
-    of the default ``scope``."""
+    """Raise RequestError for a hook, object or config in the default ``scope``, that would keep or prefer the original model."""
     for hook in [*(default_hooks or {}).values(), *(custom_hooks or [])]:
         is_config = isinstance(hook, Mapping)
         kind = registered(HOOKS, hook.get("type"), scope) if is_config else type(hook)
@@ -79,8 +78,7 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
 
 
 def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[str, Any]:
-    """Copy a config's ``optim_wrapper`` without the parts of the training recipe; raise RequestError for an unknown type or an
-    invalid option."""
+    """Copy an ``optim_wrapper`` without the recipe's parts; raise RequestError for an unknown type or an invalid option."""
     kind = wrapper.get("type", "OptimWrapper")
     wrapper_class = registered(OPTIM_WRAPPERS, kind, scope)
     if wrapper_class is None:
@@ -141,8 +139,7 @@ def _check_clipping(clip: Any) -> None:
 
 
 def check_optimizer(options: Any) -> None:
-    """Check an optimizer config by building the optimizer for a single parameter; raise RequestError for an unknown type or an
-    invalid option."""
+    """Build a config's optimizer for one parameter; raise RequestError for an unknown type or an invalid option."""
     if not isinstance(options, Mapping) or "type" not in options:
         raise RequestError(f"unlearn.optimizer needs a type, e.g. dict(type='AdamW', lr=1e-4); got {options}")
     optimizer_class = registered(OPTIMIZERS, options["type"])

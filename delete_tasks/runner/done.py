@@ -113,8 +113,7 @@ def _read_in_steps(runner: Any) -> list[dict[str, Any]]:
 
 
 def account_of(runner: Any) -> dict[str, Any]:
-    """Collect what results.json says of a finished run itself, whatever is measured after it, with the final options of recipe
-    and method."""
+    """Collect what results.json says of a finished run, whatever is measured after it, with its final options."""
     method, recipe, steps = runner.method, runner.recipe, runner.iter // runner.accumulation
     as_run = {
         "type": type(method).__name__,

@@ -146,8 +146,7 @@ def _batches(runner: Run) -> Iterator[tuple[Any, int]]:
 
 
 def _sums(original: LossInputs, student: LossInputs, ids: Sequence[int]) -> Tensor:
-    """Compute sums over locations: number; predicted as forgotten before, after, both times; prediction changed; probability
-    before, after."""
+    """Compute sums over locations: number; forgotten before, after, both; changed prediction; probability before, after."""
     logits = [inputs.at_labels(inputs.logits[0]).float() for inputs in (original, student)]
     used = torch.ones(logits[0].shape[:1] + logits[0].shape[2:], dtype=torch.bool, device=logits[0].device)
     if student.valid is not None:

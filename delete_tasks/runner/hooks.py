@@ -1,5 +1,4 @@
-"""Hooks of every :class:`delete_tasks.runner.states.RunStates`: progress bars, a learning rate schedule that counts optimizer
-steps, and saved states."""
+"""Hooks of every :class:`.states.RunStates`: progress bars, a schedule that counts optimizer steps, and saved states."""
 
 import signal
 import threading

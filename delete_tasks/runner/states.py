@@ -137,8 +137,7 @@ class RunStates(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
-        """Build a loader, with pinned memory by default if there is a GPU. With ``num_workers=0`` drop the options of workers,
-        which torch then refuses."""
+        """Build a loader, pinned by default with a GPU, without options of workers, which torch refuses if there are none."""
         if isinstance(dataloader, Mapping):
             dropped = () if dataloader.get("num_workers") else WORKER_OPTIONS
             options = {name: value for name, value in dataloader.items() if name not in dropped}

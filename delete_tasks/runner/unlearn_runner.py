@@ -182,8 +182,7 @@ class UnlearnRunner(RunStates):
         return {name: round(spent + self._earlier.get(name, 0.0), 1) for name, spent in seconds.items()}
 
     def finish(self) -> None:
-        """Remove the forgotten classes from the last layer, once, on every process: after the last state is saved, before the
-        model is published or measured."""
+        """Remove the forgotten classes from the last layer, once, on every process, after the last state is saved."""
         if self.outcome.finished is None:
             note_steps(self)
             self.outcome.finished = self.task.finish(self)
@@ -205,8 +204,7 @@ class UnlearnRunner(RunStates):
         self.load_checkpoint(self._load_from)
 
     def own_state(self) -> dict[str, Any]:
-        """Return the request, the method's state, the facts and seconds so far and the teacher's digest, but no weights of the
-        teacher."""
+        """Return request, method's state, facts and seconds so far and the teacher's digest, but no weights of the teacher."""
         return {
             **super().own_state(),
             "teacher_sha256": self.teacher_sha256,

@@ -34,8 +34,7 @@ def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, 
 
 
 def guess_target(network: nn.Module, spec: ModelSpec, poisoned: ImageData) -> tuple[int, dict[str, int]]:
-    """Find the class that most poisoned samples are predicted as, and count all predicted classes by name. Refuse a tie of the
-    most frequent ones."""
+    """Find the class that most poisoned samples are predicted as, and count all by name. Refuse a tie of the most frequent."""
     counts = _count(predictions(network, spec, poisoned, "Poisoned samples"), spec)
     target, *others = counts
     if others and counts[others[0]] == counts[target]:

@@ -24,8 +24,7 @@ ROW_TITLES = {
 def draw(
     dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> None:
-    """Draw and write the picture of a cleaning of a :class:`delete_backdoor.datasets.BackdoorDataset`; ``results`` is the content
-    of results.json."""
+    """Draw the picture of a cleaning of a :class:`.datasets.BackdoorDataset` with these ``results``, of results.json."""
     held = dataset.held_poisoned.subset(range(min(SHOWN, len(dataset.held_poisoned))))
     before, after = (predictions(net, dataset.spec, held, "Picture") for net in (original, cleaned))
     names, target = drawable(dataset.class_names), dataset.target

@@ -41,8 +41,7 @@ class BackdoorClassifier(ImageClassifier):
 
 
 class BackdoorTask(ImagesTask):
-    """Task of :class:`BackdoorClassifier` models: every poisoned sample is a location, whatever its label, and the target stays a
-    class of the model."""
+    """Task of :class:`BackdoorClassifier` models: every poisoned sample is a location; the target stays one of the classes."""
 
     name = "backdoor"
     recipes = RECIPES

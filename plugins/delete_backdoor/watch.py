@@ -35,8 +35,7 @@ class Reading:
 
 
 def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
-    """Judge a reading: 'cleaned', 'damaged' or 'not cleaned', and the reason. Damage comes first: a ruined model predicts nothing
-    as the target either."""
+    """Judge a reading, with the reason: 'damaged' (first, as a ruined model predicts no target), 'cleaned' or 'not cleaned'."""
     if reading.agreement is None:
         return "damaged", "no trigger-free view of the poisoned samples was found, so damage cannot be ruled out"
     if reading.agreement < limits["agreement"]:

@@ -40,8 +40,7 @@ class Enrolment(msgspec.Struct, frozen=True):
 
 
 def describe_photos(photos: str, tested: str, split: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the :class:`Source` of enrolment.json. ``split`` is that of ``tested`` if its folder has several and it names none;
-    ``options`` are the command's."""
+    """Make enrolment.json's :class:`Source` from the command's ``options``; ``split`` is that of ``tested`` if it names none."""
     if is_divided(tested) and not parse_spec(tested).split_given:
         tested = parse_spec(tested).compose({"split": split})
     flags = {key: bool(options[key]) for key in ("aligned", "largest_face")}

@@ -55,8 +55,7 @@ Head = LinearHead | CosineHead
 
 
 def build_head(kind: str, embedding_size: int, num_classes: int, scale: float | None = None) -> Head:
-    """Build a head with random weights. ``kind`` is 'linear' or 'cosine'; ``scale``, above zero, is a cosine head's, None takes
-    30. Refuse other kinds and scales."""
+    """Build a random head, 'linear' or 'cosine' with a ``scale`` above zero (None: 30). Refuse other kinds and scales."""
     if kind not in HEADS:
         raise RequestError(f"head is '{kind}'; expected one of {', '.join(HEADS)}")
     if kind == "linear":

@@ -95,8 +95,7 @@ def attentive(opened: Opened, spec: ModelSpec, framing: Framing) -> Opened:
 
 
 def _give_heads(networks: Networks, always: bool) -> list[str]:
-    """Put the original's head on embedders without all class weights (or on all, if ``always``), in place; return the notes.
-    Refuse a model of other people."""
+    """Put the original's head on embedders without all class weights, or on all, in place; return notes. Refuse other people."""
     notes = []
     network, spec = networks["original"]
     head: Any = network.head

@@ -172,8 +172,7 @@ def _frame_one(data: ImageData, framing: Framing, index: int) -> tuple[int, np.n
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
-    """Choose at random the photos to hold out: boolean ``(N,)``, about ``share``, in [0, 1), of each person's photos, but never
-    all. ``labels`` are int64 ``(N,)``."""
+    """Hold out at random about ``share``, in [0, 1), of the photos of each int64 label ``(N,)``, never all: bool ``(N,)``."""
     number("held_out", share, 0, 1, below=True)
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

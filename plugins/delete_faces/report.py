@@ -147,8 +147,7 @@ def match_pairs(
 
 
 def _matches(tables: Sequence[NDArray[np.int64]], photos: list[int]) -> dict[str, Any]:
-    """Describe the pairs of some people from the :func:`delete_tasks.evaluation.verification.matched_pairs` and the number of
-    photos of each."""
+    """Describe pairs of some people, given :func:`delete_tasks.evaluation.verification.matched_pairs` and photos of each."""
     count, pairs = independent_pairs(photos), np.sum(tables, 0)
     entry: dict[str, Any] = {"photos": sum(photos), "pairs": int(pairs.sum())}
     if not entry["pairs"]:
@@ -178,8 +177,7 @@ def answer(matches: Mapping[str, Any]) -> list[str]:
 
 
 def change_of(low: float, high: float) -> str:
-    """Choose the words for a change from its 95% interval in points: unchanged if that lies within ``MARGIN``, changed if it is
-    without 0."""
+    """Choose the words for a change by its 95% interval in points: unchanged if within ``MARGIN``, changed if without 0."""
     points = f"{low:.1f} to {high:.1f} points"
     if max(-low, high) <= MARGIN:
         return f"unchanged within {MARGIN:g} points (95% interval {points})"

@@ -218,8 +218,7 @@ def check_shapes(networks: Networks, paths: Mapping[str, str]) -> None:
 
 
 def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str], text: str) -> list[int]:
-    """Resolve the named classes, or find those of the forget set; refuse one without labels or with all classes if no class is
-    named."""
+    """Resolve the named classes; if none, find the forget set's, and refuse one without labels or with all classes."""
     if wanted:
         return resolve_classes(list(wanted), names)
     classes = np.unique(forget.labels[forget.labels >= 0]).tolist()

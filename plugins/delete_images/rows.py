@@ -128,8 +128,7 @@ def missing_for_probes(
 def measure(
     runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: Opened, evaluation: Evaluation
 ) -> dict[str, Data]:
-    """Add every row of the table to ``evaluation``: one pass over the data with all networks, and heads on their features. Return
-    the predictions of each row."""
+    """Add every row of the table to ``evaluation``, in one pass with heads on its features; return each row's predictions."""
     ids = runner.selection.forget_ids
     opened.to(opened.models["erased"].device)
     forget: Any = None if runner.train_dataloader is None else runner.train_dataloader.dataset

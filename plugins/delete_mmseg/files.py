@@ -125,8 +125,7 @@ def image_loader(dataset: Any) -> LoadImageFromFile | None:
 
 
 def same_files(paths: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Select those of ``paths`` that are also among ``others``: the same file or, byte for byte, a copy of it. Paths without a
-    file are compared by name alone."""
+    """Select ``paths`` that are among ``others``: the same file or a copy, byte for byte; by name alone if there is no file."""
     real = {os.path.realpath(path) for path in others}
     by_size: dict[int, list[str]] = {}
     for path in filter(os.path.isfile, real):

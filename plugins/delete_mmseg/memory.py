@@ -89,8 +89,7 @@ def machine_bytes(device: torch.device) -> int:
 
 
 def largest(dataset: Any) -> tuple[int, int]:
-    """Find the width and height of the dataset's largest image, as its pipeline gives it; zeros if it cannot be read, which the
-    checks of files report."""
+    """Find the width and height of the largest image as the pipeline gives it; zeros if it cannot be read, as checks report."""
 
     def pixels(index: int) -> int:
         with Image.open(data_info(dataset, index)["img_path"]) as picture:

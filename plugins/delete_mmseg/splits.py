@@ -48,8 +48,7 @@ class Splits:
             opened.samples["test"] = scenes(self.test)
 
     def take_forget_set(self, opened: Opened, indices: Sequence[int]) -> None:
-        """Measure on some of the training images at ``indices``; the test data are the training images, see
-        :func:`whole_images`."""
+        """Measure on some training images at ``indices``; the test data are the training images, see :func:`whole_images`."""
         paths = {data_info(self.train, index)["img_path"] for index in indices}
         kept = [index for index in range(len(self.test)) if data_info(self.test, index)["img_path"] in paths]
         kept = [kept[number] for number in evenly_spread(len(kept), MOST_FORGET)]
@@ -87,8 +86,7 @@ def loader_of_split(cfg: Config, split: str) -> Any:
 
 
 def whole_images(dataset: Any) -> dict[str, Any]:
-    """Make the config of a dataset that reads the images of another one as they are: no wrapper that repeats or mixes them, no
-    views, no labels."""
+    """Make the config of a dataset that reads another's images as they are: no repeats, mixes, views or labels."""
     if "dataset" in dataset:
         return whole_images(dataset["dataset"])
     if "datasets" in dataset:

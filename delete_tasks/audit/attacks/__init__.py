@@ -7,8 +7,7 @@ from ..attack import LEVELS, Attack
 
 
 def find_attacks(level: str = "full") -> list[Attack]:
-    """Collect the attacks of a level ('quick' or 'full'): first those that read the class, of these first percentages of features
-    alone; then by module."""
+    """Collect the attacks of a level ('quick' or 'full'): first readers, of these percentages of features; then by module."""
     attacks: list[Attack] = []
     for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
         attacks += importlib.import_module(f"{__name__}.{module}").ATTACKS

@@ -31,8 +31,7 @@ def mutual_information(
 
 
 def read_information(row: Row) -> Measured:
-    """Measure the information about the forget label, summed over the stages (each at least 0); the depth of this figure is
-    1 - IDI."""
+    """Measure the information about the forget label, summed over stages (each at least 0); this figure's depth is 1 - IDI."""
     train, test = predictions_of(row, "train"), predictions_of(row, "test")
     if not test.layers or not train.layers:
         raise NotMeasured("features of the stages are not known")

@@ -22,8 +22,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def js_distance(p: Tensor, q: Tensor) -> Tensor:
-    """Compute the Jensen-Shannon distance of probabilities ``(N, C)``, the root of the divergence to base 2: float64 ``(N,)``, 0
-    to 1."""
+    """Compute the Jensen-Shannon distance of probabilities ``(N, C)``, 0 to 1, to base 2: float64 ``(N,)``."""
     p, q = p.double(), q.double()
     middle = (p + q) / 2
     nats = torch.special.entr(middle).sum(1) - (torch.special.entr(p).sum(1) + torch.special.entr(q).sum(1)) / 2
@@ -105,8 +104,7 @@ def output_entropy(row: Row) -> Measured:
 
 
 def distance_to_retrained(row: Row) -> Measured:
-    """Measure the mean Jensen-Shannon distance to the retrained models' probabilities on held-out samples of the forgotten
-    classes."""
+    """Measure the mean Jensen-Shannon distance to retrained models' outputs on held-out samples of the forgotten classes."""
     mask, probabilities = torch.from_numpy(members(row, "test")), _forgotten_logits(row).softmax(1)
     others = [data["test"].logits[mask].softmax(1) for data in other_retrained(row)]
     return mean_of(torch.stack([js_distance(probabilities, other) for other in others]).mean(0).numpy())

@@ -29,8 +29,7 @@ SOURCE = "arXiv 2506.01318"
 
 
 def read_by_prototypes(shots: int, row: Row) -> Measured:
-    """Measure the percentage of held-out samples of the forgotten classes whose nearest prototype is their class's, over 20
-    draws."""
+    """Measure the percentage of forgotten classes' held-out samples whose nearest prototype is their class's, over 20 draws."""
     features, labels = attacker_samples(row)
     classes, counts = np.unique(labels, return_counts=True)
     few = [row.names[i] for i, count in zip(classes, counts, strict=True) if count < shots]

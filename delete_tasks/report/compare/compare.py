@@ -18,8 +18,7 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Run:
-    """Finished run: the content of its results.json, and a name that differs from the other runs'. ``label`` is the name in the
-    table."""
+    """Finished run: the content of its results.json, a name that no other run has, and ``label``, the name in the table."""
 
     name: str
     results: Mapping[str, Any]
@@ -58,8 +57,7 @@ def metrics_of(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
 
 
 def read_runs(folders: Iterable[str]) -> list[Run]:
-    """Read each work dir's results.json; raise :class:`RequestError` if one is missing or invalid, or a work dir is given
-    twice."""
+    """Read each work dir's results.json; raise RequestError if one is missing or invalid, or a work dir is given twice."""
     paths = [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):
         raise RequestError(f"a run is given twice: {', '.join(map(str, paths))}; name each work dir once")

@@ -52,8 +52,7 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
 
 
 def check_record_options(options: Mapping[str, Any], figures: Sequence[Metric] = ()) -> None:
-    """Check options of a record, with the errors of :func:`record_options`; write nothing. Without ``figures`` the limits' names
-    are not checked."""
+    """Check options of a record, with the errors of :func:`record_options`; limits' names only if ``figures`` are given."""
     if options.get("requested") is not None:
         try:
             if date.fromisoformat(options["requested"]).isoformat() != options["requested"]:

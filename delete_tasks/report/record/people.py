@@ -55,8 +55,7 @@ def stand_in(name: str, salt: bytes) -> str:
 
 
 def find_forgotten(classes: Sequence[Mapping[str, Any]], salt: bytes | None, names: Sequence[str]) -> list[int]:
-    """Find the indices in ``names``, all class names, of a record's forgotten ``classes``; raise :class:`RequestError` if a
-    hidden one is not there."""
+    """Find the indices of a record's forgotten ``classes`` in ``names``; raise RequestError if a hidden one is not there."""
     hashes = [] if salt is None else [hashed(name, salt) for name in names]
     try:
         return [hashes.index(one["salted_sha256"]) if one["id"] is None else one["id"] for one in classes]
@@ -152,8 +151,7 @@ def _edge(text: str, index: int) -> bool:
 
 
 def find_place(path: str, folder: Path) -> Path:
-    """Find a path of a record, looking up hidden components in the folders by the record's salt; raise
-    :class:`FileNotFoundError` if one is missing."""
+    """Find a path of a record, hidden components by the record's salt; raise FileNotFoundError if one is missing."""
     place = folder
     for part in Path(path).parts:
         if _STAND_IN.fullmatch(part) and not (place / part).exists():

@@ -43,8 +43,7 @@ def make_keys(path: str) -> tuple[Path, Path]:
 
 
 def read_key(path: str, private: bool) -> Any:
-    """Read a private or a public key; raise :class:`FileNotFoundError` if it is missing, :class:`RequestError` if it is of
-    another kind or encrypted."""
+    """Read a key; raise FileNotFoundError if it is missing, RequestError if it is of another kind or encrypted."""
     serialization, ed25519 = _library()
     from cryptography.exceptions import UnsupportedAlgorithm as unsupported
 

@@ -99,8 +99,7 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
 def draw_clusters(
     path: str | os.PathLike[str], data: ImageData, split: ClassClusters, suspicious: Mapping[str, Any]
 ) -> None:
-    """Draw and write images of both clusters of a suspicious class, with the evidence. ``suspicious`` is the part of a ranking
-    that describes them."""
+    """Draw both clusters of a suspicious class, with the evidence: ``suspicious``, the part of a ranking about them."""
     figure = new_figure((13, 5.6), "backdoor")
     rows = figure.subfigures(2, 1)
     for row, name in zip(rows, CLUSTERS, strict=True):

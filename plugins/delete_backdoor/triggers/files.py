@@ -76,8 +76,7 @@ def fit(levels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def exact(levels: np.ndarray, shape: tuple[int, ...], path: str) -> np.ndarray:
-    """Give a trigger image three channels; refuse one of another size than a sample of this ``shape``, since resizing blurs
-    single pixels."""
+    """Give a trigger image three channels; refuse another size than the sample's ``shape``: resizing blurs single pixels."""
     height, width = shape[:2]
     if levels.shape[:2] != (height, width):
         raise RequestError(

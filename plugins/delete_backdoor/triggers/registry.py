@@ -65,8 +65,7 @@ def parse_trigger(text: str) -> Trigger:
 
 
 def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[str, str]]]:
-    """Split a trigger string: the trigger's name, its options, and those that the string gives, as text; raise as
-    :func:`parse_trigger`."""
+    """Split a trigger string into name, the trigger's options and those given, as text; raise as :func:`parse_trigger`."""
     name, _, rest = text.partition(":")
     if name not in TRIGGERS and not import_offered("trigger", name, GROUP, TRIGGERS):
         raise RequestError(

@@ -45,8 +45,7 @@ MARGIN = 0.2  # CosFace's m, subtracted from the cosine in training; its 0.35 is
 
 
 def embed(embedder: nn.Module, spec: ModelSpec | Preprocessing, data: ImageData, title: str = "Embedding") -> Tensor:
-    """Compute embeddings, float32 ``(n, D)``, of faces in eval mode, on the embedder's device; refuse a backbone that does not
-    return one vector per face."""
+    """Compute embeddings, float32 ``(n, D)``, in eval mode on the embedder's device; refuse other outputs than vectors."""
     embedder.eval()
     device = next((p.device for p in embedder.parameters()), torch.device("cpu"))
     loader = DataLoader(TransformedData(data, eval_transform(spec)), batch_size=BATCH)

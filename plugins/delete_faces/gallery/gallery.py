@@ -58,8 +58,7 @@ class Gallery:
         return Gallery(self.embeddings[others], list(compress(self.names, others)), more)
 
     def transform(self, matrix: Tensor) -> tuple[Gallery, dict[str, float]]:
-        """Multiply the templates, which keep their type, by ``matrix`` ``(D, D)``, and scale those of length 1 to length 1 again;
-        return their :func:`drift_of` as well."""
+        """Multiply the templates, in their type, by ``(D, D)``; a length of 1 stays. Return their :func:`drift_of` as well."""
         before = torch.from_numpy(np.asarray(self.embeddings, np.float64))
         after = before @ matrix.to(before).T
         unit = (before.norm(dim=1, keepdim=True) - 1).abs() < UNIT

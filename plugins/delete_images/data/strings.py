@@ -33,8 +33,7 @@ class DataSpec:
     label: str | None = None
 
     def parts(self) -> tuple[str, str | None, str]:
-        """Split the string into a prefix such as 'cifar10:', the absolute path (None if there is none), and the rest. Joined,
-        they name the same data from any folder."""
+        """Split the string into prefix ('cifar10:'), absolute path or None, and rest; joined, they are the same data anywhere."""
         if self.path is None:
             return self.kind, None, self.text[len(self.kind) :]
         before = "" if self.kind == "path" else f"{self.kind}:"

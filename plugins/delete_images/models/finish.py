@@ -112,8 +112,7 @@ def class_layers_of(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, n
 
 
 def _replace_rows(layer: nn.Module, model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> bool:
-    """Replace the forgotten classes' weights, without centring if that changes the remaining classes' probabilities; return
-    whether they are centred."""
+    """Replace the forgotten classes' weights, centred unless that changes the others' probabilities; return whether they are."""
     state, before = copy.deepcopy(layer.state_dict()), _remaining_logits(model, ids, inputs)
     neutralise_rows(layer, ids)
     centred = all(map(_same, before, _remaining_logits(model, ids, inputs)))

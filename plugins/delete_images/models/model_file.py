@@ -162,8 +162,7 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
 
 
 def batch_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Select batch norm's counters, which files older than PyTorch 0.4.1 lack and eval mode never reads; PyTorch's strict loading
-    also adds them."""
+    """Select batch norm's counters, which old files (PyTorch 0.4.0) lack, eval mode never reads and strict loading adds."""
     return {name: count for name, count in state.items() if name.endswith(".num_batches_tracked")}
 
 

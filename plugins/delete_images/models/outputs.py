@@ -78,8 +78,7 @@ def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
 
 
 def class_layers_of(network: nn.Module, inputs: Tensor, num_classes: int) -> list[str]:
-    """Find the names of the layers that output class logits, the prediction's first; raises UnsupportedModelError for an output
-    without such a layer."""
+    """Find the names of the layers that output class logits, the prediction's first; raises UnsupportedModelError without one."""
     inputs = cast_for(network, inputs.to(next(network.parameters()).device))
     layers = find_class_layers(network, partial(run, network, inputs, num_classes), num_classes)
     if [] in layers:

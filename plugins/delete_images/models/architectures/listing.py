@@ -20,8 +20,7 @@ WIDTH = 80  # of a line
 
 
 def list_architectures(pattern: str | None = None) -> list[str]:
-    """List registered architectures, then torchvision's, then, for a pattern, timm's if it is installed. Raises RequestError if
-    no name contains the pattern."""
+    """List registered architectures, torchvision's and, for a pattern, timm's. Raises RequestError if none contains it."""
     for name in offered(registry.GROUP):
         registry.builder_of(name)  # registers it
     names = [*sorted(ARCHITECTURES), *(name for name in torchvision_names() if name not in ARCHITECTURES)]
