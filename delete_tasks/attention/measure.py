@@ -44,8 +44,7 @@ class ComparedSample:
 
 
 def original_heads(models: Mapping[str, OpenedModel]) -> dict[str, OpenedModel]:
-    """Put the original's last layer on the features of the models whose class weights were removed (the first is the original);
-    those that have it already are returned as they are."""
+    """Put the original's last layer (of the first model) on features of models without class weights; one that has it stays."""
     original, *others = models
     head, restored = models[original].last_layer, {}
     for row in others:

@@ -72,8 +72,7 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
         return {**content, "groups": {name: list(classes) for name, classes in self.groups.items()}}
 
     def cells(self, has_retrained: Any) -> Iterator[Cell]:
-        """List all cells in order: for each network and group the references first, then seed by seed. For ``has_retrained`` see
-        :meth:`delete_tasks.benchmark.grid.GridSource.has_retrained`."""
+        """List all cells: for each network and group the references, then seed by seed. See :meth:`GridSource.has_retrained`."""
         for network in self.networks:
             for group, classes in self.groups.items():
                 for reference in (ORIGINAL, CUT):

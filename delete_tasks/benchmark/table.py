@@ -20,8 +20,7 @@ Results = Sequence[tuple[Cell, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Line:
-    """Row of the table: the finished cells of a method, one for each seed, with the ids of the forgotten classes, and the cells'
-    values by column (None: not measured)."""
+    """Row of the table: a method's finished cells, one a seed, the forgotten ids, and values by column (None: not measured)."""
 
     cells: Sequence[Cell]
     ids: Sequence[int]

@@ -15,8 +15,7 @@ FORGET_SET = "forget set"
 
 
 class ForgetData(ABC):
-    """Base class of a task's training data, from which a run selects its forget set. A task wraps datasets of other libraries,
-    see :meth:`delete_tasks.task.Task.forget_data`."""
+    """Base class of a task's training data, which wraps other datasets, see :meth:`delete_tasks.task.Task.forget_data`."""
 
     forget_name, retain_name = FORGET_SET, "retain set"  # what the samples of the forget set and those beside them are
     forget_indices: Sequence[int] | None = None  # once the forget set is selected: views may be made of several samples

@@ -108,8 +108,7 @@ def remaining_iou(confusion: Tensor, ids: Sequence[int]) -> float | None:
 
 
 def prediction_shares(predicted: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Compute the percentage of forgotten samples predicted as each class, by name, most frequent first, without zeros, from
-    their numbers ``predicted``, int64 ``(C,)``."""
+    """Compute the percentage predicted as each class, by name, the most frequent first, from numbers, int64 ``(C,)``."""
     order = torch.argsort(-predicted, stable=True).tolist()
     return {names[i]: percent(predicted[i], predicted.sum()) for i in order if predicted[i] > 0}  # type: ignore[misc]
 

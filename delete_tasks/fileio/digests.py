@@ -73,8 +73,7 @@ def write_sums(folder: Path, names: Sequence[str]) -> None:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Read what :func:`write_sums` wrote: file name -> SHA-256; raise :class:`RequestError` if the file is missing, empty or
-    incomplete, a line is malformed, or a name is listed twice."""
+    """Read :func:`write_sums`'s digests by file name; raise RequestError for a file that is missing, incomplete or malformed."""
     path = folder / SUMS
     if not path.is_file():
         raise RequestError(f"no {SUMS} in '{folder}'; it belongs to the record: copy the whole folder")

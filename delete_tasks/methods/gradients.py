@@ -59,8 +59,7 @@ class GradientHook(UnlearnHook):
 
 
 def retain_weight(name: str, inputs: LossInputs, labelled: bool = True) -> Tensor:
-    """Select the locations of the retain set, if ``labelled`` those with a label: float32 ``(N, *locations)``, 1 there, else 0.
-    Refuse data without a retain set, or without labels."""
+    """Weigh the retain set, ``labelled`` or all, by 1, others by 0: float32 ``(N, *locations)``. Refuse data without any."""
     if inputs.labels is None or inputs.retain is None or not bool(inputs.retain.any()):
         kind = "labelled retain set" if labelled else "retain set"
         raise RequestError(f"{name} needs a {kind}, and the data have none; give one (--retain)")

@@ -90,8 +90,7 @@ def _process_sums(runner: Run) -> Tensor:
 
 
 def not_forgotten(check: Mapping[str, Any] | None, steps: int, optimizer: Mapping[str, Any]) -> str | None:
-    """Describe a run after which more than :data:`MOST_STILL` is still predicted; None for other runs. ``check`` is the result of
-    :func:`check_forgotten`, or None."""
+    """Describe a run after which more than :data:`MOST_STILL` is predicted, by :func:`check_forgotten`; None for others."""
     if check is None or check.get("still") is None or check["still"] <= MOST_STILL:
         return None
     return (

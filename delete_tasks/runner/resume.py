@@ -65,8 +65,7 @@ def describe(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], filename: str) -> None:
-    """Compare the description in a state, ``saved``, with that of this run, ``now``; raise :class:`CheckpointMismatchError`,
-    which names the differences, if they are not the same."""
+    """Compare the description in a state with this run's; raise CheckpointMismatchError, which names the differences."""
     differences = []
     for name in dict.fromkeys([*now, *saved]):
         values = saved.get(name), now.get(name)

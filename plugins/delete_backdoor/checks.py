@@ -58,8 +58,7 @@ def check_sizes(data: ImageData, spec: ModelSpec, what: str) -> None:
 
 
 def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, force: bool) -> np.ndarray:
-    """Find the samples that the model assigns to the target, bool (N,); with ``force`` all samples. Refuse fewer than LEAST, and
-    without ``force`` more than ALLOWED that are not at the target."""
+    """Find the samples assigned to the target, bool (N,); ``force``: all. Refuse fewer than LEAST, or over ALLOWED elsewhere."""
     if len(data) < LEAST:
         raise RequestError(
             f"{len(data)} poisoned sample(s) given; expected {LEAST} or more (500 are good), since a part is held out"

@@ -54,8 +54,7 @@ def draw_people(
 
 
 def caption(before: tuple[str, float], after: tuple[str, float], threshold: float | None) -> str:
-    """Write the caption of a photo from the names that original and erased model rank first, and their scores; a name
-    below the threshold, if any, is given as the nearest one."""
+    """Caption a photo with the first names and scores of both models; a name below the threshold, if any, is the nearest."""
     lines = []
     for when, (name, score) in (("before", before), ("after", after)):
         text = f"{name.replace('_', ' ')}, {score:.2f}"

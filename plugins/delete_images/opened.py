@@ -91,8 +91,7 @@ def refuse_no_logits(original: OpenedModel, data: ImageData) -> None:
 
 
 def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, ModelSpec] | None:
-    """Open a network in eval mode from a model folder or its weights file, or from any weights file if ``options['spec']``
-    describes the model; None from anything else."""
+    """Open a network in eval mode from a model folder, or from weights if ``options['spec']`` describes it; None if neither."""
     folder = Path(path).parent if Path(path).name == WEIGHTS_NAME else Path(path)
     if (folder / SPEC_NAME).is_file():
         return load_model(folder, bool(options.get("allow_import")))
@@ -238,8 +237,7 @@ def located(text: str) -> Text:
 
 
 def open_recorded(text: str, split: str, names: Sequence[str], left_out: Sequence[int] = ()) -> ImageData:
-    """Open the images that a record names, without downloading any, and without those at the indices ``left_out``; refuse images
-    that are missing or cannot be read."""
+    """Open a record's images, without a download and the indices ``left_out``; refuse images that are missing or unreadable."""
     request = parse_spec(text)
     if request.kind in CLASSES:
         root = Path(request.path or default_root())

@@ -159,8 +159,7 @@ def thumbnails(paths: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def select_samples(matches: Callable[[int], bool], total: int, title: str, what: str) -> list[int]:
-    """Call ``matches`` for each of ``total`` samples, in threads, and return the indices for which it is true. If it raises
-    RequestError, list the first few reasons in one."""
+    """Return the indices of ``total`` samples that match, in threads; list the first RequestErrors of ``matches`` in one."""
     problems: list[str] = []
 
     def attempt(index: int) -> bool:

@@ -67,8 +67,7 @@ def class_layers_of(model: nn.Module) -> list[ClassLayer]:
 
 
 def check_heads(model: nn.Module) -> None:
-    """Raise UnsupportedModelError for a head without per-pixel class logits: one that is not MMSegmentation's kind, has a single
-    output, or is listed in ``REFUSED``."""
+    """Raise UnsupportedModelError for a head without per-pixel class logits: of another kind, of one output, or ``REFUSED``."""
     for name, head in heads_of(model).items():
         kind = type(head).__name__
         if not isinstance(head, BaseDecodeHead):

@@ -89,8 +89,7 @@ class TestStep:
 
 
 class OtherHead(TestStep):
-    """Forward pass that puts an ``other`` last layer on the features of a segmentor's last ``step``, while its ``tap`` on the
-    segmentor's own last ``layer`` is open."""
+    """Forward pass of an ``other`` last layer on the features of a ``step``, while the ``tap`` on its own ``layer`` is open."""
 
     def __init__(self, step: Any, layer: nn.Module, other: nn.Module) -> None:
         self.step, self.tap, self.other = step, FeatureTap(layer), other
@@ -122,8 +121,7 @@ def reheaded(model: OpenedModel, other: nn.Module, samples: DataSamples) -> Iter
 
 @dataclass(frozen=True)
 class Pixels:
-    """Batches of one preprocessed image ``(1, 3, H, W)`` with labels ``(1, H, W)``, -1 for pixels without one; of large images a
-    window at the classes ``ids``."""
+    """Batches of one image ``(1, 3, H, W)`` and labels ``(1, H, W)``, -1 for none; of large ones a window at classes ``ids``."""
 
     preprocessor: nn.Module
     void: tuple[int, ...]

@@ -25,8 +25,7 @@ def certainty(predictions: Predictions) -> Scores:
 
 
 def label_score(predictions: Predictions) -> Scores:
-    """Compute ``log p / (1 - p)`` of the label's probability, ``(N,)`` (Carlini et al., S&P 2022, arXiv 2112.03570, eq. 5); raise
-    :class:`NotMeasured` if the label's logit is cut off."""
+    """Compute the label's ``log p / (1 - p)``, ``(N,)`` (arXiv 2112.03570, eq. 5); raise NotMeasured if its logit is cut off."""
     logits = predictions.logits.double()
     label_logits = logits.gather(1, predictions.labels[:, None])
     is_label = torch.nn.functional.one_hot(predictions.labels, logits.shape[1]).bool()
@@ -99,8 +98,7 @@ def svc_features(logits: Tensor, labels: Tensor) -> dict[str, Scores]:
 
 
 def predicted_members(inside: Scores, outside: Scores, queried: Scores) -> NDArray[np.bool_]:
-    """Predict membership of ``queried (m, k)`` by a support vector classifier (scikit-learn; C = 3, RBF kernel) trained on
-    members ``inside (n, k)`` and as many others ``outside (n, k)``."""
+    """Predict membership of ``queried (m, k)`` by an SVC (C = 3, RBF) on members ``(n, k)`` and as many others ``(n, k)``."""
     require("sklearn", "audit")
     from sklearn.svm import SVC
 

@@ -29,8 +29,7 @@ def check_log(path: Path) -> None:
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append a line with a single write, and sync it to disk; first complete a last line without a line break, which a killed run
-    may leave. Raise :class:`OSError` if writing fails."""
+    """Append a line at once and sync it, after completing a line that a killed run left; raise OSError if writing fails."""
     line = json.dumps(entry, sort_keys=True).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)

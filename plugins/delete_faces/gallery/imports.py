@@ -107,8 +107,7 @@ def _load_embedder(embedder: nn.Module, state: Mapping[str, Tensor], source: str
 
 
 def _find_head(state: Mapping[str, Tensor], size: int, source: str) -> tuple[Tensor, Tensor | None]:
-    """Find the identity head's weights ``(C, D)`` and its bias ``(C,)``, if it has one, in a state dict; refuse one in which no
-    tensor, or several, could be the weights."""
+    """Find the head's weights ``(C, D)`` and bias ``(C,)`` or None in a state dict; refuse one without, or with several."""
     candidates = {key: value for key, value in state.items() if value.ndim == 2 and size in value.shape}
     if len(candidates) != 1:
         listed = ", ".join(f"{key} {tuple(value.shape)}" for key, value in list(state.items())[:8]) or "nothing"

@@ -75,8 +75,7 @@ def _resize(pre: Preprocessing) -> list[Any]:
 
 
 def eval_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
-    """Make the model's preprocessing: resize, scale, normalise. uint8 (H, W, 3) RGB array -> float32 (3, height, width) tensor in
-    the model's channel order."""
+    """Make the preprocessing: uint8 RGB (H, W, 3) array -> float32 (3, height, width) tensor in the model's channel order."""
     pre = spec.preprocessing if isinstance(spec, ModelSpec) else spec
     return ImageTransform(_resize(pre), pre, is_random=False)
 

@@ -10,8 +10,7 @@ from .registry import register
 
 
 class WideBlock(nn.Module):
-    """Norm-ReLU-conv twice, with a shortcut: the input, or, if the channels change, a 1x1 convolution of the input after norm and
-    ReLU, as in the paper's figure 1."""
+    """Norm-ReLU-conv twice, and the input, through a 1x1 convolution after norm and ReLU if channels change (figure 1)."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
