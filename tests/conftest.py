@@ -22,11 +22,17 @@ sys.path[:0] = [str(REPOSITORY / "tests" / name) for name in ("kit", "faults")] 
 torch.set_flush_denormal(True)
 
 
+# Half a minute and more each, the longest first; the first of them needs no kit, for which a second worker would wait.
+LONGEST = ("delete_mmseg/test_command.py", "docs/test_guides.py", "delete_mmseg/test_demo.py", "delete_images/test_commands.py",
+           "delete_faces/test_retain.py", "report/record/test_limits.py", "delete_faces/test_networks.py")  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with slow tests first: pytest-xdist gives its workers whole files in this order, and the last ones to end
-    should be short."""
+    """Put the files that take longest first, then those with slow tests: pytest-xdist gives its workers whole files in this
+    order, and the last ones to end should be short."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    first = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (first.get(item.path, len(first)), item.path not in slow))
 
 
 @pytest.fixture(scope="session")
