@@ -163,7 +163,7 @@ def test_local_weights_load_strictly(published):
 @pytest.mark.slow
 @pytest.mark.parametrize("given", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
-    faces = cut_faces(tmp_path / "faces", SOME, train=2, test=1, side=160)
+    faces = cut_faces(tmp_path / "faces", SOME, train=3, test=2, side=160)
     more = ["--weights", published] if given else []
     run("faces enroll --photos", faces, "--aligned --backbone inception_resnet_v1 --out", tmp_path / "m", more)
     assert given or "random weights" in capsys.readouterr().out
@@ -177,4 +177,4 @@ def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
     before = network.embedder.state_dict()
     moved = {name for name, value in smaller.embedder.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"last_linear.weight", "last_bn.weight"}  # the projection's; a bias of 0 has no direction to lose
-    assert read_results(tmp_path / "w")["details"]["held_out"]["photos"] == 3
+    assert read_results(tmp_path / "w")["details"]["held_out"]["photos"] == 6

@@ -19,7 +19,7 @@ from delete_tasks.cli import main
 from delete_tasks.evaluation import LocationCounts
 from delete_tasks.evaluation import functional as f
 
-STEPS, IMAGES, TESTED = 10, 132, 10
+STEPS, IMAGES, TESTED = 10, 132, 14
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
 ROWS = ["original", "logit_cut", "erased", "erased_with_original_head"]
 FEW = f"train_dataloader.dataset.indices={IMAGES} train_dataloader.num_workers=0"  # the config asks for persistent workers
@@ -34,7 +34,7 @@ def run(shared, repository, tmp_path_factory):
     os.environ["DELETE_TASKS_SHARED"] = str(shared)
     changes = f"test_dataloader.dataset.indices={TESTED} log_level=WARNING unlearn.schedule=cosine {FEW}"
     words = argv("segmentation", config, "--checkpoint", checkpoint, "--classes car --work-dir", work_dir)
-    assert main(argv(words, f"--steps {STEPS} --batch-size 1 --lr 1e-4 --cfg-options {changes}")) == 0
+    assert main(argv(words, f"--steps {STEPS} --batch-size 2 --lr 1e-4 --cfg-options {changes}")) == 0
     return work_dir, config, checkpoint
 
 
@@ -100,7 +100,7 @@ _base_ = [{str(stock)!r}]
 custom_imports = dict(imports=['delete_mmseg'], allow_failed_imports=False)
 runner_type = 'UnlearnRunner'
 load_from = {checkpoint!r}
-unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=1, optimizer=dict(type='AdamW', lr=1e-4),
+unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, optimizer=dict(type='AdamW', lr=1e-4),
                schedule='cosine', readout=0.01)
 """)
     base = Config.fromfile(str(config))

@@ -18,7 +18,7 @@ from delete_tasks import config_path
 
 @pytest.mark.slow
 def test_demo_runs_from_nothing(tmp_path):
-    words = argv("-m delete_tasks segmentation demo --out", tmp_path, "--train-scenes 16 --test-scenes 4 --steps 30")
+    words = argv("-m delete_tasks segmentation demo --out", tmp_path, "--train-scenes 16 --test-scenes 8 --steps 40")
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and done.stderr == "", done.stderr[-2000:]
     assert "OneDL" not in done.stdout and "- INFO -" not in done.stdout
