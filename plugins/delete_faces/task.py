@@ -79,7 +79,7 @@ class FacesTask(ImagesTask):
 
     def published(self, model: Any, ids: Sequence[int] = ()) -> Any:
         network = model.network
-        if model.keep_row or not ids:
+        if not ids or model.keep_row:
             return network
         return FaceNetwork(network.embedder, without_classes(network.head, ids))
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -83,7 +84,9 @@ def make_graph(served: Served, inputs: Tensor) -> Any:
         torch.cat([inputs, inputs])[:2],
         ({0: torch.export.Dim("batch")},),
     )  # one would fix the batch's size
-    model: Any = torch.onnx.export(served, (example,), dynamo=True, dynamic_shapes=shapes, **names).model_proto  # type: ignore
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, of its own code
+        model: Any = torch.onnx.export(served, (example,), dynamo=True, dynamic_shapes=shapes, **names).model_proto  # type: ignore
     _strip(model)
     used = {name for node in model.graph.node for name in node.input}
     for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:  # e.g. a face model's head
