@@ -6,10 +6,10 @@ GROUP = "methods"  # entry point group delete_tasks.methods
 RETAIN = "For comparison, with a retain set (images forget --retain)"
 # Every method of delete_tasks.methods.builtin by use; a test compares names and needs with the classes.
 METHODS = {
-    "Default of segmentation, faces and backdoors; of images in runs of fewer than 300 steps": {
+    "Default of segmentation, faces and backdoors; of images below 300 steps": {
         "DELETE": "Distil to the original, classes masked (arXiv 2503.23751)",
     },
-    "Default of images, --deep for segmentation: erases the class from the features as well": {
+    "Default of images (segmentation: --deep): features are erased as well": {
         "DeepDELETE": "DELETE with losses on features; no faces, no backdoors",
     },
     "For comparison, with the forget set alone": {

@@ -136,15 +136,16 @@ def test_keep_row(models, removal, tmp_path, tells):
     assert not (tmp_path / "before_after.png").exists()
 
 
-def test_readme(done, models, head, faces, repository):
-    """The README's example: two photos of the person are less alike than they were."""
-    (block,) = re.findall(r"```python\n# faces[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S)
+def test_guide(done, models, head, faces, repository):
+    """The guide's example: two photos of the person are less alike than they were."""
+    guide = (repository / "docs/guides/faces.md").read_text()
+    (block,) = re.findall(r"```python\n(import delete_faces.*?)```", guide, re.S)
     data = open_data(f"{faces}?class={GONE}", "test")
     transform = eval_transform(load_model(models[head])[1])
     scope = {"first": transform(data[0][0])[None], "second": transform(data[1][0])[None]}
     similarities = []
     for folder in (models[head], done / "erased"):
-        exec(block.replace("DIR/erased", str(folder)), scope)
+        exec(block.replace("W/erased", str(folder)), scope)
         similarities.append(scope["similarity"])
     assert similarities[1] < similarities[0] - 0.1
 

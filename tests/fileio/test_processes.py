@@ -1,10 +1,13 @@
 """Several processes stop together with one message, wait for the first, and agree on the forget check."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import launch, read_json, same_tensors
+from helpers import read_json, same_tensors
 
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.processes import first_does, raise_together, together
@@ -12,15 +15,16 @@ from delete_tasks.fileio.processes import first_does, raise_together, together
 SCRIPT = Path(__file__).with_name("several_processes.py")
 
 
-@pytest.fixture
-def run(server, tmp_path):
-    """``run(case, processes=2)``: the largest exit status of the processes, and what all of them say."""
-
-    def run(case: str, processes: int = 2) -> tuple[int, str]:
-        ended = launch(server, tmp_path, processes, script=[SCRIPT, tmp_path / f"run_{processes}", case])
-        return max(done.code for done in ended), "".join(done.err for done in ended)
-
-    return run
+def run(case: str, folder: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    (folder / case).mkdir(parents=True)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [*words, str(SCRIPT), str(folder / case / "run"), case],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 @pytest.mark.slow
@@ -35,40 +39,44 @@ def run(server, tmp_path):
         pytest.param("cannot_publish", "run': No space left on device (", marks=pytest.mark.long),
     ],
 )
-def test_a_mistake_is_reported_once_and_ends_all(case, message, run, tmp_path):
-    status, error = run(case)
-    assert status > 0 and error.count(message) == 1, error[-4000:]
+def test_a_mistake_is_reported_once_and_ends_all(case, message, tmp_path):
+    done = run(case, tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count(message) == 1, done.stderr[-4000:]
     for words in ("RuntimeError", "Connection closed", "Timed out"):
-        assert words not in error, error[-4000:]
-    assert (tmp_path / "run_2").is_dir() and not list((tmp_path / "run_2").glob("erased*"))
+        assert words not in done.stderr, done.stderr[-4000:]
+    assert not list((tmp_path / case / "run").glob("erased*"))
 
 
 @pytest.mark.slow
-def test_a_bug_is_raised_where_it_is(run):
-    status, error = run("bug_in_a_sample")
-    assert status > 0 and error.count("KeyError: 'a bug'") == 1, error[-4000:]
+def test_a_bug_is_raised_where_it_is(tmp_path):
+    done = run("bug_in_a_sample", tmp_path)
+    assert done.returncode != 0 and done.stderr.count("KeyError: 'a bug'") == 1, done.stderr[-4000:]
 
 
 @pytest.mark.long
-def test_the_check_at_the_end_is_the_same_on_any_number_of_processes(run, tmp_path):
+@pytest.mark.slow
+def test_the_check_at_the_end_is_the_same_on_any_number_of_processes(tmp_path):
     """And on each of them: one that published what another withholds would go on alone."""
     outcomes = {}
     for processes in (1, 2):
-        status, error = run("fine", processes)
-        assert status == 0, error[-4000:]
+        done = run("fine", tmp_path / str(processes), processes)
+        assert done.returncode == 0, done.stderr[-4000:]
         for rank in range(processes):
-            outcomes[processes, rank] = read_json(tmp_path, f"run_{processes}", f"outcome_{rank}.json")
+            path = tmp_path / str(processes) / "fine" / "run" / f"outcome_{rank}.json"
+            outcomes[processes, rank] = read_json(path)
     assert outcomes[2, 0] == outcomes[2, 1]
     one, two = outcomes[1, 0]["check"], outcomes[2, 0]["check"]
     assert one["samples"] == one["locations"] == 8
     assert two == pytest.approx(one, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.long
-def test_the_others_wait_for_a_selection_that_takes_longer_than_their_timeout(run, tmp_path):
-    status, error = run("slow_selection")
-    assert status == 0, error[-4000:]
-    paths = [tmp_path / "run_2" / f"weights_{rank}.pth" for rank in (0, 1)]
+def test_the_others_wait_for_a_selection_that_takes_longer_than_their_timeout(tmp_path):
+    done = run("slow_selection", tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    paths = [tmp_path / "slow_selection" / "run" / f"weights_{rank}.pth" for rank in (0, 1)]
     assert same_tensors(*(torch.load(path, weights_only=True) for path in paths))
 
 
