@@ -23,15 +23,15 @@ torch.set_flush_denormal(True)
 
 
 # Half a minute and more each, the longest first; the first of them needs no kit, for which a second worker would wait.
-LONGEST = ("delete_mmseg/test_command.py", "docs/test_guides.py", "delete_mmseg/test_demo.py", "delete_images/test_commands.py",
-           "delete_faces/test_retain.py", "report/record/test_limits.py", "delete_faces/test_networks.py")  # fmt: skip
+LONGEST = ("delete_mmseg/test_command", "docs/test_guides", "delete_mmseg/test_demo", "delete_images/test_commands",
+           "delete_faces/test_retain", "report/record/test_limits", "delete_faces/test_networks")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first, then those with slow tests: pytest-xdist gives its workers whole files in this
     order, and the last ones to end should be short."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    first = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONGEST)}
+    first = {REPOSITORY / "tests" / f"{name}.py": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (first.get(item.path, len(first)), item.path not in slow))
 
 

@@ -23,17 +23,17 @@ def colours(kit) -> Path:
     return kit.root / "images"
 
 
-def _forget(colours: Path, work_dir: Path, *words: str, audit: str = "none") -> Path:
+def _forget(colours: Path, work_dir: Path, *words: str, audit: str = "none", model: Path | None = None) -> Path:
     images = f"{colours / 'data.npz'}?limit=40"
     classes = [] if "--classes" in words else ["--classes", "green"]
-    run("images forget --model", colours / "model", f"--forget {images} --test {images}&seed=3 --work-dir", work_dir,
+    run("images forget --model", model or colours / "model", f"--forget {images} --test {images}&seed=3 --work-dir", work_dir,
         "--steps 4 --batch-size 8 --lr 1e-3 --augment none --device cpu --audit", audit, classes, list(words))  # fmt: skip
     return work_dir
 
 
 @pytest.fixture(scope="session")
 def forget(colours) -> Callable[..., Path]:
-    """``forget(work_dir, *words, audit="none")``: run ``images forget`` on it; returns the work dir."""
+    """``forget(work_dir, *words, audit="none", model=None)``: run ``images forget`` on it; returns the work dir."""
     return partial(_forget, colours)
 
 

@@ -3,10 +3,14 @@
 import json
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from toys import fit
 
+from delete_images.models.architectures import build
+from delete_images.models.model_file import ModelSpec, Preprocessing, save_model
 from delete_tasks.audit.in_run import THIRD, divided
 from delete_tasks.evaluation import Predictions
 from delete_tasks.report.record.verify import FAILED, verify
@@ -24,13 +28,33 @@ def read(folder):
     return results, record, " ".join((folder / "record.html").read_text().split())
 
 
-def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, monkeypatch):
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Folder with ``model/``, a classifier that makes no mistake, and ``data.npz``: 30 images a class to train and 30 to test."""
+    folder, labels = tmp_path_factory.mktemp("many"), np.repeat(np.arange(3), 30)
+    drawn = np.random.default_rng(0).integers(0, 90, (2, 90, 16, 16, 3)).astype(np.uint8)
+    for image, label in zip(drawn.reshape(180, 16, 16, 3), np.tile(labels, 2), strict=True):
+        image[4:12, 4:12, label] += 150
+    names = ("red", "green", "blue")
+    arrays = {"x_train": drawn[0], "y_train": labels, "x_test": drawn[1], "y_test": labels}
+    np.savez(folder / "data.npz", classes=np.array(names), **arrays)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build("cifar_resnet20", num_classes=3)
+        inputs = torch.from_numpy(drawn[0]).permute(0, 3, 1, 2).float() / 255
+        fit(model, inputs, torch.from_numpy(labels), torch.optim.Adam(model.parameters(), lr=3e-3), 12)
+    save_model(folder / "model", model, ModelSpec("cifar_resnet20", names, Preprocessing.named("none", 16)))
+    return folder
+
+
+def test_head_only_is_red(forget, many, tmp_path, publish_anyway, capsys, monkeypatch):
     """Every limit on accuracies holds, and the features are the original's. Table and audit fit a probe once."""
-    fitted, fit = [], LogisticRegression.fit
-    monkeypatch.setattr(LogisticRegression, "fit", lambda *args: (fitted.append(1), fit(*args))[1])
-    run, training = tmp_path / "run", f"{colours / 'data.npz'}?limit=60"
-    words = ("--method", "HeadOnly", "--steps", 60, "--lr", 0.05, "--train-data", training, *LOOSE)
-    forget(run, *words, audit="quick")
+    fitted, fitting = [], LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda *args: (fitted.append(1), fitting(*args))[1])
+    run, data = tmp_path / "run", many / "data.npz"
+    sets = ("--forget", f"{data}?limit=30", "--test", f"{data}?limit=30&seed=1", "--train-data", f"{data}?limit=60")
+    words = ("--method", "HeadOnly", "--steps", 60, "--lr", 0.05, *sets, *LOOSE)
+    forget(run, *words, audit="quick", model=many / "model")
     told = " ".join(capsys.readouterr().out.split())
     results, record, page = read(run)
     assert results["verdict"]["word"] == "hidden" and "audit" in results["seconds"]

@@ -55,17 +55,17 @@ def test_the_card_of_a_run(name, request, tmp_path, tells, monkeypatch):
 
 @pytest.mark.parametrize("name", ["timm:test_resnet.r160_in1k", "torchvision.shufflenet_v2_x0_5"])
 def test_other_libraries(name, forget, tmp_path, tells, monkeypatch, publish_anyway):
-    spec = ModelSpec(name, ("red", "green", "blue"), Preprocessing.named("none", 16, input_range=(-1, 1)))
-    save_model(tmp_path / "model", build(name, num_classes=3), spec)
-    folder, out = forget(tmp_path / "W", "--no-record", "--audit", "none", model=tmp_path / "model"), tmp_path / "card"
+    spec = ModelSpec(name, ("red", "green", "blue", "grey"), Preprocessing.named("none", 16, input_range=(-1, 1)))
+    save_model(tmp_path / "model", build(name, num_classes=4), spec)
+    folder, out = forget(tmp_path / "W", "--no-record", model=tmp_path / "model"), tmp_path / "card"
     assert "without a record" in tells("card", folder / "erased", "--out", out)
     model = same_model(folder / "erased" / "weights.safetensors", out, monkeypatch)
     text = (out / "README.md").read_text()
     assert f"library_name: {name[:4]}" in text and "green" not in text + (out / "config.json").read_text()
     if name.startswith("timm"):
-        made = timm.create_model("test_resnet", num_classes=3, checkpoint_path=out / "model.safetensors").state_dict()
+        made = timm.create_model("test_resnet", num_classes=4, checkpoint_path=out / "model.safetensors").state_dict()
         assert same_tensors(model.state_dict(), made) and model.pretrained_cfg["label_names"][1] == "class_1"
-        assert timm.data.resolve_model_data_config(model)["mean"] == (0.5, 0.5, 0.5)
+        assert timm.data.resolve_model_data_config(model)["mean"] == [0.5] * 3
 
 
 def test_resnet20_signed(resnet20, few, faced, tmp_path, fails, tells, publish_anyway, monkeypatch):

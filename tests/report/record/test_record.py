@@ -41,7 +41,9 @@ def test_content(recorded, colours):
     names = {"forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "still_predicted", "nll_rise", "ece_rise"}
     assert figures["remain_drop"]["limit_set_by"] == "user" and figures["remain_drop"]["at_most"] == 50
     assert all(figure["status"] in STATUSES for figure in record["figures"])
-    counts = dict.fromkeys(names, 10) | dict.fromkeys(("remain_drop", "nll_rise", "ece_rise"), 30)
+    counts = (
+        dict.fromkeys(names, 10) | dict.fromkeys(("remain_drop", "nll_rise", "ece_rise"), 30) | {"still_predicted": 8}
+    )
     assert {name: figure["count"] for name, figure in figures.items()} == counts
     for figure in record["figures"]:
         low, high = figure["interval"] or (figure["value"], figure["value"])
@@ -221,4 +223,4 @@ def test_the_picture_of_several_classes_shows_each(forget, tmp_path, monkeypatch
     monkeypatch.setattr(panels, "draw", drawing)
     forget(tmp_path / "run", "--classes", "red", "green")
     assert {look.sample.class_id for look in drawn if look.sample.removed} == {0, 1}
-    assert {look.sample.class_id for look in drawn if not look.sample.removed} == {2}
+    assert {look.sample.class_id for look in drawn if not look.sample.removed} == {2, 3}
