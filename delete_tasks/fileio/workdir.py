@@ -254,7 +254,7 @@ def _tidy(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Delete the lock, the states and half-written files of a finished run that was killed before it did."""
     if process_rank() or not (manifest["states"] or (folder / LOCK).exists()):
         return
-    with contextlib.suppress(RequestError), WorkDir(folder, manifest, [], _lock(folder)) as work_dir:
+    with contextlib.suppress(RequestError, OSError), WorkDir(folder, manifest, [], _lock(folder)) as work_dir:
         work_dir.states |= set(manifest["states"])
         _delete_unfinished(folder)
 

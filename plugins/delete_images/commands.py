@@ -63,7 +63,10 @@ def import_(args: SimpleNamespace) -> None:
         "--public", type=DATA_SET, help="Images of anything, without labels: less of the class is left in the features."
     ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
-    shared.method(retain=True, told="DeepDELETE; DELETE below 300 steps, without strong views or a linear last layer"),
+    shared.method(
+        retain=True,
+        told="DeepDELETE; DELETE below 300 steps, with --retain, without strong views or a linear last layer",
+    ),
     shared.DEEP,
     recipe(
         "--preset",

@@ -31,9 +31,7 @@ REFUSED_TYPES = ("TIMMBackbone", "VPD", "Albu")
 REFUSED_KEYS = ("pretrained", "checkpoint", "checkpoint_path", "init_cfg", "_scope_", "custom_imports", "file_client_args",
                 "backend_args", "decode_backend")  # fmt: skip
 
-LARGEST = (
-    2**14
-)  # whole number in a model's config: a depth of more would take all memory before its weights could not be loaded
+LARGEST = 2**14  # whole number in a model's config; building a network of a larger depth could exhaust the memory
 
 
 def portable_config(whole: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,13 @@ from ...fileio.checkpoint import load_once, save_file, state_dict_of
 from ...fileio.digests import SUMS, WEIGHTS, describe_model
 from ...fileio.inputs import read_bytes, read_text
 from ...fileio.manifest import holds_files
-from ...fileio.validate import read_json
 from ...runner.done import sentences
 from ...task import load_task
 from ..compare.compare import plain
-from ..record.parts import CARD_WEIGHTS, FAILED, PAGE, RECORD
-from ..record.people import find_place
+from ..record.parts import CARD_WEIGHTS, PAGE, RECORD
 from ..record.samples import SAMPLES
 from ..record.sign import SIGNATURE
-from ..record.verify import verify
+from ..record.verify import read_verified
 from ..residue import names_any
 from ..results import RESULTS, read_results
 
@@ -39,13 +37,9 @@ def write_card(options: Mapping[str, Any], out: Path) -> None:
     results, record = read_results(folder / RESULTS), None
     path = next((folder / name for name in PUBLISHED if (folder / name).exists()), None)
     if (folder / RECORD).is_file():
-        failed = [f"{check.what}: {check.why}" for check in verify(folder) if check.status == FAILED]
-        record = None if failed else read_json(folder / RECORD)
-        if record is None or record["results"] not in (None, results):
-            reason = failed[0] if failed else f"its results are not those of {RESULTS}"
-            raise RequestError(f"the record in '{folder}' does not hold ({reason}); put the files back")
-        erased = record["models"]["erased"]
-        path = None if erased is None else find_place(erased["path"], folder)
+        record, path = read_verified(folder)
+        if record["results"] not in (None, results):
+            raise RequestError(f"the record in '{folder}' has other results than {RESULTS}; put the files back")
     task = load_task(results["task"])
     if path is None or given.resolve() not in (folder.resolve(), path.resolve()) or task.hub is None:
         raise RequestError(f"'{given}' is no work dir with the model of a finished run, nor this model; give one")

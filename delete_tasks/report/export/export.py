@@ -19,13 +19,11 @@ from ...fileio.digests import describe_model
 from ...fileio.inputs import file_sha256
 from ...fileio.processes import raise_lost
 from ...fileio.sampling import evenly_spread
-from ...fileio.validate import read_json
 from ...request.classes import resolve_classes
 from ...task import Task, load_task, open_models
-from ..record.parts import FAILED, RECORD
-from ..record.people import find_place
+from ..record.parts import RECORD
 from ..record.rerun import reopen
-from ..record.verify import verify
+from ..record.verify import read_verified
 
 FORMAT, INPUT, RANDOM = "delete-tasks export 1", "input", "random numbers"
 PLACES = "delete_tasks.places"  # in a file without all outputs: place of each class among them, by that in the model
@@ -39,13 +37,10 @@ def open_source(options: Mapping[str, Any]) -> tuple[Task, OpenedModel, dict[str
     path, folder, record, opened = options["model"], Path(options["model"]), None, None
     why, row, data = "no samples were given", "original", {"forget": options["data"]} if options["data"] else {}
     if (folder / RECORD).is_file():
-        failed = [f"{check.what}: {check.why}" for check in verify(folder) if check.status == FAILED]
-        if failed:
-            raise RequestError(f"the record in '{folder}' does not hold, so its model may be another ({failed[0]})")
-        record = read_json(folder / RECORD)
-        if record["models"]["erased"] is None:
+        record, erased = read_verified(folder)
+        if erased is None:
             raise RequestError(f"the run in '{folder}' wrote no model to export")
-        path = str(find_place(record["models"]["erased"]["path"], folder))
+        path = str(erased)
     if record is not None and not data:
         try:
             (task, opened), row = reopen(record, folder), "erased"

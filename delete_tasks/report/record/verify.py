@@ -166,6 +166,16 @@ def _model(role: str, recorded: Mapping[str, Any] | None, folder: Path) -> list[
     return checks or [Check(what, OK, f"{len(files)} file(s) and the tensors agree")]
 
 
+def read_verified(folder: Path) -> tuple[dict[str, Any], Path | None]:
+    """Read a record, and find the model that its run wrote, None without one; raise RequestError if a check fails."""
+    failed = [f"{check.what}: {check.why}" for check in verify(folder) if check.status == FAILED]
+    if failed:
+        raise RequestError(f"the record in '{folder}' does not hold ({failed[0]}); put the files back")
+    record = read_json(folder / RECORD)
+    erased = record["models"]["erased"]
+    return record, None if erased is None else find_place(erased["path"], folder)
+
+
 def _card(recorded: Mapping[str, Any] | None, folder: Path) -> list[Check]:
     """Compare the weights in the folder of a card, which has them in a file of its own, with the erased model's."""
     if recorded is None or not (folder / CARD_WEIGHTS).is_file():

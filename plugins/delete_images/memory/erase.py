@@ -14,7 +14,7 @@ from delete_tasks.request.ranges import SEED_MOST, truth, whole
 require("mmengine", "images")
 
 from .. import register  # noqa: E402, F401
-from ..data.views import are_images  # noqa: E402
+from ..data.views import choose_views  # noqa: E402
 from ..run_config import default_method  # noqa: E402
 from .dense.erasure import DenseErasure  # noqa: E402
 from .erasure import Erasure  # noqa: E402
@@ -113,8 +113,8 @@ def erase(
             (for samples that are no images, and the default for models with locations); or a function from a sample's tensor to
             a view of it.
         method: Name of a registered method, see ``delete-tasks methods``. By default 'DeepDELETE', which erases the class from
-            the features as well; 'DELETE' for fewer than 300 steps, without strong views, if no linear layer computes the logits,
-            and for models with locations.
+            the features as well; 'DELETE' for fewer than 300 steps, without strong views, with ``retain``, if no linear layer
+            computes the logits, and for models with locations.
         steps, lr, batch_size: Length, learning rate and batch size of the run, by default those of ``images forget``: 600 steps
             of 64 with AdamW at 4e-4 (DELETE: 300 at 1e-4), or less for more than 300,000 parameters or fewer steps, see
             :func:`delete_images.run_config.default_recipe`; 100 of 128 without strong views. With locations 200 of 4 at 1e-4. A
@@ -151,7 +151,7 @@ def erase(
         opened = open_model(model, forget, class_names, seed, device)
         kind = DenseErasure if opened.dimensions else Erasure
         if method is None:
-            shown = views or kind.default_views or ("strong" if are_images(opened.images) else "none")
+            shown = choose_views(views, kind.default_views or "strong", opened.images)[0]
             beside = {"public": public is not None, "retain": retain is not None}
             method = default_method(shown, steps, model.state_dict(), len(opened.names), **beside)
         erasure = kind(opened, forget, clean, views, classes, method, seed, options)

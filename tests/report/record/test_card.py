@@ -1,4 +1,4 @@
-"""``delete-tasks card``: the folder loads as its card says, holds the record, and names nobody whom the record hides."""
+"""``delete-tasks card``: the folder loads as its card says, holds the record, and holds no name that the record hides."""
 
 import json
 import re
@@ -86,7 +86,7 @@ def test_resnet20_signed(resnet20, few, faced, tmp_path, fails, tells, publish_a
     (out / "README.md").unlink()
     fails("no card of this command", words, "--overwrite")
     (folder / "results.json").write_text(json.dumps({**read_results(folder), "steps": 7}))
-    fails("results are not those", elsewhere)
+    fails("has other results than results.json", elsewhere)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     fails("extra 'hub'", elsewhere)
     assert not (tmp_path / "x").exists()
