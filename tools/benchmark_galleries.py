@@ -26,7 +26,7 @@ from delete_images.data.opening import open_data
 from delete_images.data.transforms import TransformedData, eval_transform
 from delete_images.models.architectures import classifier_of
 from delete_tasks.audit.probes import fit_linear_probe, prototype_hits
-from delete_tasks.display.terminal import track
+from delete_tasks.display.progress import track
 from delete_tasks.evaluation.verification import verification
 from delete_tasks.fileio.compute import flush_subnormals
 from delete_tasks.model.features import FeatureTap

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..display.terminal import track
+from ..display.progress import track
 from ..errors import RequestError
 from ..evaluation.opened import Opened, Sample
 from ..evaluation.reader import OpenedModel

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..display.terminal import track
+from ..display.progress import track
 from ..evaluation import Evaluation
 from ..evaluation.metric import Measured, Metric, Row
 from ..evaluation.predictions import Predictions, cut

@@ -1,5 +1,5 @@
-"""Output to the terminal: consoles without markup, since names of classes, files and people may look like it, progress bars,
-filters for messages of libraries, and escapes for lone surrogates (file names that are not UTF-8) and control characters."""
+"""Output to the terminal: consoles without markup, since names of classes, files and people may look like it, filters
+for messages of libraries, and escapes for lone surrogates (file names that are not UTF-8) and control characters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -23,15 +23,11 @@ from rich.text import Text
 
 from ..fileio.processes import process_rank
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-T = TypeVar("T")
-
 WIDTH = 120  # columns, if the output is no terminal and COLUMNS is not set
 # Libraries with warnings that a user cannot act on: the log has them, and the terminal with --verbose.
 LIBRARIES = ("albumentations", "cv2", "facenet_pytorch", "joblib", "matplotlib", "mmcv", "mmengine", "mmseg", "numpy", "PIL",
-             "pytorch_grad_cam", "safetensors", "scipy", "sklearn", "threadpoolctl", "timm", "torch", "torchvision")  # fmt: skip
+             "pytorch_grad_cam", "safetensors", "scipy", "sklearn", "threadpoolctl", "timm", "torch", "torchvision",
+             "transformers")  # fmt: skip
 CHATTER = ("Could not import OneDL",)  # printed by libraries while they are imported
 CHATTER_WARNING = "Fail to import ``MultiScaleDeformableAttention``"  # of mmcv-lite, which has no compiled operations
 # Line separators (of str.splitlines, browsers, editors) that JSON does not escape, and lone surrogates.
@@ -141,12 +137,12 @@ def begin_stage(name: str) -> None:
     if number == 1 or 0 < _stage < number:
         _stage, waits = number, bool(_announced)
         if process_rank() == 0 and not make_console(stderr=True).is_terminal:
-            announce(make_console(), [f"{_titled(name)}."])
+            announce(make_console(), [f"{titled(name)}."])
         if not waits and number > 1:
             begin()
 
 
-def _titled(title: str) -> str:
+def titled(title: str) -> str:
     """Put the number of the stage, if there is one, before a title."""
     return f"Stage {_stage} of {len(STAGES)}: {title}" if _stage else title
 
@@ -164,25 +160,6 @@ def one_line(text: str) -> str:
 def from_line(line: str) -> str:
     """Restore the text of :func:`one_line`; raise ValueError for a line that it cannot return."""
     return json.loads(f'"{line}"')
-
-
-def make_progress() -> Progress:
-    """Make progress bars with the remaining time, on standard error of the first process; without a terminal nothing is drawn."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = make_console(stderr=True)
-    if console.is_terminal:
-        begin()
-    columns = (TextColumn(_titled("{task.description}")), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal or process_rank() > 0)
-
-
-def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
-    """Iterate over ``items`` with a progress bar."""
-    with make_progress() as progress:
-        bar = progress.add_task(title, total=total)
-        yield from progress.track(items, total=total, task_id=bar)
-        progress.update(bar, total=progress.tasks[0].completed)  # if there were fewer items
 
 
 def is_quiet() -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..display.terminal import track
+from ..display.progress import track
 from ..errors import RequestError, first_line
 from ..model.features import FeatureTap, Layer
 from .predictions import Predictions, together

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..display.terminal import track
+from ..display.progress import track
 from ..errors import RequestError
 
 FARS = (1e-2, 1e-3, 1e-4, 1e-5)

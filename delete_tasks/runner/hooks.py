@@ -11,24 +11,24 @@ from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from rich.progress import Progress
 
-from ..display.terminal import begin, begin_stage, make_progress
+from ..display.progress import Bars
+from ..display.terminal import begin, begin_stage
 from ..fileio.atomic import save_text
 from ..fileio.processes import SIGNALS, Interrupted, together
 
 
 class ProgressHook(Hook):
-    """Progress bar over optimizer steps, on standard error if that is a terminal."""
+    """Progress bar over optimizer steps."""
 
     priority = "LOWEST"
-    bar: Progress | None = None
+    bar: Bars | None = None
 
     def before_train(self, runner: Runner) -> None:
         if runner.kind == "unlearn":
             begin_stage("unlearning")
         begin()
-        self.bar = make_progress()
+        self.bar = Bars()
         self.bar.start()
         title, steps = "Unlearning" if runner.kind == "unlearn" else "Training", runner.max_iters // runner.accumulation
         self.bar.add_task(title, total=steps, completed=runner.iter // runner.accumulation)

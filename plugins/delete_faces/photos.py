@@ -18,7 +18,7 @@ from delete_images.data.opening import ImageData, open_data
 from delete_images.data.sources import FolderSource
 from delete_images.data.strings import parse_spec
 from delete_images.models.spec import Preprocessing
-from delete_tasks.display.terminal import track
+from delete_tasks.display.progress import track
 from delete_tasks.errors import USER_ERRORS, RequestError, list_names, require
 from delete_tasks.request.classes import UNKNOWN_CLASS, NameIndex
 from delete_tasks.request.ranges import number

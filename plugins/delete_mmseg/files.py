@@ -12,7 +12,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from delete_tasks.display.terminal import track
+from delete_tasks.display.progress import track
 from delete_tasks.errors import RequestError, first_line, list_names
 from delete_tasks.evaluation.copies import SIDE, thumbnail
 from delete_tasks.fileio.checkpoint import file_sha256

@@ -12,7 +12,7 @@ from mmcv.transforms.base import BaseTransform
 from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
-from delete_tasks.display.terminal import track
+from delete_tasks.display.progress import track
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.copies import Copies, find_alike, leave_out
 from delete_tasks.evaluation.forget_data import ForgetData

@@ -5,9 +5,10 @@ import sys
 import pytest
 from rich.table import Table as Grid
 
+from delete_tasks.display.progress import Bars
 from delete_tasks.display.streams import guarded
 from delete_tasks.display.table import Table
-from delete_tasks.display.terminal import make_console, make_progress, wrapped
+from delete_tasks.display.terminal import make_console, wrapped
 
 ESCAPES = "\x1b[31mred\x07\x1b]0;title\x07\x9b2J\rover \u202e\ud800"
 ESCAPED = "\\u001b[31mred\\u0007\\u001b]0;title\\u0007\\u009b2J\\u000dover \\u202e\\ud800"
@@ -43,7 +44,7 @@ def test_a_progress_bar_keeps_its_colours(monkeypatch):
     terminal.isatty = lambda: True
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(sys, "stderr", terminal)
-    with guarded(), make_progress() as progress:
+    with guarded(), Bars() as progress:
         progress.add_task("of \x1b]0;x", total=2)
         print("a warning \x1b[2J", file=sys.stderr)
     text = terminal.getvalue()

@@ -4,20 +4,24 @@ import io
 import logging
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from harness import World
 
-from delete_tasks.display import terminal
-from delete_tasks.display.terminal import announce, begin_stage, hush, make_console, make_progress, quiet
+from delete_tasks.display import progress, terminal
+from delete_tasks.display.terminal import announce, begin_stage, hush, make_console, quiet
 
 
-def test_no_bar_and_no_empty_line_where_there_is_no_terminal(capsys):
-    assert list(terminal.track(range(3), 3, "Counting")) == [0, 1, 2]
+def test_no_bar_and_no_empty_line_where_there_is_no_terminal_but_a_line_now_and_then(capsys, monkeypatch):
+    assert list(progress.track(range(3), 3, "Counting")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    assert len(list(progress.track((time.sleep(0.01) for _ in range(2)), 3, "Counting"))) == 2
+    lines = "Counting: 1 of 3\nCounting: 2 of 3, 0:00:00 left\nCounting: 2 of 2, 0:00:00 left\n"
+    assert capsys.readouterr() == (lines, "")
 
 
 def test_stages_of_a_command_are_printed_and_are_in_the_titles_of_bars(capsys):
@@ -29,11 +33,13 @@ def test_stages_of_a_command_are_printed_and_are_in_the_titles_of_bars(capsys):
         terminal.begin()
         begin_stage("table")
         begin_stage("unlearning")  # a run within the table
-        task = SimpleNamespace(description="erased: test")
-        assert make_progress().columns[0].text_format.format(task=task) == "Stage 4 of 7: erased: test"
+        bars = progress.Bars()
+        bars.add_task("erased: test", total=1)
+        assert bars.tasks[0].description == "Stage 4 of 7: erased: test"
     told = "Stage 1 of 7: checks.\nStage 2 of 7: forget set.\nStage 4 of 7: table.\n"
     assert capsys.readouterr() == (told, "")
-    assert make_progress().columns[0].text_format == "{task.description}"
+    bars.add_task("later", total=1)
+    assert bars.tasks[1].description == "later"
 
 
 LIBRARY = "/x/site-packages/mmseg/models/loss.py"

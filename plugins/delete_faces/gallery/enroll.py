@@ -20,7 +20,7 @@ from delete_images.data.transforms import TransformedData, eval_transform, train
 from delete_images.models.model_file import ModelSpec, save_model
 from delete_images.models.spec import Preprocessing
 from delete_tasks.audit.probes import as_linear_map, fit_linear_probe
-from delete_tasks.display.terminal import track
+from delete_tasks.display.progress import track
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals

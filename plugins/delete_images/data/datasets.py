@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from delete_tasks.display.terminal import track
+from delete_tasks.display.progress import track
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.forget_data import ForgetData
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delete_tasks.display.terminal import track
+from delete_tasks.display.progress import track
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import ConfusionState, Evaluation
 from delete_tasks.evaluation.functional import confusion_matrix
