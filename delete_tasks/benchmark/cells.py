@@ -5,7 +5,6 @@ import hashlib
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,9 +42,9 @@ class _Finished(Struct):
     seed: int
     figures: dict[str, Figure | None]
     not_measured: dict[str, str]
-    made_of: dict[str, str | None] = {}
-    code: dict[str, Any] = {}
-    sha256: str | None = None
+    made_of: dict[str, str | None]
+    code: dict[str, Any]
+    sha256: str
 
 
 def digest(content: Mapping[str, Any]) -> str:
@@ -72,7 +71,7 @@ def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
     if (saved.network, saved.group, saved.method, saved.seed) != (cell.network, cell.group, cell.method, cell.seed):
         name = f"{saved.network}, {saved.group}, {saved.method}, seed {saved.seed}"
         raise RequestError(f"'{path}' is of another cell, {name!r}, and not of '{cell.title}'; {AGAIN}")
-    if saved.sha256 is not None and saved.sha256 != digest(content):
+    if saved.sha256 != digest(content):
         raise RequestError(
             f"'{path}' was changed after its run: its content has another SHA-256 than the run wrote; {AGAIN}"
         )
@@ -82,16 +81,15 @@ def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
 def check_cells(
     root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Mapping[str, str | None]], console: Console
 ) -> None:
-    """Check the finished cells of a grid, and print how many have no digests, or are of other code. ``made_of`` is
+    """Check the finished cells of a grid, and print how many are of other code. ``made_of`` is
     :meth:`delete_tasks.benchmark.grid.GridSource.made_of`. Raise as :func:`read_cell`, or if a cell was made of other data,
     settings or models."""
-    remarks: Counter[str] = Counter()
-    version = code_version()
+    others, version = 0, code_version()
     for cell in cells:
         content = read_cell(root, cell)
         if content is None:
             continue
-        before = content.get("made_of") or {}
+        before = content["made_of"]
         for name, now in made_of(cell).items():
             if now is not None and before.get(name) not in (None, now):
                 raise RequestError(
@@ -99,12 +97,9 @@ def check_cells(
                     f"now ({now}), and one table would hold both; restore the former, give another --work-dir, or delete the "
                     "folders of all such cells to run them again"
                 )
-        if content.get("sha256") is None:
-            remarks["made by an earlier version without digests, and not checked"] += 1
-        elif content.get("code") != version:
-            remarks["run by another version of the code"] += 1
-    for remark, count in remarks.items():
-        console.print(f"{count} of {len(cells)} cells were {remark}.")
+        others += content["code"] != version
+    if others:
+        console.print(f"{others} of {len(cells)} cells were run by another version of the code.")
 
 
 FAILED, BEGUN, LOCK = "failed.json", "begun.json", ".lock"

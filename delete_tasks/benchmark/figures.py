@@ -1,4 +1,4 @@
-"""Figures of a grid: radar, box plot over seeds, number of classes, t-SNE, and accuracy against a linear probe."""
+"""Figures of a grid: box plot over seeds, number of classes, t-SNE, and accuracy against a linear probe."""
 
 import textwrap
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from .grid import CUT, ORIGINAL, RETRAINED
 from .measure import FEATURES
 from .table import Line, tables
 
-RADAR = ("forgets", "retains", "no MIA", "speed")  # counter-clockwise from the top
 MOST_TSNE = 32  # panels
 MARKERS = {ORIGINAL: "s", CUT: "X", RETRAINED: "*"}
 
@@ -27,7 +26,6 @@ def draw_all(rows: Sequence[Line], root: Path) -> tuple[list[str], dict[str, str
     groups = tables(rows)
     for number, (_, group) in enumerate(groups, 1):
         suffix = f"_{number}" if len(groups) > 1 else ""
-        jobs[f"radar{suffix}.png"] = partial(draw_radar, group)
         jobs[f"seeds{suffix}.png"] = partial(draw_seeds, group)
         jobs[f"probe{suffix}.png"] = partial(draw_probe, group)
         jobs[f"tsne{suffix}.png"] = partial(draw_tsne, group, root)
@@ -48,55 +46,6 @@ def _colours(rows: Sequence[Line]) -> dict[str, Any]:
     methods = dict.fromkeys(row.cell.method for row in rows if not row.is_reference)
     colours = {method: palette(index % 20) for index, method in enumerate(methods)}
     return {**colours, ORIGINAL: "black", CUT: "dimgray", RETRAINED: "green"}
-
-
-def _panels(count: int, most: int, size: tuple[float, float], extra: float, **options: Any) -> tuple[Any, Any]:
-    """Make a figure with ``count`` panels of ``size`` inches, at most ``most`` in a line, and ``extra`` inches of height."""
-    columns = min(most, count)
-    lines = -(-count // columns)
-    figure = new_figure((size[0] * columns, size[1] * lines + extra), "images")
-    axes = figure.subplots(lines, columns, squeeze=False, **options).ravel()
-    for axis in axes[count:]:
-        axis.axis("off")
-    return figure, axes[:count]
-
-
-def radar_values(rows: Sequence[Line]) -> dict[str, list[float]]:
-    """Compute the percentages on the axes of :data:`RADAR` by method; speed is 100 for the fastest and 0 for the slowest, on a
-    logarithmic scale. Raise :class:`RequestError` if no method has all four."""
-    measured = {}
-    for row in rows:
-        means = [row.mean(name) for name in ("acc_ft", "acc_rt", "membership_svc", "seconds")]
-        if not row.is_reference and None not in means:
-            measured[row.cell.method] = np.array(means, float)
-    if not measured:
-        raise RequestError("no method has accuracies, membership and seconds, so there is no radar")
-    times = {method: np.log(max(means[3], 0.1)) for method, means in measured.items()}
-    low, high = min(times.values()), max(times.values())
-    speed = {method: 100 * (high - time) / (high - low) if high > low else 100.0 for method, time in times.items()}
-    return {method: [100 - ft, rt, 100 - svc, speed[method]] for method, (ft, rt, svc, _) in measured.items()}
-
-
-def draw_radar(rows: Sequence[Line], path: Path) -> None:
-    """Draw forgetting, remaining accuracy, membership and speed (figure 1), a panel per method, the first's outline in each."""
-    values = radar_values(rows)
-    colours = _colours(rows)
-    retain = {row.cell.method for row in rows if row.cell.retain}
-    first, outline = next(iter(values.items()))
-    figure, axes = _panels(len(values), 5, (2.3, 2.5), 0.5, subplot_kw={"projection": "polar"})
-    angles = np.linspace(0, 2 * np.pi, len(RADAR), endpoint=False)
-    for axis, (method, lengths) in zip(axes, values.items(), strict=True):
-        axis.fill(angles, lengths, color=colours[method], alpha=0.45)
-        axis.fill(angles, lengths, fill=False, ec=colours[method], lw=1.6, ls="--" if method in retain else "-")
-        axis.fill(angles, outline, fill=False, ec="black", lw=0.8)
-        axis.set_theta_zero_location("N")
-        axis.set_xticks(angles, RADAR, fontsize=7)
-        axis.set_yticks((25, 50, 75, 100), [])
-        axis.tick_params(axis="x", pad=0)
-        axis.set_ylim(0, 100)
-        axis.set_title(textwrap.fill(method, 26), fontsize=9)
-    _set_title(figure, f"{_title(rows)} (outside is better; dashed: reads retain data; black: {first})")
-    save_figure(figure, path)
 
 
 def draw_seeds(rows: Sequence[Line], path: Path) -> None:
@@ -196,8 +145,13 @@ def draw_tsne(rows: Sequence[Line], root: Path, path: Path) -> None:
     if not panels:
         raise RequestError("no cell has saved features of ten or more test samples, so there is no t-SNE")
     panels = panels[:MOST_TSNE]
-    figure, axes = _panels(len(panels), 4, (3.1, 3.3), 0.4)
-    for axis, (title, features, labels) in zip(axes, panels, strict=True):
+    columns = min(4, len(panels))
+    rows_of_panels = -(-len(panels) // columns)
+    figure = new_figure((3.1 * columns, 3.3 * rows_of_panels + 0.4), "images")
+    axes = figure.subplots(rows_of_panels, columns, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    for axis, (title, features, labels) in zip(axes, panels, strict=False):
         forgotten = np.isin(labels, rows[0].ids)
         x, y = embed(features).T
         others = ~forgotten

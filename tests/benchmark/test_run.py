@@ -48,7 +48,7 @@ def test_a_failing_cell_is_named_and_the_others_finish(write_grid, tmp_path, cap
     assert by["logit_cut"]["linear_probe"] == by["original"]["linear_probe"] != ""
     assert by["ours"]["samples"] == "4" and by["tuned"]["samples"] == "8" and by["tuned"]["retain"] == "True"
     assert by["ours"]["membership_svc"] != "" and by["ours"]["prototypes_5"] != ""
-    for name in ("table.md", "table.tex", "radar.png", "seeds.png", "probe.png", "tsne.png"):
+    for name in ("table.md", "table.tex", "seeds.png", "probe.png", "tsne.png"):
         assert (work / name).stat().st_size > 0, name
     assert "Not drawn: by_classes.png" in out
     # Again: nothing that is done is done again, and what failed is tried again.
@@ -151,7 +151,7 @@ def test_the_papers_grids_run_end_to_end(name, network, repository, few, tmp_pat
     assert len(rows) == len(cells) == len(grid.groups) * (3 + len(methods))
     assert "" not in {row["acc_rt"] for row in rows}
     drawn = [file.name for file in work.glob("*.png")]
-    for figure in ("tsne", "seeds", "radar", "probe"):
+    for figure in ("tsne", "seeds", "probe"):
         assert sum(file.startswith(figure) for file in drawn) == len(grid.groups), drawn
     assert ("by_classes.png" in drawn) == (len(grid.groups) > 1)
 

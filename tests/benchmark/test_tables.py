@@ -3,11 +3,10 @@
 import csv
 import io
 
-import numpy as np
 import pytest
 
 from delete_tasks.benchmark import figures as drawing
-from delete_tasks.benchmark.figures import draw_by_classes, draw_probe, draw_radar, draw_seeds, radar_values
+from delete_tasks.benchmark.figures import draw_by_classes, draw_probe, draw_seeds
 from delete_tasks.benchmark.grid import Cell
 from delete_tasks.benchmark.measure import COLUMNS
 from delete_tasks.benchmark.table import best, lines, to_csv, to_latex, to_markdown
@@ -73,21 +72,12 @@ def test_markdown_and_latex(found):
     assert tex.count("\\midrule") == 2 and tex.count("&") == (len(COLUMNS)) * 6 + 0
 
 
-def test_radar_values(found):
-    values = radar_values(lines(found))
-    assert set(values) == {"ours", "theirs", "tuned"}
-    assert values["ours"] == pytest.approx([99.0, 91.0, 50.0, 0.0]) and values["tuned"][3] == pytest.approx(100.0)
-    assert values["theirs"][3] == pytest.approx(100 * (1 - np.log(5) / np.log(15)))
-    with pytest.raises(RequestError, match="there is no radar"):
-        radar_values(lines(found)[:2])
-
-
 def test_no_title_is_clipped(found, tmp_path, monkeypatch):
-    """Also over two narrow panels, and with long names."""
+    """Also with long names."""
     figures = []
     monkeypatch.setattr(drawing, "save_figure", lambda figure, path: figures.append(figure))
     long = lines([cell(f"{'long ' * 9}{i}", group="deer " * 9) for i in range(2)])
-    for draw, rows in ((draw_radar, lines(found[:4])), (draw_radar, long), (draw_seeds, long), (draw_probe, long)):
+    for draw, rows in ((draw_seeds, long), (draw_probe, long)):
         draw(rows, tmp_path / "x.png")
         figures[-1].draw_without_rendering()
         whole, title = figures[-1].bbox, figures[-1]._suptitle.get_window_extent()
@@ -98,7 +88,7 @@ def test_figures_are_drawn(found, tmp_path):
     both = ("deer", "ship")
     two = [cell(one.method, one.seed, one.retain, "two", both, **content["figures"]) for one, content in found]
     rows = lines([*found, *two])
-    draws = {"radar": draw_radar, "seeds": draw_seeds, "probe": draw_probe, "classes": draw_by_classes}
+    draws = {"seeds": draw_seeds, "probe": draw_probe, "classes": draw_by_classes}
     for name, draw in draws.items():
         draw(rows if name == "classes" else lines(found), tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000, name
