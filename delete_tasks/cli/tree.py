@@ -1,20 +1,17 @@
 """Command tree: the core's own commands and those of installed plugins, each loaded when its name is used; shell completion."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class, shell_complete
+from click.shell_completion import shell_complete
 from rich_click import RichOption
 from rich_click.rich_panel import construct_panels
 
-from ..fileio.atomic import save_text
 from ..plugins import load_commands, plugin_modules
-from .command import SETTINGS, Command, Group, option
+from .command import SETTINGS, Command, Group
 
 VARIABLE = "_DELETE_TASKS_COMPLETE"
-SHELLS = ("bash", "zsh", "fish")
 
 # Modules of the core that declare a command.
 CORE_COMMANDS = {
@@ -68,27 +65,6 @@ def _write_panels(group: Group, ctx: Any, formatter: Any) -> None:
             formatter.write(panel.render(group, inner, formatter))
 
 
-def _install_completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
-    """Write a shell's completion file, without changing the user's own files; print its path and the steps left to the user."""
-    if shell is None:
-        return
-    home = Path.home()
-    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    path, todo = {
-        "bash": (data / "bash-completion/completions/delete-tasks", "Needs the package bash-completion."),
-        "zsh": (
-            home / ".zfunc/_delete-tasks",
-            "Put this into ~/.zshrc: fpath+=~/.zfunc; autoload -Uz compinit; compinit",
-        ),
-        "fish": (config / "fish/completions/delete-tasks.fish", ""),
-    }[shell]
-    completion: Any = get_completion_class(shell)
-    save_text(completion(ctx.command, {}, "delete-tasks", VARIABLE).source() + "\n", path)
-    print(f"Written: {path}. Open a new terminal to use it. {todo}".rstrip())
-    ctx.exit()
-
-
 def complete(root: click.Command) -> int | None:
     """Answer a shell that requests completions; return the exit status, or None without a request."""
     instruction = os.environ.get(VARIABLE)
@@ -102,15 +78,4 @@ def make_root() -> Root:
     version: dict[str, Any] = {"cls": RichOption, "panel": None, "help": "Print the version."}
     name = "delete-tasks"
     click.version_option(package_name=name, prog_name=name, message="%(prog)s %(version)s", **version)(root)
-    root.params.append(
-        option(
-            "--install-completion",
-            panel=None,
-            is_eager=True,
-            expose_value=False,
-            type=click.Choice(SHELLS),
-            callback=_install_completion,
-            help="Install completion of commands and options for a shell.",
-        )
-    )
     return root
