@@ -125,7 +125,7 @@ class Task(ABC):
             :class:`delete_tasks.report.record.samples.SampleList`, and ``forgotten``, a function that finds the forgotten
             classes' indices in a list of all names.
         hub: ``(path, record, hide)`` of a model -> ``library_name`` and ``pipeline_tag`` of its card on the Hugging Face Hub, and
-            content of its config.json, without names of people if ``hide``; None for a task without cards.
+            its config.json and other JSON files by name, without names of people if ``hide``; None for a task without cards.
     """
 
     name: str
@@ -137,7 +137,7 @@ class Task(ABC):
     recipes: Recipes = Recipes()
     exports: str = "logits"
     open: Open | None = None
-    hub: Callable[[Path, Any, bool], tuple[str, str, Any]] | None = None
+    hub: Callable[[Path, Any, bool], tuple[str, str, dict[str, Any]]] | None = None
 
     # The model ----------------------------------------------------------------------------------------------------
 

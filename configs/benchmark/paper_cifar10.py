@@ -13,9 +13,17 @@ _described = dict(classes="cifar10", normalization="cifar10", size=32)
 networks = {
     "ResNet-18": dict(architecture="resnet18", arguments=dict(stem="cifar"), train=_convolutional, **_described),
     "VGG16-BN": dict(architecture="vgg16_bn", arguments=dict(stem="cifar"), train=_convolutional, **_described),
-    "Swin-T": dict(architecture="swin_t", arguments=dict(image_size=32), train=_transformer, **_described),
+    "Swin-T": dict(
+        architecture="timm:swin_tiny_patch4_window7_224",
+        arguments=dict(img_size=32, patch_size=2, window_size=4),
+        train=_transformer,
+        **_described,
+    ),
     "ViT-S": dict(
-        architecture="vit_s_16", arguments=dict(image_size=32, patch_size=4), train=_transformer, **_described
+        architecture="timm:vit_small_patch16_224",
+        arguments=dict(img_size=32, patch_size=4),
+        train=_transformer,
+        **_described,
     ),
 }
 data = dict(forget="cifar10", retain="cifar10", train="cifar10?limit=10000", test="cifar10")

@@ -15,6 +15,7 @@ from ..fileio.workdir import WorkDir, claim
 from ..methods.registry import method_names
 from ..plugins import load_commands, plugin_modules
 from ..request.classes import as_compared
+from ..request.config import LOGGERS
 from ..request.ranges import MOST, SEED_MOST
 from .command import FILE, File, Output, data, evaluation, machine, recipe, record
 
@@ -76,7 +77,6 @@ NORM_TRAIN = recipe(
     default=None,
     help="Update the statistics of normalisation layers.",
 )
-AMP = recipe("--amp", is_flag=True, help="Mixed precision: bfloat16 on a CPU, float16 on a GPU.")
 DRY_RUN = machine(
     "--dry-run", is_flag=True, help="Check everything, print what would be done and how long it takes; write nothing."
 )
@@ -93,6 +93,11 @@ LAUNCHER = machine(
     help="Distributed launcher. [default: pytorch under torchrun, else none]",
 )
 LOADERS = machine("--workers", type=WORKERS, help="Worker processes that load images.")
+LOG_TO = machine(
+    "--log-to",
+    type=click.Choice(list(LOGGERS)),
+    help="Also log loss, rate and seconds to TensorBoard (files in the work dir), Weights & Biases or MLflow; never the config.",
+)
 CFG_OPTIONS = machine("--cfg-options", many=True, metavar="KEY=VALUE...", help="Config keys to override.")
 
 DEEP_METHOD = "DeepDELETE"
@@ -123,6 +128,12 @@ def method(retain: bool, default: str | None = None, told: str = "DELETE") -> cl
         shell_complete=lambda ctx, param, text: [name for name in method_names(retain) if name.startswith(text)],
         help=f"Unlearning method; 'delete-tasks methods' lists them. [default: {told}]",
     )
+
+
+def amp(told: str) -> click.Option:
+    """Make ``--amp`` and ``--no-amp``; ``told`` is the default for the help."""
+    told = f"Mixed precision: bfloat16 on a CPU, float16 on a GPU. [default: {told}]"
+    return recipe("--amp/--no-amp", default=None, show_default=False, help=told)
 
 
 def config(replaced: str) -> click.Option:
@@ -158,6 +169,12 @@ def work_dir_options(content: str, resumes: bool = True) -> list[click.Option]:
             machine("--keep-states", is_flag=True, help="Keep the last state (weights, optimizer) of a complete run."),
         ]
     return options
+
+
+def machine_panel(seed_default: str) -> list[click.Option]:
+    """Make the options of a run in a panel of their own; ``seed_default`` is for the help."""
+    chosen = seed(None, f"Random seed. [default: {seed_default}]")
+    return [LOG_TO, CFG_OPTIONS, chosen, LAUNCHER, DEVICE, DRY_RUN, VERBOSE]
 
 
 def record_panel() -> list[click.Option]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from delete_images.arguments import DATA_SET, MODEL_FOLDER, DataSet, check_given
+from delete_images.arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, DataSet, check_given
 from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import OUT, Group, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
@@ -16,7 +16,6 @@ from delete_tasks.request.schedules import SCHEDULES
 
 from .grammar import trigger_table
 
-DATA_HELP = "folder of class folders, .npz file, cifar10[:ROOT] or cifar100[:ROOT]; '?class=deer&limit=500' selects"
 TRIGGER_HELP = "e.g. badnets:size=3; 'delete-tasks backdoor poison --help' lists them"
 # Options of `delete-tasks attention` for this task, which puts a trigger on clean INPUTS.
 ATTENTION_OPTIONS = [
@@ -115,6 +114,7 @@ ATTENTION_OPTIONS = [
     evaluation("--wide", is_flag=True, help="Print all columns of the table."),
     *shared.record_panel(),
     shared.seed(None, "Random seed. [default: 0]"),
+    shared.LOG_TO,
     shared.LAUNCHER,
     shared.DEVICE,
     shared.ALLOW_IMPORT,

@@ -34,6 +34,10 @@ class DataSet(File):
 
 
 MODEL_FOLDER, DATA_SET = ModelFolder("MODEL"), DataSet("DATA")
+DATA_HELP = (
+    "folder of class folders, .npz file, cifar10[:ROOT] or cifar100[:ROOT] (by default in $DELETE_TASKS_DATA); "
+    "'?class=deer&limit=500' selects"
+)
 
 
 def check_given(options: Mapping[str, Any], *names: str) -> None:

@@ -14,10 +14,8 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.report.finish import tell_before, tell_next, tell_training
 from delete_tasks.request.schedules import SCHEDULES
 
-from .arguments import DATA_SET, MODEL_FOLDER, check_classes, check_given
-from .models.describe import described_spec, description
-
-DATA_HELP = "folder of class folders, .npz file, cifar10[:ROOT] or cifar100[:ROOT]; '?class=deer&limit=500' selects"
+from .arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, check_classes, check_given
+from .models.describe import described_spec, description, refuse_described
 
 TABLE = (
     evaluation(
@@ -32,20 +30,32 @@ TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
 @command(
     "import",
     "Make a model folder from a weights file.",
-    argument("weights", type=shared.FILE, help="State dict (.pth, .pt, .safetensors)."),
+    argument(
+        "weights",
+        type=shared.FILE,
+        help="State dict (.pth, .pt, .safetensors); or a folder of the Hugging Face Hub with a classifier of timm or "
+        "transformers, which needs no other option (--classes renames its classes).",
+    ),
     argument("folder", type=OUT, help="Model folder to write."),
     shared.overwrite("an existing model"),
-    *description(required=True),
+    *description(),
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
 def import_(args: SimpleNamespace) -> None:
-    spec = described_spec(args)
+    path, source = Path(args.weights), f"'{args.weights}'"
+    spec = refuse_described(args) if path.is_dir() else described_spec(args)
     refuse_existing(args.folder, [args.weights], args.overwrite)
-    from .models.model_file import import_checkpoint
+    from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 
-    described = (spec.architecture, spec.classes, spec.preprocessing, spec.arguments)
-    folder = import_checkpoint(args.weights, args.folder, *described, args.allow_import)
+    from .models.hub_folder import read_hub_folder
+    from .models.model_file import import_state
+
+    if path.is_dir():
+        state, spec = read_hub_folder(path, args.classes)
+    else:
+        state = state_dict_of(load_file(path), source)
+    folder = import_state(state, source, args.folder, spec, args.allow_import)
     make_console().print(f"Written: {folder}")
 
 
@@ -126,19 +136,14 @@ def import_(args: SimpleNamespace) -> None:
         help="Keep the class weights of the forgotten classes, which describe them, in the published last layer.",
     ),
     shared.AVOID,
-    shared.AMP,
+    shared.amp("on, on a CPU with AMX; else off"),
     TEST,
     shared.EXPECT,
     *TABLE,
     *shared.record_panel(),
     shared.LOADERS,
-    shared.CFG_OPTIONS,
-    shared.seed(None, "Random seed. [default: 0]"),
-    shared.LAUNCHER,
-    shared.DEVICE,
     shared.ALLOW_IMPORT,
-    shared.DRY_RUN,
-    shared.VERBOSE,
+    *shared.machine_panel("0"),
     short="--config --model --forget --classes --retain --public --overwrite --method --deep --steps --lr --test --resume "
     "--device --dry-run",
 )
@@ -181,7 +186,7 @@ def forget(args: SimpleNamespace) -> int:
         help="Model folder whose description is used; or describe the model with --architecture, --classes, ...",
     ),
     data("--finetune", type=MODEL_FOLDER, help="Model folder whose description and weights are used."),
-    *description(required=False),
+    *description(),
     data("--data", type=DATA_SET, required=True, help=f"Training images: {DATA_HELP}."),
     data("--without", many=True, metavar="NAME...", help=f"Classes to leave out, {shared.BY_NAME}."),
     *shared.work_dir_options("model/ and the log"),
@@ -266,19 +271,8 @@ def _accuracies(args: SimpleNamespace) -> int:
 
     from .models.spec import load_spec
 
-    read = (
-        "model",
-        "test",
-        "classes",
-        "out",
-        "overwrite",
-        "device",
-        "allow_import",
-        "verbose",
-        "command",
-        "action",
-        "reads",
-    )
+    read = ("model", "test", "classes", "out", "overwrite", "device", "allow_import", "verbose", "command", "action",
+            "reads")  # fmt: skip
     unread = [
         name for name, value in vars(args).items() if value and name not in read and (name, value) != ("audit", "quick")
     ]

@@ -53,18 +53,13 @@ CLASSES = data(
         help="Classes that replace the forgotten ones: the original's second choice, its prediction of the pixels around, or its "
         "choice among these (auto). [default: the config's, or auto]",
     ),
-    shared.AMP,
+    shared.amp("off"),
     evaluation(
         "--no-evaluate", is_flag=True, help="Measure nothing but the check of the forget set; no test data are read."
     ),
     shared.EXPECT,
     *shared.record_panel(),
-    shared.CFG_OPTIONS,
-    shared.seed(None, "Random seed. [default: the config's, or 0]"),
-    shared.LAUNCHER,
-    shared.DEVICE,
-    shared.DRY_RUN,
-    shared.VERBOSE,
+    *shared.machine_panel("the config's, or 0"),
     short="--classes --overwrite --preset --deep --steps --lr --avoid --fill --expect --cfg-options --resume --device --dry-run",
 )
 def forget(args: SimpleNamespace) -> int:

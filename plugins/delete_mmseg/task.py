@@ -22,13 +22,13 @@ from .recipes import RECIPES
 from .regions import misplaced
 
 
-def describe(path: Path, record: Any, hide: bool) -> tuple[str, str, Any]:
+def describe(path: Path, record: Any, hide: bool) -> tuple[str, str, dict[str, Any]]:
     """Describe a checkpoint, see :attr:`delete_tasks.task.Task.hub`; a record with figures knows its model's config."""
     config = {"dataset_meta": (load_once(path).get("meta") or {}).get("dataset_meta")}
     measurement = record and record["measurement"]
     if measurement:
         config["model"] = unpack(measurement["options"]["config"]["model"], path.parent, None)
-    return "mmsegmentation", "image-segmentation", config
+    return "mmsegmentation", "image-segmentation", {"config.json": config}
 
 
 class SegmentationTask(Task):

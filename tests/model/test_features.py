@@ -20,7 +20,7 @@ EXPECTED = {"cifar_resnet20": ("layer3", 8, 32), "wrn16_1": ("bn1", 8, 32), "iba
             "densenet121": ("features", 2, 64), "efficientnet_b0": ("features", 2, 64),
             "convnext_tiny": ("features", 2, 64), "squeezenet1_1": ("features", 3, 64),
             "vit_b_32": ("encoder.layers.encoder_layer_11.ln_1", 2, 64), "swin_t": ("permute", 2, 64)}  # fmt: skip
-SMALL = {"vit_b_32": dict(image_size=64), "vit_s_16": dict(image_size=32)}
+SMALL = {"vit_b_32": dict(image_size=64)}
 
 
 def logits_of(model, inputs):

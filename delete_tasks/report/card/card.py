@@ -47,16 +47,17 @@ def write_card(options: Mapping[str, Any], out: Path) -> None:
     given_names = " ".join(filter(None, (options[name] for name in ("base_model", "dataset", "license"))))
     if not shown and names_any(given_names, results["forgotten"]):
         raise RequestError(f"'{given_names}' names what the record does not; choose other names")
-    library, pipeline, config = task.hub(path, record, task.classes_are_people and not shown)
+    library, pipeline, configs = task.hub(path, record, task.classes_are_people and not shown)
     files = describe_model(path, path.parent)["files"]
     weights = path.parent / next(each["path"] for each in files if each["path"].endswith(WEIGHTS))
     tensors = state_dict_of(load_once(weights), f"'{weights}'")
     about = {"library_name": library, "pipeline_tag": pipeline, "license": options["license"]}
-    card = make_card(options, about, results, record=record, shown=shown, task=task, config=config)
+    card = make_card(options, about, results, record=record, shown=shown, task=task, config=configs[CONFIG])
     with replacing_folder(out) as place:
         # Clones, since safetensors refuses tensors that share memory.
         save_file({name: tensor.clone() for name, tensor in tensors.items()}, place / CARD_WEIGHTS)
-        save_json(config, place / CONFIG)
+        for name, content in configs.items():
+            save_json(content, place / name)
         for name in COPIED:
             if record is not None and (folder / name).is_file():
                 save_bytes(read_bytes(folder / name), place / name)

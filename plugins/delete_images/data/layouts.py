@@ -20,7 +20,7 @@ _SIDE = 32
 
 def default_root() -> Path:
     """Return the folder of downloads: ``DELETE_TASKS_DATA``, or a cache folder in the user's home."""
-    return Path(os.environ.get(ROOT_VARIABLE) or Path.home() / ".cache" / "delete-tasks")
+    return Path(os.environ.get(ROOT_VARIABLE) or "~/.cache/delete-tasks").expanduser()
 
 
 def is_mosaic_folder(root: Path) -> bool:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from delete_tasks.cli.command import recipe
 from delete_tasks.cli.options import number, whole
@@ -11,14 +12,11 @@ from delete_tasks.errors import RequestError
 from delete_tasks.fileio.validate import parse_json
 
 
-def description(required: bool) -> list[click.Option]:
+def description() -> list[click.Option]:
     """Make the options that describe a model."""
     return [
         recipe(
-            "--architecture",
-            required=required,
-            metavar="NAME",
-            help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class.",
+            "--architecture", metavar="NAME", help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class."
         ),
         recipe(
             "--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."
@@ -26,7 +24,6 @@ def description(required: bool) -> list[click.Option]:
         recipe(
             "--classes",
             many=True,
-            required=required,
             metavar="NAME...",
             help="Class names in the order of the logits; or cifar10, cifar100.",
         ),
@@ -60,6 +57,16 @@ def description(required: bool) -> list[click.Option]:
     ]
 
 
+def refuse_described(args: SimpleNamespace) -> None:
+    """Refuse options that describe a model, but for its class names, beside a folder of the Hub, which describes itself."""
+    context = click.get_current_context()
+    names = [str(option.name) for option in description() if option.name != "classes"]
+    given = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise RequestError(f"'{args.weights}' states its {listed}; leave that out, or give the weights file in it")
+
+
 def read_arguments(pairs: list[str]) -> dict[str, Any]:
     """Parse ``KEY=VALUE`` words; a value that is not JSON is a string."""
     arguments: dict[str, Any] = {}
@@ -80,7 +87,7 @@ def described_spec(args: SimpleNamespace) -> Any:
     from .spec import ModelSpec, Preprocessing
 
     if not args.architecture or not args.classes:
-        raise RequestError("the model is not described: give --architecture and --classes, or --like MODEL")
+        raise RequestError("the model is not described: give --architecture and --classes")
     classes = tuple(args.classes)
     if len(classes) == 1:
         classes = CLASSES.get(classes[0], classes)

@@ -182,10 +182,20 @@ def import_checkpoint(
     and weights in half precision are stored as float32. Other arguments are those of :class:`ModelSpec`, of :func:`load_model`
     and of :func:`delete_tasks.fileio.checkpoint.load_file`. Raise as these, and :func:`build_model`; nothing is written then.
     """
-    spec = ModelSpec(architecture, tuple(classes), preprocessing, dict(arguments or {}))
-    spec_from_json(spec_to_json(spec), "the model's description")
-    source = f"'{path}'"
+    spec, source = ModelSpec(architecture, tuple(classes), preprocessing, dict(arguments or {})), f"'{path}'"
     state = checkpoint.state_dict_of(checkpoint.load_file(path, allow_pickle=allow_pickle), source)
+    return import_state(state, source, folder, spec, allow_import)
+
+
+def import_state(
+    state: Mapping[str, Tensor],
+    source: str,
+    folder: str | os.PathLike[str],
+    spec: ModelSpec,
+    allow_import: bool = False,
+) -> Path:
+    """Make a model folder from a state dict, named ``source`` in messages; raise as :func:`import_checkpoint`."""
+    spec_from_json(spec_to_json(spec), "the model's description")
     model = build_model(spec, allow_import).float()
     _fit(model, {**batch_counters(model.state_dict()), **state}, spec, source)
     with atomic.replacing_folder(folder) as temporary:

@@ -62,8 +62,17 @@ DESCRIPTIONS: dict[str, tuple[str | dict[str, object], str]] = {
     "unknown argument": ({"arguments": {"speed": 3}}, "speed"),
     "num_classes as argument": ({"arguments": {"num_classes": 3}}, "num_classes"),
     "a depth of a list": ({"arguments": {"depth": []}, "architecture": "wide_resnet"}, "wide_resnet"),
-    "an image size beyond 64 bits": ({"arguments": {"image_size": 10**30}, "architecture": "vit_s_16"}, "vit_s_16"),
-    "patches of no size": ({"arguments": {"patch_size": 0}, "architecture": "vit_s_16"}, "vit_s_16"),
+    "an image size beyond 64 bits": ({"arguments": {"image_size": 10**30}, "architecture": "vit_b_16"}, "vit_b_16"),
+    "patches of no size": ({"arguments": {"patch_size": 0}, "architecture": "timm:test_vit"}, "test_vit"),
+    "fields of a configuration": (
+        {"arguments": {"hidden_size": []}, "architecture": "transformers:vit"},
+        "transformers:vit",
+    ),
+    "an unknown kind": ({"architecture": "transformers:nothing"}, "transformers:nothing"),
+    "weights from elsewhere": (
+        {"arguments": {"use_pretrained_backbone": True}, "architecture": "transformers:vit"},
+        "fetch or read",
+    ),
     "no classes": ({"classes": ...}, "classes"),
     "no class": ({"classes": []}, "0 class"),
     "one class": ({"classes": ["a"]}, "1 class"),
@@ -122,7 +131,7 @@ def test_files_that_are_not_descriptions(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("architecture", "arguments", "message"),
     [
-        ("vit_s_16", {"image_size": 1_600_000}, "does not fit|head of"),
+        ("vit_b_16", {"image_size": 1_600_000}, "does not fit|head of"),
         ("wide_resnet", {"depth": 10, "width": 100_000}, "does not fit"),
         pytest.param("wide_resnet", {"depth": 6 * 10**7 + 4, "width": 1}, "10000", marks=pytest.mark.long),
     ],

@@ -4,11 +4,14 @@ import json
 import re
 import sys
 
+import numpy as np
 import pytest
 import timm
+import torch
 from helpers import argv, read_json, read_results, run, same_tensors
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
+from transformers import AutoImageProcessor
 
 from delete_images.models.architectures import build
 from delete_images.models.model_file import ModelSpec, Preprocessing, save_model
@@ -53,10 +56,14 @@ def test_the_card_of_a_run(name, request, tmp_path, tells, monkeypatch):
     assert not [word for word in hidden if word in written]
 
 
-@pytest.mark.parametrize("name", ["timm:test_resnet.r160_in1k", "torchvision.shufflenet_v2_x0_5"])
+VIT = {"image_size": 16, "patch_size": 4, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize("name", ["timm:test_resnet.r160_in1k", "torchvision.shufflenet_v2_x0_5", "transformers:vit"])
 def test_other_libraries(name, forget, tmp_path, tells, monkeypatch, publish_anyway):
-    spec = ModelSpec(name, ("red", "green", "blue", "grey"), Preprocessing.named("none", 16, input_range=(-1, 1)))
-    save_model(tmp_path / "model", build(name, num_classes=4), spec)
+    images, sizes = Preprocessing.named("none", 16, input_range=(-1, 1)), VIT if "vit" in name else {}
+    spec = ModelSpec(name, ("red", "green", "blue", "grey"), images, sizes)
+    save_model(tmp_path / "model", build(name, num_classes=4, **sizes), spec)
     folder, out = forget(tmp_path / "W", "--no-record", model=tmp_path / "model"), tmp_path / "card"
     assert "without a record" in tells("card", folder / "erased", "--out", out)
     model = same_model(folder / "erased" / "weights.safetensors", out, monkeypatch)
@@ -66,6 +73,13 @@ def test_other_libraries(name, forget, tmp_path, tells, monkeypatch, publish_any
         made = timm.create_model("test_resnet", num_classes=4, checkpoint_path=out / "model.safetensors").state_dict()
         assert same_tensors(model.state_dict(), made) and model.pretrained_cfg["label_names"][1] == "class_1"
         assert timm.data.resolve_model_data_config(model)["mean"] == [0.5] * 3
+    if name.startswith("transformers"):
+        pixels = np.arange(768, dtype=np.uint8).reshape(16, 16, 3)
+        inputs = AutoImageProcessor.from_pretrained(".")(pixels, return_tensors="pt")["pixel_values"]
+        assert torch.allclose(inputs[0], torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1, atol=1e-6)
+        assert model.config.id2label == {0: "red", 1: "class_1", 2: "blue", 3: "grey"}
+        run("images import", out, tmp_path / "again")
+        assert same_tensors(model.state_dict(), load_file(tmp_path / "again" / "weights.safetensors"))
 
 
 def test_resnet20_signed(resnet20, few, faced, tmp_path, fails, tells, publish_anyway, monkeypatch):

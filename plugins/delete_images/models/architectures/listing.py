@@ -1,11 +1,6 @@
 """List of architectures, a line each, without building large ones."""
 
-import functools
 import importlib.util
-import inspect
-import re
-import textwrap
-from typing import Any
 
 import torch
 
@@ -16,7 +11,6 @@ from . import registry
 from .registry import ARCHITECTURES, architecture_names, builder_arguments, torchvision_names, unknown_architecture
 
 CLASSES = 10  # with which the parameters of registered architectures are counted
-WIDTH = 80  # of a line
 
 
 def list_architectures(pattern: str | None = None) -> list[str]:
@@ -30,9 +24,10 @@ def list_architectures(pattern: str | None = None) -> list[str]:
         return [
             *(line for name in names for line in _lines(name)),
             "",
-            "Parameters with 10 classes; torchvision's, named by their papers, with 1,000.",
+            "Parameters with 10 classes, torchvision's with 1,000.",
             "torchvision's ResNets and VGGs take stem=cifar, for images of 32 pixels.",
-            f"Also: {f'{len(timm)} of timm' if timm else 'those of timm, once it is installed'} (timm:NAME)",
+            f"Also: {f'{len(timm)} of timm' if timm else 'those of timm, once it is installed'} (timm:NAME),",
+            "those of transformers (transformers:MODEL_TYPE),",
             "and package.module:Class, with --allow-import.",
         ]
     matches = [name for name in names if pattern.lower() in name]
@@ -44,28 +39,15 @@ def list_architectures(pattern: str | None = None) -> list[str]:
 
 
 def _lines(name: str) -> list[str]:
-    """Describe an architecture: name, number of parameters, text; and a second line for its arguments."""
+    """Describe an architecture: name and number of parameters; and a second line for its arguments."""
+    arguments: tuple[str, ...] = ()
     if name in ARCHITECTURES:
-        builder: Any = ARCHITECTURES[name]
         with torch.device("meta"):
-            model = builder(num_classes=CLASSES)
+            model = ARCHITECTURES[name](num_classes=CLASSES)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        text = _first_paragraph(builder.func if isinstance(builder, functools.partial) else builder)
-        arguments = builder_arguments(builder)
+        arguments = builder_arguments(ARCHITECTURES[name])
     else:
-        models = require("torchvision.models", "images")
-        text = _first_paragraph(models.get_model_builder(name))
-        title = re.search(r"`+([^<`]+?)\s*<https?://arxiv", text)
-        text = title[1] if title else re.sub(r"`+([^<`]+?)\s*<[^>]*>`+_*", r"\1", text)
-        weights = next(iter(models.get_model_weights(name)), None)
-        parameters, arguments = weights and weights.meta["num_params"], ()
-    size = "" if parameters is None else f"{parameters / 1e6:.1f} M"
-    start = f"{name:<19} {size:>7}  "
-    text = textwrap.shorten(text, WIDTH - len(start), placeholder="\N{HORIZONTAL ELLIPSIS}")
+        weights = require("torchvision.models", "images").get_model_weights(name)
+        parameters = next(iter(weights)).meta["num_params"]
     takes = [f"    --arguments: {', '.join(arguments)}"] if arguments else []
-    return [f"{start}{text}".rstrip(), *takes]
-
-
-def _first_paragraph(builder: Any) -> str:
-    """Put the first paragraph of a docstring on one line."""
-    return " ".join((inspect.getdoc(builder) or "").partition("\n\n")[0].split()).rstrip(".")
+    return [f"{name:<19} {parameters / 1e6:>7.1f} M", *takes]

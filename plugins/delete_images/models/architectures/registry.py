@@ -20,9 +20,10 @@ ARCHITECTURES: dict[str, Builder] = {}
 """Registered builders by name; each takes ``num_classes`` and keyword arguments. Names of torchvision, timm and the entry point
 group ``delete_tasks.architectures`` are resolved in :func:`build`, so that importing this module stays cheap."""
 
+TIMM, TRANSFORMERS = "timm:", "transformers:"
 STEMS = ("imagenet", "cifar")  # of torchvision's networks
-# Arguments with which torchvision and timm fetch or read files; a model.json must not set them.
-_FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir")
+# Arguments with which torchvision, timm and transformers fetch or read files; a model.json must not set them.
+_FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir", "use_pretrained", "backbone")
 
 
 def register(name: str) -> Callable[[Builder], Builder]:
@@ -42,7 +43,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
 def is_import_path(architecture: str) -> bool:
     """Return True if an architecture is ``package.module:Class`` rather than a registered name."""
-    return ":" in architecture and not architecture.startswith("timm:")
+    return ":" in architecture and not architecture.startswith((TIMM, TRANSFORMERS))
 
 
 def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -83,12 +84,12 @@ def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
     """Make the error for a name that is not among ``known``, with the closest of those."""
     known = sorted(known)
     name = name if len(name) <= 200 else f"{name[:200]}..."
-    plain = name.removeprefix("torchvision.").removeprefix("timm:")
+    plain = name.removeprefix("torchvision.").removeprefix(TIMM)
     close = difflib.get_close_matches(plain, known, n=5, cutoff=0.5)
     hint = f"closest: {', '.join(close)}" if close else f"known: {', '.join(known[:12])}, ..."
     return RequestError(
-        f"unknown architecture '{name}'; {hint}. Expected a registered name, torchvision's, 'timm:NAME', or an import path "
-        "'package.module:Class'; `delete-tasks images architectures` lists them"
+        f"unknown architecture '{name}'; {hint}. Expected a registered name, torchvision's, 'timm:NAME', "
+        "'transformers:MODEL_TYPE', or an import path 'package.module:Class'; `delete-tasks images architectures` lists them"
     )
 
 
@@ -119,21 +120,33 @@ def _build_torchvision(name: str, num_classes: int, stem: str = "imagenet", **ar
     return model
 
 
+def _library(package: str, name: str) -> Any:
+    try:
+        return require(package, "images")
+    except MissingExtraError as error:
+        raise MissingExtraError(
+            f"architecture '{name}' needs {package} ({error.__cause__}); run: pip install {package}"
+        ) from error
+
+
+def _build_transformers(transformers: Any, kind: str, num_classes: int, **config: Any) -> nn.Module:
+    """Build the image classifier of a ``model_type`` from the fields of its configuration, on transformers' own code alone."""
+    described = transformers.AutoConfig.for_model(kind, num_labels=num_classes, **config)
+    return transformers.AutoModelForImageClassification.from_config(described, trust_remote_code=False)
+
+
 def builder_of(name: str) -> Builder:
     """Find the builder of a name; raises as :func:`build`."""
     if name in ARCHITECTURES or import_offered("architecture", name, GROUP, ARCHITECTURES):
         return ARCHITECTURES[name]
-    if name.startswith("timm:"):
-        try:
-            timm = require("timm", "images")
-        except MissingExtraError as error:
-            raise MissingExtraError(
-                f"architecture '{name}' needs timm ({error.__cause__}); run: pip install timm"
-            ) from error
-        plain = name.removeprefix("timm:").partition(".")[0]  # without the tag of weights, as in resnet18.a1_in1k
+    if name.startswith(TRANSFORMERS):
+        return partial(_build_transformers, _library("transformers", name), name.removeprefix(TRANSFORMERS))
+    if name.startswith(TIMM):
+        timm = _library("timm", name)
+        plain = name.removeprefix(TIMM).partition(".")[0]  # without the tag of weights, as in resnet18.a1_in1k
         if plain not in timm.list_models():  # also refuses 'hf-hub:...' and 'local-dir:...'
             raise unknown_architecture(name, timm.list_models())
-        return partial(timm.create_model, name.removeprefix("timm:"), pretrained=False)
+        return partial(timm.create_model, name.removeprefix(TIMM), pretrained=False)
     plain = name.removeprefix("torchvision.")
     if plain in torchvision_names():
         return partial(_build_torchvision, plain)
@@ -159,9 +172,10 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     C = ``num_classes``. (GoogLeNet and Inception with ``aux_logits=True`` return more while training, as in torchvision.)
 
     The name is a registered one (``'cifar_resnet20'``), one of torchvision with or without the prefix ``torchvision.``
-    (``'resnet18'``), or ``'timm:NAME'``; a registered name takes precedence over torchvision's. ``arguments`` are the builder's,
-    e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``. Refuse an unknown name (the message lists the closest), an
-    unknown or file-reading argument, and fewer than two classes; raise MissingExtraError if the name's library is not installed.
+    (``'resnet18'``), ``'timm:NAME'`` or ``'transformers:MODEL_TYPE'``; a registered name takes precedence over torchvision's.
+    ``arguments`` are the builder's, e.g. ``stem='cifar'`` for torchvision's ResNets, or the fields of a transformers config.
+    Refuse an unknown name (the message lists the closest), an unknown or file-reading argument, and fewer than two classes;
+    raise MissingExtraError if the name's library is not installed.
     """
     if not isinstance(num_classes, int) or num_classes < 2:
         raise RequestError(f"architecture '{name}' was given {num_classes!r} classes; expected an integer of 2 or more")
