@@ -68,7 +68,7 @@ def parameter(param: Any, context: click.Context) -> list[str]:
         getattr(param, "is_flag", False),
         f"`{param.make_metavar(context)}`".replace("|", "/"),
     )  # a bar ends a cell
-    names = [f"`{name}`" for name in param.opts if name.startswith("-")]
+    names = [f"`{name}`" for name in (*param.opts, *param.secondary_opts) if name.startswith("-")]
     said, plain = DEFAULT.search(param.help or ""), isinstance(param.default, (str, int, float)) and not flag
     default = "required" if param.required else text(said[1]) if said else f"`{param.default}`" if plain else ""
     words = getattr(param.type, "words", "")

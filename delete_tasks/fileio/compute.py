@@ -13,6 +13,14 @@ def choose_device(device: str | None = None) -> str:
     return "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
 
 
+def multiplies_bfloat16() -> bool:
+    """Return True if there is no GPU and the CPU multiplies matrices of bfloat16 (AMX)."""
+    import torch
+
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # not public in torch 2.13
+    return not torch.cuda.is_available() and bool(supported())
+
+
 def flush_subnormals() -> None:
     """Flush subnormal floats to zero on a CPU, in this thread and those that it starts later.
 

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import contextlib
+import importlib.util
 import logging
 import os
 import shutil
@@ -26,6 +27,7 @@ SECTIONS = (
     "default_hooks",
     "randomness",
 )  # dicts, if present
+LOGGERS = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend", "mlflow": "MLflowVisBackend"}
 
 
 def config_path(name: str) -> Path:
@@ -156,8 +158,20 @@ def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
     cfg.launcher = options.get("launcher") or "none"
     if options.get("seed") is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": options["seed"]}
+    if options.get("log_to"):
+        set_logger(cfg, options["log_to"])
     if options.get("amp"):
         cfg.optim_wrapper = amp_wrapper(cfg.get("optim_wrapper") or {})
+
+
+def set_logger(cfg: Any, package: str) -> None:
+    """Add mmengine's backend for a package to a config's visualizer; raise RequestError if the package is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise RequestError(f"--log-to {package}: {package} is not installed; run: pip install {package}")
+    visualizer = {"type": "Visualizer", **(cfg.get("visualizer") or {})}
+    # MLflow's backend would copy the run's log, too.
+    backend = {"type": LOGGERS[package], **({"artifact_suffix": ()} if package == "mlflow" else {})}
+    cfg.visualizer = {**visualizer, "vis_backends": [*(visualizer.get("vis_backends") or ()), backend]}
 
 
 def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:

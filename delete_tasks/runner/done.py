@@ -87,6 +87,9 @@ def note_steps(runner: Any) -> None:
     if steps:
         schedule = next((hook.schedule for hook in runner.hooks if hasattr(hook, "schedule")), recipe.schedule)
         how: dict[str, Any] = {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule}
+        wrapper = runner.wrapper_config
+        if "Amp" in str(wrapper.get("type")):
+            how["precision"] = "bfloat16" if wrapper["type"].startswith("Cpu") else wrapper.get("dtype") or "float16"
         if method.stop_ratio is not None:
             how["stop"] = {"ratio": method.stop_ratio, "window": method.history.maxlen}
         facts.change("training", buffers=False, **how, **own)
@@ -186,6 +189,7 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
         steps = _count(change["steps"], "training step")
         share = f" {100 * change['share_of_weights']:.0f}% of the weights in" if "share_of_weights" in change else ""
         rate = f"{optimizer.get('type')}, learning rate {optimizer.get('lr')}, {change['schedule']}"
+        rate += f", forward passes in {change['precision']}" if "precision" in change else ""
         again = "".join(
             f" At step {restart['step']:,} the model agreed with only {restart['agreement']}% of the original's predictions of "
             f"other classes, so the weights were set back and the rate lowered to {restart['rate']:.2g}."

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_distributed, master_only
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
@@ -22,6 +23,7 @@ from ..display.terminal import hush, is_quiet
 from ..errors import CheckpointMismatchError, not_written
 from ..fileio.atomic import save_bytes
 from ..fileio.checkpoint import load_file, load_once, load_state, save_file, state_dict_of
+from ..fileio.environment import environment
 from ..fileio.inputs import read_text
 from ..fileio.processes import together
 from ..fileio.workdir import TEMPORARY, WorkDir, claim
@@ -110,8 +112,7 @@ class RunStates(Runner):
         return logger
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        if visualizer is None:
-            visualizer = {"type": "Visualizer"}
+        visualizer = {"type": "Visualizer"} if visualizer is None else visualizer
         if isinstance(visualizer, dict):
             backends = [b for b in visualizer.get("vis_backends") or () if b.get("type") != "LocalVisBackend"]
             visualizer = {**visualizer, "vis_backends": backends}
@@ -121,7 +122,18 @@ class RunStates(Runner):
                 self._logs = str(Path(self.work_dir) / self.timestamp)
                 Path(self._logs).mkdir(exist_ok=True)
                 self.work.own(self._logs)
-        return super().build_visualizer(visualizer)
+        built = super().build_visualizer(visualizer)
+        built.add_config = lambda *_, **__: None  # it names the forgotten classes, and a backend may send it away
+        for backend in built._vis_backends.values():
+            backend.cfg = Config({"work_dir": self._logs})  # MLflow's copies files from there
+        return built
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Log the environment as the record has it, and the config. Runner's log counts processes as GPUs and runs compilers."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        facts = {**environment(device), "seed": self.seed, "launcher": self.launcher, "processes": self.world_size}
+        self.logger.info("\n    ".join(["System environment:", *(f"{name}: {value}" for name, value in facts.items())]))
+        self.logger.info(f"Config:\n{self.cfg.pretty_text}")
 
     def dump_config(self) -> None:
         """Write no config: the log holds it, and another file would also name the forgotten classes."""

@@ -15,7 +15,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.fileio.compute import choose_device
+from delete_tasks.fileio.compute import choose_device, multiplies_bfloat16
 from delete_tasks.fileio.workdir import WorkDir
 from delete_tasks.report.earlier import earlier_run
 from delete_tasks.report.finish import report
@@ -85,7 +85,10 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     forgotten = list(options["classes"] or ()) or old.get("classes") or ()
     cfg.unlearn = runs.unlearn_options(forgotten, method, {**unlearn, "classes": None})
     runs.check_retain(method, data.get("retain"), public)
-    set_run(cfg, options)
+    amp = options.get("amp")
+    if amp is None and method == DEEP_METHOD and not cfg.get("optim_wrapper"):
+        amp = multiplies_bfloat16()  # docs/benchmarks/performance.md
+    set_run(cfg, {**options, "amp": amp})
     return cfg
 
 

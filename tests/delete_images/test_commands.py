@@ -187,6 +187,9 @@ def test_mixed_precision(deer, tmp_path):
     run(deer(tmp_path / "plain", FEW_STEPS))
     kept = read_results(tmp_path / "plain")["details"]["kept"]
     assert kept["on"] == "views" and 0 < kept["samples"] <= 20 and kept["predicted_as_forgotten"]["after"] == 0
+    trained = [read_results(tmp_path / name)["done"]["changes"][0] for name in ("amp", "plain")]
+    assert [each.get("precision") for each in trained] == ["bfloat16", None]
+    assert "cosine, forward passes in bfloat16)" in (tmp_path / "amp" / "run.log").read_text()
     coarse, fine = (load_model(tmp_path / name / "erased")[0].state_dict() for name in ("amp", "plain"))
     assert all(value.dtype == fine[key].dtype for key, value in coarse.items())
     moved = [float((value - fine[key]).norm() / fine[key].norm()) for key, value in coarse.items() if value.ndim == 4]
@@ -230,3 +233,18 @@ def test_an_erased_model_is_measured_later(done, resnet20, cifar, tmp_path, tell
     fails("--wide, --audit: for an erased model", f"images evaluate --test {cifar} --wide --audit full", resnet20)
     fails("'dear'.*'deer'", words, done / "erased", "--work-dir", tmp_path / "Y", "--classes dear")
     assert not (tmp_path / "Y").exists()
+
+
+def test_scalars_for_tensorboard_and_no_name(kit, tmp_path, monkeypatch, fails, publish_anyway):
+    """The files hold loss and rate of each logged step, and neither config nor class."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = kit.argv("images", tmp_path / "W", "--cfg-options", "log_level=INFO", "--log-to")
+    run(words, "tensorboard")
+    (events,) = (tmp_path / "W").rglob("events.out.tfevents.*")
+    assert not [name for name in ("green", "unlearn = ") if name.encode() in events.read_bytes()]
+    read = EventAccumulator(str(events)).Reload()
+    assert [event.step for event in read.Scalars("loss")] == [1, 2, 3, 4] and "lr" in read.Tags()["scalars"]
+    assert "GPU" not in (tmp_path / "W" / "run.log").read_text()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    fails("mlflow is not installed; run: pip install mlflow", words, "mlflow", "--overwrite")

@@ -67,6 +67,21 @@ def test_features_are_erased_by_default(resnet20):
         assert config(*model, *more).unlearn.type == "DELETE"
 
 
+@pytest.mark.parametrize("amx", [True, False])
+def test_features_are_erased_in_bfloat16_if_the_processor_multiplies_it(amx, resnet20, monkeypatch):
+    monkeypatch.setattr("delete_images.forget.multiplies_bfloat16", lambda: amx)
+    clip = ["--cfg-options", "optim_wrapper.clip_grad.max_norm=1"]
+    cases = ([], ["--no-amp"], ["--amp"], ["--method", "DELETE"], clip)
+    wrappers = [config("--model", str(resnet20), *more).get("optim_wrapper") for more in cases]
+    assert [(wrapper or {}).get("type") == "CpuAmpOptimWrapper" for wrapper in wrappers] == [
+        amx,
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_public_data_choose_the_method():
     cfg = config("--public", "P")
     assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.feature_distillation == 30
