@@ -10,7 +10,7 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 # recipe's shell, since make expands a whole recipe before its first line has made the environment.
 CONSTRAINTS = $$($(BIN)/python -c "import sys; print('-c constraints.txt' * (sys.version_info >= (3, 11)))")
 
-.PHONY: install demo docs test test-fast test-long test-faults test-wheel lint format type-check clean
+.PHONY: install demo dist docs test test-fast test-long test-faults test-wheel lint format type-check clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +29,16 @@ docs: $(VENV)/.docs
 
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[docs]'
+	touch $@
+
+# Wheel and source distribution, checked as a package index checks them; uploading them is left to you.
+dist: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python -m build -q
+	$(BIN)/python -m twine check --strict dist/*
+
+$(VENV)/.release: $(VENV)/.installed
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[release]'
 	touch $@
 
 # Everything but test-long, the whole fault suite and the installs of the wheel.
@@ -64,4 +74,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build site *.egg-info demo_output
+	rm -rf $(VENV) build dist site *.egg-info demo_output
