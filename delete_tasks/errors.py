@@ -20,7 +20,7 @@ class FinishedError(RequestError):
 
 
 class UnsupportedModelError(TypeError):
-    """Model without class logits per location, or with outputs that cannot be told apart."""
+    """Model without class logits per location, or with outputs that cannot be distinguished."""
 
 
 class UnsafeCheckpointError(RuntimeError):

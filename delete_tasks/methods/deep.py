@@ -68,7 +68,7 @@ class DeepDELETE(DELETE):
         self._earlier_features: Tensor | None = None
 
     def freeze(self, task: Task, model: nn.Module) -> None:
-        recipe = task.recipes.methods.get(DeepDELETE.__name__, "that was not tried")
+        recipe = task.recipes.methods.get(DeepDELETE.__name__, "it has not been tested on this task")
         if isinstance(recipe, str):
             raise UnsupportedModelError(
                 f"{type(self).__name__} does not take models of '{task.name}': {recipe}; use type='DELETE'"

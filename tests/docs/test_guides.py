@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from harness import World, is_done
+from helpers import launch
+
+from delete_tasks.cli import parse
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATHS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "guides").glob("*.md"))]
@@ -152,6 +155,13 @@ def test_guide(guide, kit, server, tmp_path):
         for program, *words in commands(block):
             if program == "delete-tasks":
                 done = server.run(as_run(words, checked), world, **options)
+            elif program in ("torchrun", "srun"):
+                words = words[next(i for i, word in enumerate(words) if word in ("delete_tasks", "delete-tasks")) + 1 :]
+                parse(words)
+                if "MODEL" in words:  # the others are for several machines
+                    for done in launch(server, world, 2, as_run(words, checked)):
+                        is_done(done)
+                continue
             else:
                 assert program == "python" and words[0].startswith("tools/"), f"this test cannot run {program} {words}"
                 script = str(REPOSITORY / words[0])

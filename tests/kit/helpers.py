@@ -103,7 +103,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def launch(server: Any, folder: Path, processes: int, argv: Any = (), script: Any = (), path: Any = ".") -> list[Any]:
+def launch(server: Any, folder: Any, processes: int, argv: Any = (), script: Any = (), path: Any = ".") -> list[Any]:
     """Run a command or a script, which imports from ``path``, on so many processes with the environment of torchrun; how each
     ended."""
     from harness import World
@@ -111,7 +111,7 @@ def launch(server: Any, folder: Path, processes: int, argv: Any = (), script: An
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    world, started = World(folder / f"launched_{processes}"), []
+    world, started = folder if isinstance(folder, World) else World(folder / f"launched_{processes}"), []
     more = {"code": SCRIPT, "path": str(path), "words": list(map(str, script))} if script else {}
     for rank in map(str, range(processes)):
         environment = {"OMP_NUM_THREADS": "1"}
