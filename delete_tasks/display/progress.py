@@ -1,4 +1,4 @@
-"""Progress bars with the remaining time on standard error or, if that is no terminal, lines on standard output."""
+"""Progress bars with the remaining time on standard error or, of a command without a terminal, lines on standard output."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -21,7 +21,9 @@ class Bars(Progress):
         console = terminal.make_console(stderr=True)
         if console.is_terminal:
             terminal.begin()
-        self.has_lines = process_rank() == 0 and not console.is_terminal
+        self.has_lines = (
+            process_rank() == 0 and not console.is_terminal and terminal.is_quiet()
+        )  # a library prints none
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         drawn = console.is_terminal and process_rank() == 0
         super().__init__(*columns, console=console, transient=True, disable=not drawn)

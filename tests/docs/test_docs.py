@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from commands import parsers
@@ -132,3 +132,11 @@ def test_a_page_with_outside_addresses_is_an_error(hooks, tag):
     assert hooks.on_post_page("<a href='https://host/'>") == "<a href='https://host/'>"
     with pytest.raises(ValueError, match="host/a"):
         hooks.on_post_page(f"<p>{tag}</p>")
+
+
+def test_the_home_page_is_the_readme_and_pictures_open(hooks):
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
+    assert "](guides/images.md)" in hooks.on_page_markdown("other", page)
+    page.file.src_uri = "guides/images.md"
+    assert hooks.on_page_markdown("as it is", page) == "as it is"
+    assert hooks.on_page_content('<img alt="a" src="b.png">') == '<a href="b.png"><img alt="a" src="b.png"></a>'
