@@ -56,7 +56,10 @@ def import_(args: SimpleNamespace) -> None:
     else:
         state = state_dict_of(load_file(path), source)
     folder = import_state(state, source, args.folder, spec, args.allow_import)
-    make_console().print(f"Written: {folder}")
+    sides = "x".join(map(str, spec.preprocessing.size))
+    make_console().print(
+        f"Written: {folder} ({spec.architecture}, {len(spec.classes)} classes, images of {sides} pixels)"
+    )
 
 
 @command(
