@@ -18,15 +18,12 @@ class Bars(Progress):
     """Progress bars of the first process."""
 
     def __init__(self) -> None:
-        console = terminal.make_console(stderr=True)
+        console, first = terminal.make_console(stderr=True), process_rank() == 0
         if console.is_terminal:
             terminal.begin()
-        self.has_lines = (
-            process_rank() == 0 and not console.is_terminal and terminal.is_quiet()
-        )  # a library prints none
+        self.has_lines = first and terminal.is_quiet() and not console.is_terminal  # not of a library
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        drawn = console.is_terminal and process_rank() == 0
-        super().__init__(*columns, console=console, transient=True, disable=not drawn)
+        super().__init__(*columns, console=console, transient=True, disable=not (first and console.is_terminal))
         self.told = self.get_time()
 
     def add_task(self, description: str, *args: Any, **settings: Any) -> Any:
