@@ -145,10 +145,9 @@ def draw_tsne(rows: Sequence[Line], root: Path, path: Path) -> None:
     if not panels:
         raise RequestError("no cell has saved features of ten or more test samples, so there is no t-SNE")
     panels = panels[:MOST_TSNE]
-    columns = min(4, len(panels))
-    rows_of_panels = -(-len(panels) // columns)
-    figure = new_figure((3.1 * columns, 3.3 * rows_of_panels + 0.4), "images")
-    axes = figure.subplots(rows_of_panels, columns, squeeze=False).ravel()
+    columns, height = min(4, len(panels)), -(-len(panels) // 4)
+    figure = new_figure((3.1 * columns, 3.3 * height + 0.4), "images")
+    axes = figure.subplots(height, columns, squeeze=False).ravel()
     for axis in axes[len(panels) :]:
         axis.axis("off")
     for axis, (title, features, labels) in zip(axes, panels, strict=False):

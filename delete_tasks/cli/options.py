@@ -171,10 +171,9 @@ def work_dir_options(content: str, resumes: bool = True) -> list[click.Option]:
     return options
 
 
-def machine_panel(seed_default: str) -> list[click.Option]:
-    """Make the options of a run in a panel of their own; ``seed_default`` is for the help."""
-    chosen = seed(None, f"Random seed. [default: {seed_default}]")
-    return [LOG_TO, CFG_OPTIONS, chosen, LAUNCHER, DEVICE, DRY_RUN, VERBOSE]
+def machine_panel(told: str) -> list[click.Option]:
+    """Make the options of a run in a panel of their own; ``told`` is the default seed for the help."""
+    return [LOG_TO, CFG_OPTIONS, seed(None, f"Random seed. [default: {told}]"), LAUNCHER, DEVICE, DRY_RUN, VERBOSE]
 
 
 def record_panel() -> list[click.Option]:

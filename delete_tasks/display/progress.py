@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..fileio.processes import process_rank
+from ..fileio.processes import T, process_rank
 from . import terminal
-
-T = TypeVar("T")
 
 SECONDS = 30.0  # between two lines
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import click
 
@@ -15,7 +16,7 @@ from delete_tasks.report.finish import tell_before, tell_next, tell_training
 from delete_tasks.request.schedules import SCHEDULES
 
 from .arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, check_classes, check_given
-from .models.describe import described_spec, description, refuse_described
+from .models.describe import described_spec, describes_itself, description
 
 TABLE = (
     evaluation(
@@ -44,14 +45,14 @@ TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
 )
 def import_(args: SimpleNamespace) -> None:
     path, source = Path(args.weights), f"'{args.weights}'"
-    spec = refuse_described(args) if path.is_dir() else described_spec(args)
+    spec: Any = None if describes_itself(args) else described_spec(args)
     refuse_existing(args.folder, [args.weights], args.overwrite)
     from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 
     from .models.hub_folder import read_hub_folder
     from .models.model_file import import_state
 
-    if path.is_dir():
+    if spec is None:
         state, spec = read_hub_folder(path, args.classes)
     else:
         state = state_dict_of(load_file(path), source)

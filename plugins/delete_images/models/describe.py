@@ -1,5 +1,6 @@
 """Options that describe a model on a command line: architecture, classes and preprocessing."""
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,14 +58,17 @@ def description() -> list[click.Option]:
     ]
 
 
-def refuse_described(args: SimpleNamespace) -> None:
-    """Refuse options that describe a model, but for its class names, beside a folder of the Hub, which describes itself."""
+def describes_itself(args: SimpleNamespace) -> bool:
+    """Return True for a folder of the Hub; refuse options beside it that describe a model, but for its class names."""
+    if not os.path.isdir(args.weights):
+        return False
     context = click.get_current_context()
     names = [str(option.name) for option in description() if option.name != "classes"]
     given = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if given:
         listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise RequestError(f"'{args.weights}' states its {listed}; leave that out, or give the weights file in it")
+    return True
 
 
 def read_arguments(pairs: list[str]) -> dict[str, Any]:

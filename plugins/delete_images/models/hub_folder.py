@@ -114,7 +114,6 @@ def _resizing(images: Mapping[str, Any]) -> tuple[tuple[int, int], str, float]:
 
 
 def _sides(size: Any) -> tuple[int, int]:
-    if not isinstance(size, Mapping):
-        return int(size), int(size)
-    height, width = (size.get(name, size.get("shortest_edge")) for name in ("height", "width"))
-    return int(height), int(width)
+    sides = size if isinstance(size, Mapping) else {"shortest_edge": size}
+    height, width = (int(sides.get(name, sides.get("shortest_edge"))) for name in ("height", "width"))
+    return height, width
