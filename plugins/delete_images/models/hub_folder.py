@@ -115,5 +115,5 @@ def _resizing(images: Mapping[str, Any]) -> tuple[tuple[int, int], str, float]:
 
 def _sides(size: Any) -> tuple[int, int]:
     sides = size if isinstance(size, Mapping) else {"shortest_edge": size}
-    height, width = (int(sides.get(name, sides.get("shortest_edge"))) for name in ("height", "width"))
+    height, width = (int(sides.get(name) or sides["shortest_edge"]) for name in ("height", "width"))
     return height, width
