@@ -169,8 +169,7 @@ def set_logger(cfg: Any, package: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise RequestError(f"--log-to {package}: {package} is not installed; run: pip install {package}")
     visualizer = {"type": "Visualizer", **(cfg.get("visualizer") or {})}
-    # MLflow's backend would copy the run's log, too.
-    backend = {"type": LOGGERS[package], **({"artifact_suffix": ()} if package == "mlflow" else {})}
+    backend = {"type": LOGGERS[package], **({"artifact_suffix": ()} if package == "mlflow" else {})}  # copies no log
     cfg.visualizer = {**visualizer, "vis_backends": [*(visualizer.get("vis_backends") or ()), backend]}
 
 

@@ -146,7 +146,7 @@ def test_help_fits_a_terminal_and_help_all_shows_every_option(name, capsys, monk
     options = {param.opts[0]: param for param in command.params if isinstance(param, click.Option)}
     assert set(command.short) <= set(options)
     for option, param in options.items():
-        row = re.compile(rf"^│[ *]+{option}\s", re.M)
+        row = re.compile(rf"^│[ *]+{option}[\s/]", re.M)
         assert row.search(pages["--help-all"]), option
         shown = not command.short or option in command.short or param.required
         assert bool(row.search(pages["--help"])) == shown, option

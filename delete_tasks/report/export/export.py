@@ -127,7 +127,6 @@ def compare(served: Served, ids: Sequence[int], batches: Iterable[tuple[str, Ten
 def export(options: Mapping[str, Any], out: Path, receipt: Path) -> None:
     """Export the model that the command's ``options`` name, and write the receipt. Refuse a model that cannot be exported, a file
     that gives other outputs, and to leave out classes that are not known or still predicted; nothing is written then."""
-    runtime: Any = require("onnxruntime", "export")
     task, model, samples, why, ids, digests = open_source(options)
     few = {split: each.subset(evenly_spread(len(each), MOST)) for split, each in samples.items()} or {RANDOM: None}
     batches = [(split, inputs) for split, each in few.items() for inputs in task.export_inputs(model, each)]
@@ -138,6 +137,8 @@ def export(options: Mapping[str, Any], out: Path, receipt: Path) -> None:
         for parameter in layer.parameters():
             parameter.data[ids] = 0  # without an output, a class's weights would only lie in the file
         kept = [i for i in range(task.exported(module, batches[0][1][:1]).shape[1]) if i not in ids]
+    runtime: Any = require("onnxruntime", "export")  # after the refusals, since importing it writes a file
+    runtime.disable_telemetry_events()
     try:
         graph = make_graph(Served(task, module, kept).eval(), batches[0][1])
         content = graph.SerializeToString()

@@ -62,9 +62,8 @@ def describes_itself(args: SimpleNamespace) -> bool:
     """Return True for a folder of the Hub; refuse options beside it that describe a model, but for its class names."""
     if not os.path.isdir(args.weights):
         return False
-    context = click.get_current_context()
-    names = [str(option.name) for option in description() if option.name != "classes"]
-    given = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    source, names = click.get_current_context().get_parameter_source, [str(option.name) for option in description()]
+    given = [name for name in names if name != "classes" and source(name) is ParameterSource.COMMANDLINE]
     if given:
         listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise RequestError(f"'{args.weights}' states its {listed}; leave that out, or give the weights file in it")

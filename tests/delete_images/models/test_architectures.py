@@ -13,6 +13,7 @@ from delete_images.data.opening import open_data
 from delete_images.models.architectures import ARCHITECTURES, architecture_names, build, classifier_of, register
 from delete_images.models.architectures.registry import torchvision_names
 from delete_images.models.class_names import CIFAR10_CLASSES
+from delete_images.models.classifier import class_outputs
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 from delete_images.opened import predict_images
 from delete_tasks.cli import main
@@ -84,7 +85,7 @@ def test_nad_teacher_loads_strictly(shared, tmp_path):
 def test_forward_shape_and_head(name, arguments, side, head, features):
     model = build(name, num_classes=7, **arguments)
     with torch.no_grad():
-        logits = model(torch.zeros(2, 3, side, side))
+        (logits,) = class_outputs(model(torch.zeros(2, 3, side, side)))
     assert logits.shape == (2, 7)
     layer = classifier_of(model, 7)
     assert (layer.name, layer.weight.shape[1], layer.num_classes) == (head, features, 7)

@@ -23,7 +23,7 @@ group ``delete_tasks.architectures`` are resolved in :func:`build`, so that impo
 TIMM, TRANSFORMERS = "timm:", "transformers:"
 STEMS = ("imagenet", "cifar")  # of torchvision's networks
 # Arguments with which torchvision, timm and transformers fetch or read files; a model.json must not set them.
-_FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir", "use_pretrained", "backbone")
+_FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir", "use_pretrained")
 
 
 def register(name: str) -> Callable[[Builder], Builder]:
@@ -169,7 +169,8 @@ def check_arguments(what: str, builder: Builder, arguments: Mapping[str, Any]) -
 
 def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     """Build a classifier with random weights: a module in training mode that maps float images (N, 3, H, W) to logits (N, C),
-    C = ``num_classes``. (GoogLeNet and Inception with ``aux_logits=True`` return more while training, as in torchvision.)
+    C = ``num_classes``; one of transformers to an output with ``logits``. (GoogLeNet and Inception with ``aux_logits=True``
+    return more while training, as in torchvision.)
 
     The name is a registered one (``'cifar_resnet20'``), one of torchvision with or without the prefix ``torchvision.``
     (``'resnet18'``), ``'timm:NAME'`` or ``'transformers:MODEL_TYPE'``; a registered name takes precedence over torchvision's.
