@@ -90,12 +90,12 @@ def test_extras(requirements):
         assert not {"opencv-python", "adversarial-robustness-toolbox"} & names
 
 
-# Import names that differ from the distribution's; any build of OpenCV brings cv2, and timm is for its own names alone.
+# Import names that differ from the distribution's; any build of OpenCV brings cv2; timm and transformers are for their own names.
 DISTRIBUTION = {
     "PIL": "pillow", "sklearn": "scikit-learn", "pytorch_grad_cam": "grad-cam", "facenet_pytorch": "facenet-pytorch",
     "rich_click": "rich-click", "mmengine": "onedl-mmengine", "mmcv": "onedl-mmcv", "mmseg": "onedl-mmsegmentation",
 }  # fmt: skip
-NOT_REQUIRED = {"timm", *PACKAGES}
+NOT_REQUIRED = {"timm", "transformers", *PACKAGES}
 
 
 @pytest.mark.parametrize(

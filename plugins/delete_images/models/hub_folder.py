@@ -8,10 +8,11 @@ from typing import Any
 from msgspec.structs import replace
 from torch import Tensor
 
-from delete_tasks.errors import RequestError, first_line, list_names, require
+from delete_tasks.errors import RequestError, first_line, list_names
 from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 from delete_tasks.fileio.validate import read_json
 
+from .architectures.registry import library
 from .spec import ModelSpec, Preprocessing
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -49,7 +50,7 @@ def read_hub_folder(folder: Path, classes: Sequence[str] = ()) -> tuple[dict[str
 
 def _load_transformers(folder: Path) -> dict[str, Tensor]:
     """Load through transformers, whose files may have older names than its modules; no code of others is run."""
-    transformers = require("transformers", "images")
+    transformers = library("transformers", str(folder))
     transformers.utils.logging.disable_progress_bar()
     loader: Any = transformers.AutoModelForImageClassification
     options = {"local_files_only": True, "trust_remote_code": False, "weights_only": True}

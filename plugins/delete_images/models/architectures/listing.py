@@ -18,16 +18,15 @@ def list_architectures(pattern: str | None = None) -> list[str]:
     for name in offered(registry.GROUP):
         registry.builder_of(name)  # registers it
     names = [*sorted(ARCHITECTURES), *(name for name in torchvision_names() if name not in ARCHITECTURES)]
-    there = importlib.util.find_spec("timm") is not None
-    timm = [f"timm:{name}" for name in require("timm", "images").list_models()] if there else []
+    listed = require("timm", "images").list_models() if importlib.util.find_spec("timm") else []
+    timm = [f"timm:{name}" for name in listed]
     if pattern is None:
         return [
             *(line for name in names for line in _lines(name)),
             "",
             "Parameters with 10 classes, torchvision's with 1,000.",
             "torchvision's ResNets and VGGs take stem=cifar, for images of 32 pixels.",
-            f"Also: {f'{len(timm)} of timm' if timm else 'those of timm, once it is installed'} (timm:NAME),",
-            "those of transformers (transformers:MODEL_TYPE),",
+            f"Also: {f'{len(timm)} of timm' if timm else 'timm, once installed'} (timm:NAME), transformers (transformers:TYPE),",
             "and package.module:Class, with --allow-import.",
         ]
     matches = [name for name in names if pattern.lower() in name]

@@ -120,13 +120,13 @@ def _build_torchvision(name: str, num_classes: int, stem: str = "imagenet", **ar
     return model
 
 
-def _library(package: str, name: str) -> Any:
+def library(package: str, name: str) -> Any:
+    """Import a package that no extra installs, for an architecture or a folder, ``name``."""
     try:
         return require(package, "images")
     except MissingExtraError as error:
-        raise MissingExtraError(
-            f"architecture '{name}' needs {package} ({error.__cause__}); run: pip install {package}"
-        ) from error
+        text = f"'{name}' needs {package} ({error.__cause__}); run: pip install {package}"
+        raise MissingExtraError(text) from error
 
 
 def _build_transformers(transformers: Any, kind: str, num_classes: int, **config: Any) -> nn.Module:
@@ -140,9 +140,9 @@ def builder_of(name: str) -> Builder:
     if name in ARCHITECTURES or import_offered("architecture", name, GROUP, ARCHITECTURES):
         return ARCHITECTURES[name]
     if name.startswith(TRANSFORMERS):
-        return partial(_build_transformers, _library("transformers", name), name.removeprefix(TRANSFORMERS))
+        return partial(_build_transformers, library("transformers", name), name.removeprefix(TRANSFORMERS))
     if name.startswith(TIMM):
-        timm = _library("timm", name)
+        timm = library("timm", name)
         plain = name.removeprefix(TIMM).partition(".")[0]  # without the tag of weights, as in resnet18.a1_in1k
         if plain not in timm.list_models():  # also refuses 'hf-hub:...' and 'local-dir:...'
             raise unknown_architecture(name, timm.list_models())
