@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -137,8 +138,8 @@ def export(options: Mapping[str, Any], out: Path, receipt: Path) -> None:
         for parameter in layer.parameters():
             parameter.data[ids] = 0  # without an output, a class's weights would only lie in the file
         kept = [i for i in range(task.exported(module, batches[0][1][:1]).shape[1]) if i not in ids]
-    runtime: Any = require("onnxruntime", "export")  # after the refusals, since importing it writes a file
-    runtime.disable_telemetry_events()
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # which writes a file on import, and sends
+    runtime: Any = require("onnxruntime", "export")
     try:
         graph = make_graph(Served(task, module, kept).eval(), batches[0][1])
         content = graph.SerializeToString()
