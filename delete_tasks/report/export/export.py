@@ -76,10 +76,8 @@ class Served(nn.Module):
 def make_graph(served: Served, inputs: Tensor) -> Any:
     """Export a model as an ``onnx.ModelProto``, with nothing that the output does not depend on."""
     names: dict[str, Any] = {"input_names": [INPUT], "output_names": [served.task.exports], "verbose": False}
-    example, shapes = (
-        torch.cat([inputs, inputs])[:2],
-        ({0: torch.export.Dim("batch")},),
-    )  # one would fix the batch's size
+    example = torch.cat([inputs, inputs])[:2]  # one would fix the batch's size
+    shapes = ({0: torch.export.Dim("batch")},)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, of its own code
         model: Any = torch.onnx.export(served, (example,), dynamo=True, dynamic_shapes=shapes, **names).model_proto  # type: ignore
