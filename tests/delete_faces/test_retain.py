@@ -159,6 +159,7 @@ def test_a_config_without_the_projection_is_refused_before_the_first_step(config
     assert not Path(cfg.work_dir).exists()
 
 
+@pytest.mark.long
 def test_resuming_with_other_options_is_another_request(removal, kept, tmp_path, fails):
     """More that a resumed run compares is in tests/faults/test_resume.py."""
     base = removal(tmp_path, "--audit none --test none --steps 2 --stop 1e-6 --keep-states --no-record")
@@ -201,6 +202,7 @@ def test_refusals(removal, faces, kept, tmp_path, fails):
     refuses(rf"2 of 146 samples of --retain .*2 of --photos \({KEPT[3]}/a0.png, ", tmp_path / "mixed")
 
 
+@pytest.mark.long
 def test_photos_that_are_measured_on_are_not_read(removal, faces, kept, tmp_path, fails, tells):
     """All of --retain are in --test here; and held-out photos of the removed person are the person's, too."""
     others = f"{faces}?split=test&without={GONE}"

@@ -53,6 +53,7 @@ def words(models, tmp_path):
     return words
 
 
+@pytest.mark.long
 def test_many_templates_do_what_photos_do(removal, models, faces, store, words, tmp_path, tells):
     said = tells(words(store, "--aligned --test", faces))
     run(removal(tmp_path / "photos", "--audit none --test", faces))

@@ -40,7 +40,7 @@ def config(make_config, pictures, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["cgnet", *(pytest.param(name, marks=pytest.mark.long) for name in ("fcn", "bisenetv2", "ddrnet")), "pidnet"],
+    ["cgnet", *(pytest.param(name, marks=pytest.mark.long) for name in ("fcn", "bisenetv2", "ddrnet", "pidnet"))],
 )
 def test_what_it_says_is_what_the_models_say(name, config, train, pictures):
     runner = train(config(name, steps=3, optimizer=dict(type="AdamW", lr=1e-3)))

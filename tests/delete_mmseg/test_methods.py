@@ -35,6 +35,7 @@ ADAM = dict(type="AdamW", lr=1e-3)
 
 
 @pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient"])
+@pytest.mark.long
 def test_labels_alone_and_no_teacher(method, train):
     watch = Watch()
     runner = train("cgnet", "run", watch, type=method, steps=3, optimizer=ADAM)

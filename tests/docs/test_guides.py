@@ -135,7 +135,10 @@ def as_run(words: list[str], checked: set[str]) -> list[str]:
     return [*words, *MORE.get(name, ()), *(["--no-record", "--audit", "none"] if unread else [])]
 
 
-@pytest.mark.parametrize("guide", GUIDES)
+OFTEN = ("README", "images", "runs", "record")  # the others with make test-long
+
+
+@pytest.mark.parametrize("guide", [pytest.param(g, marks=[pytest.mark.long] * (g not in OFTEN)) for g in GUIDES])
 def test_guide(guide, kit, server, tmp_path):
     world = World(tmp_path / "world")
     for name, source in FILES.get(guide, {}).items():

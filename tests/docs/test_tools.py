@@ -13,6 +13,7 @@ from delete_tasks.fileio.checkpoint import load_file
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_references_are_trained_once(repository, shared, tmp_path, monkeypatch, capsys):
     """Weights are float16, accuracies are those of the published model, and a second run trains only missing models."""
     data, out = f"cifar10:{shared / 'data' / 'cifar10'}", tmp_path / "references"

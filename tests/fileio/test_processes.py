@@ -31,7 +31,7 @@ def run(case: str, folder: Path, processes: int = 2) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("nan_loss", "nan"),  # on one of them
+        pytest.param("nan_loss", "nan", marks=pytest.mark.long),  # on one of them
         pytest.param("broken_sample", "error: sample 3 is broken", marks=pytest.mark.long),  # read by one of them
         pytest.param("unknown_class", "no class 'e'", marks=pytest.mark.long),  # on both
         pytest.param("no_forget_set", "forget set is empty", marks=pytest.mark.long),  # on the first, which selects it
@@ -49,6 +49,7 @@ def test_a_mistake_is_reported_once_and_ends_all(case, message, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_bug_is_raised_where_it_is(tmp_path):
     done = run("bug_in_a_sample", tmp_path)
     assert done.returncode != 0 and done.stderr.count("KeyError: 'a bug'") == 1, done.stderr[-4000:]

@@ -31,7 +31,7 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_killed_run_leaves_no_weights(sent, tmp_path):
     code = f"""
     class Samples(list):
@@ -74,7 +74,7 @@ def test_finished_and_refused_calls_leave_the_caller_alone(tmp_path):
 @pytest.mark.parametrize(
     ("begin", "was"),
     [
-        pytest.param("", False, id="first threads, off"),
+        pytest.param("", False, id="first threads, off", marks=pytest.mark.long),
         pytest.param("", True, id="first threads, on", marks=pytest.mark.long),
         pytest.param("flushes()", False, id="threads before, off", marks=pytest.mark.long),
         pytest.param("flushes()", True, id="threads before, on"),
@@ -97,6 +97,7 @@ def test_flushing_of_subnormal_numbers_is_restored(begin, was):
     run(code, OMP_NUM_THREADS="2")
 
 
+@pytest.mark.long
 def test_modes_of_the_caller_have_no_effect():
     code = """
     def weights():
