@@ -205,7 +205,7 @@ def run_cells(
         left = time_left(spent, waiting[number + 1 :], share=sum(map(len, spent.values())) / (number + 1))
         console.print(
             f"[{len(cells) - len(waiting) + number + 1}/{len(cells)}] {cell.title}: {outcome} ({spent[cell.method][-1]:.0f} s"
-            f"{'' if left is None else f'; about {_minutes(left)} left'})"
+            f"{'' if left is None else f'; about {left / 60:.1f} min left'})"
         )
 
 
@@ -217,10 +217,6 @@ def time_left(spent: Mapping[str, Sequence[float]], rest: Sequence[Cell], share:
     if rest and not erased:
         return None
     return share * sum(means.get(cell.method, sum(erased) / len(erased)) for cell in rest)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def claim_root(root: Path, request: Mapping[str, Any], check: Callable[[], object] = lambda: None) -> None:

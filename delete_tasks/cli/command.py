@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -86,10 +87,11 @@ def _is_option(word: str) -> bool:
     return False
 
 
-def _help_all(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+def _show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Show the help with its colours, which ``print`` would escape, and with hidden options for ``--help-all``."""
     if value and not ctx.resilient_parsing:
-        ctx.meta[HELP_ALL.name] = True
-        print(ctx.get_help())
+        ctx.meta[HELP_ALL.name] = param.name == HELP_ALL.name
+        click.echo(ctx.get_help(), file=getattr(sys.stdout, "rich_proxied_file", None), color=ctx.color)
         ctx.exit()
 
 
@@ -99,7 +101,7 @@ HELP_ALL = option(
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_help_all,
+    callback=_show_help,
     help="Show all options and exit.",
 )
 
@@ -113,7 +115,9 @@ class Command(RichCommand):
         self.short = short.split()
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*super().get_params(ctx), HELP_ALL]
+        *params, shown = super().get_params(ctx)
+        shown.callback = _show_help
+        return [*params, shown, HELP_ALL]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         hidden: list[Any] = [HELP_ALL]
@@ -210,6 +214,11 @@ class Group(RichGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *params, shown = super().get_params(ctx)
+        shown.callback = _show_help
+        return [*params, shown]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:

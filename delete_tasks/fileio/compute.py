@@ -17,8 +17,7 @@ def multiplies_bfloat16() -> bool:
     """Return True if there is no GPU and the CPU multiplies matrices of bfloat16 (AMX)."""
     import torch
 
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # not public in torch 2.13
-    return not torch.cuda.is_available() and bool(supported())
+    return not torch.cuda.is_available() and getattr(torch.cpu, "_is_amx_tile_supported", bool)()  # not public in 2.13
 
 
 def flush_subnormals() -> None:

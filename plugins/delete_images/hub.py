@@ -12,9 +12,7 @@ from .models.spec import ModelSpec, Preprocessing, load_spec, spec_to_json
 FILLED_IN = ("googlenet", "inception_v3")  # whose arguments the registry completes
 
 
-def describe(
-    path: Path, record: Any, hide: bool, pipeline: str = "image-classification"
-) -> tuple[str, str, dict[str, Any]]:
+def describe(path: Path, record: Any, hide: bool, pipeline: str = "image-classification") -> tuple[str, str, Any]:
     """Describe a model folder, see :attr:`delete_tasks.task.Task.hub`."""
     spec = load_spec(path)
     config, name = spec_to_json(spec), spec.architecture.removeprefix("torchvision.")
@@ -53,8 +51,7 @@ def transformers_config(spec: ModelSpec, kind: str) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
     }
-    height, width = images.size
-    size = {"height": height, "width": width}
+    size = dict(zip(("height", "width"), images.size, strict=True))
     if images.resize == "stretch":
         prepared |= {"image_processor_type": "ViTImageProcessor", "size": size}
     else:

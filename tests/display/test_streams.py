@@ -5,6 +5,7 @@ import sys
 import pytest
 from rich.table import Table as Grid
 
+from delete_tasks.cli import main
 from delete_tasks.display.progress import Bars
 from delete_tasks.display.streams import guarded
 from delete_tasks.display.table import Table
@@ -49,6 +50,16 @@ def test_a_progress_bar_keeps_its_colours(monkeypatch):
         print("a warning \x1b[2J", file=sys.stderr)
     text = terminal.getvalue()
     assert "\x1b[38;5;" in text and "of \\u00" in text and "\x1b]" not in text and "\x1b[2J" not in text
+
+
+@pytest.mark.parametrize("words", ["methods --help", "images forget --help-all", "--help"])
+def test_help_on_a_terminal_keeps_its_colours(words, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(words.split()) == 0
+    assert "\x1b[33mUsage" in terminal.getvalue() and "\\u001b" not in terminal.getvalue()
 
 
 ERROR = "delete-tasks: error:"

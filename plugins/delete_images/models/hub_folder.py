@@ -19,7 +19,7 @@ CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Fields of a transformers config that follow from the description, or say nothing of the network.
 IMPLIED = ("model_type", "id2label", "label2id", "num_labels", "architectures", "transformers_version", "dtype", "torch_dtype",
-           "auto_map", "problem_type", "_name_or_path", "_attn_implementation_autoset")  # fmt: skip
+           "auto_map", "problem_type", "_name_or_path")  # fmt: skip
 
 
 def read_hub_folder(folder: Path, classes: Sequence[str] = ()) -> tuple[dict[str, Tensor], ModelSpec]:
