@@ -161,7 +161,8 @@ def test_local_weights_load_strictly(published):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("given", [True, False])
 def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
     faces = cut_faces(tmp_path / "faces", SOME, train=3, test=2, side=160)
     more = ["--weights", published] if given else []

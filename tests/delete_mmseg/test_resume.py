@@ -97,7 +97,11 @@ ACCUMULATE = "optim_wrapper.accumulative_counts"
 
 
 @pytest.mark.parametrize(
-    "options", [pytest.param({}, marks=pytest.mark.long), {"locations": "forgotten"}, {"type": "NegativeGradient"}]
+    "options",
+    [
+        *(pytest.param(o, marks=pytest.mark.long) for o in ({}, {"type": "NegativeGradient"})),
+        {"locations": "forgotten"},
+    ],
 )
 def test_accumulated_gradients_make_the_same_step(options, train, tmp_path):
     """Four batches of one are one of four (norms frozen), also where each holds another number of locations that count."""
@@ -122,6 +126,7 @@ class Log(Hook):
         self.losses.append(float(outputs["loss"]))
 
 
+@pytest.mark.long
 def test_accumulation_logs_each_batchs_own_loss(train):
     """Weighting gradients must not change the log: a mean over the batch's locations."""
     log, options = Log(), dict(deterministic=True, steps=1, batch_size=1, locations="forgotten", optimizer=CALM)
@@ -130,6 +135,7 @@ def test_accumulation_logs_each_batchs_own_loss(train):
     assert log.losses[0] == log.losses[1] and len(log.losses) == 3
 
 
+@pytest.mark.long
 def test_outputs_with_their_own_locations_cannot_be_accumulated(train):
     options = dict(steps=1, batch_size=1, locations="forgotten", select="teacher", classes=["road"])
     with pytest.raises(RequestError, match=r"accumulative_counts .*locations='all'"):

@@ -95,6 +95,7 @@ def test_outputs_are_left_out(resnet20, few, tmp_path, tells, fails):
     assert out.read_bytes() == before
 
 
+@pytest.mark.long
 def test_a_file_that_differs_is_not_written(recorded, copy, tmp_path, tells, fails, monkeypatch):
     words = argv("export", recorded / "erased", "--onnx", tmp_path / "m.onnx")
     assert "16 of random numbers (no samples were given): largest difference" in tells(words)
