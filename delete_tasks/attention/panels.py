@@ -35,20 +35,23 @@ def draw(path: str | os.PathLike[str], comparisons: Sequence[ComparedSample], cl
     names, class_names = list(comparisons[0].maps), drawable(class_names)
     columns = 1 + len(names) + any(compared.own_map is not None for compared in comparisons)
     height, width = comparisons[0].sample.picture.shape[:2]
-    panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2
-    size = (columns * panel + 0.9, len(comparisons) * (panel * height / width + 0.45) + 0.5)
-    figure = new_figure(size, "audit", dpi=100)
-    axes = figure.subplots(len(comparisons), columns, squeeze=False)
+    panel, rows = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2, len(comparisons)
+    tall = panel * height / width
+    wide, high = columns * panel + 0.9, rows * (tall + 0.45) + 0.5
+    # Sizes are known: a layout engine's passes over all texts would take most of the time.
+    figure = new_figure((wide, high), "audit", dpi=100, layout=None)
+    grid = {"left": 0.06 / wide, "right": 1 - 0.9 / wide, "top": 1 - 0.4 / high, "bottom": 0.55 / high, "wspace": 0.04,
+            "hspace": 0.45 / tall}  # fmt: skip
+    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=grid, subplot_kw={"xticks": (), "yticks": ()})
     for compared, line in zip(comparisons, axes, strict=True):
         _row(compared, line, names, class_names)
     for axis, text in zip(axes[0], ("input", *names, "erased model's own prediction"), strict=False):
         axis.set_title(f"{text}\n{axis.get_title()}" if axis.get_title() else text, fontsize=9)
     from matplotlib.cm import ScalarMappable
 
-    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, shrink=0.5, aspect=30, pad=0.01)
+    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), cax=figure.add_axes((1 - 0.8 / wide, 0.25, 0.13 / wide, 0.5)))
     bar.set_label("positive Grad-CAM; 1 is the original's maximum in the row", fontsize=8)
-    suffix = Path(path).suffix
-    save_figure(figure, path, pil_kwargs={"quality": 88} if suffix != ".png" else {"optimize": True})
+    save_figure(figure, path, pil_kwargs={"optimize": True} if Path(path).suffix == ".png" else {"quality": 88})
 
 
 def _row(compared: ComparedSample, line: Any, names: Sequence[str], class_names: Sequence[str]) -> None:
@@ -65,7 +68,6 @@ def _row(compared: ComparedSample, line: Any, names: Sequence[str], class_names:
         line[-1].imshow(overlay(sample.picture, np.maximum(compared.own_map, 0), scale))
         line[-1].set_xlabel(f"map of: {class_names[compared.predicted['erased']]}", fontsize=8)
     for axis in line:
-        axis.set(xticks=[], yticks=[])
         if sample.region is not None and axis.images:
             axis.contour(sample.region.astype(float), levels=[0.5], colors="cyan", linewidths=0.8)
         if not axis.images:
@@ -75,8 +77,7 @@ def _row(compared: ComparedSample, line: Any, names: Sequence[str], class_names:
 def _caption(compared: ComparedSample, name: str, first: str, class_names: Sequence[str]) -> str:
     prediction = f"predicts {class_names[compared.predicted[name]]}" if name in compared.predicted else ""
     if name == first:
-        inside = compared.share[name]
-        figure = "" if inside is None else f"{inside:.0f}% in the region"
+        figure = "" if (inside := compared.share[name]) is None else f"{inside:.0f}% in the region"
     elif compared.sample.removed:
         ratio = compared.ratio[name]
         figure = "attention left: " + ("not measured" if ratio is None else f"{100 * ratio:.0f}% of the original's")

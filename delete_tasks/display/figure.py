@@ -14,13 +14,13 @@ from .terminal import printable
 FONT = "DejaVu Sans"  # in matplotlib's package
 
 
-def new_figure(size: tuple[float, float], extra: str, dpi: int = 110) -> Any:
+def new_figure(size: tuple[float, float], extra: str, dpi: int = 110, layout: Any = "constrained") -> Any:
     """Make an empty figure of ``size`` inches, without a display; ``extra`` is the extra that installs matplotlib."""
     require("matplotlib", extra)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained", dpi=dpi)
+    figure = Figure(figsize=size, layout=layout, dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
 

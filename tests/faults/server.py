@@ -6,6 +6,7 @@ Requests come as lines of JSON on standard input, answers go as lines of JSON to
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -55,6 +56,8 @@ def preload() -> None:
                 importlib.import_module(name)
     with contextlib.suppress(Exception):
         importlib.import_module("cv2").setNumThreads(0)
+    environment = importlib.import_module("delete_tasks.fileio.environment")
+    environment.environment(torch.device("cpu")), environment.code_version()  # both cached
 
 
 def child(request: dict[str, Any]) -> int:
@@ -130,6 +133,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     preload()
+    gc.freeze()  # children copy no page for a collection
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
