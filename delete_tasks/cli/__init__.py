@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.raiseExceptions = False  # print no tracebacks when logging fails
     with guarded() as output:
         status = _status(argv)
+        if argv is None:  # all is done, and Ctrl-C while the interpreter ends would print a traceback
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         output.flush()
         if output.error is not None and not status:
             status = _report(f"error: standard output cannot be written: {output.error.strerror}", REFUSED)

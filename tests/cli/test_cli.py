@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from helpers import python
 
 from delete_tasks import cli
 from delete_tasks.cli.options import number, use_device, whole
@@ -147,6 +148,12 @@ def test_ctrl_c_that_a_library_replaces_is_ctrl_c(python_handler):
         cli._run(run, SimpleNamespace(resume=False))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert interrupt_in(ValueError("of a later call")) is None
+
+
+def test_ctrl_c_while_the_interpreter_ends_prints_nothing():
+    code = "import atexit, signal, sys; from delete_tasks import cli; atexit.register(signal.raise_signal, signal.SIGINT); "
+    done = python(code + "sys.argv[1:] = ['methods']; sys.exit(cli.main())")
+    assert done.returncode == 0 and not done.stderr
 
 
 def test_ctrl_c_ends_an_evaluation():

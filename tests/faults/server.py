@@ -86,7 +86,8 @@ def child(request: dict[str, Any]) -> int:
         if request.get("code") is not None:
             exec(compile(request["code"], "<case>", "exec"), scope)
             return 0
-        return int(importlib.import_module("delete_tasks.cli").main(argv) or 0)
+        sys.argv = ["delete-tasks", *argv]
+        return int(importlib.import_module("delete_tasks.cli").main() or 0)
     except SystemExit as stop:
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
