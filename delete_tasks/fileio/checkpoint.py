@@ -92,12 +92,10 @@ def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, 
     return tensors
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> Any:
-    """Load a file's weights into ``model`` strictly, and return the content of the file; raise :class:`CheckpointMismatchError`,
-    which lists the first differences, if names or shapes differ."""
-    checkpoint = load_once(path)
-    load_state(model, state_dict_of(checkpoint, f"'{path}'"), f"'{path}'")
-    return checkpoint
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a file's weights into ``model`` strictly; raise :class:`CheckpointMismatchError`, which lists the first differences,
+    if names or shapes differ."""
+    load_state(model, state_dict_of(load_once(path), f"'{path}'"), f"'{path}'")
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
