@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,9 +59,14 @@ def describe_run(runner: Run) -> dict[str, Any]:
     return describe(parts)
 
 
-def describe(parts: Mapping[str, Any]) -> dict[str, Any]:
+def describe(value: Any, name: str = "") -> dict[str, Any]:
     """Describe settings by name: numbers as they are, others as digests, since a state must not reveal the forgotten classes."""
-    return dict(_flat("", parts))
+    if isinstance(value, Mapping):
+        parts = [describe(value[key], f"{name}.{key}" if name else str(key)) for key in sorted(value, key=str)]
+        return {key: item for part in parts for key, item in part.items()}
+    if value is None or isinstance(value, (bool, int, float)):
+        return {name: value}
+    return {name: digest_of([json.dumps(_plain(value), sort_keys=True)])[:16]}
 
 
 def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], filename: str) -> None:
@@ -78,16 +83,6 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], filename: s
             f"'{filename}' belongs to another request, which differs in: {list_names(differences, 5, longest=None)}. "
             "Use the same options and data, or start anew in another --work-dir"
         )
-
-
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key in sorted(value, key=str):
-            yield from _flat(f"{name}.{key}" if name else str(key), value[key])
-    elif value is None or isinstance(value, (bool, int, float)):
-        yield name, value
-    else:
-        yield name, digest_of([json.dumps(_plain(value), sort_keys=True)])[:16]
 
 
 def _plain(value: Any) -> Any:

@@ -99,8 +99,7 @@ class UnlearnRunner(RunStates):
             runner._dataset_config = copy.deepcopy(runner._train_dataloader["dataset"])
             runner._train_dataloader["dataset"] = dataset
         runner.reported = dataset is not None
-        replaced = replaced_parts(cfg)
-        if replaced:
+        if replaced := replaced_parts(cfg):
             runner.logger.warning(
                 f"{', '.join(replaced)} of the config belong to its training recipe, which unlearn replaces: no effect here."
             )
@@ -260,9 +259,6 @@ class UnlearnRunner(RunStates):
 class UnlearnCheckpointHook(StateHook):
     """State of the run every ``interval`` optimizer steps, and at its end the published model: weights and neutral meta data,
     without optimizer state and names of forgotten classes."""
-
-    def __init__(self, interval: int = 25) -> None:
-        super().__init__(interval)
 
     def after_train(self, runner: UnlearnRunner) -> None:
         super().after_train(runner)
