@@ -57,7 +57,6 @@ def number(low: float, high: float, *, above: bool = False, below: bool = False)
 STEPS = whole(1)
 BATCH_SIZE = whole(1, 1_000_000)
 SEED = whole(0, SEED_MOST)
-WORKERS = whole(0, 1024)
 RATE = number(0, 10, above=True)  # a learning rate
 SHARE = number(0, 1)
 TEMPERATURE = number(0, 1000, above=True)
@@ -92,7 +91,7 @@ LAUNCHER = machine(
     show_default=False,
     help="Distributed launcher. [default: pytorch under torchrun, else none]",
 )
-LOADERS = machine("--workers", type=WORKERS, help="Worker processes that load images.")
+LOADERS = machine("--workers", type=whole(0, 1024), help="Worker processes that load images.")
 LOG_TO = machine(
     "--log-to",
     type=click.Choice(list(LOGGERS)),
