@@ -118,8 +118,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
 
 def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
     """Raise RequestError for weights with nan or infinity; the message recommends what to use ``instead``."""
-    wrong = [name for name, value in state.items() if not bool(value.isfinite().all())]
-    if wrong:
+    if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
         raise RequestError(
             f"the run ended with nan or infinity in {', '.join(wrong[:3])}; nothing is published. Use {instead}"
         )

@@ -164,8 +164,7 @@ def signal_of(error: KeyboardInterrupt) -> int:
 
 def raise_lost(error: BaseException) -> None:
     """Raise KeyboardInterrupt if one caused ``error``, in code that turns any error into a result or a message."""
-    interrupt = interrupt_in(error)
-    if interrupt is not None:
+    if (interrupt := interrupt_in(error)) is not None:
         raise interrupt from error
 
 

@@ -89,17 +89,16 @@ class WorkDir:
             self.files.add(name)
             self._save()
 
-    def remove(self, path: str | os.PathLike[str]) -> bool:
-        """Delete a file or folder if a run of this request wrote it; return whether it did. Raise as :meth:`check_place`."""
+    def remove(self, path: str | os.PathLike[str]) -> None:
+        """Delete a file or folder if a run of this request wrote it; raise as :meth:`check_place`."""
         name = self._name(path)
         if name is None or name not in self.files:
-            return False
+            return
         self.check_place(path)
         delete_path(self.path / name)
         for names in (self.files, self.written, self.states):
             names.discard(name)
         self._save()
-        return True
 
     def retire(self) -> None:
         """Delete the files of earlier runs that this run has not written; called before the first new result is written. Raise

@@ -68,8 +68,7 @@ class UnlearnRunner(RunStates):
         # A copy, since OptimWrapper removes keys from its config.
         self.wrapper_config = copy.deepcopy({name: value for name, value in wrapper.items() if name != "optimizer"})
         self.method = HOOKS.build(dict(self.method_config))
-        seed = (kwargs.get("randomness") or {}).get("seed")
-        if seed is not None:
+        if (seed := (kwargs.get("randomness") or {}).get("seed")) is not None:
             whole("randomness.seed", seed, 0, SEED_MOST)
         for path in (kwargs.get("load_from"), self.recipe.teacher):
             if path is not None and not Path(path).is_file():
