@@ -203,7 +203,7 @@ class Group(RichGroup):
     command_class = Command
 
     def __init__(self, name: str, help: str, commands: Sequence[click.Command], default: str | None = None) -> None:
-        super().__init__(name, commands, help=help, context_settings=SETTINGS, no_args_is_help=False)
+        super().__init__(name=name, commands=commands, help=help, context_settings=SETTINGS, no_args_is_help=False)
         self.default = default
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -204,10 +204,10 @@ def claim(
     if not overwrite and manifest.get("finished") and manifest["request"] == digest:
         _tidy(folder, manifest)
         when = datetime.fromisoformat(manifest["finished"]).strftime("%Y-%m-%d at %H:%M UTC")
-        text = f"--work-dir '{path}' holds this request's run, finished on {when}"
+        done = f"--work-dir '{path}' holds this request's run, finished on {when}"
         if resume:
-            raise FinishedError(f"{text}; nothing is changed, and --overwrite does it again")
-        raise RequestError(f"{text}; give another folder, or --overwrite to do it again and replace its record")
+            raise FinishedError(f"{done}; nothing is changed, and --overwrite does it again")
+        raise RequestError(f"{done}; give another folder, or --overwrite to do it again and replace its record")
     if process_rank() != 0:
         return WorkDir(folder, {}, [], None)
     refuse_inputs(folder, inputs, models, "--work-dir")

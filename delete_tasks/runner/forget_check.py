@@ -118,7 +118,7 @@ def predictions(task: Task, network: nn.Module, inputs: Any, gradients: bool = F
             network(**inputs, mode="loss")
         else:
             network(*inputs, mode="loss")
-    classifier: nn.Module | None = None
+    classifier: Any = None
     if len(caught) > 1:
         with suppress(UnsupportedModelError):
             classifier = task.classifier(network)[1]
