@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -202,14 +202,8 @@ class Group(RichGroup):
 
     command_class = Command
 
-    def __init__(self, name: str, help: str, commands: Iterable[click.Command], default: str | None = None) -> None:
-        super().__init__(
-            name=name,
-            commands={str(command.name): command for command in commands},
-            help=help,
-            context_settings=SETTINGS,
-            no_args_is_help=False,
-        )
+    def __init__(self, name: str, help: str, commands: Sequence[click.Command], default: str | None = None) -> None:
+        super().__init__(name=name, commands=commands, help=help, context_settings=SETTINGS, no_args_is_help=False)
         self.default = default
 
     def list_commands(self, ctx: click.Context) -> list[str]:

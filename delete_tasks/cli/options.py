@@ -1,7 +1,6 @@
 """Options that commands share, and their ranges, which are checked when the command line is parsed."""
 
 import contextlib
-import operator
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,50 +13,46 @@ from ..errors import RequestError
 from ..fileio.workdir import WorkDir, claim
 from ..methods.registry import method_names
 from ..plugins import load_commands, plugin_modules
+from ..request import ranges
 from ..request.classes import as_compared
 from ..request.config import LOGGERS
-from ..request.ranges import MOST, SEED_MOST
 from .command import FILE, File, Output, data, evaluation, machine, recipe, record
 
 BY_NAME = "by name or id ('#2')"
 
 
 class Number(click.ParamType):
-    """Number in a range. ``read`` parses text or raises ValueError; ``fits`` tests the range, which ``words`` describe."""
+    """Number in a range, which ``words`` describe. ``read`` parses text, or raises ValueError for one outside of it."""
 
     name = "number"
 
-    def __init__(self, read: Callable[[Any], Any], fits: Callable[[Any], bool], words: str) -> None:
-        self.read, self.fits, self.words = read, fits, words
+    def __init__(self, metavar: str, read: Callable[[Any], Any], words: str) -> None:
+        self.metavar, self.read, self.words = metavar, read, words
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "N" if self.read is int else "X"
+        return self.metavar
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         with contextlib.suppress(ValueError):
-            parsed = self.read(value)
-            if self.fits(parsed):  # nan fits no range
-                return parsed
+            return self.read(value)
         self.fail(f"expected {self.words}, got '{value}'", param, ctx)
 
 
-def whole(low: int, high: int = MOST) -> Number:
+def whole(low: int, high: int = ranges.MOST) -> Number:
     """Return the type of whole numbers from ``low`` to ``high``."""
-    return Number(int, lambda value: low <= value <= high, f"a whole number from {low} to {high}")
+    return Number("N", lambda text: ranges.whole("", int(text), low, high), f"a whole number from {low} to {high}")
 
 
 def number(low: float, high: float, *, above: bool = False, below: bool = False) -> Number:
     """Return the type of finite numbers from ``low`` to ``high``; ``above`` excludes ``low``, ``below`` excludes ``high``."""
     words = f"a number {'above' if above else 'from'} {low:g} {'below' if below else 'to'} {high:g}"
-    least, most = operator.lt if above else operator.le, operator.lt if below else operator.le
-    return Number(float, lambda value: least(low, value) and most(value, high), words)
+    return Number("X", lambda text: ranges.number("", float(text), low, high, above=above, below=below), words)
 
 
 # Types of options that commands share.
 STEPS = whole(1)
 BATCH_SIZE = whole(1, 1_000_000)
-SEED = whole(0, SEED_MOST)
-WORKERS = whole(0, 1024)
+SEED = whole(0, ranges.SEED_MOST)
 RATE = number(0, 10, above=True)  # a learning rate
 SHARE = number(0, 1)
 TEMPERATURE = number(0, 1000, above=True)
@@ -92,7 +87,7 @@ LAUNCHER = machine(
     show_default=False,
     help="Distributed launcher. [default: pytorch under torchrun, else none]",
 )
-LOADERS = machine("--workers", type=WORKERS, help="Worker processes that load images.")
+LOADERS = machine("--workers", type=whole(0, 1024), help="Worker processes that load images.")
 LOG_TO = machine(
     "--log-to",
     type=click.Choice(list(LOGGERS)),
@@ -219,8 +214,7 @@ def claim_work_dir(
     for key in ("classes", "people", "target", "without"):
         if request.get(key):
             request[key] = as_compared(request[key], names)
-    log = options.get("record_log")
-    if log and Path(log).resolve().is_relative_to(Path(options["work_dir"]).resolve()):
+    if (log := options.get("record_log")) and Path(log).resolve().is_relative_to(Path(options["work_dir"]).resolve()):
         raise RequestError(
             f"--record-log '{log}' is in the work dir, and a log is of several runs; give a file outside of it"
         )

@@ -76,6 +76,5 @@ def make_root() -> Root:
     root = Root("delete-tasks", "Make a trained vision model forget a class, and measure the result.", [])
     root.epilog = "Run 'delete-tasks COMMAND --help' for details."
     version: dict[str, Any] = {"cls": RichOption, "panel": None, "help": "Print the version."}
-    name = "delete-tasks"
-    click.version_option(package_name=name, prog_name=name, message="%(prog)s %(version)s", **version)(root)
+    click.version_option(package_name="delete-tasks", message="%(prog)s %(version)s", **version)(root)
     return root

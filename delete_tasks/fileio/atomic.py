@@ -27,13 +27,12 @@ def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
     path = Path(path)
     temporary, work_dir = _temporary(path), claimed(path)
     try:
-        if work_dir is not None:
-            work_dir.check_place(path)
         if not path.is_symlink() and (kind := kind_of(path)) is not None:  # which a file would replace
             raise OutputError(f"cannot write '{path}': {kind} is there; give another path")
-        path.parent.mkdir(parents=True, exist_ok=True)
         if work_dir is not None:
+            work_dir.check_place(path)
             work_dir.own(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if work_dir is not None:
             work_dir.check_place(path)
@@ -72,8 +71,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def discard(path: Path) -> None:
     """Delete a file, or a link itself, if there is one; raise :class:`OutputError` as :func:`replacing`."""
-    work_dir = claimed(path)
-    if work_dir is not None:
+    if (work_dir := claimed(path)) is not None:
         work_dir.check_place(path)
     path.unlink(missing_ok=True)
 

@@ -92,12 +92,10 @@ def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, 
     return tensors
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> Any:
-    """Load a file's weights into ``model`` strictly, and return the content of the file; raise :class:`CheckpointMismatchError`,
-    which lists the first differences, if names or shapes differ."""
-    checkpoint = load_once(path)
-    load_state(model, state_dict_of(checkpoint, f"'{path}'"), f"'{path}'")
-    return checkpoint
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a file's weights into ``model`` strictly; raise :class:`CheckpointMismatchError`, which lists the first differences,
+    if names or shapes differ."""
+    load_state(model, state_dict_of(load_once(path), f"'{path}'"), f"'{path}'")
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -120,8 +118,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
 
 def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
     """Raise RequestError for weights with nan or infinity; the message recommends what to use ``instead``."""
-    wrong = [name for name, value in state.items() if not bool(value.isfinite().all())]
-    if wrong:
+    if wrong := [name for name, value in state.items() if not value.isfinite().all()]:
         raise RequestError(
             f"the run ended with nan or infinity in {', '.join(wrong[:3])}; nothing is published. Use {instead}"
         )

@@ -1,7 +1,6 @@
 """Device, subnormal numbers and memory of this process."""
 
 import ctypes
-import sys
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
 
@@ -38,8 +37,6 @@ def keep_freed_memory() -> None:
     CGNet's training step on a CPU (docs/benchmarks/performance.md). The process then holds its peak memory until it ends, so
     only commands call this. With another C library it does nothing.
     """
-    if not sys.platform.startswith("linux"):
-        return
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

@@ -1,5 +1,6 @@
 """Code, packages and machine of a run, without the names of the machine and its user."""
 
+import contextlib
 import functools
 import math
 import os
@@ -8,7 +9,7 @@ import re
 import resource
 import subprocess
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +51,15 @@ def environment(device: torch.device) -> dict[str, Any]:
 @functools.cache
 def _packages() -> dict[str, str]:
     """Find the versions of the installed packages that the distributions with a task, this one included, require."""
-    installed = {_normal(package.metadata["Name"] or ""): package for package in distributions()}
-    with_tasks = [package for package in installed.values() if package.entry_points.select(group="delete_tasks.tasks")]
+    with_tasks = [point.dist for point in entry_points(group="delete_tasks.tasks") if point.dist is not None]
     versions = {}
-    for requirement in (line for package in with_tasks for line in package.requires or ()):
+    for requirement in {line for package in with_tasks for line in package.requires or ()}:
         name = re.match(r"[\w.-]+", requirement)
-        required = installed.get(_normal(name[0])) if name else None
-        if required is not None and "extra == 'dev'" not in requirement.replace('"', "'"):
-            versions[required.metadata["Name"]] = required.version
+        with contextlib.suppress(PackageNotFoundError):
+            if name and "extra == 'dev'" not in requirement.replace('"', "'"):
+                required = distribution(name[0])
+                versions[required.metadata["Name"]] = required.version
     return dict(sorted(versions.items()))
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def peak_memory_mb() -> int:

@@ -58,8 +58,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
             if width * height > MOST_PIXELS:
                 raise _too_large(path, f"{width} x {height} pixels")
             _check_mode(path, file)
-            large = width * height > LARGE
-            with _DECODING if large else contextlib.nullcontext():
+            with _DECODING if width * height > LARGE else contextlib.nullcontext():
                 operations.exif_transpose(file, in_place=True)
                 return _to_rgb(path, file)
     except RequestError:

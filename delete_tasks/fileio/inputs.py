@@ -30,8 +30,7 @@ def kind_of(path: StrPath) -> str | None:
 
 def refuse_special(path: StrPath, source: str = "") -> None:
     """Raise :class:`RequestError` for a pipe, device or socket; ``source`` begins the message, e.g. ``--model``."""
-    kind = kind_of(path)
-    if kind is not None:
+    if (kind := kind_of(path)) is not None:
         raise RequestError(
             f"{source} '{path}' is {kind}; only regular files are read, since a run reads them more than once: save it as a "
             "file, and give that".lstrip()

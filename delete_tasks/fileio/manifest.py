@@ -1,14 +1,14 @@
-"""Manifest of a work dir, which lists the files that runs wrote, and refusals of folders that a run may not use."""
+"""Manifest of a work dir, which lists the files that runs wrote, and the links that a work dir may not hold."""
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import FinishedError, RequestError, not_written
+from ..errors import RequestError, not_written
 from .inputs import kind_of, read_text
 from .validate import parse_json
 
@@ -44,39 +44,14 @@ def refuse_links(folder: Path) -> None:
         raise RequestError(f"'{lock}' is not the lock of a run, since it is not empty; move it away")
 
 
-def refuse_finished(path: Any, manifest: Mapping[str, Any], digest: str, resume: bool) -> None:
-    """Raise RequestError for a work dir with a finished run of this digest's request, FinishedError if it was to be resumed."""
-    if not manifest.get("finished") or manifest["request"] != digest:
-        return
-    when = datetime.fromisoformat(manifest["finished"]).strftime("%Y-%m-%d at %H:%M UTC")
-    text = f"--work-dir '{path}' holds this request's run, finished on {when}"
-    if resume:
-        raise FinishedError(f"{text}; nothing is changed, and --overwrite does it again")
-    raise RequestError(f"{text}; give another folder, or --overwrite to do it again and replace its record")
-
-
-def refuse_foreign(folder: Path, path: Any, manifest: Mapping[str, Any], digest: str) -> None:
-    """Raise :class:`RequestError` for a work dir with files of no run of the request that has this digest."""
-    if not folder.is_dir() or manifest.get("request") == digest:
-        return
-    # Half-written files of a run that was killed at once may be replaced.
-    items = (item.relative_to(folder) for item in folder.rglob("*") if not item.is_dir() and item.name != LOCK)
-    first = next((item for item in items if not any(part.endswith(TEMPORARY) for part in item.parts)), None)
-    if first is not None:
-        content = "another run's files" if manifest else f"other files ('{first}')"
-        raise RequestError(
-            f"--work-dir '{path}' holds {content}; give a new folder, or --overwrite to replace files of the same names as this "
-            "run's"
-        )
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest; return an empty dict if there is none, or none that is valid."""
     try:
         content = parse_json(read_text(folder / MANIFEST, errors="surrogateescape"))
         if (content["format"], content["version"]) != (FORMAT, VERSION) or not isinstance(content["files"], list):
             raise ValueError
-        datetime.fromisoformat(content.get("finished") or "2026-01-01")
+        finished = content.get("finished") or None
+        datetime.fromisoformat(finished or "2026-01-01")
     except (OSError, ValueError, TypeError, KeyError):
         return {}
     # Runs write no absolute path, and none outside of the folder.
@@ -84,12 +59,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     inside = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
     listed = content.get("states")
     states = [name for name in inside if name in listed] if isinstance(listed, list) else []
-    return {
-        "request": content.get("request"),
-        "files": inside,
-        "states": states,
-        "finished": content.get("finished") or None,
-    }
+    return {"request": content.get("request"), "files": inside, "states": states, "finished": finished}
 
 
 def write_manifest(

@@ -133,7 +133,7 @@ def first_does(work: Callable[[], T]) -> T:
     rank, world = get_dist_info()
     if world == 1:
         return work()
-    answer: list[Any] = [None, None]
+    answer: list[Any] = [None]
     # A new group, since the default group's collectives time out after minutes.
     group = torch.distributed.new_group(backend="gloo", timeout=LONG)
     error: Exception | None = None
@@ -141,13 +141,10 @@ def first_does(work: Callable[[], T]) -> T:
         try:
             answer[0] = work()
         except Exception as caught:
-            error, answer[1] = caught, str(caught)
+            error = caught
     torch.distributed.broadcast_object_list(answer, src=0, group=group, device=torch.device("cpu"))
     torch.distributed.destroy_process_group(group)
-    if error is not None:
-        raise error
-    if answer[1] is not None:
-        leave_to_the_first(RuntimeError(answer[1]))
+    raise_together(error)
     return answer[0]
 
 
@@ -167,8 +164,7 @@ def signal_of(error: KeyboardInterrupt) -> int:
 
 def raise_lost(error: BaseException) -> None:
     """Raise KeyboardInterrupt if one caused ``error``, in code that turns any error into a result or a message."""
-    interrupt = interrupt_in(error)
-    if interrupt is not None:
+    if (interrupt := interrupt_in(error)) is not None:
         raise interrupt from error
 
 
@@ -194,12 +190,9 @@ def no_lost_interrupt() -> Iterator[None]:
 
     sys.unraisablehook = again
     # Replace only Python's default handlers: a signal that is ignored (nohup), or handled by another program, stays so.
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    replaced = {n: h for n, h in handlers.items() if h in (signal.default_int_handler, signal.SIG_DFL)}
-    if threading.current_thread() is not threading.main_thread():
-        replaced = {}
-    for number in replaced:
-        signal.signal(number, receive)
+    numbers = SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    defaults = (signal.default_int_handler, signal.SIG_DFL)
+    replaced = {number: signal.signal(number, receive) for number in numbers if signal.getsignal(number) in defaults}
     try:
         yield
     finally:

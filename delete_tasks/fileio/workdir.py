@@ -19,20 +19,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..errors import CheckpointMismatchError, OutputError, RequestError
+from ..errors import CheckpointMismatchError, FinishedError, OutputError, RequestError
 from .inputs import marks_of, refuse_inputs, resolved
-from .manifest import (
-    LOCK,
-    MANIFEST,
-    TEMPORARY,
-    delete_path,
-    holds_files,
-    read_manifest,
-    refuse_finished,
-    refuse_foreign,
-    refuse_links,
-    write_manifest,
-)
+from .manifest import LOCK, MANIFEST, TEMPORARY, delete_path, holds_files, read_manifest, refuse_links, write_manifest
 from .processes import process_rank
 
 _CLAIMED: dict[Path, WorkDir] = {}
@@ -62,7 +51,7 @@ class WorkDir:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """Unlock; delete the states of a complete run, or all files of a run that failed before its first step."""
         self._depth -= 1
-        if self._depth or self._lock is None:
+        if self._depth or self._handle is None:
             return
         complete = kind is None
         _CLAIMED.pop(self.path, None)
@@ -81,9 +70,8 @@ class WorkDir:
                 (self.path / MANIFEST).unlink(missing_ok=True)
             (self.path / LOCK).unlink(missing_ok=True)  # before the release, or another run's lock might be deleted
         self._lock.release()
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        os.close(self._handle)
+        self._handle = None
         _remove_empty(self._made)
 
     def own(self, path: str | os.PathLike[str], *, state: bool = False) -> None:
@@ -101,17 +89,16 @@ class WorkDir:
             self.files.add(name)
             self._save()
 
-    def remove(self, path: str | os.PathLike[str]) -> bool:
-        """Delete a file or folder if a run of this request wrote it; return whether it did. Raise as :meth:`check_place`."""
+    def remove(self, path: str | os.PathLike[str]) -> None:
+        """Delete a file or folder if a run of this request wrote it; raise as :meth:`check_place`."""
         name = self._name(path)
         if name is None or name not in self.files:
-            return False
+            return
         self.check_place(path)
         delete_path(self.path / name)
         for names in (self.files, self.written, self.states):
             names.discard(name)
         self._save()
-        return True
 
     def retire(self) -> None:
         """Delete the files of earlier runs that this run has not written; called before the first new result is written. Raise
@@ -182,7 +169,7 @@ def check_folder(path: str | os.PathLike[str], replace: bool = False) -> Path:
     if not blocking.is_dir():
         raise RequestError(f"--work-dir '{path}': '{blocking}' is a file; give the path of a folder, new or empty")
     if not (replace or process_rank() or folder in _CLAIMED or read_manifest(folder)):
-        refuse_foreign(folder, path, {}, "")
+        _refuse_foreign(folder, path, {}, "")
     return folder
 
 
@@ -214,19 +201,20 @@ def claim(
         return _CLAIMED[folder]
     text = json.dumps(request, sort_keys=True, default=str).encode(errors="backslashreplace")
     digest, manifest = hashlib.sha256(text).hexdigest(), read_manifest(folder)
-    if not overwrite:
-        try:
-            refuse_finished(path, manifest, digest, resume)
-        except RequestError:
-            _tidy(folder, manifest)
-            raise
+    if not overwrite and manifest.get("finished") and manifest["request"] == digest:
+        _tidy(folder, manifest)
+        when = datetime.fromisoformat(manifest["finished"]).strftime("%Y-%m-%d at %H:%M UTC")
+        done = f"--work-dir '{path}' holds this request's run, finished on {when}"
+        if resume:
+            raise FinishedError(f"{done}; nothing is changed, and --overwrite does it again")
+        raise RequestError(f"{done}; give another folder, or --overwrite to do it again and replace its record")
     if process_rank() != 0:
         return WorkDir(folder, {}, [], None)
     refuse_inputs(folder, inputs, models, "--work-dir")
     if resume and manifest and not manifest["finished"]:
         digest = manifest["request"]
     if not overwrite:
-        refuse_foreign(folder, path, manifest, digest)
+        _refuse_foreign(folder, path, manifest, digest)
     refuse_links(folder)
     made = [part for part in (folder, *folder.parents) if not part.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -242,6 +230,21 @@ def claim(
     work_dir.marks = marks_of([*models, *inputs])
     _CLAIMED[folder] = work_dir
     return work_dir
+
+
+def _refuse_foreign(folder: Path, path: Any, manifest: Mapping[str, Any], digest: str) -> None:
+    """Raise :class:`RequestError` for a work dir with files of no run of the request that has this digest."""
+    if not folder.is_dir() or manifest.get("request") == digest:
+        return
+    # Half-written files of a run that was killed at once may be replaced.
+    items = (item.relative_to(folder) for item in folder.rglob("*") if not item.is_dir() and item.name != LOCK)
+    first = next((item for item in items if not any(part.endswith(TEMPORARY) for part in item.parts)), None)
+    if first is not None:
+        content = "another run's files" if manifest else f"other files ('{first}')"
+        raise RequestError(
+            f"--work-dir '{path}' holds {content}; give a new folder, or --overwrite to replace files of the same names as this "
+            "run's"
+        )
 
 
 def _delete_unfinished(folder: Path) -> None:

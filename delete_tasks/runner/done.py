@@ -48,8 +48,7 @@ def statement(runner: Any) -> dict[str, Any]:
     published = final if smaller is network else digests(smaller)
     changes, attributed = [*facts.changes], {name for change in facts.changes for name in change["tensors"]}
     removed = [name for name, digest in published.items() if digest != final[name]]
-    if removed:
-        changes.append({"by": REMOVED, "tensors": removed, "classes": len(ids)})
+    changes.append({"by": REMOVED, "tensors": removed, "classes": len(ids)})
     differing = [name for name, digest in published.items() if digest != original[name]]
     loose = {name for name in differing if name not in {*attributed, *removed} or facts.latest[name] != final[name]}
     changes.append({"by": UNKNOWN, "tensors": [name for name in differing if name in loose]})
@@ -57,6 +56,8 @@ def statement(runner: Any) -> dict[str, Any]:
         {"by": change["by"], "layers": layers_of(name for name in change["tensors"] if name in differing), **change}
         for change in changes
     ]
+    for change in named:
+        del change["tensors"]
     steps = runner.iter // runner.accumulation
     return plain(
         {
@@ -70,11 +71,7 @@ def statement(runner: Any) -> dict[str, Any]:
             "resumed": runner.resumed_from is not None,
             "withheld": withheld,
             "data": [*facts.uses, *_read_in_steps(runner)],
-            "changes": [
-                {key: value for key, value in change.items() if key != "tensors"}
-                for change in named
-                if change["layers"]
-            ],
+            "changes": [change for change in named if change["layers"]],
             "unchanged": [layer for layer in layers_of(published) if layer not in set(layers_of(differing))],
         }
     )
@@ -154,12 +151,10 @@ def sentences(done: Mapping[str, Any] | None) -> list[str]:
     """Write ``done`` in plain English, without names of classes or people."""
     if done is None:
         return ["Not known: another program made the erased model, or what its run wrote is not beside it."]
-    lines, used, forgets = [], set(), done["forgets"]
-    for change in done["changes"]:
-        use = USES.get(change["by"])
-        used |= {use} if use else set()
-        lines.append(_sentence(change, _data(done, use), forgets))
-    lines += [f"Also: {_samples(each, forgets)}, {each['use']}." for each in done["data"] if each["use"] not in used]
+    lines = [_sentence(change, done) for change in done["changes"]]
+    used = {USES.get(change["by"]) for change in done["changes"]}
+    others = [each for each in done["data"] if each["use"] not in used]
+    lines += [f"Also: {_samples(each, done['forgets'])}, {each['use']}." for each in others]
     idle, early = done["steps_without_training"], done["why_it_ended"]
     if idle:
         lines.append(f"{_count(idle, 'step')} only read {'their batches' if idle > 1 else 'its batch'}.")
@@ -176,12 +171,14 @@ def sentences(done: Mapping[str, Any] | None) -> list[str]:
     if not done["changes"]:
         return [*lines, "No tensor of the model differs from the original's."]
     rest = len(done["unchanged"])
-    return [*lines, f"{f'{rest} other layers are' if rest > 1 else 'The other layer is'} bitwise the original's." if rest
-            else "No layer is bitwise the original's."]  # fmt: skip
+    unchanged = {0: "No layer is", 1: "The other layer is"}.get(rest, f"{rest} other layers are")
+    return [*lines, f"{unchanged} bitwise the original's."]
 
 
-def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) -> str:
-    by, names, noun, count = change["by"], change["layers"], forgets["noun"], forgets["count"]
+def _sentence(change: Mapping[str, Any], done: Mapping[str, Any]) -> str:
+    by, names, forgets = change["by"], change["layers"], done["forgets"]
+    noun, count = forgets["noun"], forgets["count"]
+    data = " and ".join(_samples(each, forgets) for each in done["data"] if each["use"] == USES.get(by))
     layers = ", ".join(f"`{name}`" for name in names) if len(names) <= NAMED else f"{len(names):,} layers"
     owner = f"the forgotten {noun}" if count == 1 else f"the {count:,} forgotten {PLURAL.get(noun, noun)}"
     if by == "training":
@@ -227,11 +224,6 @@ def _sentence(change: Mapping[str, Any], data: str, forgets: Mapping[str, Any]) 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' if number != 1 else ''}"
-
-
-def _data(done: Mapping[str, Any], use: str | None) -> str:
-    """Write the data of one use."""
-    return " and ".join(_samples(entry, done["forgets"]) for entry in done["data"] if entry["use"] == use)
 
 
 def _samples(entry: Mapping[str, Any], forgets: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ published as an erased one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -111,26 +111,18 @@ def predictions(task: Task, network: nn.Module, inputs: Any, gradients: bool = F
         caught.append((point, point.read(*args, **kwargs)))
         return {}
 
-    undo = [swap(point, partial(catch, point)) for point in task.loss_points(network)]
-    try:
-        with torch.set_grad_enabled(gradients):
-            if isinstance(inputs, dict):
-                network(**inputs, mode="loss")
-            else:
-                network(*inputs, mode="loss")
-    finally:
-        for put_back in reversed(undo):
-            put_back()
-    return caught[_predicting(task, network, [point for point, _ in caught])][1]
-
-
-def _predicting(task: Task, network: nn.Module, points: list[LossPoint]) -> int:
-    """Find the index of the head with the last layer."""
-    if len(points) > 1:
+    with ExitStack() as undo, torch.set_grad_enabled(gradients):
+        for point in task.loss_points(network):
+            undo.callback(swap(point, partial(catch, point)))
+        if isinstance(inputs, dict):
+            network(**inputs, mode="loss")
+        else:
+            network(*inputs, mode="loss")
+    classifier: Any = None
+    if len(caught) > 1:
         with suppress(UnsupportedModelError):
             classifier = task.classifier(network)[1]
-            return next((i for i, point in enumerate(points) if classifier in point.module.modules()), 0)
-    return 0
+    return next((found for point, found in caught if classifier in point.module.modules()), caught[0][1])
 
 
 def _batches(runner: Run) -> Iterator[tuple[Any, int]]:

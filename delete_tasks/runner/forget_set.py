@@ -37,6 +37,7 @@ class ForgetSet(Dataset):
 
     def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
         self.dataset, self.indices, self.seed = dataset, list(indices), seed
+        self.metainfo = getattr(dataset, "metainfo", None)  # which the train loop reads
         self._shuffled: tuple[int, np.ndarray] | None = None
         if isinstance(dataset, ForgetData):
             dataset.forget_indices = self.indices
@@ -62,10 +63,6 @@ class ForgetSet(Dataset):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ForgetSet:
         return self  # Runner.build_dataloader copies its arguments; one copy of the samples is enough
-
-    @property
-    def metainfo(self) -> Any:
-        return getattr(self.dataset, "metainfo", None)
 
 
 @DATA_SAMPLERS.register_module()

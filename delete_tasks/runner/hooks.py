@@ -70,7 +70,6 @@ class StateHook(Hook):
 
     def __init__(self, interval: int, minutes: float | None = None) -> None:
         self.interval, self.minutes = interval, minutes
-        self.saved: int | None = None
         self.saved_at = 0.0  # on the monotonic clock
         self.last: str | None = None  # name of the newest state
         self.signals: dict[int, Any] = {}
@@ -79,7 +78,7 @@ class StateHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.saved_at = time.monotonic()
         if runner.resumed_from:
-            self.saved, self.last = runner.iter // runner.accumulation, Path(runner.resumed_from).name
+            self.last = Path(runner.resumed_from).name
             self._own(runner)
         if threading.current_thread() is threading.main_thread():
             numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
@@ -134,18 +133,17 @@ class StateHook(Hook):
         runner.work.started = True  # a closed form may leave no steps to do
         self.restore_signals()
         step = runner.iter // runner.accumulation
-        if self.saved != step:
+        if self.last != f"step_{step}.pth":
             together(self._save)(runner, step)
 
     def _save(self, runner: Runner, step: int) -> None:
-        self.saved, self.saved_at, last = step, time.monotonic(), self.last
+        before, self.last, self.saved_at = self.last, f"step_{step}.pth", time.monotonic()
         if not is_main_process():
             return
-        name = self.last = f"step_{step}.pth"
         folder = Path(runner.work_dir)
         runner.work.reopen()
         self._own(runner)
-        runner.save_checkpoint(str(folder), name, meta={"iter": step * runner.accumulation, "epoch": 0})
-        save_text(str(folder / name), folder / "last_checkpoint")
-        if last is not None and last != name:
-            runner.work.remove(folder / last)
+        runner.save_checkpoint(str(folder), self.last, meta={"iter": step * runner.accumulation, "epoch": 0})
+        save_text(str(folder / self.last), folder / "last_checkpoint")
+        if before is not None and before != self.last:
+            runner.work.remove(folder / before)

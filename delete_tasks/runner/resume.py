@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -59,9 +59,14 @@ def describe_run(runner: Run) -> dict[str, Any]:
     return describe(parts)
 
 
-def describe(parts: Mapping[str, Any]) -> dict[str, Any]:
+def describe(value: Any, name: str = "") -> dict[str, Any]:
     """Describe settings by name: numbers as they are, others as digests, since a state must not reveal the forgotten classes."""
-    return dict(_flat("", parts))
+    if isinstance(value, Mapping):
+        parts = [describe(value[key], f"{name}.{key}" if name else str(key)) for key in sorted(value, key=str)]
+        return {key: item for part in parts for key, item in part.items()}
+    if value is None or isinstance(value, (bool, int, float)):
+        return {name: value}
+    return {name: digest_of([json.dumps(_plain(value), sort_keys=True)])[:16]}
 
 
 def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], filename: str) -> None:
@@ -80,18 +85,8 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], filename: s
         )
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key in sorted(value, key=str):
-            yield from _flat(f"{name}.{key}" if name else str(key), value[key])
-    elif value is None or isinstance(value, (bool, int, float)):
-        yield name, value
-    else:
-        yield name, digest_of([json.dumps(_plain(value), sort_keys=True)])[:16]
-
-
 def _plain(value: Any) -> Any:
-    """Convert a value to JSON that is the same in every process: real paths, names of classes and functions."""
+    """Convert a value to JSON that is the same in every process: real paths, digests of arrays, names of types and functions."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
@@ -103,7 +98,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (np.ndarray, Tensor)):
-        return _bytes_of(value).hexdigest()
+        array = value.detach().cpu().reshape(-1).view(torch.uint8).numpy() if isinstance(value, Tensor) else value
+        content = f"{value.dtype}{tuple(value.shape)}".encode() + np.ascontiguousarray(array).tobytes()
+        return hashlib.sha256(content).hexdigest()
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
 
@@ -111,22 +108,5 @@ def _plain(value: Any) -> Any:
 def _probe(stream: Any) -> str | None:
     """Compute a digest of the stream's first items; None if they differ each time they are read."""
     positions = range(min(PROBED, len(stream)))
-    first, second = (digest_of(["".join(_bytes_of(stream[k]).hexdigest() for k in positions)]) for _ in range(2))
+    first, second = (digest_of([json.dumps([_plain(stream[k]) for k in positions])]) for _ in range(2))
     return first if first == second else None
-
-
-def _bytes_of(item: Any, digest: Any = None) -> Any:
-    digest = digest or hashlib.sha256()
-    if isinstance(item, Mapping):
-        for key in item:
-            digest.update(str(key).encode(errors="surrogatepass"))
-            _bytes_of(item[key], digest)
-    elif isinstance(item, (np.ndarray, Tensor)):
-        array = item.detach().cpu().reshape(-1).view(torch.uint8).numpy() if isinstance(item, Tensor) else item
-        digest.update(f"{item.dtype}{tuple(item.shape)}".encode() + np.ascontiguousarray(array).tobytes())
-    elif isinstance(item, Sequence) and not isinstance(item, (str, bytes)):
-        for element in item:
-            _bytes_of(element, digest)
-    else:
-        digest.update(repr(_plain(item)).encode(errors="surrogatepass"))
-    return digest

@@ -221,7 +221,7 @@ class RunStates(Runner):
             self.check_state(checkpoint[self.kind], meta, filename)
             self.train_loop._iter = meta["iter"]
             self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-            for scheduler, saved in zip(self._schedulers(), checkpoint["param_schedulers"], strict=True):
+            for scheduler, saved in zip(self.param_schedulers or (), checkpoint["param_schedulers"], strict=True):
                 scheduler.load_state_dict(saved)
         except KeyError as error:
             raise CheckpointMismatchError(
@@ -239,14 +239,11 @@ class RunStates(Runner):
             "meta": {"seed": self.seed, **(meta or {})},
             "state_dict": {name: value.cpu() for name, value in self.unwrapped_model.state_dict().items()},
             "optimizer": self.optim_wrapper.state_dict(),
-            "param_schedulers": [scheduler.state_dict() for scheduler in self._schedulers()],
+            "param_schedulers": [scheduler.state_dict() for scheduler in self.param_schedulers or ()],
             self.kind: self.own_state(),
         }
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         save_file(checkpoint, os.path.join(out_dir, filename))
-
-    def _schedulers(self) -> list[Any]:
-        return self.param_schedulers if isinstance(self.param_schedulers, list) else []
 
 
 def log_to_file(logger: logging.Logger, lines: Sequence[str]) -> None:

@@ -68,8 +68,7 @@ class UnlearnRunner(RunStates):
         # A copy, since OptimWrapper removes keys from its config.
         self.wrapper_config = copy.deepcopy({name: value for name, value in wrapper.items() if name != "optimizer"})
         self.method = HOOKS.build(dict(self.method_config))
-        seed = (kwargs.get("randomness") or {}).get("seed")
-        if seed is not None:
+        if (seed := (kwargs.get("randomness") or {}).get("seed")) is not None:
             whole("randomness.seed", seed, 0, SEED_MOST)
         for path in (kwargs.get("load_from"), self.recipe.teacher):
             if path is not None and not Path(path).is_file():
@@ -99,8 +98,7 @@ class UnlearnRunner(RunStates):
             runner._dataset_config = copy.deepcopy(runner._train_dataloader["dataset"])
             runner._train_dataloader["dataset"] = dataset
         runner.reported = dataset is not None
-        replaced = replaced_parts(cfg)
-        if replaced:
+        if replaced := replaced_parts(cfg):
             runner.logger.warning(
                 f"{', '.join(replaced)} of the config belong to its training recipe, which unlearn replaces: no effect here."
             )
@@ -260,9 +258,6 @@ class UnlearnRunner(RunStates):
 class UnlearnCheckpointHook(StateHook):
     """State of the run every ``interval`` optimizer steps, and at its end the published model: weights and neutral meta data,
     without optimizer state and names of forgotten classes."""
-
-    def __init__(self, interval: int = 25) -> None:
-        super().__init__(interval)
 
     def after_train(self, runner: UnlearnRunner) -> None:
         super().after_train(runner)
