@@ -34,7 +34,7 @@ def source(**models: OpenedModel) -> Opened:
 
 def test_rows_of_a_classifier():
     opened = source(original=classifier(0), erased=classifier(1), retrained=classifier(2))
-    found, stages = read_all(opened, networks=True)
+    found, stages = read_all(opened, True)
     assert stages == ["one", "two", "three"] and list(found) == ["original", "erased", "retrained"]
     test = found["original"]["test"]
     assert test.logits.shape == (30, 3) and test.features.shape == (30, 8)
@@ -51,13 +51,13 @@ def test_rows_of_a_classifier():
     assert inputs.shape == (10, 3, 16, 16) and labels.unique().tolist() == [2]
     assert context.network.inputs["kept"][1].tolist() == [0, 1] * 10
     assert context.network.inputs["beside"][1].tolist() == [0, 1] * 15
-    assert read_all(opened, networks=False)[0]["erased"]["context"].network is None
+    assert read_all(opened, False)[0]["erased"]["context"].network is None
 
 
 def test_a_head_that_does_not_make_the_logits_is_none():
     model = classifier(0)
     twice = replace(model, forward=lambda one, x: 2 * one(x))
-    found, _ = read_all(source(original=twice, erased=model), networks=False)
+    found, _ = read_all(source(original=twice, erased=model), False)
     assert found["original"]["context"].head is None and found["erased"]["context"].head is not None
     assert found["erased"]["context"].original_head is None
 
@@ -102,7 +102,8 @@ def test_rows_of_pixels():
 
     def read(count: int = 4, **changed) -> Predictions:
         one = OpenedModel(model, model.head, Loader(count), **changed)
-        return read_rows(Opened({"original": one}, ["a", "b", "c"], {"test": scenes(count)}), "test")["original"]
+        opened = Opened({"original": one}, ["a", "b", "c"], {"test": scenes(count)})
+        return read_rows(opened, "test")["original"]["test"]
 
     found = read()
     assert found.labels.bincount().tolist() == [4 * EACH] * 3
@@ -120,7 +121,7 @@ def test_regions_of_pixels():
     model = Pixels()
     splits = {split: scenes(5) for split in ("forget", "train", "test")}
     pixels = Opened({"original": OpenedModel(model, model.head)}, ["a", "b", "c"], splits, [2])
-    (plain,), (drawn,) = (read_all(pixels, networks=False, regions=regions)[0].values() for regions in (False, True))
+    (plain,), (drawn,) = (read_all(pixels, full)[0].values() for full in (False, True))
     assert drawn.keys() - plain.keys() == {"train_regions", "test_regions"}
     assert all(torch.equal(plain[split].features, drawn[split].features) for split in splits)
     for split, most in REGIONS.items():
