@@ -106,14 +106,10 @@ def read_head(row: Row) -> Measured:
     head = context_of(row).head
     if head is None:
         raise NotMeasured("the logits are not the output of the last layer on the features")
-    forget, test = predictions_of(row, "forget"), predictions_of(row, "test")
-    mask = torch.from_numpy(members(row, "test") | members(row, "test", "retain"))
+    mask, test = torch.from_numpy(members(row, "test") | members(row, "test", "retain")), row.data["test"]
     chosen = [
-        choose(predictions, evenly(torch.from_numpy(matches), SAMPLES))
-        for predictions, matches in (
-            (forget, members(row, "forget")),
-            (predictions_of(row, "train"), members(row, "train", "retain")),
-        )
+        choose(predictions_of(row, split), evenly(torch.from_numpy(members(row, split, which)), SAMPLES))
+        for split, which in (("forget", "forget"), ("train", "retain"))
     ]
     train = together(chosen)
     features = torch.from_numpy(features_of(train))
