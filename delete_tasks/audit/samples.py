@@ -101,14 +101,6 @@ def evenly(mask: Tensor, most: int) -> Tensor:
     return indices[evenly_spread(len(indices), most)]
 
 
-def gather_inputs(opened: Opened, model: OpenedModel, split: str, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Read the inputs at ascending indices ``(n,)`` of a split and their labels ``(n,)``."""
-    if not len(indices):
-        return torch.zeros(0), torch.zeros(0, dtype=torch.long)
-    inputs, labels = zip(*model.prepare(opened.samples[split].subset(indices.numpy())), strict=True)
-    return torch.cat(inputs), torch.cat(labels)
-
-
 def read_all(opened: Opened, full: bool) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Read every model and split; return the predictions by model and split, with each model's 'context', and the names of the
     stages. A ``full`` reading includes the networks and, if samples have many locations, regions (see :func:`read_rows`)."""
@@ -140,15 +132,15 @@ def _network(opened: Opened, row: str, data: Mapping[str, Any]) -> Network | Non
     """Return the model with inputs of the forgotten classes and of others; None without a forget set or held-out samples."""
     if "forget" not in data or "test" not in data:
         return None
-    model, inputs = opened.models[row], {}
+    model, nothing = opened.models[row], (torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    inputs = {}
     for name, split in (("forget", "forget"), ("test", "test"), ("beside", "train"), ("kept", "test")):
-        if split not in opened.samples:
-            inputs[name] = torch.zeros(0), torch.zeros(0, dtype=torch.long)
-            continue
-        labels = data[split].labels
+        labels = data[split].labels if split in opened.samples else nothing[1]
         forgotten = torch.isin(labels, torch.tensor(list(opened.ids)))
-        mask = forgotten if name == split else (labels >= 0) & ~forgotten
-        inputs[name] = gather_inputs(opened, model, split, evenly(mask, INPUTS))
+        chosen = evenly(forgotten if name == split else (labels >= 0) & ~forgotten, INPUTS)
+        batches = model.prepare(opened.samples[split].subset(chosen.numpy())) if len(chosen) else [nothing]
+        each, labels_of = zip(*batches, strict=True)
+        inputs[name] = torch.cat(each), torch.cat(labels_of)
     return Network(model.module, model.forward, inputs, model.scale)
 
 

@@ -9,7 +9,7 @@ from toys import Stages
 
 from delete_tasks import RequestError
 from delete_tasks.audit.pictures import choose_points, draw_tsne, embed
-from delete_tasks.audit.samples import EACH, MOST, REGIONS, evenly, gather_inputs, read_all, read_rows
+from delete_tasks.audit.samples import EACH, MOST, REGIONS, evenly, read_all, read_rows
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import DataSamples, Loader, OpenedModel
@@ -68,12 +68,11 @@ def test_inputs_are_bounded():
     assert evenly(shown, 5).tolist() == [0, 6, 12, 18, 24] and evenly(shown, 99).tolist() == list(range(0, 30, 2))
     assert len(evenly(~shown & shown, 5)) == 0
     opened = source(original=classifier(0))
-    model = opened.models["original"]
-    inputs, labels = gather_inputs(opened, model, "test", torch.tensor([1, 8, 9, 29]))
-    assert labels.tolist() == [1, 2, 0, 2]
+    del opened.samples["train"]
+    given = read_all(opened, True)[0]["original"]["context"].network.inputs
     whole = torch.stack([one for one, _ in samples("test")])
-    assert torch.equal(inputs, whole[[1, 8, 9, 29]])
-    assert [len(part) for part in gather_inputs(opened, model, "train", torch.zeros(0, dtype=torch.long))] == [0, 0]
+    assert torch.equal(given["test"][0], whole[2::3]) and given["kept"][1].tolist() == [0, 1] * 10
+    assert [len(part) for part in given["beside"]] == [0, 0]
 
 
 class Pixels(nn.Module):
