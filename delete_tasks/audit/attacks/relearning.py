@@ -53,9 +53,8 @@ def relearn(
     clip: float = float("inf"),
 ) -> dict[int, Tensor]:
     """Train a copy of a network, or of a last layer, on inputs ``(n, ...)`` and labels ``(n,)`` by SGD with momentum 0.9 and
-    gradients clipped to norm ``clip``; return the classes ``(m,)`` of test inputs ``(m, ...)`` after each of ``steps``
-    (ascending; 0: before the first). Normalization layers stay in eval mode, since a batch of few classes would
-    distort their statistics."""
+    gradients clipped to norm ``clip``; return the classes ``(m,)`` of test inputs ``(m, ...)`` after ``steps``, ascending.
+    Normalization layers stay in eval mode, since a batch of few classes would distort their statistics."""
     student = copy.deepcopy(module).eval()
     parameters = [p.requires_grad_(True) for p in student.parameters() if p.is_floating_point()]
     device = parameters[0].device
