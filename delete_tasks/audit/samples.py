@@ -149,7 +149,7 @@ def last_layer(model: OpenedModel, predictions: Predictions) -> nn.Module | None
     head = copy.deepcopy(model.last_layer).cpu().float()
     if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1:
         linear = nn.Linear(head.in_channels, head.out_channels, head.bias is not None)
-        linear.weight, linear.bias = nn.Parameter(head.weight.flatten(1)), head.bias
+        linear.load_state_dict({**head.state_dict(), "weight": head.weight.flatten(1)})
         head = linear
     features = predictions.features
     if features is None or getattr(head, "weight", features).shape[0] != predictions.logits.shape[1]:
