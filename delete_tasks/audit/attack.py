@@ -150,15 +150,14 @@ def members(row: Row, split: str, which: str = "forget") -> NDArray[np.bool_]:
 
 def attacker_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the attacker's features ``(n, d)`` and labels ``(n,)``; raise NotMeasured without forgotten or other classes."""
-    train = predictions_of(row, "train")
-    members(row, "train"), members(row, "train", "retain")
-    labelled = train.labels.numpy() >= 0
+    labelled = members(row, "train") | members(row, "train", "retain")
+    train = row.data["train"]
     return features_of(train, layer)[labelled], train.labels.numpy()[labelled]
 
 
 def held_out_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return features ``(m, d)`` and labels ``(m,)`` of the forgotten classes' held-out samples."""
-    test, mask = predictions_of(row, "test"), members(row, "test")
+    mask, test = members(row, "test"), row.data["test"]
     return features_of(test, layer)[mask], test.labels.numpy()[mask]
 
 

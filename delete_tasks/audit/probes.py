@@ -18,19 +18,19 @@ def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -
     """
     require("sklearn", "audit")
     from sklearn.linear_model import LogisticRegression
+
+    return _fit_standardised(LogisticRegression(C=1.0, max_iter=300), features, labels)
+
+
+def _fit_standardised(classifier: Any, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
+    """Fit a pipeline of a StandardScaler and a classifier. Nearly constant features are not scaled: division by a subnormal
+    deviation gives NaN or noise."""
     from sklearn.pipeline import make_pipeline
-
-    scaler = _fit_scaler(features)
-    return make_pipeline(scaler, LogisticRegression(C=1.0, max_iter=300).fit(scaler.transform(features), labels))
-
-
-def _fit_scaler(features: NDArray[np.float32]) -> Any:
-    """Fit a StandardScaler that does not scale nearly constant features: division by a subnormal deviation gives NaN or noise."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(features)
     scaler.scale_[scaler.scale_ < CONSTANT * scaler.scale_.max()] = 1.0
-    return scaler
+    return make_pipeline(scaler, classifier.fit(scaler.transform(features), labels))
 
 
 def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -50,14 +50,12 @@ def fit_hidden_probe(
     require("sklearn", "audit")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
-    from sklearn.pipeline import make_pipeline
 
     options: dict[str, Any] = {"early_stopping": True} if decay is None else {"alpha": decay, "max_iter": 200}
-    perceptron, scaler = MLPClassifier((hidden,), random_state=0, **options), _fit_scaler(features)
     with warnings.catch_warnings():
         if decay is not None:
             warnings.simplefilter("ignore", ConvergenceWarning)
-        return make_pipeline(scaler, perceptron.fit(scaler.transform(features), labels))
+        return _fit_standardised(MLPClassifier((hidden,), random_state=0, **options), features, labels)
 
 
 def prototype_hits(

@@ -93,18 +93,9 @@ def measure(
     """
     attacks = [attack for attack in find_attacks(level) if attack.needs is None or attack.needs in rows["original"]]
     evaluation = Evaluation(attacks, ids, names)
-
-    def work() -> None:
-        for name, data in track(rows.items(), len(rows), "Attacks"):
-            evaluation.add(name, data, (known or {}).get(name))
-
-    evaluation.attempt("rows", work)
-    if "rows" in evaluation.not_measured:
-        reason = Measured(note=evaluation.not_measured["rows"])
-        for name in ("original", "erased"):
-            evaluation.rows.setdefault(name, {attack.name: reason for attack in attacks})
-    figures: Mapping[str, Mapping[str, Measured]] = evaluation.rows
-    original = Row(rows["original"], rows["original"], ids, names)
+    for name, data in track(rows.items(), len(rows), "Attacks"):
+        evaluation.add(name, data, (known or {}).get(name))
+    figures, original = evaluation.rows, Row(rows["original"], rows["original"], ids, names)
     depths = {}
     for name in (attack.name for attack in attacks if attack.reads):
         retrained = [figures[row][name] for row in retrained_names(figures)]
@@ -117,7 +108,6 @@ def measure(
         [*read, *readings],
         predicted={**(predicted or {}), **_predicted(rows["erased"], ids, names)},
         same_features=same_features(rows["original"], rows["erased"]),
-        unread=evaluation.not_measured.get("rows"),
     )
     return Audit(attacks, figures, depths, chance, verdict, evaluation.not_measured, names, ids, evaluation.seconds)
 

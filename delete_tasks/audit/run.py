@@ -36,8 +36,7 @@ def run(options: Mapping[str, Any], data: Mapping[str, str | None], work: WorkDi
     task, opened = open_models(paths, splits, options, "an audit")
     work.retire()  # so that the same audit is not done again without --overwrite
     console, folder, begin = make_console(), Path(options["work_dir"]), time.monotonic()
-    full = options["level"] == "full"
-    predictions, stages = read_all(opened, networks=full, regions=full)
+    predictions, stages = read_all(opened, options["level"] == "full")
     read = time.monotonic() - begin
     rows = with_cut_logit(predictions, opened.ids)
     audit = measure(rows, opened.ids, opened.names, options["level"])
@@ -46,10 +45,7 @@ def run(options: Mapping[str, Any], data: Mapping[str, str | None], work: WorkDi
         "version": VERSION,
         "task": task.name,
         "level": options["level"],
-        "models": {
-            **{name: options.get(name) for name in ("original", "head_only", "erased")},
-            "retrained": retrained,
-        },
+        "models": {name: options.get(name) for name in ("original", "head_only", "erased")} | {"retrained": retrained},
         "data": dict(data),
         "samples": {split: len(each.labels) for split, each in predictions["original"].items() if split != "context"},
         "samples_are": opened.of,
@@ -113,12 +109,9 @@ def show(audit: Audit, console: Console, wide: bool = False) -> None:
         for attack in attacks:
             line, erased = _Line(audit, attack), audit.rows["erased"][attack.name]
             cells = [line.figure("original"), line.figure("erased"), line.range(line.interval), line.text(line.mean)]
-            cells += [
-                line.text(line.chance) if any(cells) else None,
-                line.text(line.depth, 2),
-                *map(line.figure, models),
-            ]
-            table.add(line.title, [*cells, line.range(line.retrained) if len(line.retrained) > 1 else None])
+            cells += [line.text(line.chance) if any(cells) else None, line.text(line.depth, 2)]
+            cells += [*map(line.figure, models), line.range(line.retrained) if len(line.retrained) > 1 else None]
+            table.add(line.title, cells)
             if erased.value is None:
                 reasons.setdefault(erased.note or "the reason is unknown", []).append(str(attack.column))
         table.show(console, wide, wrap=True, hint="--wide shows them; audit.json holds all")

@@ -24,11 +24,11 @@ INPUTS = 200  # inputs of the forgotten classes, and of the others, for attacks 
 
 
 def read_rows(
-    opened: Opened, split: str, stages: Sequence[Layer] = (), regions: dict[str, list[Predictions]] | None = None
-) -> dict[str, Predictions]:
-    """Run the models over a split, and return the predictions by model: with the means of the maps of ``stages``, or, for
-    samples with many locations, at a fixed random choice of labelled ones. ``regions`` gets, by model, predictions at locations
-    in the proportion of their classes, if samples have many."""
+    opened: Opened, split: str, stages: Sequence[Layer] = (), regions: bool = False
+) -> dict[str, dict[str, Predictions]]:
+    """Run the models over a split, and return the predictions by model and ``split``: with the means of the maps of ``stages``,
+    or, for samples with many locations, at a fixed random choice of labelled ones. With ``regions``, these also give
+    'train_regions' or 'test_regions': locations in the proportion of their classes."""
     parts: dict[str, list[Predictions]] = {}
     drawn, in_proportion = DrawnLocations(), DrawnLocations()
     for row, batch in opened.read(split, None, stages):
@@ -36,11 +36,13 @@ def read_rows(
             parts.setdefault(row, []).append(batch)
             continue
         drawn.add(row, batch)
-        if regions is not None and split in REGIONS:
+        if regions and split in REGIONS:
             in_proportion.add(row, batch, partial(_some, most=REGIONS[split]))
-    if regions is not None:
-        regions |= in_proportion.parts
-    return {row: together(batches) for row, batches in parts.items()} | drawn.predictions()
+    whole = {row: together(batches) for row, batches in parts.items()} | drawn.predictions()
+    rows = {row: {split: predictions} for row, predictions in whole.items()}
+    for row, batches in in_proportion.parts.items():
+        rows[row][f"{split}_regions"] = together(batches)
+    return rows
 
 
 class DrawnLocations:
@@ -51,10 +53,13 @@ class DrawnLocations:
         self.generators: dict[str, np.random.Generator] = {}
 
     def add(self, row: str, batch: Predictions, choose_from: Callable[..., NDArray[np.int64]] | None = None) -> None:
-        """Draw locations of samples; by default up to :data:`EACH` of each class."""
+        """Draw labelled locations of each sample, given its labels ``(locations,)``; by default up to :data:`EACH` of a class."""
         generator = self.generators.setdefault(row, np.random.default_rng(0))
-        chosen = _at_locations(batch, partial(choose_from or _some_of_each, generator))
-        self.parts.setdefault(row, []).extend(chosen)
+        parts = self.parts.setdefault(row, [])
+        for number, labels in enumerate(batch.labels):
+            if (labels >= 0).any():
+                chosen = (choose_from or _some_of_each)(generator, labels.flatten().numpy())
+                parts.append(_at_locations(batch, number, torch.from_numpy(chosen)))
 
     def predictions(self) -> dict[str, Predictions]:
         """Return at most :data:`MOST` locations of each class, in order, by model."""
@@ -65,29 +70,18 @@ class DrawnLocations:
         return drawn
 
 
-def _at_locations(
-    batch: Predictions, choose_from: Callable[[NDArray[np.int64]], NDArray[np.int64]]
-) -> list[Predictions]:
-    """Read predictions at some locations of each sample: those that ``choose_from`` selects, given the labels ``(locations,)``.
+def _at_locations(batch: Predictions, number: int, chosen: Tensor) -> Predictions:
+    """Read predictions at some locations of a sample, bilinearly, as a model's own logits are enlarged."""
+    labels = batch.labels[number]
+    height, width = labels.shape
+    y, x = (chosen // width).float(), (chosen % width).float()
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], 1)[None, None]
 
-    Logits and features are read bilinearly there, as a model's own logits are enlarged.
-    """
-    predictions = []
-    for number, label in enumerate(batch.labels):
-        flat = label.flatten().numpy()
-        if not (flat >= 0).any():
-            continue
-        chosen = choose_from(flat)
-        height, width = label.shape
-        y, x = (torch.from_numpy(part).float() for part in np.divmod(chosen, width))
-        grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], 1)[None, None]
+    def read(maps: Tensor) -> Tensor:
+        return F.grid_sample(maps[number : number + 1], grid, padding_mode="border", align_corners=False)[0, :, 0].T
 
-        def read(maps: Tensor, at: int = number, where: Tensor = grid) -> Tensor:
-            return F.grid_sample(maps[at : at + 1], where, padding_mode="border", align_corners=False)[0, :, 0].T
-
-        features = None if batch.features is None or batch.features.ndim != 4 else read(batch.features)
-        predictions.append(Predictions(read(batch.logits), features, torch.from_numpy(flat[chosen]).long()))
-    return predictions
+    features = None if batch.features is None or batch.features.ndim != 4 else read(batch.features)
+    return Predictions(read(batch.logits), features, labels.flatten()[chosen].long())
 
 
 def _some_of_each(generator: np.random.Generator, labels: NDArray[np.int64], most: int = EACH) -> NDArray[np.int64]:
@@ -107,18 +101,9 @@ def evenly(mask: Tensor, most: int) -> Tensor:
     return indices[evenly_spread(len(indices), most)]
 
 
-def gather_inputs(opened: Opened, model: OpenedModel, split: str, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Read the inputs at ascending indices ``(n,)`` of a split and their labels ``(n,)``."""
-    if not len(indices):
-        return torch.zeros(0), torch.zeros(0, dtype=torch.long)
-    inputs, labels = zip(*model.prepare(opened.samples[split].subset(indices.numpy())), strict=True)
-    return torch.cat(inputs), torch.cat(labels)
-
-
-def read_all(opened: Opened, networks: bool, regions: bool = False) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Read every model and split; return the predictions by model and split, with each model's 'context' (including the networks
-    if ``networks``), and the names of the stages. With ``regions``, samples of many locations also give 'train_regions' and
-    'test_regions': locations in the proportion of their classes."""
+def read_all(opened: Opened, full: bool) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Read every model and split; return the predictions by model and split, with each model's 'context', and the names of the
+    stages. A ``full`` reading includes the networks and, if samples have many locations, regions (see :func:`read_rows`)."""
     models, original = opened.models, opened.models["original"]
     first = next(iter(opened.samples))
     inputs, labels = next(iter(original.prepare(opened.samples[first].subset([0]))))
@@ -127,11 +112,8 @@ def read_all(opened: Opened, networks: bool, regions: bool = False) -> tuple[dic
         stages = find_stages(original.module, inputs.to(original.device), original.last_layer, original.forward)
     rows: dict[str, dict[str, Any]] = {row: {} for row in models}
     for split in opened.samples:
-        drawn: dict[str, list[Predictions]] = {}
-        for row, predictions in read_rows(opened, split, stages, regions=drawn if regions else None).items():
-            rows[row][split] = predictions
-        for row, parts in drawn.items():
-            rows[row][f"{split}_regions"] = together(parts)
+        for row, read in read_rows(opened, split, stages, full).items():
+            rows[row] |= read
     forgotten = torch.tensor(list(opened.ids))
     for data in rows.values():  # the auditor has the forget set, also if the training samples show no forgotten class
         if {"train", "forget"} <= data.keys() and not torch.isin(data["train"].labels, forgotten).any():
@@ -139,17 +121,10 @@ def read_all(opened: Opened, networks: bool, regions: bool = False) -> tuple[dic
             data["train"] = together([data["train"], forget])
     retrained = [dict(rows[row]) for row in models if row.startswith("retrained")]
     heads = {row: last_layer(model, rows[row][first]) for row, model in models.items()}
-    network_of: dict[str, Network | None] = {}
-    if networks and labels.ndim == 1:
-        network_of = {row: _network(opened, row, rows[row]) for row in models}
+    run = full and labels.ndim == 1
+    networks = {row: _network(opened, row, rows[row]) if run else None for row in models}
     for row in models:
-        rows[row]["context"] = Context(
-            head=heads[row],
-            original_head=heads["original"],
-            retrained=retrained,
-            network=network_of.get(row),
-            original_network=network_of.get("original"),
-        )
+        rows[row]["context"] = Context(heads[row], heads["original"], retrained, networks[row], networks["original"])
     return rows, [layer.name for layer in stages]
 
 
@@ -157,15 +132,15 @@ def _network(opened: Opened, row: str, data: Mapping[str, Any]) -> Network | Non
     """Return the model with inputs of the forgotten classes and of others; None without a forget set or held-out samples."""
     if "forget" not in data or "test" not in data:
         return None
-    model, inputs = opened.models[row], {}
+    model, nothing = opened.models[row], (torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    inputs = {}
     for name, split in (("forget", "forget"), ("test", "test"), ("beside", "train"), ("kept", "test")):
-        if split not in opened.samples:
-            inputs[name] = torch.zeros(0), torch.zeros(0, dtype=torch.long)
-            continue
-        labels = data[split].labels
+        labels = data[split].labels if split in opened.samples else nothing[1]
         forgotten = torch.isin(labels, torch.tensor(list(opened.ids)))
-        mask = forgotten if name == split else (labels >= 0) & ~forgotten
-        inputs[name] = gather_inputs(opened, model, split, evenly(mask, INPUTS))
+        chosen = evenly(forgotten if name == split else (labels >= 0) & ~forgotten, INPUTS)
+        batches = model.prepare(opened.samples[split].subset(chosen.numpy())) if len(chosen) else [nothing]
+        each, labels_of = zip(*batches, strict=True)
+        inputs[name] = torch.cat(each), torch.cat(labels_of)
     return Network(model.module, model.forward, inputs, model.scale)
 
 
@@ -174,8 +149,7 @@ def last_layer(model: OpenedModel, predictions: Predictions) -> nn.Module | None
     head = copy.deepcopy(model.last_layer).cpu().float()
     if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1:
         linear = nn.Linear(head.in_channels, head.out_channels, head.bias is not None)
-        state = head.state_dict().items()
-        linear.load_state_dict({name: value.flatten(1) if value.ndim > 1 else value for name, value in state})
+        linear.load_state_dict({**head.state_dict(), "weight": head.weight.flatten(1)})
         head = linear
     features = predictions.features
     if features is None or getattr(head, "weight", features).shape[0] != predictions.logits.shape[1]:

@@ -67,8 +67,7 @@ def leave_out(
     most: float = MOST,
 ) -> tuple[NDArray[np.bool_], list[Copies]]:
     """Find the samples of the data ``among`` to keep, bool ``(N,)``: those whose digest in ``contents`` is not in the data
-    ``used`` (digests by name). Report the others, up to the share ``most``; raise :class:`RequestError`, whose message ends with
-    ``fix``, for a larger share, or all."""
+    ``used`` (digests by name). Report others; raise :class:`RequestError` with ``fix`` for a share above ``most``, or all."""
     source = {digest: of for of in reversed(list(used)) for digest in used[of]}
     found = [source.get(digest) for digest in contents]
     matches = {of: [name for name, other in zip(names, found, strict=True) if other == of] for of in used}

@@ -58,13 +58,10 @@ def accuracy(data: str, which: str, row: Row) -> Measured:
 def accuracy_drop(data: str, which: str, row: Row) -> Measured:
     """Measure the drop of that accuracy against the original in points, with the interval of a paired comparison."""
     models = (_read(row.original, data), _read(row.data, data))
-    ids = _classes(row, which)
-    (before, _), (after, count) = (f.accuracy(predictions.counts, ids) for predictions in models)
-    labels = models[1].labels
-    chosen = torch.isin(labels, torch.tensor(list(ids), dtype=labels.dtype))
+    chosen = torch.isin(models[1].labels, torch.tensor(_classes(row, which), dtype=torch.long))
     was_right, right = ((predictions.predicted == predictions.labels)[chosen] for predictions in models)
-    lost, gained = int((was_right & ~right).sum()), int((right & ~was_right).sum())
-    value = f.drop(before, after)
+    count, lost, gained = len(right), int((was_right & ~right).sum()), int((right & ~was_right).sum())
+    value = f.drop(f.percent(was_right.sum(), count), f.percent(right.sum(), count))
     return Measured(value, count, paired(lost, gained, count), NONE_SHOWN if value is None else None)
 
 

@@ -130,13 +130,12 @@ class Opened:
                 if batch.labels.ndim == 1:
                     parts.setdefault(row, []).append(batch)
                     continue
-                classes = batch.logits.shape[1]
                 first = list(batch.logits.argmax(1)) if row == "original" else first
                 labels_of = batch.labels if self.labelled else first
                 if labels_of is None:  # neither labels nor the original
                     continue
-                empty = ConfusionState(classes, self.ids, self.ignored, self.compare, self.labelled)
-                state = counts.setdefault(row, empty)
+                options = (self.ids, self.ignored, self.compare, self.labelled)
+                state = counts.setdefault(row, ConfusionState(batch.logits.shape[1], *options))
                 for i, (logits, labels) in enumerate(zip(batch.logits, labels_of, strict=True)):
                     state.update(logits, labels, original=None if first is None else first[i])
             for row, batches in parts.items():

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Subset
 
 from ..display.progress import track
 from ..errors import RequestError, first_line
@@ -44,22 +44,16 @@ class Prepare(Protocol):
         """Yield batches of inputs and int64 labels ``(n, *locations)``, -1 for a location without a label."""
 
 
-class DataSamples(Dataset):
+class DataSamples(Subset):
     """Samples of any dataset with a length and items: those at ``indices`` (None: all), each with the ``name`` of its index."""
 
     def __init__(self, dataset: Any, name: Callable[[int], str] = str, indices: Sequence[int] | None = None) -> None:
-        self.dataset, self.name = dataset, name
-        self.indices = list(range(len(dataset)) if indices is None else indices)
+        super().__init__(dataset, list(range(len(dataset)) if indices is None else indices))
+        self.name = name
 
     @cached_property
     def names(self) -> list[str]:
         return [self.name(index) for index in self.indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, number: int) -> Any:
-        return self.dataset[self.indices[number]]
 
     def subset(self, numbers: Any) -> DataSamples:
         return DataSamples(self.dataset, self.name, [self.indices[int(number)] for number in numbers])

@@ -266,8 +266,8 @@ def attacked_rows(
     for split in ("train",) if tested else ("train", "test"):
         selection = replace(opened, samples={split: _spread(splits.open(split), MOST_IN_RUN)})
         try:
-            for row, predictions in read_rows(selection, split).items():
-                rows[row][split] = predictions
+            for row, read in read_rows(selection, split).items():
+                rows[row] |= read
         except (RequestError, OSError):
             if split == "test":
                 raise

@@ -11,6 +11,7 @@ from torch import nn
 from delete_tasks.audit.attack import SPLITS, Context, Network, NotMeasured
 from delete_tasks.audit.attacks import find_attacks, prototypes, relearning
 from delete_tasks.audit.attacks.information import mutual_information
+from delete_tasks.evaluation.reader import call
 
 ATTACKS = {attack.name: attack for attack in find_attacks("full")}
 PROBES = [name for name, attack in ATTACKS.items() if "_probe" in name and attack.needs is None]
@@ -174,11 +175,13 @@ def test_a_low_logit_does_not_slow_relearning(make, below):
     with torch.no_grad():
         low.fc.bias[3] -= below
     train = samples.features, samples.labels
-    forward = lambda one, x: one(x)  # noqa: E731
+    body = module.body(train[0]).detach()
     found = [
         (
-            relearning.relearn_network(Network(one, forward, {}, torch.ones(())), train, train[0], [3]),
-            relearning.relearn_head(one.fc, (module.body(train[0]).detach(), train[1]), train[0], [3]),
+            relearning.relearn(one, call, train, train[0], [3], 3e-2, (0, 10, 40), clip=1.0),
+            relearning.relearn(
+                one.fc, call, (body, train[1]), train[0], [3], 1 / float((body**2).sum(1).mean()), (0, 50)
+            ),
         )
         for one in (module, low)
     ]

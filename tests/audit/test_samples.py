@@ -9,7 +9,7 @@ from toys import Stages
 
 from delete_tasks import RequestError
 from delete_tasks.audit.pictures import choose_points, draw_tsne, embed
-from delete_tasks.audit.samples import EACH, MOST, REGIONS, evenly, gather_inputs, read_all, read_rows
+from delete_tasks.audit.samples import EACH, MOST, REGIONS, evenly, read_all, read_rows
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import DataSamples, Loader, OpenedModel
@@ -34,7 +34,7 @@ def source(**models: OpenedModel) -> Opened:
 
 def test_rows_of_a_classifier():
     opened = source(original=classifier(0), erased=classifier(1), retrained=classifier(2))
-    found, stages = read_all(opened, networks=True)
+    found, stages = read_all(opened, True)
     assert stages == ["one", "two", "three"] and list(found) == ["original", "erased", "retrained"]
     test = found["original"]["test"]
     assert test.logits.shape == (30, 3) and test.features.shape == (30, 8)
@@ -51,13 +51,13 @@ def test_rows_of_a_classifier():
     assert inputs.shape == (10, 3, 16, 16) and labels.unique().tolist() == [2]
     assert context.network.inputs["kept"][1].tolist() == [0, 1] * 10
     assert context.network.inputs["beside"][1].tolist() == [0, 1] * 15
-    assert read_all(opened, networks=False)[0]["erased"]["context"].network is None
+    assert read_all(opened, False)[0]["erased"]["context"].network is None
 
 
 def test_a_head_that_does_not_make_the_logits_is_none():
     model = classifier(0)
     twice = replace(model, forward=lambda one, x: 2 * one(x))
-    found, _ = read_all(source(original=twice, erased=model), networks=False)
+    found, _ = read_all(source(original=twice, erased=model), False)
     assert found["original"]["context"].head is None and found["erased"]["context"].head is not None
     assert found["erased"]["context"].original_head is None
 
@@ -68,12 +68,11 @@ def test_inputs_are_bounded():
     assert evenly(shown, 5).tolist() == [0, 6, 12, 18, 24] and evenly(shown, 99).tolist() == list(range(0, 30, 2))
     assert len(evenly(~shown & shown, 5)) == 0
     opened = source(original=classifier(0))
-    model = opened.models["original"]
-    inputs, labels = gather_inputs(opened, model, "test", torch.tensor([1, 8, 9, 29]))
-    assert labels.tolist() == [1, 2, 0, 2]
+    del opened.samples["train"]
+    given = read_all(opened, True)[0]["original"]["context"].network.inputs
     whole = torch.stack([one for one, _ in samples("test")])
-    assert torch.equal(inputs, whole[[1, 8, 9, 29]])
-    assert [len(part) for part in gather_inputs(opened, model, "train", torch.zeros(0, dtype=torch.long))] == [0, 0]
+    assert torch.equal(given["test"][0], whole[2::3]) and given["kept"][1].tolist() == [0, 1] * 10
+    assert [len(part) for part in given["beside"]] == [0, 0]
 
 
 class Pixels(nn.Module):
@@ -102,7 +101,8 @@ def test_rows_of_pixels():
 
     def read(count: int = 4, **changed) -> Predictions:
         one = OpenedModel(model, model.head, Loader(count), **changed)
-        return read_rows(Opened({"original": one}, ["a", "b", "c"], {"test": scenes(count)}), "test")["original"]
+        opened = Opened({"original": one}, ["a", "b", "c"], {"test": scenes(count)})
+        return read_rows(opened, "test")["original"]["test"]
 
     found = read()
     assert found.labels.bincount().tolist() == [4 * EACH] * 3
@@ -120,7 +120,7 @@ def test_regions_of_pixels():
     model = Pixels()
     splits = {split: scenes(5) for split in ("forget", "train", "test")}
     pixels = Opened({"original": OpenedModel(model, model.head)}, ["a", "b", "c"], splits, [2])
-    (plain,), (drawn,) = (read_all(pixels, networks=False, regions=regions)[0].values() for regions in (False, True))
+    (plain,), (drawn,) = (read_all(pixels, full)[0].values() for full in (False, True))
     assert drawn.keys() - plain.keys() == {"train_regions", "test_regions"}
     assert all(torch.equal(plain[split].features, drawn[split].features) for split in splits)
     for split, most in REGIONS.items():

@@ -121,7 +121,8 @@ def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp
 def test_attacks_read_the_pixels_of_the_table(make_config, tmp_path):
     opened = check_request(make_config("cgnet", tmp_path / "run")).opened
     opened.models["erased"] = opened.models["original"]
-    table, again = run._read(opened)[2]["erased"], read_rows(by_pixel(opened, opened.ignored), "test")["erased"]
+    table, rows = run._read(opened)[2]["erased"], read_rows(by_pixel(opened, opened.ignored), "test")
+    again = rows["erased"]["test"]
     assert torch.equal(table.labels, again.labels) and len(table.labels) > 100
     assert torch.allclose(table.features, again.features, atol=1e-4)
     assert torch.allclose(table.logits, again.logits, atol=1e-3)

@@ -35,9 +35,8 @@ def read_information(row: Row) -> Measured:
     train, test = predictions_of(row, "train"), predictions_of(row, "test")
     if not test.layers or not train.layers:
         raise NotMeasured("features of the stages are not known")
-    forgotten = {"train": members(row, "train"), "test": members(row, "test")}
-    labelled = {name: row.data[name].labels.numpy() >= 0 for name in forgotten}
-    members(row, "train", "retain"), members(row, "test", "retain")  # the label needs both values
+    forgotten = {split: members(row, split) for split in ("train", "test")}
+    labelled = {split: mask | members(row, split, "retain") for split, mask in forgotten.items()}
     layers, total = {}, np.zeros(int(labelled["test"].sum()))
     for name in test.layers:
         pairs = ((row.data[i].layers[name].numpy()[mask], forgotten[i][mask]) for i, mask in labelled.items())

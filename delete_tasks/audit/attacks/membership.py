@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import require
 from ...evaluation.metric import Measured, Row
-from ...evaluation.predictions import Predictions
+from ...evaluation.predictions import Predictions, choose
 from ..attack import Attack, Found, NotMeasured, members, predictions_of, share_of
 from .outputs import Scores, balanced_mean, entropy, interval_of, rate_at, roc_area, threshold_hits
 
@@ -40,8 +40,7 @@ def _scores(score: Callable[[Predictions], Scores], row: Row) -> tuple[Scores, S
     scores = []
     for split in ("forget", "test"):
         mask = torch.from_numpy(members(row, split))
-        predictions = predictions_of(row, split)
-        scores.append(score(Predictions(predictions.logits[mask], None, predictions.labels[mask])))
+        scores.append(score(choose(predictions_of(row, split), mask)))
     fewest = min(map(len, scores))
     if fewest < LEAST:
         raise NotMeasured(f"there are {fewest} training or held-out samples of the classes, fewer than {LEAST}")

@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from ...errors import require
 from ...evaluation.metric import Measured, Row
-from ...evaluation.predictions import through_head
 from ..attack import (
     Attack,
     NotMeasured,
     attacker_samples,
     chance_of_classes,
     context_of,
+    features_of,
     held_out_samples,
     members,
-    predictions_of,
     reader,
     share_of,
 )
@@ -57,7 +56,7 @@ def read_forgotten(fit: Callable[[Features, Labels], Any], layer: str, row: Row)
 
 def read_with_original_head(row: Row) -> Measured:
     """Measure the percentage of held-out samples of the forgotten classes whose class the original's last layer predicts."""
-    context, test, mask = context_of(row), predictions_of(row, "test"), members(row, "test")
+    context, mask, test = context_of(row), members(row, "test"), row.data["test"]
     if any(data["test"] is test for data in context.retrained):
         raise NotMeasured(
             "the features of a retrained model have another basis, unreadable for the original's last layer"
@@ -66,10 +65,9 @@ def read_with_original_head(row: Row) -> Measured:
         raise NotMeasured(
             "the original's last layer is not known here, or the logits are not its output on the features"
         )
-    through_original = through_head(test, context.original_head)
-    if through_original is None:
-        raise NotMeasured("there are no features: the last layer's input is not one vector per sample")
-    return share_of((through_original.predicted == test.labels)[torch.from_numpy(mask)].numpy())
+    with torch.no_grad():
+        predicted = context.original_head(torch.from_numpy(features_of(test))).argmax(1)
+    return share_of((predicted == test.labels).numpy()[mask])
 
 
 def _probe(name: str, title: str, column: str, fit: Any, layer: str, level: str) -> Attack:

@@ -47,11 +47,9 @@ def predict_with(
     alpha: float,
 ) -> NDArray[np.int64]:
     """Predict classes, int64 ``(n,)``, of features ``(n, d)`` by a last layer, ``(C, d)`` and ``(C,)``, with the forgotten
-    classes' weights set to ``alpha`` times prototypes ``(len(ids), d)`` of length 1, and their biases to the mean of the
-    others'."""
+    classes' weights set to ``alpha`` times unit prototypes ``(len(ids), d)``, and their biases to the mean of the others'."""
     weight, bias = weight.copy(), bias.copy()
-    kept = [i for i in range(len(weight)) if i not in set(ids)]
-    weight[list(ids)], bias[list(ids)] = alpha * prototypes, bias[kept].mean()
+    weight[list(ids)], bias[list(ids)] = alpha * prototypes, np.delete(bias, list(ids)).mean()
     return (features @ weight.T + bias).argmax(1)
 
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from ...evaluation.metric import Measured, Row
 from ...evaluation.predictions import choose, together
+from ...evaluation.reader import call
 from ...fileio.sampling import evenly_spread
-from ..attack import Found, Network, NotMeasured, context_of, features_of, members, predictions_of, reader, share_of
+from ..attack import Found, NotMeasured, context_of, features_of, members, predictions_of, reader, share_of
 from ..samples import evenly
 
 SAMPLES = 50
@@ -28,30 +29,6 @@ HEAD_STEPS = (0, 1, 2, 5, 10, 20, 50)
 NETWORK_STEPS = (0, 2, 5, 10, 15, 20, 30, 40)
 # Unclipped, the first gradients of a confident network destroy it.
 NETWORK_RATE, NETWORK_CLIP = 3e-2, 1.0
-
-
-def predictions_by_step(
-    parameters: Sequence[Tensor],
-    loss: Callable[[], Tensor],
-    predict: Callable[[], Tensor],
-    rate: float,
-    steps: Sequence[int],
-    clip: float = float("inf"),
-) -> dict[int, Tensor]:
-    """Train by SGD with momentum 0.9 and gradients clipped to norm ``clip``; return the classes ``(m,)`` predicted after each of
-    ``steps`` (ascending; 0: before the first)."""
-    optimizer = torch.optim.SGD(parameters, lr=rate, momentum=0.9)
-    predictions = {}
-    for step in range(steps[-1] + 1):
-        if step in steps:
-            with torch.no_grad():
-                predictions[step] = predict().cpu()
-        if step < steps[-1]:
-            optimizer.zero_grad()
-            loss().backward()
-            torch.nn.utils.clip_grad_norm_(parameters, clip)
-            optimizer.step()
-    return predictions
 
 
 def level(logits: Tensor, ids: Sequence[int]) -> Tensor:
@@ -65,47 +42,38 @@ def level(logits: Tensor, ids: Sequence[int]) -> Tensor:
     return (highest - logits).mean(0) * forgotten
 
 
-def relearn_head(head: nn.Module, train: tuple[Tensor, Tensor], test: Tensor, ids: Sequence[int]) -> dict[int, Tensor]:
-    """Train a copy of a last layer on features ``(n, d)`` and labels ``(n,)``; return the classes ``(m,)`` of test features
-    ``(m, d)`` by step.
-
-    The learning rate is one over the mean squared length of a feature, so that a step changes logits by about as much in every
-    model.
-    """
-    layer = copy.deepcopy(head).cpu().float()
-    parameters = [parameter.requires_grad_(True) for parameter in layer.parameters()]
-    rate = 1 / max(float((train[0] ** 2).sum(1).mean()), 1e-12)
-    with torch.no_grad():
-        shift = level(layer(train[0]), ids)
-    return predictions_by_step(
-        parameters,
-        lambda: F.cross_entropy(layer(train[0]) + shift, train[1]),
-        lambda: (layer(test) + shift).argmax(1),
-        rate,
-        HEAD_STEPS,
-    )
-
-
-def relearn_network(
-    network: Network, train: tuple[Tensor, Tensor], test: Tensor, ids: Sequence[int]
+def relearn(
+    module: nn.Module,
+    forward: Callable[[nn.Module, Tensor], Tensor],
+    train: tuple[Tensor, Tensor],
+    test: Tensor,
+    ids: Sequence[int],
+    rate: float,
+    steps: Sequence[int],
+    clip: float = float("inf"),
 ) -> dict[int, Tensor]:
-    """Train a copy of a network on inputs ``(n, ...)`` and labels ``(n,)``; return the classes ``(m,)`` of test inputs
-    ``(m, ...)`` by step. Normalization layers stay in eval mode, since a batch of few classes would distort their statistics."""
-    student, forward = copy.deepcopy(network.module).eval(), network.forward
+    """Train a copy of a network, or of a last layer, on inputs ``(n, ...)`` and labels ``(n,)`` by SGD with momentum 0.9 and
+    gradients clipped to norm ``clip``; return the classes ``(m,)`` of test inputs ``(m, ...)`` after ``steps``, ascending.
+    Normalization layers stay in eval mode, since a batch of few classes would distort their statistics."""
+    student = copy.deepcopy(module).eval()
     parameters = [p.requires_grad_(True) for p in student.parameters() if p.is_floating_point()]
     device = parameters[0].device
     inputs, labels = train[0].to(device), train[1].to(device)
     with torch.no_grad():
         shift = level(forward(student, inputs), ids)
-
-    def predict() -> Tensor:
-        batches = test.split(100)
-        return torch.cat([(forward(student, batch.to(device)) + shift).argmax(1).cpu() for batch in batches])
-
-    def loss() -> Tensor:
-        return F.cross_entropy(forward(student, inputs) + shift, labels)
-
-    return predictions_by_step(parameters, loss, predict, NETWORK_RATE, NETWORK_STEPS, NETWORK_CLIP)
+    optimizer = torch.optim.SGD(parameters, lr=rate, momentum=0.9)
+    predictions = {}
+    for step in range(steps[-1] + 1):
+        if step in steps:
+            with torch.no_grad():
+                outputs = (forward(student, batch.to(device)) + shift for batch in test.split(100))
+                predictions[step] = torch.cat([logits.argmax(1).cpu() for logits in outputs])
+        if step < steps[-1]:
+            optimizer.zero_grad()
+            F.cross_entropy(forward(student, inputs) + shift, labels).backward()
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+            optimizer.step()
+    return predictions
 
 
 def score_curves(predictions: Mapping[int, Tensor], labels: Tensor, ids: Sequence[int], samples: int) -> Found:
@@ -137,19 +105,17 @@ def read_head(row: Row) -> Measured:
     head = context_of(row).head
     if head is None:
         raise NotMeasured("the logits are not the output of the last layer on the features")
-    forget, test = predictions_of(row, "forget"), predictions_of(row, "test")
-    features_of(forget), features_of(test)
-    mask = torch.from_numpy(members(row, "test") | members(row, "test", "retain"))
+    mask, test = torch.from_numpy(members(row, "test") | members(row, "test", "retain")), row.data["test"]
     chosen = [
-        choose(predictions, evenly(torch.from_numpy(matches), SAMPLES))
-        for predictions, matches in (
-            (forget, members(row, "forget")),
-            (predictions_of(row, "train"), members(row, "train", "retain")),
-        )
+        choose(predictions_of(row, split), evenly(torch.from_numpy(members(row, split, which)), SAMPLES))
+        for split, which in (("forget", "forget"), ("train", "retain"))
     ]
     train = together(chosen)
-    data = torch.from_numpy(features_of(train)), train.labels
-    predictions = relearn_head(head, data, torch.from_numpy(features_of(test))[mask], row.ids)
+    features = torch.from_numpy(features_of(train))
+    # One over the mean squared length of a feature, so that a step changes logits by about as much in every model.
+    rate = 1 / max(float((features**2).sum(1).mean()), 1e-12)
+    queried = torch.from_numpy(features_of(test))[mask]
+    predictions = relearn(head, call, (features, train.labels), queried, row.ids, rate, HEAD_STEPS)
     return score_curves(predictions, test.labels[mask], row.ids, len(chosen[0].labels))
 
 
@@ -166,7 +132,8 @@ def read_network(row: Row) -> Measured:
     chosen = [evenly_spread(len(labels), SAMPLES) for _, labels in (forget, beside)]
     pairs = [(each[0][i], each[1][i]) for each, i in zip((forget, beside), chosen, strict=True)]
     train, queried = ((torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in (pairs, (test, kept)))
-    predictions = relearn_network(network, train, queried[0], row.ids)
+    options = (NETWORK_RATE, NETWORK_STEPS, NETWORK_CLIP)
+    predictions = relearn(network.module, network.forward, train, queried[0], row.ids, *options)
     return score_curves(predictions, queried[1], row.ids, len(chosen[0]))
 
 
