@@ -23,8 +23,7 @@ from ..fileio.manifest import refuse_links
 from ..fileio.processes import raise_lost
 from ..fileio.validate import as_type, read_json
 from ..fileio.workdir import holds_files
-from ..request.classes import resolve_classes
-from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell, GridSource
+from .grid import REFERENCES, RETRAINED, Cell, GridSource
 from .measure import COLUMNS, measure
 
 DONE = "cell.json"
@@ -141,20 +140,17 @@ def claimed(folder: Path) -> Iterator[bool]:
 
 def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = False) -> dict[str, Any]:
     """Unlearn, measure and save one cell; delete the run's files unless models are kept."""
-    folder, names = root / cell.folder, source.names(cell.network)
-    ids = resolve_classes(list(cell.classes), list(names))
-    made_of = dict(source.made_of(cell))
+    folder, made_of = root / cell.folder, dict(source.made_of(cell))
     if read_object(folder / BEGUN) != made_of:  # a killed run continues from its last state, but not with other data
         shutil.rmtree(folder / "run", ignore_errors=True)
         save_json(made_of, folder / BEGUN)
-    cost: dict[str, Any] = {"seconds": None, "samples": None, "steps": None}
-    row = {ORIGINAL: "original", CUT: "logit_cut", RETRAINED: "retrained"}.get(cell.method, "erased")
-    if row == "erased":
-        erased = source.erase(cell, folder / "run")
-        opened = erased.opened
-        cost = {"seconds": round(erased.seconds, 1), "samples": erased.samples, "steps": erased.steps}
+    cost: Mapping[str, float | None] = dict.fromkeys(("seconds", "samples", "steps"))
+    row = cell.method
+    if row in REFERENCES:
+        opened = source.retrained(cell) if row == RETRAINED else source.original(cell)
     else:
-        opened = source.retrained(cell) if row == "retrained" else source.original(cell)
+        row = "erased"
+        opened, cost = source.erase(cell, folder / "run")
     values, reasons = measure(opened, row, folder)
     made_now = source.made_of(cell)
     changed = [name for name, before in made_of.items() if before not in (None, made_now[name])]
@@ -163,7 +159,7 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     content: dict[str, Any] = {
         **{name: getattr(cell, name) for name in ("network", "group", "method", "retain", "seed")},
         "classes": len(cell.classes),
-        "ids": ids,
+        "ids": list(opened.ids),
         "figures": {**values, **cost},
         "not_measured": reasons,
         "made_of": made_now,
