@@ -87,7 +87,7 @@ def report(
     from ..audit.in_run import audit_run
     from ..audit.verdict import conclude
     from .record.figures import rows_of
-    from .record.sections import audit_pictures, before_after
+    from .record.sections import CAPTIONS, before_after
     from .record.write import write_record
     from .residue import find_residue
     from .results import RESULTS
@@ -100,10 +100,10 @@ def report(
     missing = set(results["not_measured"])
     begin_stage("picture")
     folder, begin = Path(runner.work_dir), time.monotonic()
-    written, pictures = [runner.outcome.published, folder / RESULTS], []
+    written, captions = [runner.outcome.published, folder / RESULTS], dict[str, str]()
     if picture is not None:
         name, draw, caption = picture
-        pictures.append((str(folder / name), caption))
+        captions[str(folder / name)] = caption
         evaluation.attempt(name, partial(draw, folder / name))
         if name not in evaluation.not_measured and (folder / name).is_file():
             written.append(folder / name)
@@ -120,8 +120,8 @@ def report(
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
+        captions |= {str(folder / name): CAPTIONS[name] for name in results["audit"]["pictures"]}
     save_json(results, folder / RESULTS)
-    captions = {**dict(pictures), **dict(audit_pictures(results, folder))}
     salted = runner.task.classes_are_people and not options.get("show_names") and not options.get("skip")
     results["residue"] = find_residue(runner, results, captions, salted)
     save_json(results, folder / RESULTS)
@@ -134,7 +134,7 @@ def report(
         console.print(Text(f"The model is NOT written: {runner.outcome.withheld}."))
     inside = [path for path in written if path and Path(path).resolve().is_relative_to(folder.resolve())]
     console.print(Text(f"Written: {', '.join(map(short, inside))}"))
-    return results | {"exit_status": write_record(runner, results, opened, options, pictures)}
+    return results | {"exit_status": write_record(runner, results, opened, options, captions)}
 
 
 def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bool = False) -> None:
@@ -211,7 +211,7 @@ def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))
-    if results.get("withheld") or results.get("written") is False:
+    if results.get("withheld"):
         console.print(f"Next: {first}change the recipe (--steps, --lr) and run the command again with --overwrite.")
         return
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()

@@ -1,7 +1,6 @@
 """Sections ``audit`` and ``before_after`` of the record, and captions of the audit's pictures."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ...audit.pictures import BARS, TSNE
@@ -42,11 +41,6 @@ def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | No
             }
         )
     return {"level": audit["level"], "trained_on": audit.get("trained_on"), "attacks": attacks}
-
-
-def audit_pictures(results: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
-    """List (path, caption) of the audit's pictures."""
-    return [(str(folder / name), CAPTIONS[name]) for name in (results.get("audit") or {}).get("pictures", ())]
 
 
 def before_after(evaluation: Evaluation, results: Mapping[str, Any]) -> list[dict[str, Any]]:
