@@ -15,7 +15,7 @@ from ..fileio.inputs import read_bytes
 from ..fileio.workdir import MANIFEST, passing
 from ..runner.unlearn_runner import UnlearnRunner
 from .record.parts import ATTENTION, PAGE, RECORD, UNKNOWN
-from .record.people import SALT, whole_word
+from .record.people import SALT, fold, whole_word
 from .record.samples import SAMPLES
 from .record.sign import SIGNATURE
 
@@ -95,19 +95,15 @@ def names_any(text: str, names: Sequence[str]) -> bool:
     """Return True if a text holds one of ``names``, in any case, with or without accents and separators. Short names
     match whole words only, names without letters and digits only as they are."""
     plain = unicodedata.normalize("NFKD", text.casefold())
-    joined = _joined(plain)
+    joined = re.sub(r"[\W_]+", "", plain)  # as fold, which takes long for a whole file
     for name in names:
-        key = _joined(unicodedata.normalize("NFKD", name.casefold()))
+        key = fold(name)[0]
         if key and not whole_word(key):
             if key in joined:
                 return True
         elif name in text if not key else re.search(rf"(?<![^\W_]){re.escape(key)}(?![^\W_])", plain):
             return True
     return False
-
-
-def _joined(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text)
 
 
 def _kind(path: Path) -> str:

@@ -23,14 +23,13 @@ from ...fileio.environment import plain
 from ...fileio.inputs import file_sha256
 from ...fileio.processes import raise_lost
 from ...runner.unlearn_runner import UnlearnRunner
-from .figures import exit_status, lines_of
+from .figures import exit_status, lines_of, readability
 from .html import render
 from .log import append
 from .measurement import pack
 from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import SALT, Hider, hashed, save_salt
 from .samples import FORGET_SET, SAMPLES, write_samples
-from .sections import readability
 from .sign import SIGNATURE, sign
 
 LIMITS = (
