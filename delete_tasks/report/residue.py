@@ -107,14 +107,12 @@ def names_any(text: str, names: Sequence[str]) -> bool:
 
 
 def _kind(path: Path) -> str:
-    if is_temporary(path):
-        return "temporary file of a stopped run, possibly with weights"
-    if path.suffix in WEIGHTS:
-        return "state of the run: intermediate weights, and the optimizer's state"
-    if path.suffix in (".log", ".jsonl") or "vis_data" in path.parts:
-        return "log of the run, which names the forgotten classes"
-    if path.suffix == ".py":
-        return "config of the run, which names the forgotten classes"
-    if path.suffix in PICTURES:
-        return "picture made from test data"
-    return "file of the run, which names the forgotten classes"
+    is_log = path.suffix in (".log", ".jsonl") or "vis_data" in path.parts
+    kinds = {
+        "temporary file of a stopped run, possibly with weights": is_temporary(path),
+        "state of the run: intermediate weights, and the optimizer's state": path.suffix in WEIGHTS,
+        "log of the run, which names the forgotten classes": is_log,
+        "config of the run, which names the forgotten classes": path.suffix == ".py",
+        "picture made from test data": path.suffix in PICTURES,
+    }
+    return next((kind for kind, fits in kinds.items() if fits), "file of the run, which names the forgotten classes")
