@@ -12,9 +12,8 @@ from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
 from msgspec import Meta, Struct
-from rich.console import Console
 
-from ..display.terminal import printable
+from ..display.terminal import printable, say
 from ..errors import RequestError, first_line
 from ..fileio.atomic import save_json
 from ..fileio.digests import canonical
@@ -77,9 +76,7 @@ def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
     return content
 
 
-def check_cells(
-    root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Mapping[str, str | None]], console: Console
-) -> None:
+def check_cells(root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Mapping[str, str | None]]) -> None:
     """Check the finished cells of a grid, and print how many are of other code. ``made_of`` is
     :meth:`delete_tasks.benchmark.grid.GridSource.made_of`. Raise as :func:`read_cell`, or if a cell was made of other data,
     settings or models."""
@@ -98,7 +95,7 @@ def check_cells(
                 )
         others += content["code"] != version
     if others:
-        console.print(f"{others} of {len(cells)} cells were run by another version of the code.")
+        say(f"{others} of {len(cells)} cells were run by another version of the code.")
 
 
 FAILED, BEGUN, LOCK = "failed.json", "begun.json", ".lock"
@@ -173,14 +170,12 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     return content
 
 
-def run_cells(
-    source: GridSource, cells: Sequence[Cell], root: Path, console: Console, keep_models: bool = False
-) -> None:
+def run_cells(source: GridSource, cells: Sequence[Cell], root: Path, keep_models: bool = False) -> None:
     """Run every cell that is not done or claimed by another process; record a failure and continue with the next cell."""
     spent: dict[str, list[float]] = {}
     waiting = [cell for cell in cells if read_cell(root, cell) is None]
     if len(waiting) < len(cells):
-        console.print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already.")
+        say(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already.")
     for number, cell in enumerate(waiting):
         folder = root / cell.folder
         with claimed(folder) as mine:
@@ -199,7 +194,7 @@ def run_cells(
                 outcome = ", ".join(f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in figures)
         spent.setdefault(cell.method, []).append(time.monotonic() - start)
         left = time_left(spent, waiting[number + 1 :], share=sum(map(len, spent.values())) / (number + 1))
-        console.print(
+        say(
             f"[{len(cells) - len(waiting) + number + 1}/{len(cells)}] {cell.title}: {outcome} ({spent[cell.method][-1]:.0f} s"
             f"{'' if left is None else f'; about {left / 60:.1f} min left'})"
         )
