@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from mmengine.registry import HOOKS
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ from ..display.terminal import printable
 from ..errors import RequestError
 from ..evaluation.opened import Opened
 from ..fileio.validate import as_type
+from ..methods import builtin as hooks  # noqa: F401 - registers methods
 from ..methods.options import split_options
 from ..request.config import load_config
 from ..request.ranges import SEED_MOST
@@ -128,10 +130,6 @@ def _check_values(value: Any, place: str) -> None:
 
 def method_of(options: Mapping[str, Any]) -> Any:
     """Find the class of a method; raise :class:`RequestError` for an unknown type or option."""
-    from mmengine.registry import HOOKS
-
-    from ..methods import builtin as hooks  # noqa: F401 - registers methods
-
     split_options({key: value for key, value in options.items() if key not in TASK_OPTIONS})
     return HOOKS.get(options["type"])
 

@@ -11,6 +11,7 @@ from ...fileio.inputs import file_sha256, read_bytes
 from ...fileio.validate import read_json
 from .parts import CARD_WEIGHTS, FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
 from .people import find_place, hashed, read_salt
+from .rerun import measure_again
 from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
 
@@ -28,7 +29,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
         raise FileNotFoundError(f"no {RECORD} in '{folder}'; pass the work dir of an erasing command")
     try:
         record = read_json(path)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         checks = [Check("record.json: schema", FAILED, f"it is not JSON ({error}): it was changed, or is incomplete")]
         return [*checks, *_sums(folder), _signature(folder, key)]
     checks = _schema(record, path)
@@ -48,8 +49,6 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     if failed:
         reason = f"{failed} checks failed, and the figures of a changed record are not measured"
         return [*checks, Check("figures", NOT_CHECKED, reason)]
-    from .rerun import measure_again
-
     return [*checks, *measure_again(record, folder, names)]
 
 
