@@ -79,6 +79,7 @@ class Run(Protocol):
     optim_wrapper: Any
     train_dataloader: Any
     train_loop: Any
+    account: Callable[[], dict[str, Any]]  # see delete_tasks.runner.done.account_of
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
 from msgspec import Meta, Struct
-from rich.console import Console
 
-from ..display.terminal import printable
+from ..display.terminal import printable, say
 from ..errors import RequestError, first_line
 from ..fileio.atomic import save_json
 from ..fileio.digests import canonical
@@ -23,8 +22,7 @@ from ..fileio.manifest import refuse_links
 from ..fileio.processes import raise_lost
 from ..fileio.validate import as_type, read_json
 from ..fileio.workdir import holds_files
-from ..request.classes import resolve_classes
-from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell, GridSource
+from .grid import REFERENCES, RETRAINED, Cell, GridSource
 from .measure import COLUMNS, measure
 
 DONE = "cell.json"
@@ -78,9 +76,7 @@ def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
     return content
 
 
-def check_cells(
-    root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Mapping[str, str | None]], console: Console
-) -> None:
+def check_cells(root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Mapping[str, str | None]]) -> None:
     """Check the finished cells of a grid, and print how many are of other code. ``made_of`` is
     :meth:`delete_tasks.benchmark.grid.GridSource.made_of`. Raise as :func:`read_cell`, or if a cell was made of other data,
     settings or models."""
@@ -99,7 +95,7 @@ def check_cells(
                 )
         others += content["code"] != version
     if others:
-        console.print(f"{others} of {len(cells)} cells were run by another version of the code.")
+        say(f"{others} of {len(cells)} cells were run by another version of the code.")
 
 
 FAILED, BEGUN, LOCK = "failed.json", "begun.json", ".lock"
@@ -141,20 +137,17 @@ def claimed(folder: Path) -> Iterator[bool]:
 
 def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = False) -> dict[str, Any]:
     """Unlearn, measure and save one cell; delete the run's files unless models are kept."""
-    folder, names = root / cell.folder, source.names(cell.network)
-    ids = resolve_classes(list(cell.classes), list(names))
-    made_of = dict(source.made_of(cell))
+    folder, made_of = root / cell.folder, dict(source.made_of(cell))
     if read_object(folder / BEGUN) != made_of:  # a killed run continues from its last state, but not with other data
         shutil.rmtree(folder / "run", ignore_errors=True)
         save_json(made_of, folder / BEGUN)
-    cost: dict[str, Any] = {"seconds": None, "samples": None, "steps": None}
-    row = {ORIGINAL: "original", CUT: "logit_cut", RETRAINED: "retrained"}.get(cell.method, "erased")
-    if row == "erased":
-        erased = source.erase(cell, folder / "run")
-        opened = erased.opened
-        cost = {"seconds": round(erased.seconds, 1), "samples": erased.samples, "steps": erased.steps}
+    cost: Mapping[str, float | None] = dict.fromkeys(("seconds", "samples", "steps"))
+    row = cell.method
+    if row in REFERENCES:
+        opened = source.retrained(cell) if row == RETRAINED else source.original(cell)
     else:
-        opened = source.retrained(cell) if row == "retrained" else source.original(cell)
+        row = "erased"
+        opened, cost = source.erase(cell, folder / "run")
     values, reasons = measure(opened, row, folder)
     made_now = source.made_of(cell)
     changed = [name for name, before in made_of.items() if before not in (None, made_now[name])]
@@ -163,7 +156,7 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     content: dict[str, Any] = {
         **{name: getattr(cell, name) for name in ("network", "group", "method", "retain", "seed")},
         "classes": len(cell.classes),
-        "ids": ids,
+        "ids": list(opened.ids),
         "figures": {**values, **cost},
         "not_measured": reasons,
         "made_of": made_now,
@@ -177,14 +170,12 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     return content
 
 
-def run_cells(
-    source: GridSource, cells: Sequence[Cell], root: Path, console: Console, keep_models: bool = False
-) -> None:
+def run_cells(source: GridSource, cells: Sequence[Cell], root: Path, keep_models: bool = False) -> None:
     """Run every cell that is not done or claimed by another process; record a failure and continue with the next cell."""
     spent: dict[str, list[float]] = {}
     waiting = [cell for cell in cells if read_cell(root, cell) is None]
     if len(waiting) < len(cells):
-        console.print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already.")
+        say(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already.")
     for number, cell in enumerate(waiting):
         folder = root / cell.folder
         with claimed(folder) as mine:
@@ -203,7 +194,7 @@ def run_cells(
                 outcome = ", ".join(f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in figures)
         spent.setdefault(cell.method, []).append(time.monotonic() - start)
         left = time_left(spent, waiting[number + 1 :], share=sum(map(len, spent.values())) / (number + 1))
-        console.print(
+        say(
             f"[{len(cells) - len(waiting) + number + 1}/{len(cells)}] {cell.title}: {outcome} ({spent[cell.method][-1]:.0f} s"
             f"{'' if left is None else f'; about {left / 60:.1f} min left'})"
         )

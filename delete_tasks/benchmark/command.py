@@ -26,7 +26,6 @@ from ..cli.options import CFG_OPTIONS, DEVICE, VERBOSE, whole
     VERBOSE,
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    from ..request.config import parse_options
     from .run import run
 
-    return run(args, parse_options(args.cfg_options))
+    return run(args)

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -50,13 +51,13 @@ def _colours(rows: Sequence[Line]) -> dict[str, Any]:
 
 def draw_seeds(rows: Sequence[Line], path: Path) -> None:
     """Draw box plots of the test accuracies over seeds (figure 2)."""
-    rows = [row for row in rows if row.measured("acc_ft") and row.measured("acc_rt")]
+    rows = [row for row in rows if row.values["acc_ft"] and row.values["acc_rt"]]
     if not rows:
         raise RequestError("no cell has test accuracies, so there is no box plot")
     figure = new_figure((10, 0.32 * len(rows) + 1.4), "images")
     titles = {"acc_ft": "forgotten classes", "acc_rt": "remaining classes"}
     for axis, (name, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
-        values = [row.measured(name) for row in rows]
+        values = [row.values[name] for row in rows]
         axis.boxplot(values, orientation="horizontal", widths=0.6, medianprops={"color": "black"})
         for height, (row, dots) in enumerate(zip(rows, values, strict=True), 1):
             axis.plot(dots, [height] * len(dots), ".", color="tab:orange" if row.cell.retain else "tab:blue", ms=5)
@@ -70,10 +71,8 @@ def draw_seeds(rows: Sequence[Line], path: Path) -> None:
 
 def draw_by_classes(rows: Sequence[Line], path: Path) -> None:
     """Draw remaining accuracy against the number of forgotten classes, one panel per network (table 4)."""
-    networks: dict[str, list[Line]] = {}
-    for row in rows:
-        if row.mean("acc_rt") is not None:
-            networks.setdefault(row.cell.network, []).append(row)
+    measured = (row for row in rows if row.values["acc_rt"])
+    networks = {name: [*group] for name, group in groupby(measured, lambda row: row.cell.network)}
     networks = {name: group for name, group in networks.items() if len({len(row.cell.classes) for row in group}) > 1}
     if not networks:
         raise RequestError("no network forgets different numbers of classes, so there is no figure over them")
@@ -86,9 +85,8 @@ def draw_by_classes(rows: Sequence[Line], path: Path) -> None:
             x, y = zip(*sorted((len(row.cell.classes), row.mean("acc_rt")) for row in members), strict=True)
             style, marker = "--" if members[0].cell.retain else "-", MARKERS.get(method, "o")
             axis.plot(x, y, style, marker=marker, ms=5, color=colours[method], label=members[0].title)
+        axis.set(xlabel="forgotten classes", ylabel="accuracy of the remaining classes, percent")
         axis.set_xticks(sorted({len(row.cell.classes) for row in group}))
-        axis.set_xlabel("forgotten classes")
-        axis.set_ylabel("accuracy of the remaining classes, percent")
         axis.set_title(network, fontsize=10)
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -98,7 +96,7 @@ def draw_by_classes(rows: Sequence[Line], path: Path) -> None:
 
 def draw_probe(rows: Sequence[Line], path: Path) -> None:
     """Draw remaining accuracy against the accuracy of a linear probe on the forgotten classes."""
-    rows = [row for row in rows if row.mean("acc_rt") is not None and row.mean("linear_probe") is not None]
+    rows = [row for row in rows if row.values["acc_rt"] and row.values["linear_probe"]]
     if not rows:
         raise RequestError("no cell has a linear probe and test accuracies, so there is no scatter")
     colours = _colours(rows)
@@ -157,8 +155,7 @@ def draw_tsne(rows: Sequence[Line], root: Path, path: Path) -> None:
         axis.scatter(x[others], y[others], c=labels[others] % 20, cmap="tab20", vmin=0, vmax=19, s=5, alpha=0.7)
         axis.scatter(x[forgotten], y[forgotten], c="black", marker="^", s=9)
         axis.set_title(textwrap.fill(title, 34), fontsize=9)
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])
     names = list_names(rows[0].cell.classes, 3)
     _set_title(figure, f"t-SNE of the last features (black triangles: {names}; dots: other classes)")
     save_figure(figure, path)

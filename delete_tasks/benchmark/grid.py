@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from mmengine.registry import HOOKS
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ from ..display.terminal import printable
 from ..errors import RequestError
 from ..evaluation.opened import Opened
 from ..fileio.validate import as_type
+from ..methods import builtin as hooks  # noqa: F401 - registers methods
 from ..methods.options import split_options
 from ..request.config import load_config
 from ..request.ranges import SEED_MOST
@@ -68,8 +70,7 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
 
     def json(self) -> dict[str, Any]:
         """Describe the grid as JSON; two grids with the same description are the same request."""
-        content = {name: getattr(self, name) for name in self.__struct_fields__ if name != "unlearn"}
-        return {**content, "groups": {name: list(classes) for name, classes in self.groups.items()}}
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "unlearn"}
 
     def cells(self, has_retrained: Any) -> Iterator[Cell]:
         """List all cells: for each network and group the references, then seed by seed. See :meth:`GridSource.has_retrained`."""
@@ -129,10 +130,6 @@ def _check_values(value: Any, place: str) -> None:
 
 def method_of(options: Mapping[str, Any]) -> Any:
     """Find the class of a method; raise :class:`RequestError` for an unknown type or option."""
-    from mmengine.registry import HOOKS
-
-    from ..methods import builtin as hooks  # noqa: F401 - registers methods
-
     split_options({key: value for key, value in options.items() if key not in TASK_OPTIONS})
     return HOOKS.get(options["type"])
 
@@ -157,16 +154,6 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
     _check_names(methods, f"{source}: methods", REFERENCES)
     groups = {name: tuple(map(str, classes)) for name, classes in grid.groups.items()}
     return replace(grid, methods=methods, groups=groups)
-
-
-@dataclass(frozen=True)
-class Erased:
-    """Erased model of a cell, and the cost of unlearning."""
-
-    opened: Opened  # the model, as 'erased', and the grid's data: 'forget', 'train' and 'test'
-    seconds: float
-    samples: int  # read, with repetition
-    steps: int
 
 
 class GridSource(ABC):
@@ -197,10 +184,6 @@ class GridSource(ABC):
         yet. Cells that were made of others are not reused."""
 
     @abstractmethod
-    def names(self, network: str) -> Sequence[str]:
-        """Return the class names of a network, in the order of its logits."""
-
-    @abstractmethod
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
         """Return True if there is a network trained without these classes, or the grid describes how to train one."""
 
@@ -213,8 +196,9 @@ class GridSource(ABC):
         """Open the network, as 'retrained', that was trained without the cell's classes."""
 
     @abstractmethod
-    def erase(self, cell: Cell, folder: Path) -> Erased:
-        """Unlearn the cell's classes; a run that was killed continues from its last state in ``folder``."""
+    def erase(self, cell: Cell, folder: Path) -> tuple[Opened, Mapping[str, float]]:
+        """Unlearn the cell's classes; a run that was killed continues from its last state in ``folder``. Return the model, as
+        'erased', with the data of :meth:`original`, and the cost: 'seconds', 'samples' read, with repetition, and 'steps'."""
 
 
 GRIDS: dict[str, type[GridSource]] = {}  # by task

@@ -4,20 +4,20 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 
-from ..display.terminal import make_console
+from ..display.terminal import say
 from ..errors import RequestError
 from ..fileio.atomic import save_text
 from ..fileio.compute import flush_subnormals
 from ..fileio.inputs import refuse_inputs
 from ..fileio.processes import Interrupted, signal_of
 from ..plugins import plugin_modules
+from ..request.config import parse_options
 from ..task import load_task
 from .cells import check_cells, claim_root, failures, results, run_cells
 from .figures import draw_all
@@ -36,34 +36,33 @@ def open_grid(grid: Grid, root: Path) -> GridSource:
     return GRIDS[grid.task](grid, root)
 
 
-def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
+def run(args: SimpleNamespace) -> int:
     """Run the cells that are not done, then write tables and figures of all finished cells; return 1 if a cell failed, else 0."""
     flush_subnormals()
     if args.tables_only and args.cells_only:
         raise RequestError("--tables-only runs no cell and --cells-only writes no table; give one of them")
-    console, root = make_console(), Path(args.work_dir)
-    grid = read_grid(args.grid, changes)
+    root, grid = Path(args.work_dir), read_grid(args.grid, parse_options(args.cfg_options))
     source = open_grid(grid, root)
     source.check()
     cells = list(grid.cells(source.has_retrained))
     request = {**grid.json(), "originals": dict(source.originals())}
     refuse_inputs(root, [], source.inputs(), "--work-dir")
-    claim_root(root, request, lambda: check_cells(root, cells, source.made_of, console))
+    claim_root(root, request, lambda: check_cells(root, cells, source.made_of))
     try:
         if args.processes > 1 and not args.tables_only:
             _run_processes(args)
         elif not args.tables_only:
-            run_cells(source, cells, root, console, args.keep_models)
+            run_cells(source, cells, root, args.keep_models)
     except KeyboardInterrupt as error:
         done = len(results(root, cells))
         message = f"{done} of {len(cells)} cells are done in {root}; the same command continues with the rest."
         raise Interrupted(message, signal_of(error)) from error
     if args.cells_only:
         return 1 if failures(root, cells) else 0
-    return finish(cells, root, console)
+    return finish(cells, root)
 
 
-def finish(cells: Sequence[Cell], root: Path, console: Any) -> int:
+def finish(cells: Sequence[Cell], root: Path) -> int:
     """Write tables and figures, and print the cells that failed or are not done; return 1 if a cell failed, else 0."""
     done, failed = results(root, cells), failures(root, cells)
     if done:
@@ -72,14 +71,14 @@ def finish(cells: Sequence[Cell], root: Path, console: Any) -> int:
         for name, text in texts.items():
             save_text(text, root / name)
         drawn, reasons = draw_all(rows, root)
-        console.print(f"Written: {', '.join(str(root / name) for name in (*texts, *drawn))}")
+        say(f"Written: {', '.join(str(root / name) for name in (*texts, *drawn))}")
         for name, reason in reasons.items():
-            console.print(f"Not drawn: {name}, because {reason}.")
+            say(f"Not drawn: {name}, because {reason}.")
     rest = len(cells) - len(done) - len(failed)
     if rest:
-        console.print(f"{rest} of {len(cells)} cells are not done; the same command continues with them.")
+        say(f"{rest} of {len(cells)} cells are not done; the same command continues with them.")
     for cell, reason in failed:
-        console.print(f"FAILED: {cell.title} ({root / cell.folder}): {reason}")
+        say(f"FAILED: {cell.title} ({root / cell.folder}): {reason}")
     return 1 if failed else 0
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ Results = Sequence[tuple[Cell, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Line:
-    """Row of the table: a method's finished cells, one a seed, the forgotten ids, and values by column (None: not measured)."""
+    """Row of the table: a method's finished cells, one a seed, the forgotten ids, and the measured values by column."""
 
     cells: Sequence[Cell]
     ids: Sequence[int]
-    values: Mapping[str, Sequence[float | None]]
+    values: Mapping[str, Sequence[float]]
 
     @property
     def cell(self) -> Cell:
@@ -38,13 +39,9 @@ class Line:
     def title(self) -> str:
         return TITLES.get(self.cell.method, self.cell.method)
 
-    def measured(self, column: str) -> list[float]:
-        """Return the values that were measured."""
-        return [value for value in self.values[column] if value is not None]
-
     def mean(self, column: str) -> float | None:
-        measured = self.measured(column)
-        return float(np.mean(measured)) if measured else None
+        values = self.values[column]
+        return float(np.mean(values)) if values else None
 
 
 def with_h_mean(results: Results) -> list[tuple[Cell, dict[str, Any]]]:
@@ -65,14 +62,12 @@ def lines(results: Results) -> list[Line]:
     groups: dict[tuple[str, str, str], list[tuple[Cell, Mapping[str, Any]]]] = {}
     for cell, content in with_h_mean(results):
         groups.setdefault((cell.network, cell.group, cell.method), []).append((cell, content))
-    return [
-        Line(
-            cells=[cell for cell, _ in group],
-            ids=group[0][1]["ids"],
-            values={column.name: [content["figures"][column.name] for _, content in group] for column in COLUMNS},
-        )
-        for group in groups.values()
-    ]
+    rows = []
+    for group in groups.values():
+        every = {column.name: [content["figures"][column.name] for _, content in group] for column in COLUMNS}
+        values = {name: [value for value in each if value is not None] for name, each in every.items()}
+        rows.append(Line([cell for cell, _ in group], group[0][1]["ids"], values))
+    return rows
 
 
 def to_csv(results: Results) -> str:
@@ -111,19 +106,16 @@ def best(rows: Sequence[Line], column: Column) -> set[int]:
 
 def cell_text(row: Line, column: Column) -> str | None:
     """Format the mean, and the standard deviation over several seeds; None if it was not measured."""
-    measured = row.measured(column.name)
-    if not measured:
+    values = row.values[column.name]
+    if not values:
         return None
-    text = f"{np.mean(measured):.{column.digits}f}"
-    return text if len(measured) < 2 else f"{text} ± {np.std(measured, ddof=1):.{column.digits}f}"
+    text = f"{np.mean(values):.{column.digits}f}"
+    return text if len(values) < 2 else f"{text} ± {np.std(values, ddof=1):.{column.digits}f}"
 
 
 def tables(rows: Sequence[Line]) -> list[tuple[str, list[Line]]]:
     """Group rows by network and classes, each group with its title."""
-    groups: dict[str, list[Line]] = {}
-    for row in rows:
-        groups.setdefault(f"{row.cell.network}: {row.cell.group}", []).append(row)
-    return list(groups.items())
+    return [(title, [*group]) for title, group in groupby(rows, lambda row: f"{row.cell.network}: {row.cell.group}")]
 
 
 NOTE = (

@@ -17,12 +17,9 @@ FONT = "DejaVu Sans"  # in matplotlib's package
 def new_figure(size: tuple[float, float], extra: str, dpi: int = 110, layout: Any = "constrained") -> Any:
     """Make an empty figure of ``size`` inches, without a display; ``extra`` is the extra that installs matplotlib."""
     require("matplotlib", extra)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout=layout, dpi=dpi)
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=size, layout=layout, dpi=dpi)
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> None:

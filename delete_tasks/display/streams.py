@@ -47,18 +47,16 @@ class Lasting:
 
 
 class Escaped(Lasting):
-    """Stream for ``print``, warnings and tracebacks; consoles escape text themselves and write their colours to ``raw``."""
+    """Stream for ``print``, warnings and tracebacks; consoles escape text themselves and write their colours to
+    ``rich_proxied_file``."""
 
     def __init__(self, stream: Any) -> None:
-        super().__init__(stream)
-        self.raw = self.rich_proxied_file = Lasting(stream)
+        self.rich_proxied_file = Lasting(stream)
+        super().__init__(self.rich_proxied_file)
 
     def write(self, text: str) -> int:
-        self.raw.write(printable(text))
+        self.stream.write(printable(text))
         return len(text)
-
-    def flush(self) -> None:
-        self.raw.flush()
 
 
 @contextlib.contextmanager
@@ -79,7 +77,7 @@ def guarded() -> Iterator[Lasting]:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     guards = [Escaped(stream or open(os.devnull, "w")) for stream in before]  # noqa: SIM115
     sys.stdout, sys.stderr = guards  # type: ignore[assignment]
-    yield guards[0].raw
+    yield guards[0].rich_proxied_file
     for guard in guards:
         guard.flush()
     sys.stdout, sys.stderr = before

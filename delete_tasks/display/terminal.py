@@ -211,10 +211,10 @@ def hush(logger: logging.Logger) -> None:
     Messages that commands print themselves are logged with ``extra={"printed": True}``.
     """
     global _log
-    if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
-        _log = logger
     for handler in logger.handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+        if isinstance(handler, logging.FileHandler):
+            _log = logger
+        elif isinstance(handler, logging.StreamHandler):
             handler.addFilter(_is_visible)
             handler.setFormatter(logging.Formatter(LINE))
 

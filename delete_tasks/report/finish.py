@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.text import Text
 
 from ..display.table import Column, Table, row_title
 from ..display.terminal import announce, begin_stage, short
@@ -86,8 +85,7 @@ def report(
 
     from ..audit.in_run import audit_run
     from ..audit.verdict import conclude
-    from .record.figures import rows_of
-    from .record.sections import audit_pictures, before_after
+    from .record.figures import CAPTIONS, before_after, rows_of
     from .record.write import write_record
     from .residue import find_residue
     from .results import RESULTS
@@ -96,14 +94,14 @@ def report(
         return results | {"exit_status": 0}
     show_rows(console, title, results, wide)
     for line in [*lines(results), *notes(results)]:
-        console.print(Text(line))
+        console.print(line)
     missing = set(results["not_measured"])
     begin_stage("picture")
     folder, begin = Path(runner.work_dir), time.monotonic()
-    written, pictures = [runner.outcome.published, folder / RESULTS], []
+    written, captions = [runner.outcome.published, folder / RESULTS], dict[str, str]()
     if picture is not None:
         name, draw, caption = picture
-        pictures.append((str(folder / name), caption))
+        captions[str(folder / name)] = caption
         evaluation.attempt(name, partial(draw, folder / name))
         if name not in evaluation.not_measured and (folder / name).is_file():
             written.append(folder / name)
@@ -120,8 +118,8 @@ def report(
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
+        captions |= {str(folder / name): CAPTIONS[name] for name in results["audit"]["pictures"]}
     save_json(results, folder / RESULTS)
-    captions = {**dict(pictures), **dict(audit_pictures(results, folder))}
     salted = runner.task.classes_are_people and not options.get("show_names") and not options.get("skip")
     results["residue"] = find_residue(runner, results, captions, salted)
     save_json(results, folder / RESULTS)
@@ -129,12 +127,12 @@ def report(
     later = {name: why for name, why in results["not_measured"].items() if name not in missing}
     times = ", ".join(f"{name} {spent:.0f} s" for name, spent in results["seconds"].items())
     for line in [*unmeasured(later), f"Time: {times}."]:
-        console.print(Text(line))
+        console.print(line)
     if runner.outcome.withheld is not None:
-        console.print(Text(f"The model is NOT written: {runner.outcome.withheld}."))
+        console.print(f"The model is NOT written: {runner.outcome.withheld}.")
     inside = [path for path in written if path and Path(path).resolve().is_relative_to(folder.resolve())]
-    console.print(Text(f"Written: {', '.join(map(short, inside))}"))
-    return results | {"exit_status": write_record(runner, results, opened, options, pictures)}
+    console.print(f"Written: {', '.join(map(short, inside))}")
+    return results | {"exit_status": write_record(runner, results, opened, options, captions)}
 
 
 def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bool = False) -> None:
@@ -211,7 +209,7 @@ def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))
-    if results.get("withheld") or results.get("written") is False:
+    if results.get("withheld"):
         console.print(f"Next: {first}change the recipe (--steps, --lr) and run the command again with --overwrite.")
         return
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
@@ -222,9 +220,9 @@ def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any
             places.setdefault(re.split("[:,] ", item["what"])[0], []).append(short(item["where"]))
     count, names = sum(map(len, places.values())), " or ".join(results["forgotten"])
     listed = f"listed in results.json{' and record.html' if recorded else ''}"
-    console.print(Text(f"Not deleted: {count} places that may still hold {names} ({listed}), and copies elsewhere."))
+    console.print(f"Not deleted: {count} places that may still hold {names} ({listed}), and copies elsewhere.")
     for kind, (first, *others) in list(places.items())[:KINDS]:
         first = first if len(kind) + len(first) + 4 <= console.width else f".../{Path(first).name}"
-        console.print(Text(f"  {kind}: {f'{len(others) + 1} places' if others else first}"))
+        console.print(f"  {kind}: {f'{len(others) + 1} places' if others else first}")
     if len(places) > KINDS:
-        console.print(Text(f"  others: {sum(map(len, list(places.values())[KINDS:]))} places"))
+        console.print(f"  others: {sum(map(len, list(places.values())[KINDS:]))} places")

@@ -15,7 +15,7 @@ from ..fileio.inputs import read_bytes
 from ..fileio.workdir import MANIFEST, passing
 from ..runner.unlearn_runner import UnlearnRunner
 from .record.parts import ATTENTION, PAGE, RECORD, UNKNOWN
-from .record.people import SALT, whole_word
+from .record.people import SALT, fold, whole_word
 from .record.samples import SAMPLES
 from .record.sign import SIGNATURE
 
@@ -95,9 +95,9 @@ def names_any(text: str, names: Sequence[str]) -> bool:
     """Return True if a text holds one of ``names``, in any case, with or without accents and separators. Short names
     match whole words only, names without letters and digits only as they are."""
     plain = unicodedata.normalize("NFKD", text.casefold())
-    joined = _joined(plain)
+    joined = re.sub(r"[\W_]+", "", plain)  # as fold, which takes long for a whole file
     for name in names:
-        key = _joined(unicodedata.normalize("NFKD", name.casefold()))
+        key = fold(name)[0]
         if key and not whole_word(key):
             if key in joined:
                 return True
@@ -106,19 +106,13 @@ def names_any(text: str, names: Sequence[str]) -> bool:
     return False
 
 
-def _joined(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text)
-
-
 def _kind(path: Path) -> str:
-    if is_temporary(path):
-        return "temporary file of a stopped run, possibly with weights"
-    if path.suffix in WEIGHTS:
-        return "state of the run: intermediate weights, and the optimizer's state"
-    if path.suffix in (".log", ".jsonl") or "vis_data" in path.parts:
-        return "log of the run, which names the forgotten classes"
-    if path.suffix == ".py":
-        return "config of the run, which names the forgotten classes"
-    if path.suffix in PICTURES:
-        return "picture made from test data"
-    return "file of the run, which names the forgotten classes"
+    is_log = path.suffix in (".log", ".jsonl") or "vis_data" in path.parts
+    kinds = {
+        "temporary file of a stopped run, possibly with weights": is_temporary(path),
+        "state of the run: intermediate weights, and the optimizer's state": path.suffix in WEIGHTS,
+        "log of the run, which names the forgotten classes": is_log,
+        "config of the run, which names the forgotten classes": path.suffix == ".py",
+        "picture made from test data": path.suffix in PICTURES,
+    }
+    return next((kind for kind, fits in kinds.items() if fits), "file of the run, which names the forgotten classes")

@@ -1,11 +1,9 @@
 """results.json of every task: settings and figures of a run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import RequestError, require
 from ..evaluation.functional import prediction_shares
@@ -13,9 +11,7 @@ from ..evaluation.metric import Evaluation, Measured
 from ..evaluation.metrics import still_predicted_of
 from ..fileio.environment import code_version, environment, peak_memory_mb, plain
 from ..fileio.validate import read_json
-
-if TYPE_CHECKING:
-    from ..runner.unlearn_runner import UnlearnRunner
+from ..task import Run
 
 FORMAT, VERSION = "delete-tasks results", 1
 RESULTS = "results.json"
@@ -23,7 +19,7 @@ SCHEMA = Path(__file__).with_name("results.schema.json")
 
 
 def collect(
-    runner: UnlearnRunner,
+    runner: Run,
     evaluation: Evaluation,
     *,
     data: Mapping[str, Any],

@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from msgspec import structs
 from torch import nn
 
-from delete_tasks.benchmark.grid import RETRAINED, Cell, Erased, GridSource, method_of, slug
+from delete_tasks.benchmark.grid import RETRAINED, Cell, GridSource, method_of, slug
 from delete_tasks.cli import parse
 from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
@@ -259,7 +259,7 @@ class ImagesGrid(GridSource, task="images"):
         cfg.log_level = "WARNING"
         return cfg
 
-    def erase(self, cell: Cell, folder: Path) -> Erased:
+    def erase(self, cell: Cell, folder: Path) -> tuple[Opened, Mapping[str, float]]:
         original = self._original_folder(cell.network)
         cfg = self._config(cell, folder)
         runner = UnlearnRunner.from_cfg(cfg)
@@ -270,8 +270,8 @@ class ImagesGrid(GridSource, task="images"):
         model: Any = runner.unwrapped_model
         opened = self._opened(cell, "erased", model.network.eval(), load_spec(original))
         per_step = runner.train_dataloader.batch_size * (2 if cell.retain or cfg.unlearn.get("public") else 1)
-        seconds = runner.outcome.seconds["unlearning"]
-        return Erased(opened, seconds, runner.iter * per_step, runner.iter // runner.accumulation)
+        seconds, steps = runner.outcome.seconds["unlearning"], runner.iter // runner.accumulation
+        return opened, {"seconds": round(seconds, 1), "samples": runner.iter * per_step, "steps": steps}
 
 
 def _without(cell: Cell) -> tuple[str, tuple[str, ...], int]:

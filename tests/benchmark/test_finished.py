@@ -1,10 +1,11 @@
 """Finished cells: what a cell.json may hold, and what it was made of."""
 
+import contextlib
+import io
 import json
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from delete_tasks.benchmark.cells import check_cells, claim_root, digest, read_cell, run_cell
 from delete_tasks.benchmark.figures import read_features
@@ -36,9 +37,9 @@ def write(tmp_path):
 
 
 def check(root, made_of=MADE_OF):
-    console = Console(record=True, quiet=False, width=200)
-    check_cells(root, [CELL], lambda cell: made_of, console)
-    return console.export_text()
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        check_cells(root, [CELL], lambda cell: made_of)
+    return told.getvalue()
 
 
 def test_a_cell_as_its_run_wrote_it(write, tmp_path):

@@ -14,7 +14,6 @@ from delete_tasks.benchmark.cells import claim_root, run_cells, time_left
 from delete_tasks.benchmark.grid import CUT, ORIGINAL, Cell, read_grid
 from delete_tasks.benchmark.run import finish, open_grid
 from delete_tasks.cli import main
-from delete_tasks.display.terminal import make_console
 
 THREE = "{'ours': dict(type='DELETE'), 'cut direction': dict(type='Projection'), 'tuned': dict(type='FineTune')}"
 
@@ -145,8 +144,8 @@ def test_the_papers_grids_run_end_to_end(name, network, repository, few, tmp_pat
     source.check()
     cells = list(grid.cells(source.has_retrained))
     claim_root(work, {**grid.json(), "originals": dict(source.originals())})
-    run_cells(source, cells, work, make_console())
-    assert finish(cells, work, make_console()) == 0, capsys.readouterr().out
+    run_cells(source, cells, work)
+    assert finish(cells, work) == 0, capsys.readouterr().out
     rows = table(work)
     assert len(rows) == len(cells) == len(grid.groups) * (3 + len(methods))
     assert "" not in {row["acc_rt"] for row in rows}

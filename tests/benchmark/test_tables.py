@@ -41,7 +41,7 @@ def test_lines(found):
     ours = rows[2]
     assert ours.mean("acc_rt") == 91.0 and [one.seed for one in ours.cells] == [0, 1]
     assert ours.values["h_mean"] == [90.0, pytest.approx(2 * 88 * 92 / 180, abs=0.01)], "drop of 90 and 88 points"
-    assert rows[0].mean("h_mean") is None and rows[3].measured("linear_probe") == [50.0]
+    assert rows[0].mean("h_mean") is None and rows[3].values["linear_probe"] == [50.0]
 
 
 def test_csv_holds_every_cell(found):

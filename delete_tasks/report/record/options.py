@@ -1,21 +1,16 @@
 """Options of the record on erasing commands, see :func:`delete_tasks.cli.options.record_panel`."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...display.terminal import printable
 from ...errors import RequestError, require
 from .log import check_log
 from .sign import read_key
-
-if TYPE_CHECKING:
-    from ...evaluation.metric import Metric
 
 LARGEST = 1e6  # largest limit, in percent or points
 # Percent of the forgotten locations that may be predicted as other classes than --expect, or as those of --avoid.
@@ -28,32 +23,21 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
     figure, a key that cannot sign, or a log that cannot be written, :class:`FileNotFoundError` if the key is missing,
     :class:`MissingExtraError` if a package that records need is not installed."""
     values = vars(args)
-    reference, expect = values.get("reference"), list(values.get("expect") or ())
+    reference = values.get("reference")
     limits = dict(limit for option, limit in REPLACED_MOST.items() if values.get(option))
-    options = {
+    options: dict[str, Any] = {
         "reference": None if reference is None else printable(reference),
         "requested": values.get("requested"),
         "show_names": bool(values.get("show_names")),
         "accept": limits | _limits(values.get("accept") or ()),
-        "expect": expect,
+        "expect": list(values.get("expect") or ()),
         "sign": values.get("sign"),
         "log": values.get("record_log"),
         "skip": bool(values.get("no_record")),
         "fail_on_limit": bool(values.get("fail_on_limit")),
         "audit": values.get("audit") or "quick",
     }
-    figures: Sequence[Metric] = ()
-    if options["accept"] and values.get("command") is not None:
-        from ...task import load_task
-
-        figures = load_task(values["command"]).metrics
-    check_record_options(options, figures)
-    return options
-
-
-def check_record_options(options: Mapping[str, Any], figures: Sequence[Metric] = ()) -> None:
-    """Check options of a record, with the errors of :func:`record_options`; limits' names only if ``figures`` are given."""
-    if options.get("requested") is not None:
+    if options["requested"] is not None:
         try:
             if date.fromisoformat(options["requested"]).isoformat() != options["requested"]:
                 raise ValueError  # 20261124 is also ISO 8601, but a record has one form
@@ -61,21 +45,23 @@ def check_record_options(options: Mapping[str, Any], figures: Sequence[Metric] =
             raise RequestError(
                 f"--requested is '{options['requested']}'; expected a date such as 2026-11-24"
             ) from error
-    if figures:
+    if options["accept"] and values.get("command") is not None:
+        from ...task import load_task
         from .figures import check_names
 
-        check_names(options.get("accept") or {}, figures)
-    if options.get("skip"):
-        return
-    for name, path in (("--sign", options.get("sign")), ("--record-log", options.get("log"))):
+        check_names(options["accept"], load_task(values["command"]).metrics)
+    if options["skip"]:
+        return options
+    for name, path in (("--sign", options["sign"]), ("--record-log", options["log"])):
         if path is not None and printable(path) != path:
             raise RequestError(f"{name} names a file whose name is not plain UTF-8 ({printable(path)}); rename it")
     require("jinja2", "record")
     require("jsonschema", "record")
-    if options.get("sign") is not None:  # refuse "" as well, e.g. of an unset variable
+    if options["sign"] is not None:  # refuse "" as well, e.g. of an unset variable
         read_key(options["sign"], private=True)
-    if options.get("log") is not None:
+    if options["log"] is not None:
         check_log(Path(options["log"]))
+    return options
 
 
 def _limits(pairs: Sequence[str]) -> dict[str, float]:

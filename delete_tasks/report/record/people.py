@@ -156,23 +156,15 @@ def find_place(path: str, folder: Path) -> Path:
     for part in Path(path).parts:
         if _STAND_IN.fullmatch(part) and not (place / part).exists():
             salt = read_salt(folder)
-            candidates = [name for name in _listing(place) if stand_in(name, salt) == part]
-            if not candidates:
+            named = next((item.name for item in place.glob("*") if stand_in(item.name, salt) == part), None)
+            if named is None:
                 raise FileNotFoundError(f"'{part}' is a hidden name, and nothing in '{place}' has that name any more")
-            part = candidates[0]
+            part = named
         place = place / part
     return place
 
 
-def _listing(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
-def names_near(places: Sequence[Path]) -> list[str]:
+def names_near(places: Sequence[Path]) -> set[str]:
     """List the names of folders in some places and one level below, the candidates of hidden names."""
-    folders = [place / name for place in places for name in _listing(place) if (place / name).is_dir()]
-    folders += [folder / name for folder in folders for name in _listing(folder) if (folder / name).is_dir()]
-    return list(dict.fromkeys(folder.name for folder in folders))
+    items = (item for place in places for pattern in ("*", "*/*") for item in place.glob(pattern))
+    return {item.name for item in items if item.is_dir()}

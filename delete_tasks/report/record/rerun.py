@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import RequestError, first_line
+from ...evaluation.metric import Measured
 from ...evaluation.opened import Opened
 from ...fileio.processes import raise_lost
 from ...task import Task, load_task
+from .measurement import unpack
 from .parts import FAILED, NOT_CHECKED, OK, Check
 from .people import find_forgotten, find_place, read_salt
 from .samples import SampleList
@@ -25,34 +27,28 @@ def measure_again(record: Mapping[str, Any], folder: Path, names: Sequence[str])
     """Measure each figure again: OK, FAILED, or NOT CHECKED with the reason."""
     figures = record["figures"]
     try:
-        again: Mapping[str, Any] = _measured(record, folder, names)
+        task, opened = reopen(record, folder, names)
+        again = opened.evaluate(task.metrics).rows["erased"]
     except Exception as error:  # a changed model, data set or package can fail in any way
         raise_lost(error)
         return [Check(f"figure {figure['name']}", NOT_CHECKED, first_line(error)) for figure in figures]
-    return [_check(figure, again.get(figure["name"], "the task does not measure it again")) for figure in figures]
+    unknown = Measured(note="the task does not measure it again")
+    return [_check(figure, again.get(figure["name"], unknown)) for figure in figures]
 
 
-def _check(figure: Mapping[str, Any], now: float | str | None) -> Check:
-    what, then = f"figure {figure['name']}", figure["value"]
+def _check(figure: Mapping[str, Any], again: Measured) -> Check:
+    what, then, now = f"figure {figure['name']}", figure["value"], again.value
     if then is None:
         return Check(what, NOT_CHECKED, "the run did not measure it")
-    if now is None or isinstance(now, str):
-        return Check(what, NOT_CHECKED, now or "it can no longer be measured on the data")
+    if now is None:
+        return Check(what, NOT_CHECKED, again.note or "it can no longer be measured on the data")
     if not abs(now - then) <= TOLERANCE * max(1.0, abs(then) / 100):  # some figures are thousands of percent
         return Check(what, FAILED, f"was {then:.2f}, is {now:.2f}")
     return Check(what, OK, f"{now:.2f}")
 
 
-def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> Mapping[str, float | str | None]:
-    task, opened = reopen(record, folder, names)
-    figures = opened.evaluate(task.metrics).rows["erased"]
-    return {name: figure.note if figure.value is None else figure.value for name, figure in figures.items()}
-
-
 def reopen(record: Mapping[str, Any], folder: Path, names: Sequence[str] = ()) -> tuple[Task, Opened]:
     """Open the models and samples of a verified record; raise whatever changed models, data or packages raise."""
-    from .measurement import unpack
-
     if record["models"]["erased"] is None:
         raise RequestError("no erased model was written")
     if record["measurement"] is None:

@@ -11,6 +11,7 @@ from ...fileio.inputs import file_sha256, read_bytes
 from ...fileio.validate import read_json
 from .parts import CARD_WEIGHTS, FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
 from .people import find_place, hashed, read_salt
+from .rerun import measure_again
 from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
 
@@ -23,12 +24,12 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     With ``rerun`` the figures are measured again, only if no check failed, since a changed record is not trusted. ``names`` are
     of people to compare with those that the record hides. Raise :class:`FileNotFoundError` if the record or the key is missing,
     :class:`RequestError` if the record is of a later version, or the key is invalid."""
-    path = folder / "record.json"
+    path = folder / RECORD
     if not path.is_file():
-        raise FileNotFoundError(f"no record.json in '{folder}'; pass the work dir of an erasing command")
+        raise FileNotFoundError(f"no {RECORD} in '{folder}'; pass the work dir of an erasing command")
     try:
         record = read_json(path)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         checks = [Check("record.json: schema", FAILED, f"it is not JSON ({error}): it was changed, or is incomplete")]
         return [*checks, *_sums(folder), _signature(folder, key)]
     checks = _schema(record, path)
@@ -48,8 +49,6 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     if failed:
         reason = f"{failed} checks failed, and the figures of a changed record are not measured"
         return [*checks, Check("figures", NOT_CHECKED, reason)]
-    from .rerun import measure_again
-
     return [*checks, *measure_again(record, folder, names)]
 
 
@@ -77,12 +76,10 @@ def _schema(record: Any, path: Path) -> list[Check]:
     best = jsonschema.exceptions.best_match  # type: ignore[attr-defined] # the relevant branch of an anyOf
     problems = [best([error]) for error in validator.iter_errors(record)]
     problems.sort(key=lambda error: list(map(str, error.absolute_path)))
-    if not problems:
-        return [Check(what, OK, f"version {version}")]
     return [
         Check(what, FAILED, f"{'/'.join(map(str, error.absolute_path)) or 'top'}: {error.message[:200]}")
         for error in problems[:5]
-    ]
+    ] or [Check(what, OK, f"version {version}")]
 
 
 def _sections(record: Any) -> list[Check]:
@@ -105,12 +102,14 @@ def _file(what: str, path: Path, digest: str, missing: str = "it is missing", st
     """Compare a file with its recorded digest; ``missing`` and ``status`` describe the result if there is no such file."""
     if not path.is_file():
         return Check(what, status, missing)
-    now = file_sha256(path)
-    return Check(what, OK) if now == digest else Check(what, FAILED, _differs(digest, now))
+    return _same(what, digest, file_sha256(path))
 
 
-def _differs(recorded: str, now: str) -> str:
-    return f"SHA-256 was {recorded[:16]}..., is {now[:16]}..."
+def _same(what: str, recorded: str, now: str, why: str = "") -> Check:
+    """Compare a digest with the recorded one; ``why`` is the reason if they agree."""
+    if now == recorded:
+        return Check(what, OK, why)
+    return Check(what, FAILED, f"SHA-256 was {recorded[:16]}..., is {now[:16]}...")
 
 
 def _sums(folder: Path) -> list[Check]:
@@ -150,20 +149,20 @@ def _model(role: str, recorded: Mapping[str, Any] | None, folder: Path) -> list[
         return [Check(what, NOT_CHECKED if in_card else FAILED, f"'{path}' is missing")]
     files = {file["path"]: find_place(file["path"], folder) for file in recorded["files"]}
     checks = [_file(f"{what}: file {file['path']}", files[file["path"]], file["sha256"]) for file in recorded["files"]]
-    checks = [check for check in checks if check.status != OK]
     try:
         now = describe_model(path, folder)
     except (RuntimeError, ValueError, OSError) as error:  # e.g. a file that can no longer be read safely
-        return [*checks, Check(f"{what}: tensors", FAILED, str(error))]
-    listed = {place.resolve() for place in files.values()}
-    checks += [
-        Check(f"{what}: file {file['path']}", FAILED, "it was added after the record was written")
-        for file in now["files"]
-        if (folder / file["path"]).resolve() not in listed
-    ]
-    if now["tensors_sha256"] != recorded["tensors_sha256"]:
-        checks.append(Check(f"{what}: tensors", FAILED, _differs(recorded["tensors_sha256"], now["tensors_sha256"])))
-    return checks or [Check(what, OK, f"{len(files)} file(s) and the tensors agree")]
+        checks.append(Check(f"{what}: tensors", FAILED, str(error)))
+    else:
+        listed = {place.resolve() for place in files.values()}
+        checks += [
+            Check(f"{what}: file {file['path']}", FAILED, "it was added after the record was written")
+            for file in now["files"]
+            if (folder / file["path"]).resolve() not in listed
+        ]
+        checks.append(_same(f"{what}: tensors", recorded["tensors_sha256"], now["tensors_sha256"]))
+    wrong = [check for check in checks if check.status != OK]
+    return wrong or [Check(what, OK, f"{len(files)} file(s) and the tensors agree")]
 
 
 def read_verified(folder: Path) -> tuple[dict[str, Any], Path | None]:
@@ -180,11 +179,8 @@ def _card(recorded: Mapping[str, Any] | None, folder: Path) -> list[Check]:
     """Compare the weights in the folder of a card, which has them in a file of its own, with the erased model's."""
     if recorded is None or not (folder / CARD_WEIGHTS).is_file():
         return []
-    before, now = recorded["tensors_sha256"], describe_model(folder / CARD_WEIGHTS, folder)["tensors_sha256"]
-    same = before == now
-    return [
-        Check(CARD_WEIGHTS, OK if same else FAILED, "the erased model's tensors" if same else _differs(before, now))
-    ]
+    now = describe_model(folder / CARD_WEIGHTS, folder)["tensors_sha256"]
+    return [_same(CARD_WEIGHTS, recorded["tensors_sha256"], now, "the erased model's tensors")]
 
 
 def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,18 +19,17 @@ from ...evaluation.opened import Opened
 from ...evaluation.text import Place, Text
 from ...fileio.atomic import discard, save_json, save_text
 from ...fileio.digests import describe_model, relative, section_digests, write_sums
-from ...fileio.environment import code_version, environment, plain
+from ...fileio.environment import plain
 from ...fileio.inputs import file_sha256
 from ...fileio.processes import raise_lost
 from ...runner.unlearn_runner import UnlearnRunner
-from .figures import exit_status, lines_of
+from .figures import exit_status, lines_of, readability
 from .html import render
 from .log import append
 from .measurement import pack
 from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import SALT, Hider, hashed, save_salt
 from .samples import FORGET_SET, SAMPLES, write_samples
-from .sections import audit_pictures, readability
 from .sign import SIGNATURE, sign
 
 LIMITS = (
@@ -50,11 +49,11 @@ def write_record(
     results: Mapping[str, Any],
     opened: Opened,
     options: Mapping[str, Any],
-    pictures: Sequence[tuple[str, str]],
+    captions: Mapping[str, str],
 ) -> int:
     """Print the limits of a finished run, write DIR/record.json, record.html, samples.txt and record.sha256, add a line to the
     log of ``--record-log``, print the verdict, and return the command's exit status. The runner is that of the first process;
-    ``options`` are of :func:`delete_tasks.report.record.options.record_options`, ``pictures`` (path, caption) of the task's.
+    ``options`` are of :func:`delete_tasks.report.record.options.record_options`, ``captions`` those of its pictures, by path.
     Raise :class:`RequestError` if the record is written, but could not be signed, :class:`CheckpointMismatchError` if the
     original was changed during the run, so that nothing is written.
     """
@@ -62,7 +61,7 @@ def write_record(
     rows, withheld = results["limits"], runner.outcome.withheld
     say("\n".join(lines_of(rows)))
     if not options.get("skip"):
-        path = _write(runner, results, options, opened, pictures)
+        path = _write(runner, results, opened, options, captions)
         say(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}")
         if options.get("sign"):
             runner.work.finish()  # also if signing fails, since the record exists
@@ -80,9 +79,9 @@ def write_record(
 def _write(
     runner: UnlearnRunner,
     results: Mapping[str, Any],
-    options: Mapping[str, Any],
     opened: Opened,
-    pictures: Sequence[tuple[str, str]],
+    options: Mapping[str, Any],
+    captions: Mapping[str, str],
 ) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
     hide = task.classes_are_people and not options.get("show_names")
@@ -91,10 +90,10 @@ def _write(
     samples = _samples(runner, opened, folder, salt)
     discard(folder / ATTENTION)
     if hide:
-        drawn = [pair for pair in audit_pictures(results, folder) if Path(pair[0]).name == BARS]
+        drawn = [pair for pair in captions.items() if Path(pair[0]).name == BARS]
         picture_note: str | None = "Pictures with people's names or faces are left out, since names are hidden."
     else:
-        drawn, picture_note = _pictures(runner, results, opened, pictures, folder)
+        drawn, picture_note = _pictures(runner, opened, captions, folder)
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
     measurement, measurement_note = _measurement(opened, hider)
@@ -124,12 +123,12 @@ def _write(
         "verdict": {**verdict, "sentence": hider.text(verdict["sentence"]), "reasons": reasons},
         "before_after": plain(results["before_after"]),
         "withheld": hider.text(runner.outcome.withheld),
-        "forget_check": _forget_check(runner),
+        "forget_check": _forget_check(results["forget_check"]),
         "figures": [{**row, "note": hider.text(row["note"])} for row in results["limits"]],
         "method": {"name": results["recipe"]["type"] or "not known", "settings": _settings(runner, results, hider)},
-        "done": runner.outcome.done,
-        "code": code_version(),
-        "environment": environment(next(runner.unwrapped_model.parameters()).device),
+        "done": results["done"],
+        "code": results["code"],
+        "environment": results["environment"],
         "seeds": {"run": results["recipe"].get("seed")},
         "models": {
             "original": {
@@ -215,9 +214,8 @@ def _samples(runner: UnlearnRunner, opened: Opened, folder: Path, salt: bytes | 
     }
 
 
-def _forget_check(runner: UnlearnRunner) -> dict[str, Any] | None:
+def _forget_check(check: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the run's check on the forget set before and after, without labels."""
-    check = runner.outcome.forget_check
     if check is None:
         return None
     independent = check["samples"] == check["locations"]  # pixels of one image are not
@@ -241,10 +239,10 @@ def _words(text: Text | str | None, hider: Hider) -> str | None:
 
 
 def _pictures(
-    runner: UnlearnRunner, results: Mapping[str, Any], opened: Opened, drawn: Sequence[tuple[str, str]], folder: Path
+    runner: UnlearnRunner, opened: Opened, captions: Mapping[str, str], folder: Path
 ) -> tuple[list[tuple[str, str]], str | None]:
     """List the pictures of the task, of the audit and of attention, with the reason if the last is missing."""
-    pictures = [pair for pair in (*drawn, *audit_pictures(results, folder)) if Path(pair[0]).is_file()]
+    pictures = [pair for pair in captions.items() if Path(pair[0]).is_file()]
     if opened.look is None or not opened.look_at or runner.outcome.published is None:
         return pictures, "Attention: NOT MEASURED (no images)."
     try:
