@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from ..errors import RequestError
 from ..losses.features import linear_readout
-from ..losses.functional import masked_kl_div, masked_mass
-from ..losses.masks import class_mask, forgotten_mass, own_label_mask
-from ..losses.targets import SECOND, avoid_classes, fill_surroundings, sees
-from ..losses.upsampled import masked_kl_div_upsampled
+from ..losses.functional import masked_kl_div, masked_kl_div_upsampled, masked_mass
+from ..losses.masks import class_mask, forgotten_mass, is_forgotten, own_label_mask
+from ..losses.targets import SECOND, avoid_classes, fill_surroundings
 from ..model.facts import Facts
 from ..model.loss_point import LossInputs
 from ..model.teacher import step_back
@@ -207,7 +206,7 @@ class DELETE(UnlearnHook):
             prediction = student.detach().to(teacher.dtype) * teacher_temperature
             target = torch.where(mask.any(1, keepdim=True), prediction, teacher)
         if self.avoid_ids:
-            seen = sees(teacher, self.ids)
+            seen = is_forgotten(teacher.argmax(1), self.ids)
             if inputs.retain is not None:
                 seen = seen & ~inputs.retain
             target = avoid_classes(target, seen, self.avoid_ids)
