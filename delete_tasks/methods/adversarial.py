@@ -1,15 +1,15 @@
 """Adversarial inputs: small changes of an input that change a frozen teacher's predictions."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import RequestError
 from ..model.loss_point import LossInputs, LossPoint
 from ..model.teacher import Frozen
-from ..task import Run
 from .base import UnlearnHook
 
 
@@ -24,19 +24,12 @@ class AdversarialHook(UnlearnHook):
     uses_retain_set = False
     watches = False
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._points: dict[str, LossPoint] = {}
-        self._first: Any = None  # name of the loss point of a first head, and the arguments of its method
+    _first: Callable[[], LossInputs] | None = None  # reads the loss inputs of a first head
 
-    def prepare(self, runner: Run, model: nn.Module) -> None:
-        super().prepare(runner, model)
-        self._points = {point.name: point for point in runner.task.loss_points(model)}
-
-    def _catch(self, name: str, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def _catch(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         if self._first is None:
-            self._first = (name, (outputs, *args), kwargs)
-        return super()._catch(name, outputs, *args, **kwargs)
+            self._first = partial(point.read, outputs, *args, **kwargs)
+        return super()._catch(point, outputs)
 
     def inputs_of(self, kwargs: Mapping[str, Any]) -> Tensor:
         """Return the batch's inputs; refuse a model that takes no floating-point tensor as ``inputs``."""
@@ -66,8 +59,8 @@ class AdversarialHook(UnlearnHook):
             raise RequestError(
                 f"{type(self).__name__} needs a head that computes a loss, and none did; use type='DELETE'"
             )
-        (name, arguments, keywords), self._first = self._first, None
-        return self._points[name].read(*arguments, **keywords)
+        read, self._first = self._first, None
+        return read()
 
 
 def within(inputs: Tensor, like: Tensor) -> Tensor:
