@@ -86,9 +86,7 @@ class UnlearnHook(Hook):
         self.norms: list[nn.Module] = []
         self._restore: list[Any] = []
         self._caught: Caught = {}
-        self._features: Tensor | None = (
-            None  # the last layer's input, of a method that hooks :meth:`_keep_features` to it
-        )
+        self._features: Tensor | None = None  # the last layer's input, if _keep_features is its hook
         self._cache: TeacherCache | None = None
         self._accumulated: AccumulatedStep | None = None
 

@@ -48,7 +48,7 @@ class NameIndex:
     """
 
     def __init__(self, names: Sequence[str], owner: str = "the model") -> None:
-        self.names = names if isinstance(names, tuple) else tuple(names)
+        self.names = tuple(names)
         self.owner = owner
         self._tables: list[dict[str, list[int]]] = [{} for _ in SPELLINGS]
         for spell, table in zip(SPELLINGS, self._tables, strict=True):
