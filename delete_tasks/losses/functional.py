@@ -225,11 +225,9 @@ class MaskedKLLoss(nn.Module):
 
     def __init__(self, reduction: str = "mean", temperature: float = 1.0, teacher_temperature: float = 1.0) -> None:
         super().__init__()
-        self.options: dict[str, Any] = {
-            "reduction": reduction,
-            "temperature": temperature,
-            "teacher_temperature": teacher_temperature,
-        }
+        self.options: dict[str, Any] = dict(
+            reduction=reduction, temperature=temperature, teacher_temperature=teacher_temperature
+        )
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the loss of logits ``(N, C, *locations)``."""

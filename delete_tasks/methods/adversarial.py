@@ -1,20 +1,24 @@
 """Adversarial inputs: small changes of an input that change a frozen teacher's predictions."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import RequestError
-from ..model.loss_point import LossInputs, LossPoint
+from ..model.loss_point import LossInputs, LossPoint, is_loss
 from ..model.teacher import Frozen
 from .base import UnlearnHook
 
+Loss = Callable[[LossInputs], Tensor]  # 0-d
+Gradient = Callable[[Tensor, Loss], Tensor]  # of a loss, at inputs
+
 
 class AdversarialHook(UnlearnHook):
-    """Base of methods that change inputs by the gradient of the teacher's loss.
+    """Base of methods that change inputs by the gradient of the teacher's loss; the teacher reads the changed inputs.
 
     Inputs are the batch that the model's forward takes as ``inputs``, floating-point ``(N, ...)`` and already normalised.
     Distances are in the same units: a bound of 0.1 is 0.1 of the normalised values.
@@ -23,6 +27,7 @@ class AdversarialHook(UnlearnHook):
     needs_labels = True
     uses_retain_set = False
     watches = False
+    student_reads_change = False  # the student, too, reads the changed inputs
 
     _first: Callable[[], LossInputs] | None = None  # reads the loss inputs of a first head
 
@@ -31,19 +36,26 @@ class AdversarialHook(UnlearnHook):
             self._first = partial(point.read, outputs, *args, **kwargs)
         return super()._catch(point, outputs)
 
-    def inputs_of(self, kwargs: Mapping[str, Any]) -> Tensor:
-        """Return the batch's inputs; refuse a model that takes no floating-point tensor as ``inputs``."""
+    @abstractmethod
+    def change(self, inputs: Tensor, gradient: Gradient) -> Tensor:
+        """Change a batch's inputs, or return them; ``gradient(inputs, loss)`` is that of a loss of the teacher's first head."""
+
+    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if not is_loss(args, kwargs):
+            return None
         inputs = kwargs.get("inputs")
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise RequestError(
                 f"{type(self).__name__} changes the model's floating-point tensor 'inputs', and got {type(inputs).__name__}; "
                 "use type='DELETE'"
             )
-        return inputs.detach()
+        inputs = inputs.detach()
+        changed = self.change(inputs, partial(self.gradient, frozen, args, kwargs))
+        with torch.no_grad():
+            self.outputs(frozen, args, kwargs, changed)  # caught here for location_loss
+        return (args, {**kwargs, "inputs": changed}) if self.student_reads_change and changed is not inputs else None
 
-    def gradient(
-        self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor, loss: Callable[[LossInputs], Tensor]
-    ) -> Tensor:
+    def gradient(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor, loss: Loss) -> Tensor:
         """Compute the gradient of a 0-d loss of the teacher's first head, of the shape of ``inputs``."""
         with torch.enable_grad():
             inputs = inputs.detach().requires_grad_(True)

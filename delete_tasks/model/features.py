@@ -16,8 +16,8 @@ from .modes import untouched
 
 LogitsOf = Callable[[nn.Module, Tensor], Tensor]
 Event = tuple[str, nn.Module, Tensor]  # name, layer, output
-POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-COPIES = (*POOLING, nn.Dropout, nn.Dropout2d)  # layers that only blur or copy the map before them
+# Layers that only blur or copy the map before them.
+COPIES = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Dropout2d)
 STAGES = 4  # stages at most
 _MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens before those of the patches
 
