@@ -57,7 +57,6 @@ class DeepDELETE(DELETE):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.reads_features = True
         if public is not None and not (isinstance(public, str) and public):
             raise RequestError(f"unlearn.public must be a string that names data, or None, got {public!r}")
         self.public = public
@@ -107,6 +106,10 @@ class DeepDELETE(DELETE):
 
     def _keep_stage(self, stage: Layer, _: nn.Module, __: Any, output: Tensor) -> None:
         self._earlier_features = stage.as_map(output).flatten(2).mean(2)
+
+    @property
+    def reads_features(self) -> bool:
+        return True
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         # Public data are no retain set: they may show the class.

@@ -88,7 +88,6 @@ class DELETE(UnlearnHook):
         self.temperature = number("unlearn.temperature", temperature, 1e-3, 1000)
         self.forgetting_only = truth("unlearn.forgetting_only", forgetting_only)
         self.readout = number("unlearn.readout", readout, 0, 1e6)
-        self.reads_features = self.readout > 0  # feature_losses is called with the input of the last layer
         self._features_read = False
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
@@ -99,6 +98,11 @@ class DELETE(UnlearnHook):
         if self.reads_features:
             layer = runner.task.classifier(model)[1]
             self._restore.append(layer.register_forward_pre_hook(self._keep_features).remove)
+
+    @property
+    def reads_features(self) -> bool:
+        """True if :meth:`feature_losses` is called with the input of the last layer."""
+        return self.readout > 0
 
     def target(self, teacher: Tensor, inputs: LossInputs) -> Tensor:
         if self.fill == "auto" and teacher.ndim != 4:

@@ -22,15 +22,7 @@ class GradientHook(UnlearnHook):
     The parameters that train are in ``parameters``. :meth:`keep_weights` makes the optimizer leave them as they are.
     """
 
-    collecting = (0, "")  # number of first steps, which only collect gradients, and the option that sets it
-
     def prepare(self, runner: Run, model: nn.Module) -> None:
-        first, option = self.collecting
-        if runner.recipe.steps <= first:
-            raise RequestError(
-                f"{type(self).__name__} collects gradients in its first {first} steps, and steps is {runner.recipe.steps}; "
-                f"take more steps, or fewer unlearn.{option}"
-            )
         wrapper = runner.optim_wrapper
         self.parameters: list[nn.Parameter] = [p for group in wrapper.param_groups for p in group["params"]]
         hook = wrapper.optimizer.register_step_pre_hook(lambda *_: self.before_step(runner, self.step))
@@ -39,6 +31,14 @@ class GradientHook(UnlearnHook):
     @abstractmethod
     def before_step(self, runner: Run, step: int) -> None:
         """Change the gradients of a step, counted from 0, in ``parameters``: the mean over processes."""
+
+    def check_steps(self, runner: Run, first: int, option: str) -> None:
+        """Refuse a run that ends with its ``first`` steps, which only collect gradients; ``option`` sets their number."""
+        if runner.recipe.steps <= first:
+            raise RequestError(
+                f"{type(self).__name__} collects gradients in its first {first} steps, and steps is {runner.recipe.steps}; "
+                f"take more steps, or fewer unlearn.{option}"
+            )
 
     def gradients(self) -> Tensor:
         """Concatenate all gradients, float32 ``(d,)`` on the CPU; zeros for a parameter without one."""

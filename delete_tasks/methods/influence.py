@@ -69,7 +69,6 @@ class InfluenceUnlearning(GradientHook):
     ) -> None:
         super().__init__(**options)
         self.count = whole("unlearn.gradients", gradients, 1, 10_000)
-        self.collecting = (self.count, "gradients")
         self.damping = number("unlearn.damping", damping, 0, 1e6, above=True)
         self.first = number("unlearn.first", first, 0, 1, above=True)
         self.growth = number("unlearn.growth", growth, 1, 10, above=True)
@@ -78,6 +77,10 @@ class InfluenceUnlearning(GradientHook):
         self.direction: Tensor | None = None  # with the norm of the original's weights
         self.moves = 0  # away from the original's weights, all in this direction
         self._share = 1.0
+
+    def prepare(self, runner: Run, model: Any) -> None:
+        self.check_steps(runner, self.count, "gradients")
+        super().prepare(runner, model)
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)

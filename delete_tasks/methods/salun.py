@@ -41,9 +41,12 @@ class SalUn(GradientHook):
         super().__init__(**options)
         self.share = number("unlearn.share", share, 0, 1, above=True)
         self.saliency_steps = whole("unlearn.saliency_steps", saliency_steps, 1, 10**6)
-        self.collecting = (self.saliency_steps, "saliency_steps")
         self.sum: Tensor | None = None
         self.mask: Tensor | None = None
+
+    def prepare(self, runner: Run, model: Any) -> None:
+        self.check_steps(runner, self.saliency_steps, "saliency_steps")
+        super().prepare(runner, model)
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         forget = self.forgotten_weight(inputs, weight)
