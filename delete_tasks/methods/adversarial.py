@@ -25,8 +25,7 @@ class AdversarialHook(UnlearnHook):
     """
 
     needs_labels = True
-    uses_retain_set = False
-    watches = False
+    uses_retain_set = watches = False
     student_reads_change = False  # the student, too, reads the changed inputs
 
     _first: Callable[[], LossInputs] | None = None  # reads the loss inputs of a first head

@@ -30,9 +30,8 @@ class BoundaryExpand(GradientHook):
     layer (auxiliary ones) get no loss. Needs the forget set alone, with labels.
     """
 
-    needs_teacher = False
+    needs_teacher = uses_retain_set = False
     needs_labels = True
-    uses_retain_set = False
     rate = 1e-5
     saved = ("row", "velocity")
 
