@@ -1,8 +1,7 @@
 """Losses: masked KL divergence, and losses on features."""
 
 from .features import conditional_mmd, feature_distillation, linear_readout
-from .functional import MaskedKLLoss, MaskedKLTerms, masked_kl_div, masked_mass
-from .upsampled import masked_kl_div_upsampled
+from .functional import MaskedKLLoss, MaskedKLTerms, masked_kl_div, masked_kl_div_upsampled, masked_mass
 
 __all__ = [
     "MaskedKLLoss",

@@ -152,12 +152,10 @@ def add_between(
     for part, row in zip(parts, (above, below), strict=True):
         row.sums[..., columns] += part.view(e.shape[1:])
     logs = total.log()
-    add_to(sums, 0, logs[:, 0] - logs[:, 1], w)
+    add_to(sums, w, logs[:, 0] - logs[:, 1])
     if len(sums) > 1:
-        mass = cut / every
-        add_to(sums, 1, torch.log1p(cut[:, 0] / kept[:, 0]), w)
-        add_to(sums, 2, mass[:, 0] * mass[:, 1], w)
-        add_to(sums, 3, mass[:, 1].square(), w)
+        s_mass, t_mass = (cut / every).unbind(1)
+        add_to(sums[1:], w, torch.log1p(cut[:, 0] / kept[:, 0]), s_mass * t_mass, t_mass.square())
     return True
 
 

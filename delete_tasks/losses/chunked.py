@@ -67,12 +67,10 @@ def chunk_loss(
     least = torch.minimum(kept_x, kept_y) if len(sums) > 1 else kept_y
     if not bool((loss.isfinite() & (least > LEAST)).all()):
         return _logarithmic(s, t, m, w, sums, factor, out)
-    add_to(sums, 0, loss, w)
+    add_to(sums, w, loss)
     if len(sums) > 1:
         s_mass, t_mass = cut_x / all_x, cut_y / (kept_y + cut_y)
-        add_to(sums, 1, torch.log1p(cut_x / kept_x), w)
-        add_to(sums, 2, s_mass * t_mass, w)
-        add_to(sums, 3, t_mass * t_mass, w)
+        add_to(sums[1:], w, torch.log1p(cut_x / kept_x), s_mass * t_mass, t_mass * t_mass)
     if out is not None:
         x.mul_(factor / all_x.unsqueeze(1))
         y.mul_(factor / kept_y.unsqueeze(1))
@@ -104,15 +102,13 @@ def _logarithmic(
         t_cut = t.clamp(min=CUT).masked_fill_(m, MASKED)
         p, parts = _parts(t_cut, log_q)
         loss = parts.masked_fill_(p == 0, 0.0).sum(1)
-    add_to(sums, 0, loss, w)
+    add_to(sums, w, loss)
     if len(sums) > 1:
         # log(1 - q_masked) from the unmasked classes themselves: 1 - q_masked rounds to 0 long before this does.
         forgetting = -log_q.masked_fill(m, CUT).logsumexp(1)
         s_mass = -torch.expm1(-forgetting)
         t_mass = -torch.expm1(t_cut.logsumexp(1) - t.logsumexp(1))
-        add_to(sums, 1, forgetting, w)
-        add_to(sums, 2, s_mass * t_mass, w)
-        add_to(sums, 3, t_mass * t_mass, w)
+        add_to(sums[1:], w, forgetting, s_mass * t_mass, t_mass * t_mass)
     if out is not None:
         out.copy_(log_q.exp_().sub_(p).mul_(factor))
     return loss
@@ -164,9 +160,10 @@ def _flatten(tensor: Tensor) -> Tensor:
     return tensor.unsqueeze(2) if tensor.ndim == 2 else tensor.flatten(2)
 
 
-def add_to(sums: Tensor, index: int, values: Tensor, weight: Tensor | None) -> None:
-    """Add ``sum(values * weight)``; a location of weight 0 counts as 0 even if its value is not finite."""
-    sums[index] += values.sum() if weight is None else _weighted(values, weight).sum()
+def add_to(sums: Tensor, weight: Tensor | None, *values: Tensor) -> None:
+    """Add ``sum(values * weight)`` of each; a location of weight 0 counts as 0 even if its value is not finite."""
+    for i, each in enumerate(values):
+        sums[i] += each.sum() if weight is None else _weighted(each, weight).sum()
 
 
 def _weighted(values: Tensor, weight: Tensor) -> Tensor:

@@ -21,11 +21,6 @@ SECOND = 0.3  # weight of the second choice in the target of fill='auto', see do
 CUT = -1e4  # stands in for -inf, also in half precision: its probability is an exact 0
 
 
-def sees(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Select the locations predicted as one of ``ids``: booleans ``(N, *locations)`` from logits ``(N, C, *locations)``."""
-    return torch.isin(logits.argmax(1), torch.as_tensor(list(ids), device=logits.device))
-
-
 def avoid_classes(target: Tensor, seen: Tensor, avoid: Sequence[int]) -> Tensor:
     """Remove the classes ``avoid`` from target logits ``(N, C, *locations)`` where ``seen`` ``(N, *locations)`` is True."""
     avoided = class_mask(avoid, target.shape[1], target.ndim, target.device)

@@ -1,56 +1,60 @@
 """Adversarial inputs: small changes of an input that change a frozen teacher's predictions."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import RequestError
-from ..model.loss_point import LossInputs, LossPoint
+from ..model.loss_point import LossInputs, LossPoint, is_loss
 from ..model.teacher import Frozen
-from ..task import Run
 from .base import UnlearnHook
+
+Loss = Callable[[LossInputs], Tensor]  # 0-d
+Gradient = Callable[[Tensor, Loss], Tensor]  # of a loss, at inputs
 
 
 class AdversarialHook(UnlearnHook):
-    """Base of methods that change inputs by the gradient of the teacher's loss.
+    """Base of methods that change inputs by the gradient of the teacher's loss; the teacher reads the changed inputs.
 
     Inputs are the batch that the model's forward takes as ``inputs``, floating-point ``(N, ...)`` and already normalised.
     Distances are in the same units: a bound of 0.1 is 0.1 of the normalised values.
     """
 
     needs_labels = True
-    uses_retain_set = False
-    watches = False
+    uses_retain_set = watches = False
+    student_reads_change = False  # the student, too, reads the changed inputs
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._points: dict[str, LossPoint] = {}
-        self._first: Any = None  # name of the loss point of a first head, and the arguments of its method
+    _first: Callable[[], LossInputs] | None = None  # reads the loss inputs of a first head
 
-    def prepare(self, runner: Run, model: nn.Module) -> None:
-        super().prepare(runner, model)
-        self._points = {point.name: point for point in runner.task.loss_points(model)}
-
-    def _catch(self, name: str, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def _catch(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         if self._first is None:
-            self._first = (name, (outputs, *args), kwargs)
-        return super()._catch(name, outputs, *args, **kwargs)
+            self._first = partial(point.read, outputs, *args, **kwargs)
+        return super()._catch(point, outputs)
 
-    def inputs_of(self, kwargs: Mapping[str, Any]) -> Tensor:
-        """Return the batch's inputs; refuse a model that takes no floating-point tensor as ``inputs``."""
+    @abstractmethod
+    def change(self, inputs: Tensor, gradient: Gradient) -> Tensor:
+        """Change a batch's inputs, or return them; ``gradient(inputs, loss)`` is that of a loss of the teacher's first head."""
+
+    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if not is_loss(args, kwargs):
+            return None
         inputs = kwargs.get("inputs")
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise RequestError(
                 f"{type(self).__name__} changes the model's floating-point tensor 'inputs', and got {type(inputs).__name__}; "
                 "use type='DELETE'"
             )
-        return inputs.detach()
+        inputs = inputs.detach()
+        changed = self.change(inputs, partial(self.gradient, frozen, args, kwargs))
+        with torch.no_grad():
+            self.outputs(frozen, args, kwargs, changed)  # caught here for location_loss
+        return (args, {**kwargs, "inputs": changed}) if self.student_reads_change and changed is not inputs else None
 
-    def gradient(
-        self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor, loss: Callable[[LossInputs], Tensor]
-    ) -> Tensor:
+    def gradient(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor, loss: Loss) -> Tensor:
         """Compute the gradient of a 0-d loss of the teacher's first head, of the shape of ``inputs``."""
         with torch.enable_grad():
             inputs = inputs.detach().requires_grad_(True)
@@ -66,8 +70,8 @@ class AdversarialHook(UnlearnHook):
             raise RequestError(
                 f"{type(self).__name__} needs a head that computes a loss, and none did; use type='DELETE'"
             )
-        (name, arguments, keywords), self._first = self._first, None
-        return self._points[name].read(*arguments, **keywords)
+        read, self._first = self._first, None
+        return read()
 
 
 def within(inputs: Tensor, like: Tensor) -> Tensor:

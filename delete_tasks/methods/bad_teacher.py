@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -51,7 +52,7 @@ class BadTeacher(UnlearnHook):
         self._bad = Frozen(untrained(runner.teacher, runner.seed))
         self._outputs: Iterator[Tensor] = iter(())
         for point in runner.task.loss_points(self._bad.module):
-            self._restore.append(swap(point, partial(self._catch, INCOMPETENT + point.name)))
+            self._restore.append(swap(point, partial(self._catch, replace(point, name=INCOMPETENT + point.name))))
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
         super()._run_teacher(frozen, module, args, kwargs)

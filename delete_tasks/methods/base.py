@@ -47,7 +47,6 @@ class UnlearnHook(Hook):
             teacher's, both weighted by the teacher's. Needs no labels.
     """
 
-    priority = "NORMAL"
     needs_teacher = True
     watches = True  # location_loss calls _watch with the masses that the stop rule compares
     needs_labels = False
@@ -87,6 +86,7 @@ class UnlearnHook(Hook):
         self.norms: list[nn.Module] = []
         self._restore: list[Any] = []
         self._caught: Caught = {}
+        self._features: Tensor | None = None  # the last layer's input, if _keep_features is its hook
         self._cache: TeacherCache | None = None
         self._accumulated: AccumulatedStep | None = None
 
@@ -168,8 +168,8 @@ class UnlearnHook(Hook):
         if self.needs_teacher:
             if runner.iter == 0:
                 check_same_weights(model, runner.teacher, runner.teacher_path)
-            for point, mirror in zip(points, runner.task.loss_points(runner.teacher), strict=True):
-                self._restore.append(swap(mirror, partial(self._catch, point.name)))
+            for mirror in runner.task.loss_points(runner.teacher):
+                self._restore.append(swap(mirror, partial(self._catch, mirror)))
             batches = runner.train_loop.max_iters * runner.world_size
             self._cache = make_cache(
                 runner.recipe.cache_teacher, runner.train_dataloader, batches, runner.teacher_sha256, runner.work_dir
@@ -255,9 +255,12 @@ class UnlearnHook(Hook):
                 else:
                     self._cache.run(frozen.module, self._caught, args, kwargs)
 
-    def _catch(self, name: str, outputs: Any, *_: Any, **__: Any) -> dict[str, Tensor]:
-        self._caught.setdefault(name, deque()).append(outputs)
+    def _catch(self, point: LossPoint, outputs: Any, *_: Any, **__: Any) -> dict[str, Tensor]:
+        self._caught.setdefault(point.name, deque()).append(outputs)
         return {}
+
+    def _keep_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self._features = args[0]
 
     def _loss(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         inputs = point.read(outputs, *args, **kwargs)

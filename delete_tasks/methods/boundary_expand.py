@@ -30,15 +30,13 @@ class BoundaryExpand(GradientHook):
     layer (auxiliary ones) get no loss. Needs the forget set alone, with labels.
     """
 
-    needs_teacher = False
+    needs_teacher = uses_retain_set = False
     needs_labels = True
-    uses_retain_set = False
     rate = 1e-5
     saved = ("row", "velocity")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._features: Tensor | None = None
         self.row: Tensor | None = None  # (d + 1,), the bias last
         self.velocity: Any = 0.0  # of the row, for the momentum
 
@@ -51,10 +49,7 @@ class BoundaryExpand(GradientHook):
             self.row = (2 * torch.rand(width + 1, generator=generator) - 1) / math.sqrt(width)
         self.row = self.row.detach().to(device).requires_grad_()
         self.velocity = torch.as_tensor(self.velocity).to(device)
-        self._restore.append(layer.register_forward_pre_hook(self._keep).remove)
-
-    def _keep(self, _: nn.Module, args: tuple[Any, ...]) -> None:
-        self._features = args[0]
+        self._restore.append(layer.register_forward_pre_hook(self._keep_features).remove)
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)

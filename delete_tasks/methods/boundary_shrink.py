@@ -1,17 +1,15 @@
 """Boundary shrink: cross entropy to the class nearest across the decision boundary."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..losses.masks import class_mask
-from ..model.loss_point import LossInputs, is_loss
-from ..model.teacher import Frozen
+from ..model.loss_point import LossInputs
 from ..request.ranges import number
-from .adversarial import AdversarialHook, within
+from .adversarial import AdversarialHook, Gradient, within
 from .base import LossSums
 from .gradients import label_losses
 
@@ -37,14 +35,8 @@ class BoundaryShrink(AdversarialHook):
         super().__init__(**options)
         self.bound = number("unlearn.bound", bound, 0, 1e3, above=True)
 
-    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
-        if not is_loss(args, kwargs):
-            return
-        inputs = self.inputs_of(kwargs)
-        gradient = self.gradient(frozen, args, kwargs, inputs, self._label_loss)
-        changed = within(inputs + self.bound * gradient.sign(), inputs)
-        with torch.no_grad():
-            self.outputs(frozen, args, kwargs, changed)  # caught here for location_loss
+    def change(self, inputs: Tensor, gradient: Gradient) -> Tensor:
+        return within(inputs + self.bound * gradient(inputs, self._label_loss).sign(), inputs)
 
     def _label_loss(self, inputs: LossInputs) -> Tensor:
         weight = self.forgotten_weight(inputs, None)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from ..errors import RequestError
 from ..losses.features import linear_readout
-from ..losses.functional import masked_kl_div, masked_mass
-from ..losses.masks import class_mask, forgotten_mass, own_label_mask
-from ..losses.targets import SECOND, avoid_classes, fill_surroundings, sees
-from ..losses.upsampled import masked_kl_div_upsampled
+from ..losses.functional import masked_kl_div, masked_kl_div_upsampled, masked_mass
+from ..losses.masks import class_mask, forgotten_mass, is_forgotten, own_label_mask
+from ..losses.targets import SECOND, avoid_classes, fill_surroundings
 from ..model.facts import Facts
 from ..model.loss_point import LossInputs
 from ..model.teacher import step_back
@@ -89,7 +88,6 @@ class DELETE(UnlearnHook):
         self.temperature = number("unlearn.temperature", temperature, 1e-3, 1000)
         self.forgetting_only = truth("unlearn.forgetting_only", forgetting_only)
         self.readout = number("unlearn.readout", readout, 0, 1e6)
-        self._features: Tensor | None = None
         self._features_read = False
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
@@ -105,9 +103,6 @@ class DELETE(UnlearnHook):
     def reads_features(self) -> bool:
         """True if :meth:`feature_losses` is called with the input of the last layer."""
         return self.readout > 0
-
-    def _keep_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
-        self._features = args[0]
 
     def target(self, teacher: Tensor, inputs: LossInputs) -> Tensor:
         if self.fill == "auto" and teacher.ndim != 4:
@@ -207,7 +202,7 @@ class DELETE(UnlearnHook):
             prediction = student.detach().to(teacher.dtype) * teacher_temperature
             target = torch.where(mask.any(1, keepdim=True), prediction, teacher)
         if self.avoid_ids:
-            seen = sees(teacher, self.ids)
+            seen = is_forgotten(teacher.argmax(1), self.ids)
             if inputs.retain is not None:
                 seen = seen & ~inputs.retain
             target = avoid_classes(target, seen, self.avoid_ids)

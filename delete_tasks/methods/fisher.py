@@ -39,12 +39,12 @@ class Fisher(GradientHook):
     needs_teacher = False
     needs_retain_set = True
     forget_use, retain_use = "read without weight in the loss", "Fisher information computed from"
-    saved = ("squares",)
+    saved = ("information",)
 
     def __init__(self, alpha: float = 1e-6, **options: Any) -> None:
         super().__init__(**options)
         self.alpha = number("unlearn.alpha", alpha, 0, 1, above=True)
-        self.squares: list[Tensor] | None = None
+        self.information: Any = 0.0  # (d,), of all weights
         self._samples = torch.zeros(())
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
@@ -57,12 +57,8 @@ class Fisher(GradientHook):
         return (label_losses(student, drawn) * retain).sum(), {}, retain.sum()
 
     def before_step(self, runner: Run, step: int) -> None:
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in self.parameters]
         # The loss is a mean over n samples: n times its square is the information of one.
-        squares = [float(self._samples) * grad.float() ** 2 / runner.recipe.steps for grad in grads]
-        if self.squares is not None:  # of a resumed run, on the CPU
-            squares = [old.to(new.device) + new for old, new in zip(self.squares, squares, strict=True)]
-        self.squares = squares
+        self.information = self.information + float(self._samples) * self.gradients() ** 2 / runner.recipe.steps
         self.keep_weights()
         if step == runner.recipe.steps - 1:
             self._add_noise(runner)
@@ -72,7 +68,7 @@ class Fisher(GradientHook):
         generator = torch.Generator().manual_seed(runner.seed)  # the same on all processes
         last: nn.Module = runner.task.classifier(runner.unwrapped_model)[1]
         last_parameters = {id(parameter) for parameter in last.parameters()}
-        for parameter, square in zip(self.parameters, self.squares or (), strict=True):
+        for parameter, square in self.split(self.information):
             is_last = id(parameter) in last_parameters
             variance = (1 / (square + 1e-8)).clamp(max=MOST_LAST if is_last else MOST) * self.alpha
             if variance.ndim > 1:

@@ -52,9 +52,8 @@ class InfluenceUnlearning(GradientHook):
         options: See :class:`UnlearnHook`.
     """
 
-    needs_teacher = False
+    needs_teacher = uses_retain_set = False
     needs_labels = True
-    uses_retain_set = False
     forget_use = "gradients computed from"
     saved = ("collected", "direction", "moves")
 

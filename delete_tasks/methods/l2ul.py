@@ -1,18 +1,16 @@
 """L2UL: gradient ascent on the forget set, with adversarial examples of it in place of a retain set."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..model.loss_point import LossInputs, is_loss
-from ..model.teacher import Frozen
+from ..model.loss_point import LossInputs
 from ..request.ranges import number, whole
 from ..task import Run
-from .adversarial import AdversarialHook
+from .adversarial import AdversarialHook, Gradient
 from .base import LossSums
 from .gradients import label_losses, random_retained, share_left
 
@@ -39,6 +37,7 @@ class L2UL(AdversarialHook):
     """
 
     rate = 1e-3
+    student_reads_change = True
 
     def __init__(
         self, radius: float = 0.4, attack_size: float = 0.1, attack_steps: int = 10, left: float = 0.0, **options: Any
@@ -61,19 +60,13 @@ class L2UL(AdversarialHook):
         if not self._attacks and self._share <= self.left:
             self.stop_run(runner, f"{self._share:.1%} of a batch was still predicted as forgotten")
 
-    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        if not is_loss(args, kwargs):
-            return None
-        inputs = self.inputs_of(kwargs)
+    def change(self, inputs: Tensor, gradient: Gradient) -> Tensor:
         self._targets = None
         changed = inputs
         for _ in range(self.attack_steps if self._attacks else 0):
-            gradient = self.gradient(frozen, args, kwargs, changed, self._target_loss)
-            step = self.attack_size * normalize(gradient.flatten(1)).view_as(gradient)
+            step = self.attack_size * normalize(gradient(changed, self._target_loss).flatten(1)).view_as(inputs)
             changed = inputs + torch.renorm(changed - step - inputs, 2, 0, self.radius)
-        with torch.no_grad():
-            self.outputs(frozen, args, kwargs, changed)
-        return (args, {**kwargs, "inputs": changed}) if self._attacks else None  # the student's inputs
+        return changed
 
     def _targets_like(self, labels: Any, classes: int) -> Tensor:
         """Draw one random remaining class per sample, the same in all steps of the attack, of the labels' shape."""

@@ -20,9 +20,8 @@ class NegativeGradient(UnlearnHook):
     ruin the model.
     """
 
-    needs_teacher = False
+    needs_teacher = uses_retain_set = False
     needs_labels = True
-    uses_retain_set = False
     rate = 1e-5
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:

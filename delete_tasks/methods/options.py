@@ -25,7 +25,7 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     method = registered(HOOKS, name)
     if method is None and isinstance(name, str) and import_offered("method", name, GROUP, HOOKS.module_dict):
         method = registered(HOOKS, name)
-    if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
+    if not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
         kinds = HOOKS.module_dict.items()
         methods = [key for key, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook)]
         names = sorted(methods, key=lambda key: (key != "DELETE", key))

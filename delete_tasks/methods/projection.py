@@ -51,8 +51,7 @@ class Projection(GradientHook):
     description cannot contain.
     """
 
-    needs_teacher = False
-    uses_retain_set = False
+    needs_teacher = uses_retain_set = False
     forget_use = "directions computed from"
     saved = ("sums",)
 

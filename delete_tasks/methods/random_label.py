@@ -20,10 +20,9 @@ class RandomLabel(UnlearnHook):
     the original's predictions of other classes are not used.
     """
 
-    needs_teacher = False
+    needs_teacher = uses_retain_set = False
     needs_labels = True
     rate = 5e-5
-    uses_retain_set = False
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,8 +17,8 @@ from .modes import untouched
 
 LogitsOf = Callable[[nn.Module, Tensor], Tensor]
 Event = tuple[str, nn.Module, Tensor]  # name, layer, output
-POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-COPIES = (*POOLING, nn.Dropout, nn.Dropout2d)  # layers that only blur or copy the map before them
+# Layers that only blur or copy the map before them.
+COPIES = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Dropout2d)
 STAGES = 4  # stages at most
 _MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens before those of the patches
 
@@ -101,7 +102,7 @@ def candidates(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, l
     grads: dict[int, Tensor] = {}
     before_classifier: int | None = None  # number of events
 
-    def record(name: str, module: nn.Module, output: Any) -> None:
+    def record(name: str, module: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.requires_grad:
             if not any(output is tensor for _, _, tensor in events[-4:]):
                 output.register_hook(partial(grads.__setitem__, id(output)))
@@ -111,22 +112,16 @@ def candidates(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, l
         nonlocal before_classifier
         before_classifier = len(events)
 
-    handles = [
-        module.register_forward_hook(lambda module, _, output, name=name: record(name, module, output))
-        for name, module in model.named_modules()
-        if name
-    ]
-    if classifier is not None:
-        handles.append(classifier.register_forward_pre_hook(close))
-    try:
-        with untouched(model), torch.enable_grad():
-            logits = logits_of(model, inputs.detach().clone().requires_grad_(True))
-            # A single logit may be constant; a random mixture of them is not.
-            mixture = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
-            (logits * mixture).sum().backward()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, untouched(model), torch.enable_grad():
+        for name, module in model.named_modules():
+            if name:
+                hooks.enter_context(module.register_forward_hook(partial(record, name)))
+        if classifier is not None:
+            hooks.enter_context(classifier.register_forward_pre_hook(close))
+        logits = logits_of(model, inputs.detach().clone().requires_grad_(True))
+        # A single logit may be constant; a random mixture of them is not.
+        mixture = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+        (logits * mixture).sum().backward()
     return _choose(events[: before_classifier or None], grads, tuple(inputs.shape[-2:]))
 
 

@@ -135,11 +135,8 @@ def find_class_layers(
     names = [name for name, layer in linear if len(layer.weight) == num_classes]
 
     def unevenness(name: str, shift: float) -> list[float]:
-        handle = network.get_submodule(name).register_forward_hook(partial(_shift_first, shift))
-        try:
+        with network.get_submodule(name).register_forward_hook(partial(_shift_first, shift)):
             after = outputs_of()
-        finally:
-            handle.remove()
         return [_unevenness(new.double() - old.double()) for old, new in zip(before, after, strict=True)]
 
     uneven = {name: unevenness(name, 1.0) for name in names}

@@ -5,7 +5,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LISTED, RequestError, list_names, shorten
@@ -48,7 +48,7 @@ class NameIndex:
     """
 
     def __init__(self, names: Sequence[str], owner: str = "the model") -> None:
-        self.names = names if isinstance(names, tuple) else tuple(names)
+        self.names = tuple(names)
         self.owner = owner
         self._tables: list[dict[str, list[int]]] = [{} for _ in SPELLINGS]
         for spell, table in zip(SPELLINGS, self._tables, strict=True):
@@ -141,17 +141,14 @@ class ForgetRequest:
             location, if it is a forgotten class (the paper's code).
         locations: 'all' uses all locations of the forget set, 'forgotten' only those of a forgotten class.
         select: 'labels' selects the forget set by annotations, 'teacher' by the original's predictions.
-        avoid: Names or ids of remaining classes that must not take the place of a forgotten one, see
-            :func:`delete_tasks.losses.targets.avoid_classes`.
-        fill: Target at forgotten locations: the original's 'second' choice, its predictions for the 'surroundings', see
-            :func:`delete_tasks.losses.targets.fill_surroundings`, or 'auto', both on maps and 'second' elsewhere.
+        avoid, fill: Target at forgotten locations, see :class:`delete_tasks.methods.delete.DELETE`.
     """
 
-    classes: Sequence[str | int] = field(default_factory=tuple)
+    classes: Sequence[str | int] = ()
     masking: str = "all"
     locations: str = "all"
     select: str = "labels"
-    avoid: Sequence[str | int] = field(default_factory=tuple)
+    avoid: Sequence[str | int] = ()
     fill: str = "auto"
 
     def __post_init__(self) -> None:

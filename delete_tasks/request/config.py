@@ -117,19 +117,16 @@ def _temporary_folder() -> Iterator[None]:
     variables that a config reads: mmengine's logger imports torch."""
     from mmengine.config import config as module
 
-    log = module.print_log
-    prefix, before = "delete_tasks_config_", tempfile.tempdir
+    prefix, before, log = "delete_tasks_config_", tempfile.tempdir, module.print_log
     for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*_*"):
         if _has_ended(leftover.name.rpartition("_")[2]):
             shutil.rmtree(leftover, ignore_errors=True)
-    tempfile.tempdir = tempfile.mkdtemp(prefix=prefix, suffix=f"_{os.getpid()}")
-    module.print_log = (lambda *_, **__: None) if is_quiet() else log
-    try:
-        yield
-    finally:
-        module.print_log = log
-        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
-        tempfile.tempdir = before
+    with tempfile.TemporaryDirectory(f"_{os.getpid()}", prefix, ignore_cleanup_errors=True) as tempfile.tempdir:
+        module.print_log = (lambda *_, **__: None) if is_quiet() else log
+        try:
+            yield
+        finally:
+            tempfile.tempdir, module.print_log = before, log
 
 
 def _has_ended(process: str) -> bool:

@@ -147,10 +147,9 @@ def check_optimizer(options: Any) -> None:
         close = difflib.get_close_matches(str(options["type"]), OPTIMIZERS.module_dict, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise RequestError(f"no optimizer {options['type']!r} is registered.{hint} There are: {_names(OPTIMIZERS)}")
-    if "lr" in options:
-        number("unlearn.optimizer.lr", options["lr"], 0, 1000, above=True)
-    if "weight_decay" in options:
-        number("unlearn.optimizer.weight_decay", options["weight_decay"], 0, 1000)
+    for name in ("lr", "weight_decay"):
+        if name in options:
+            number(f"unlearn.optimizer.{name}", options[name], 0, 1000, above=name == "lr")
     for name, value in options.items():
         for item in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(item, float):

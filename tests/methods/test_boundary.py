@@ -43,7 +43,7 @@ def test_stop_rule_and_inputs_are_refused(forget):
     with pytest.raises(RequestError, match=r"BoundaryShrink .*steps, not stop"):
         BoundaryShrink(classes=[2], stop=0.1)
     with pytest.raises(RequestError, match=r"BoundaryShrink .*'inputs'"):
-        BoundaryShrink(classes=[2]).inputs_of({"inputs": torch.ones(2, 3, dtype=torch.int64)})
+        BoundaryShrink(classes=[2])._run_teacher(None, None, ("loss",), {"inputs": torch.ones(2, 3, dtype=torch.int64)})
     with pytest.raises(RequestError, match=r"unlearn\.bound"):
         BoundaryShrink(classes=[2], bound=0)
 

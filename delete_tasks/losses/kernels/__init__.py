@@ -1,7 +1,6 @@
 """Triton kernels behind the losses. Triton is imported when a kernel is loaded."""
 
 import importlib
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from .._common import Call
 
+HAS_TRITON = find_spec("triton") is not None
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -22,12 +22,7 @@ def support(call: Call) -> bool:
 
 def runs_on(tensor: Tensor) -> bool:
     """Return True if Triton is available for the tensor's device."""
-    return tensor.device.type == "cuda" and _has_triton()
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    return tensor.device.type == "cuda" and HAS_TRITON
 
 
 def load(name: str) -> Any:

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._common import Call, Result
-from .maths import FLOOR, add_up, compare, exponentials, forgetting_of, location_loss, mass_of, merge, raised, whole
+from .maths import FLOOR, compare, exponentials, location_loss, merge, raised, terms_of, weighted, whole
 
 ONE_BLOCK = 2048  # classes that one tile may hold
 TILE = 2048  # elements of a tile: 16 of each tensor a thread, so that registers are left for several tiles at once
@@ -106,14 +106,14 @@ def _forward(
             tl.store(place, (step * (w * factor)[None, :]).to(G.dtype.element_ty), mask=here)
     if NONE:
         place = LOST + a.to(tl.int64) * l_a + b.to(tl.int64) * l_b + p.to(tl.int64) * l_p
-        tl.store(place, tl.where(w > 0, loss * w, 0.0), mask=inside)
+        tl.store(place, weighted(loss, w), mask=inside)
     sums = SUMS + program.to(tl.int64) * 4
-    tl.store(sums, add_up(loss, w))
+    tl.store(sums, tl.sum(weighted(loss, w), 0))
     if TERMS:
-        s_mass, t_mass = mass_of(s_odds), mass_of(t_odds)
-        tl.store(sums + 1, add_up(forgetting_of(s_odds), w))
-        tl.store(sums + 2, add_up(s_mass * t_mass, w))
-        tl.store(sums + 3, add_up(t_mass * t_mass, w))
+        forgotten, product, square = terms_of(s_odds, t_odds)
+        tl.store(sums + 1, tl.sum(weighted(forgotten, w), 0))
+        tl.store(sums + 2, tl.sum(weighted(product, w), 0))
+        tl.store(sums + 3, tl.sum(weighted(square, w), 0))
 
 
 def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result | None:

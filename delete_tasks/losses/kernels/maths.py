@@ -42,16 +42,12 @@ def whole(kept_max, kept_sum, cut_max, cut_sum):
 
 
 @triton.jit
-def forgetting_of(odds):
-    """Compute ``-log(1 - q_masked)``, at most ``-FLOOR``, as in PyTorch, if no unmasked class has a probability."""
-    exact = tl.where(odds > 0, odds + tl.log(1 + tl.exp(-odds)), tl.log(1 + tl.exp(odds)))
-    return tl.where(exact > -FLOOR, -FLOOR, exact)
-
-
-@triton.jit
-def mass_of(odds):
-    """Compute the probability of the masked classes from their log odds."""
-    return 1 / (1 + tl.exp(-odds))
+def terms_of(s_odds, t_odds):
+    """Compute, from log odds of the masked classes, ``-log(1 - q_masked)``, at most ``-FLOOR``, as in PyTorch, if no unmasked
+    class has a probability; and s*t and t*t, s and t the student's and the teacher's probability of the masked classes."""
+    exact = tl.where(s_odds > 0, s_odds + tl.log(1 + tl.exp(-s_odds)), tl.log(1 + tl.exp(s_odds)))
+    s_mass, t_mass = 1 / (1 + tl.exp(-s_odds)), 1 / (1 + tl.exp(-t_odds))
+    return tl.where(exact > -FLOOR, -FLOOR, exact), s_mass * t_mass, t_mass * t_mass
 
 
 @triton.jit
@@ -68,9 +64,9 @@ def compare(s, t, s_top, s_log, t_max, t_log, p):
 
 
 @triton.jit
-def add_up(values, weight):
-    """Sum over a tile's locations by weight; a location of weight 0 counts as 0 even if its value is not finite."""
-    return tl.sum(tl.where(weight > 0, values * weight, 0.0), 0)
+def weighted(values, weight):
+    """Multiply by weights; a location of weight 0 counts as 0 even if its value is not finite."""
+    return tl.where(weight > 0, values * weight, 0.0)
 
 
 @triton.jit

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._common import Axis, Call, Result
-from .maths import add_up, forgetting_of, location_loss, mass_of, raised
+from .maths import location_loss, raised, terms_of, weighted
 
 TILE = 512  # classes x cells of a tile; twelve such tiles are in registers
 
@@ -70,14 +70,14 @@ def _forward(
             s = tl.where(real, s_l + across[None, :] * (s_r - s_l), -float("inf"))
             t = tl.where(real, t_l + across[None, :] * (t_r - t_l), -float("inf"))
             loss, s_odds, t_odds, step = location_loss(s, raised(t, kept), kept, real & (j[None, :] >= 0))
-            total += tl.where(v > 0, loss * v, 0.0)
+            total += weighted(loss, v)
             if TERMS:
-                s_mass, t_mass = mass_of(s_odds), mass_of(t_odds)
-                forgotten += tl.where(v > 0, forgetting_of(s_odds) * v, 0.0)
-                product += tl.where(v > 0, s_mass * t_mass * v, 0.0)
-                square += tl.where(v > 0, t_mass * t_mass * v, 0.0)
+                forgetting, s_t, t_t = terms_of(s_odds, t_odds)
+                forgotten += weighted(forgetting, v)
+                product += weighted(s_t, v)
+                square += weighted(t_t, v)
             if GRADIENT:
-                step = tl.where(v[None, :] > 0, step * v[None, :], 0.0)
+                step = weighted(step, v[None, :])
                 g_l += (1 - across[None, :]) * step
                 g_r += across[None, :] * step
         g_al += (1 - down) * g_l
@@ -91,12 +91,12 @@ def _forward(
         tl.store(at + corner, g_ar * factor, mask=here)
         tl.store(at + 2 * corner, g_bl * factor, mask=here)
         tl.store(at + 3 * corner, g_br * factor, mask=here)
-    sums, one = SUMS + program.to(tl.int64) * 4, none + 1.0
-    tl.store(sums, add_up(total, one))
+    sums = SUMS + program.to(tl.int64) * 4
+    tl.store(sums, tl.sum(total, 0))
     if TERMS:
-        tl.store(sums + 1, add_up(forgotten, one))
-        tl.store(sums + 2, add_up(product, one))
-        tl.store(sums + 3, add_up(square, one))
+        tl.store(sums + 1, tl.sum(forgotten, 0))
+        tl.store(sums + 2, tl.sum(product, 0))
+        tl.store(sums + 3, tl.sum(square, 0))
 
 
 def forward(align_corners: bool, call: Call, factor: Tensor, wants_gradient: bool) -> Result:
