@@ -12,7 +12,6 @@ from delete_tasks.cli.options import number, whole
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.validate import parse_json
 
-
 DESCRIPTION: list[click.Option] = [
     recipe("--architecture", metavar="NAME", help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class."),
     recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."),
