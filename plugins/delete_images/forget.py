@@ -35,7 +35,7 @@ from .metrics import METRICS
 from .models.model_file import ModelSpec, as_spec, load_model
 from .opened import check_classes, columns_of, opened_model, refuse_no_logits
 from .others import lines_of
-from .picture import confusions, draw_confusions, predicted_as
+from .picture import draw_confusions, predicted_as
 from .recipes import PRESETS
 from .register import TASK
 from .rows import compare_without_labels, measure, open_run
@@ -170,7 +170,7 @@ def _report(
 
     def draw(path: Path) -> None:
         if tested:
-            draw_confusions(path, *confusions(tested["original"], tested["erased"], ids), names, ids)
+            draw_confusions(path, tested["original"], tested["erased"], names, ids)
 
     on = "test images" if args.test else "the forget set" if args.train_data is None else "training images"
     title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}{'; NLL and ECE of the others' if tested else ''}"
