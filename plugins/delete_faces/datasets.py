@@ -73,7 +73,7 @@ class FaceDataset(ImageDataset):
             self.checked = False
             self.labels = np.concatenate([self.labels, np.array(data.lacking, np.int64)])
             self.names = [*self.names, *(f"{self.class_names[i]}: class weights" for i in data.lacking)]
-        self.transform = train_transform(self.spec, crop="none") if augment else eval_transform(self.spec)
+        self.transform = train_transform(self.spec, crop=False) if augment else eval_transform(self.spec)
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         stored = isinstance(self.data, Templates)  # no step reads these; a resumed run compares their names
