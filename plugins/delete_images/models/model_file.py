@@ -87,16 +87,13 @@ def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> 
                 f"{len(state)} tensors; correct the arguments"
             )
 
-    hook = register_module_module_registration_hook(count_module)
     try:
-        with torch.device("meta"):
+        with register_module_module_registration_hook(count_module), torch.device("meta"):
             model = build_model(spec)
     except RequestError as error:
         if isinstance(error.__cause__, NotImplementedError) or "meta" in str(error.__cause__):
             return  # the builder reads its own tensors (as RegNet does), which have no values on this device
         raise
-    finally:
-        hook.remove()
     _fit(model, {name: tensor.to("meta") for name, tensor in state.items()}, spec, source)
 
 
