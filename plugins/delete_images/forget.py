@@ -125,8 +125,7 @@ def evaluate(args: SimpleNamespace, record: Mapping[str, Any], work: WorkDir, co
     network, erased = load_model(args.erased, args.allow_import)
     check_classes(erased.classes, spec.classes, ids, f"erased model '{args.erased}'", True)
     original: Any = opened.models["original"].module
-    states = (module.state_dict() for module in (original.network, network))
-    first, second = ({name: value.shape for name, value in state.items()} for state in states)
+    first, second = ({name: t.shape for name, t in net.state_dict().items()} for net in (original.network, network))
     if first != second:
         raise RequestError(
             f"the erased model '{args.erased}' has tensors of other names or shapes than '{args.original}'; give the original "

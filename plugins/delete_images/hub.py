@@ -7,7 +7,7 @@ from delete_tasks.errors import require
 
 from .models.architectures.registry import ARCHITECTURES, TIMM, TRANSFORMERS, torchvision_names
 from .models.hub_folder import CONFIG, PREPROCESSOR
-from .models.spec import ModelSpec, Preprocessing, load_spec, spec_to_json
+from .models.spec import ModelSpec, load_spec, spec_to_json, unit_normalization
 
 FILLED_IN = ("googlenet", "inception_v3")  # whose arguments the registry completes
 
@@ -63,9 +63,3 @@ def transformers_config(spec: ModelSpec, kind: str) -> dict[str, Any]:
             "crop_size": size,
         }
     return {CONFIG: {**spec.arguments, "model_type": kind, **labels}, PREPROCESSOR: prepared}
-
-
-def unit_normalization(images: Preprocessing) -> tuple[list[float], list[float]]:
-    """Compute mean and std for images in [0, 1]."""
-    low, high = images.input_range
-    return [(value - low) / (high - low) for value in images.mean], [value / (high - low) for value in images.std]

@@ -127,10 +127,8 @@ def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     networks = open_networks(paths, options)
     if networks is None:
         return None
-    names = next(iter(networks.values()))[1].classes
-    if "original" in networks:
-        names = networks["original"][1].classes
-    elif options.get("spec"):  # of the record
+    names = networks.get("original", next(iter(networks.values())))[1].classes
+    if "original" not in networks and options.get("spec"):  # of the record
         names = tuple(options["spec"]["classes"])
     if options.get("recorded"):
         return _open_recorded(networks, names, data, options)

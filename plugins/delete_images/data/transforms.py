@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from delete_tasks.errors import RequestError, require
 
-from ..models.spec import ModelSpec, Preprocessing
+from ..models.spec import ModelSpec, Preprocessing, unit_normalization
 from .opening import ImageData
 
 
@@ -51,11 +51,8 @@ class ImageTransform:
 
 
 def _normalize(pre: Preprocessing) -> Any:
-    low, high = pre.input_range
     order = -1 if pre.channels == "BGR" else 1  # the pipeline is in RGB
-    # (low + x / 255 (high - low) - mean) / std, as albumentations' (x / 255 - mean') / std'.
-    mean = tuple((value - low) / (high - low) for value in pre.mean[::order])
-    std = tuple(value / (high - low) for value in pre.std[::order])
+    mean, std = (tuple(values[::order]) for values in unit_normalization(pre))
     return _albumentations().Normalize(mean=mean, std=std, max_pixel_value=255.0)
 
 

@@ -60,7 +60,7 @@ class DenseErasure(Erasure):
     def _dataset(self) -> MapData:
         return MapData(self.forget, self.names, self.ids, self.retain, self.view, self.with_labels)
 
-    def _defaults(self, parameters: int, steps: int | None) -> dict[str, Any]:
+    def _defaults(self, steps: int | None) -> dict[str, Any]:
         return {**DENSE_BASE, **runs.method_class(self.method).defaults(DENSE_RECIPES)}
 
     def _choose_samples(self, opened: OpenModel) -> None:
