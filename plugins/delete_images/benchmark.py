@@ -124,7 +124,7 @@ class ImagesGrid(GridSource, task="images"):
                 digests[f"{key} data"] = data_sha256(text, split(key), names)
         models = {"weights of the original": self._original_path(cell.network) or self._trained_folder(cell.network)}
         if cell.method == RETRAINED:
-            cut = _without(cell)
+            cut = cell.network, cell.classes, cell.seed
             models["weights of the retrained model"] = self._retrained_folder(*cut) or self._trained_folder(*cut)
         return digests | {name: weights_sha256(path) for name, path in models.items()}
 
@@ -231,7 +231,7 @@ class ImagesGrid(GridSource, task="images"):
         return self._opened(cell, "original", *load_model(self._original_folder(cell.network)))
 
     def retrained(self, cell: Cell) -> Opened:
-        without = _without(cell)
+        without = cell.network, cell.classes, cell.seed
         folder = self._retrained_folder(*without) or self._made(*without)
         return self._opened(cell, "retrained", *load_model(folder))
 
@@ -270,10 +270,6 @@ class ImagesGrid(GridSource, task="images"):
         per_step = runner.train_dataloader.batch_size * (2 if cell.retain or cfg.unlearn.get("public") else 1)
         seconds = runner.outcome.seconds["unlearning"]
         return Erased(opened, seconds, runner.iter * per_step, runner.iter // runner.accumulation)
-
-
-def _without(cell: Cell) -> tuple[str, tuple[str, ...], int]:
-    return cell.network, cell.classes, cell.seed
 
 
 _open = lru_cache(maxsize=16)(open_data)
