@@ -10,7 +10,7 @@ from delete_images.data.datasets import ImageDataset, collate_images
 from delete_images.data.opening import ImageData
 from delete_images.data.transforms import eval_transform, train_transform
 from delete_images.models.model_file import as_spec
-from delete_images.models.spec import ModelSpec, spec_to_json
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.forget_data import Selection
 from delete_tasks.task import Run
@@ -60,7 +60,6 @@ class FaceDataset(ImageDataset):
         retain: str | ImageData | None = None,
     ) -> None:
         self.spec = as_spec(spec)
-        self.spec_json = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         framing = framing_of(self.spec, aligned=aligned, largest_face=largest_face)
         if isinstance(data, str):
