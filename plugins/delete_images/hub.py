@@ -44,22 +44,13 @@ def transformers_config(spec: ModelSpec, kind: str) -> dict[str, Any]:
     names, images = dict(enumerate(spec.classes)), spec.preprocessing
     labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}}
     mean, std = unit_normalization(images)
-    prepared = {
-        "image_mean": mean,
-        "image_std": std,
-        "do_normalize": True,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-    }
+    rescaled = {"do_rescale": True, "rescale_factor": 1 / 255}
+    prepared = {"image_mean": mean, "image_std": std, "do_normalize": True, **rescaled}
     size = dict(zip(("height", "width"), images.size, strict=True))
     if images.resize == "stretch":
         prepared |= {"image_processor_type": "ViTImageProcessor", "size": size}
     else:
         edge = {"shortest_edge": round(min(images.size) / images.crop_fraction)}
-        prepared |= {
-            "image_processor_type": "CLIPImageProcessor",
-            "size": edge,
-            "do_center_crop": True,
-            "crop_size": size,
-        }
+        crop = {"do_center_crop": True, "crop_size": size}
+        prepared |= {"image_processor_type": "CLIPImageProcessor", "size": edge, **crop}
     return {CONFIG: {**spec.arguments, "model_type": kind, **labels}, PREPROCESSOR: prepared}
