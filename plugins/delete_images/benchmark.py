@@ -40,14 +40,7 @@ from .train import train
 
 
 class ImagesGrid(GridSource, task="images"):
-    """Networks of a grid::
-
-        networks = dict(resnet20=dict(
-            architecture="cifar_resnet20", arguments=dict(), classes="cifar10", normalization="imagenet", size=32,
-            original="weights.pth",         # or a model folder, or a list (the first that exists is used); None: trained
-            retrained="references/without_{classes}_seed{seed}",   # model folders, if they exist
-            train=dict(epochs=30, lr=0.1, weight_decay=5e-4, batch_size=128)))
-        data = dict(forget="cifar10:DIR", retain="cifar10:DIR", train="cifar10:DIR?limit=5000", test="cifar10:DIR")
+    """Networks of a grid; docs/guides/benchmark.md has their keys.
 
     The forgotten classes are chosen from 'forget', all others from 'retain'; neither may contain ``class=`` or ``without=``.
     ``classes`` are 'cifar10', 'cifar100', 'data' (the names in 'forget') or a list. In ``retrained``, ``{classes}`` are the
