@@ -1,8 +1,9 @@
 """Networks with random weights, built from a name and JSON arguments without fetching or reading a file."""
 
 import difflib
+import importlib
 import inspect
-import pkgutil
+import operator
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -48,8 +49,9 @@ def is_import_path(architecture: str) -> bool:
 
 def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Make a network by calling ``package.module:Class``, which runs the module's code; raises RequestError if that fails."""
+    module_name, _, attribute = path.partition(":")
     try:
-        factory = pkgutil.resolve_name(path)
+        factory = operator.attrgetter(attribute)(importlib.import_module(module_name))
     except (ImportError, AttributeError, ValueError) as error:
         raise RequestError(
             f"cannot import architecture '{path}': {error}. Expected 'package.module:Class'; add the folder of the package "
