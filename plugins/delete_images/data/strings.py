@@ -40,6 +40,11 @@ class DataSpec:
         path = os.path.abspath(os.path.expanduser(self.path))
         return before, path, self.text[len(before) + len(self.path) :]
 
+    @property
+    def absolute(self) -> str:
+        """Data string with an absolute path."""
+        return "".join(part or "" for part in self.parts())
+
     def check_place(self) -> None:
         """Raise RequestError if nothing is there that could be opened; CIFAR may be downloaded."""
         place = os.path.expanduser(self.path or "")

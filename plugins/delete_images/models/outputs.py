@@ -71,7 +71,7 @@ def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
     """Compute all class logits of a batch, each ``(N, C, *locations)`` of the prediction's size, the prediction's first. Raises
     as :func:`class_maps`, also for an auxiliary head that the forward does not run."""
     auxiliary: list[Any] = []
-    head = getattr(network, AUXILIARY, None)
+    head: Any = getattr(network, AUXILIARY, None)
     caught = isinstance(head, nn.Module)
     with head.register_forward_hook(lambda _, given, made: auxiliary.append(made)) if caught else nullcontext():
         maps = class_maps(network(inputs), num_classes)

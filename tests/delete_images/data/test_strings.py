@@ -36,8 +36,8 @@ def test_the_parts_name_the_same_data_from_any_folder(text):
     here = parse_spec(text.format("."))
     before, path, rest = here.parts()
     assert path is None or path == os.path.abspath("d")
-    assert f"{before}{path or ''}{rest}" == text.format(os.getcwd())
-    assert parse_spec(text.format(os.getcwd())).limit == here.limit
+    assert here.absolute == f"{before}{path or ''}{rest}" == text.format(os.getcwd())
+    assert parse_spec(here.absolute).limit == here.limit
 
 
 def test_a_question_mark_in_a_path_is_no_option(tmp_path):
