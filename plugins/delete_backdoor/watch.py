@@ -93,7 +93,7 @@ class BackdoorWatch(Hook):
             runner.logger.info(f"Trigger patches: {len(dataset.trigger_patches)} pieces of poisoned samples")
         self.target, self._dataset = dataset.target, dataset
         self._poisoned, self._retain = (
-            [inputs for inputs, _ in ImageBatches(dataset.spec.preprocessing)(data)]
+            [inputs for inputs, _ in ImageBatches(preprocessing=dataset.spec.preprocessing)(data)]
             for data in (dataset.held_poisoned, dataset.held_retain)
         )
         # The original is the teacher; methods without one start from it.

@@ -10,7 +10,7 @@ from delete_images.data.datasets import ImageDataset, collate_images
 from delete_images.data.opening import ImageData
 from delete_images.data.transforms import eval_transform, train_transform
 from delete_images.models.model_file import as_spec
-from delete_images.models.spec import ModelSpec, spec_to_json
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.forget_data import Selection
 from delete_tasks.task import Run
@@ -60,7 +60,6 @@ class FaceDataset(ImageDataset):
         retain: str | ImageData | None = None,
     ) -> None:
         self.spec = as_spec(spec)
-        self.spec_json = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         framing = framing_of(self.spec, aligned=aligned, largest_face=largest_face)
         if isinstance(data, str):
@@ -73,7 +72,7 @@ class FaceDataset(ImageDataset):
             self.checked = False
             self.labels = np.concatenate([self.labels, np.array(data.lacking, np.int64)])
             self.names = [*self.names, *(f"{self.class_names[i]}: class weights" for i in data.lacking)]
-        self.transform = train_transform(self.spec, crop="none") if augment else eval_transform(self.spec)
+        self.transform = train_transform(self.spec, crop=False) if augment else eval_transform(self.spec)
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         stored = isinstance(self.data, Templates)  # no step reads these; a resumed run compares their names

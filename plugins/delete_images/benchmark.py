@@ -40,14 +40,7 @@ from .train import train
 
 
 class ImagesGrid(GridSource, task="images"):
-    """Networks of a grid::
-
-        networks = dict(resnet20=dict(
-            architecture="cifar_resnet20", arguments=dict(), classes="cifar10", normalization="imagenet", size=32,
-            original="weights.pth",         # or a model folder, or a list (the first that exists is used); None: trained
-            retrained="references/without_{classes}_seed{seed}",   # model folders, if they exist
-            train=dict(epochs=30, lr=0.1, weight_decay=5e-4, batch_size=128)))
-        data = dict(forget="cifar10:DIR", retain="cifar10:DIR", train="cifar10:DIR?limit=5000", test="cifar10:DIR")
+    """Networks of a grid; docs/guides/benchmark.md has their keys.
 
     The forgotten classes are chosen from 'forget', all others from 'retain'; neither may contain ``class=`` or ``without=``.
     ``classes`` are 'cifar10', 'cifar100', 'data' (the names in 'forget') or a list. In ``retrained``, ``{classes}`` are the
@@ -124,7 +117,7 @@ class ImagesGrid(GridSource, task="images"):
                 digests[f"{key} data"] = data_sha256(text, split(key), names)
         models = {"weights of the original": self._original_path(cell.network) or self._trained_folder(cell.network)}
         if cell.method == RETRAINED:
-            cut = _without(cell)
+            cut = cell.network, cell.classes, cell.seed
             models["weights of the retrained model"] = self._retrained_folder(*cut) or self._trained_folder(*cut)
         return digests | {name: weights_sha256(path) for name, path in models.items()}
 
@@ -156,17 +149,7 @@ class ImagesGrid(GridSource, task="images"):
 
     def _original_folder(self, network: str) -> Path:
         path = self._original_path(network)
-        if path is not None and path.is_dir():
-            return path
-        folder = self._trained_folder(network)
-        if path is None:
-            return self._train(network, (), self._training(network, folder)["seed"], folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not (folder / SPEC_NAME).is_file():
-                spec = self._spec(network)
-                import_checkpoint(path, folder, spec.architecture, spec.classes, spec.preprocessing, spec.arguments)
-        return folder
+        return path if path is not None and path.is_dir() else self._made(network)
 
     def _retrained_folder(self, network: str, classes: Sequence[str], seed: int) -> Path | None:
         """Find the retrained model that the grid names; None if it does not exist."""
@@ -179,18 +162,26 @@ class ImagesGrid(GridSource, task="images"):
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
         return self.networks[network].train is not None or self._retrained_folder(network, classes, seed) is not None
 
-    def _train(self, network: str, without: Sequence[str], seed: int, folder: Path) -> Path:
-        """Train a network completely, unless it exists; other processes that need it wait."""
+    def _made(self, network: str, without: Sequence[str] = (), seed: int | None = None) -> Path:
+        """Train a network completely, or import the original's weights, if it is missing; other processes that need it wait."""
+        folder = self._trained_folder(network, without, seed)
+        weights = None if without else self._original_path(network)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not (folder / SPEC_NAME).is_file():
-                work = folder.with_name(f"{folder.name}_training")
-                options = {**self._training(network, work), "seed": seed, "launcher": "none", "console": make_console()}
-                train(self._spec(network), options["data"], None, without, str(work), options)
-                (work / "model").replace(folder)
-        return folder
+            if (folder / SPEC_NAME).is_file():
+                return folder
+            spec = self._spec(network)
+            if weights is not None:
+                return import_checkpoint(
+                    weights, folder, spec.architecture, spec.classes, spec.preprocessing, spec.arguments
+                )
+            work = folder.with_name(f"{folder.name}_training")
+            options = {**self._training(network, work), "launcher": "none", "console": make_console()}
+            options |= {} if seed is None else {"seed": seed}
+            train(spec, options["data"], None, without, str(work), options)
+            return (work / "model").replace(folder)
 
-    def _trained_folder(self, network: str, without: Sequence[str] = (), seed: int = 0) -> Path:
+    def _trained_folder(self, network: str, without: Sequence[str] = (), seed: int | None = None) -> Path:
         """Name the folder of a network that the grid trains, or imports; sets of classes have folders of their own."""
         if not without:
             return self.folder / "models" / f"{slug(network)}_original"
@@ -233,8 +224,8 @@ class ImagesGrid(GridSource, task="images"):
         return self._opened(cell, "original", *load_model(self._original_folder(cell.network)))
 
     def retrained(self, cell: Cell) -> Opened:
-        without = _without(cell)
-        folder = self._retrained_folder(*without) or self._train(*without, self._trained_folder(*without))
+        without = cell.network, cell.classes, cell.seed
+        folder = self._retrained_folder(*without) or self._made(*without)
         return self._opened(cell, "retrained", *load_model(folder))
 
     def _config(self, cell: Cell, folder: Path) -> Config:
@@ -274,10 +265,4 @@ class ImagesGrid(GridSource, task="images"):
         return opened, {"seconds": round(seconds, 1), "samples": runner.iter * per_step, "steps": steps}
 
 
-def _without(cell: Cell) -> tuple[str, tuple[str, ...], int]:
-    return cell.network, cell.classes, cell.seed
-
-
-@lru_cache(maxsize=16)
-def _open(data: str, split: str, names: tuple[str, ...] | None = None) -> ImageData:
-    return open_data(data, split, names)
+_open = lru_cache(maxsize=16)(open_data)

@@ -16,7 +16,7 @@ from delete_tasks.report.finish import tell_before, tell_next, tell_training
 from delete_tasks.request.schedules import SCHEDULES
 
 from .arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, check_classes, check_given
-from .models.describe import described_spec, describes_itself, description
+from .models.describe import DESCRIPTION, described_spec, describes_itself
 
 TABLE = (
     evaluation(
@@ -39,7 +39,7 @@ TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
     ),
     argument("folder", type=OUT, help="Model folder to write."),
     shared.overwrite("an existing model"),
-    *description(),
+    *DESCRIPTION,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
@@ -190,7 +190,7 @@ def forget(args: SimpleNamespace) -> int:
         help="Model folder whose description is used; or describe the model with --architecture, --classes, ...",
     ),
     data("--finetune", type=MODEL_FOLDER, help="Model folder whose description and weights are used."),
-    *description(),
+    *DESCRIPTION,
     data("--data", type=DATA_SET, required=True, help=f"Training images: {DATA_HELP}."),
     data("--without", many=True, metavar="NAME...", help=f"Classes to leave out, {shared.BY_NAME}."),
     *shared.work_dir_options("model/ and the log"),

@@ -35,7 +35,7 @@ from .metrics import METRICS
 from .models.model_file import ModelSpec, as_spec, load_model
 from .opened import check_classes, columns_of, opened_model, refuse_no_logits
 from .others import lines_of
-from .picture import confusions, draw_confusions, predicted_as
+from .picture import draw_confusions, predicted_as
 from .recipes import PRESETS
 from .register import TASK
 from .rows import compare_without_labels, measure, open_run
@@ -68,18 +68,15 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     unlearn = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] not in (None, [], ())}}
     if options.get("deep") and method not in (None, DEEP_METHOD):
         raise RequestError(f"--deep is --method {DEEP_METHOD}; leave --deep or --method {method} out")
-    public = unlearn.get("public") is not None
+    public, retain = unlearn.get("public") is not None, data.get("retain") is not None
     state, steps = runs.state_in(cfg.load_from), unlearn.get("steps")
     classes = len(as_spec(cfg.model.spec).classes) if state else 0
-    default = runs.default_method(
-        data.get("augment") or "strong", steps, state, classes, public, data.get("retain") is not None
-    )
+    default = runs.default_method(data.get("augment") or "strong", steps, state, classes, public, retain)
     method = DEEP_METHOD if options.get("deep") else method or old.get("type") or default
     if method != unlearn.pop("type", default):
         unlearn.pop("optimizer", None)  # the rate of another method
     data.setdefault("augment", runs.method_class(method).views)
-    beside = public or data.get("retain") is not None
-    unlearn = {**runs.default_recipe(method, data.augment, runs.count(state), beside, steps), **unlearn}
+    unlearn = {**runs.default_recipe(method, data.augment, runs.count(state), public or retain, steps), **unlearn}
     if "lr" in unlearn.get("optimizer", {}) and options["lr"] is None:
         unlearn.pop("lr", None)
     forgotten = list(options["classes"] or ()) or old.get("classes") or ()
@@ -113,7 +110,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     if not train(runner):
         return None
     opened.models["erased"] = opened_model(runner.unwrapped_model, spec)
-    return _report(runner, cfg, spec, opened, args, console)
+    return _report(runner, spec, opened, args, console)
 
 
 def evaluate(args: SimpleNamespace, record: Mapping[str, Any], work: WorkDir, console: Console) -> dict[str, Any]:
@@ -128,8 +125,7 @@ def evaluate(args: SimpleNamespace, record: Mapping[str, Any], work: WorkDir, co
     network, erased = load_model(args.erased, args.allow_import)
     check_classes(erased.classes, spec.classes, ids, f"erased model '{args.erased}'", True)
     original: Any = opened.models["original"].module
-    states = (module.state_dict() for module in (original.network, network))
-    first, second = ({name: value.shape for name, value in state.items()} for state in states)
+    first, second = ({name: t.shape for name, t in net.state_dict().items()} for net in (original.network, network))
     if first != second:
         raise RequestError(
             f"the erased model '{args.erased}' has tensors of other names or shapes than '{args.original}'; give the original "
@@ -143,27 +139,21 @@ def evaluate(args: SimpleNamespace, record: Mapping[str, Any], work: WorkDir, co
         )
     opened.models["erased"] = opened_model(network.to(choose_device()), erased, columns)
     runner: Any = earlier_run(TASK, opened.models["erased"].module, opened, paths, cfg, work)
-    results = _report(runner, cfg, spec, opened, args, console, args.frontier)
+    results = _report(runner, spec, opened, args, console, args.frontier)
     show_frontier(console, results["details"].get("frontier") or ())
     return results
 
 
 def _report(
-    runner: UnlearnRunner,
-    cfg: Config,
-    spec: ModelSpec,
-    opened: Opened,
-    args: SimpleNamespace,
-    console: Console,
-    frontier: bool = False,
+    runner: UnlearnRunner, spec: ModelSpec, opened: Opened, args: Any, console: Console, frontier: bool = False
 ) -> dict[str, Any]:
     """Measure a finished run, and write its results."""
-    ids, names, dataset = runner.selection.forget_ids, spec.classes, cfg.train_dataloader.dataset
+    ids, names, dataset = runner.selection.forget_ids, spec.classes, runner.cfg.train_dataloader.dataset
     evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected, opened.avoid)
-    rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
+    rows = evaluation.attempt("rows", partial(measure, runner, spec, opened, evaluation)) or {}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
     others = {} if tested else evaluation.attempt("kept", partial(compare_without_labels, runner, opened)) or {}
-    read = {"forget": dataset.get("data"), "retain": dataset.get("retain"), "public": cfg.unlearn.get("public")}
+    read = {"forget": dataset.get("data"), "retain": dataset.get("retain"), "public": runner.cfg.unlearn.get("public")}
     if frontier and tested:
         measured = partial(measure_frontier, opened, spec, ids, rows)
         others["frontier"] = evaluation.attempt("frontier", measured)
@@ -179,7 +169,7 @@ def _report(
 
     def draw(path: Path) -> None:
         if tested:
-            draw_confusions(path, *confusions(tested["original"], tested["erased"], ids), names, ids)
+            draw_confusions(path, tested["original"], tested["erased"], names, ids)
 
     on = "test images" if args.test else "the forget set" if args.train_data is None else "training images"
     title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}{'; NLL and ECE of the others' if tested else ''}"

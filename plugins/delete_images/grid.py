@@ -1,4 +1,4 @@
-"""Keys of the images' part of a grid file, see :class:`delete_images.benchmark.ImagesGrid`, and digests of what they name."""
+"""Keys of the images' part of a grid file (docs/guides/benchmark.md), and digests of what they name."""
 
 import hashlib
 from functools import cache

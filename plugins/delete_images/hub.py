@@ -7,7 +7,7 @@ from delete_tasks.errors import require
 
 from .models.architectures.registry import ARCHITECTURES, TIMM, TRANSFORMERS, torchvision_names
 from .models.hub_folder import CONFIG, PREPROCESSOR
-from .models.spec import ModelSpec, Preprocessing, load_spec, spec_to_json
+from .models.spec import ModelSpec, load_spec, spec_to_json, unit_normalization
 
 FILLED_IN = ("googlenet", "inception_v3")  # whose arguments the registry completes
 
@@ -44,28 +44,13 @@ def transformers_config(spec: ModelSpec, kind: str) -> dict[str, Any]:
     names, images = dict(enumerate(spec.classes)), spec.preprocessing
     labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}}
     mean, std = unit_normalization(images)
-    prepared = {
-        "image_mean": mean,
-        "image_std": std,
-        "do_normalize": True,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-    }
+    rescaled = {"do_rescale": True, "rescale_factor": 1 / 255}
+    prepared = {"image_mean": mean, "image_std": std, "do_normalize": True, **rescaled}
     size = dict(zip(("height", "width"), images.size, strict=True))
     if images.resize == "stretch":
         prepared |= {"image_processor_type": "ViTImageProcessor", "size": size}
     else:
         edge = {"shortest_edge": round(min(images.size) / images.crop_fraction)}
-        prepared |= {
-            "image_processor_type": "CLIPImageProcessor",
-            "size": edge,
-            "do_center_crop": True,
-            "crop_size": size,
-        }
+        crop = {"do_center_crop": True, "crop_size": size}
+        prepared |= {"image_processor_type": "CLIPImageProcessor", "size": edge, **crop}
     return {CONFIG: {**spec.arguments, "model_type": kind, **labels}, PREPROCESSOR: prepared}
-
-
-def unit_normalization(images: Preprocessing) -> tuple[list[float], list[float]]:
-    """Compute mean and std for images in [0, 1]."""
-    low, high = images.input_range
-    return [(value - low) / (high - low) for value in images.mean], [value / (high - low) for value in images.std]

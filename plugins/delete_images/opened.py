@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.evaluation.reader import TRIED, OpenedModel, call, predictions
+from delete_tasks.evaluation.reader import TRIED, Loader, OpenedModel, call, predictions
 from delete_tasks.evaluation.text import Place, Text
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
@@ -43,17 +42,15 @@ EARLIER = 2000  # the same, in records without this number
 Networks = dict[str, tuple[nn.Module, ModelSpec]]
 
 
-@dataclass(frozen=True)
-class ImageBatches:
+@dataclass(frozen=True, kw_only=True)
+class ImageBatches(Loader):
     """Batches of preprocessed images and their labels."""
 
     preprocessing: Preprocessing
     size: int = BATCH
 
     def __call__(self, samples: ImageData) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator()  # else the loader draws from the global one
-        data = TransformedData(samples, eval_transform(self.preprocessing))
-        return iter(DataLoader(data, batch_size=self.size, generator=generator))
+        return super().__call__(TransformedData(samples, eval_transform(self.preprocessing)))
 
 
 def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | None = None) -> OpenedModel:
@@ -65,7 +62,7 @@ def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | N
     return OpenedModel(
         model.eval(),
         classifier_of(model.network, count).module,
-        ImageBatches(spec.preprocessing),
+        ImageBatches(preprocessing=spec.preprocessing),
         call if columns is None or list(columns) == list(range(count)) else partial(_in_order, columns),
         (high - low) / torch.tensor(spec.preprocessing.std)[:, None, None],
     )
@@ -130,10 +127,8 @@ def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     networks = open_networks(paths, options)
     if networks is None:
         return None
-    names = next(iter(networks.values()))[1].classes
-    if "original" in networks:
-        names = networks["original"][1].classes
-    elif options.get("spec"):  # of the record
+    names = networks.get("original", next(iter(networks.values())))[1].classes
+    if "original" not in networks and options.get("spec"):  # of the record
         names = tuple(options["spec"]["classes"])
     if options.get("recorded"):
         return _open_recorded(networks, names, data, options)

@@ -1,7 +1,7 @@
 """Picture confusion_before_after.png: predictions by class, of the original and of the erased model."""
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,17 @@ MOST = 30  # classes in the picture
 
 
 def draw_confusions(
-    path: str | os.PathLike[str],
-    classes: Sequence[int],
-    before: Tensor,
-    after: Tensor,
-    names: Sequence[str],
-    forgotten: Sequence[int],
+    path: Path, before: Predictions, after: Predictions, names: Sequence[str], forgotten: Sequence[int]
 ) -> None:
-    """Draw two confusion matrices side by side, rows in percent, on one colour scale; forgotten classes are marked. ``classes``,
-    ``before`` and ``after`` are from :func:`confusions`."""
+    """Draw the matrices of :func:`confusions` side by side, rows in percent, on one scale; forgotten classes are marked."""
+    classes, *matrices = confusions(before, after, forgotten)
     names = drawable(names)
     side = max(4.0, 0.45 * len(classes) + 1.5)
     figure = new_figure((2 * side + 1, side + 0.6), "images")
     axes = figure.subplots(1, 2)
     image: Any = None
     titles = ("before: the original model", "after: the erased model")
-    for axis, matrix, title in zip(axes, (before, after), titles, strict=True):
+    for axis, matrix, title in zip(axes, matrices, titles, strict=True):
         rows = matrix.numpy()
         percent = 100 * rows[:, classes] / np.maximum(rows.sum(1, keepdims=True), 1)
         image = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues")

@@ -125,17 +125,13 @@ def missing_for_probes(
     return f"a prototype needs {SHOTS} training images of each class: {', '.join(few[:5])}" if few else None
 
 
-def measure(
-    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: Opened, evaluation: Evaluation
-) -> dict[str, Data]:
+def measure(runner: UnlearnRunner, spec: ModelSpec, opened: Opened, evaluation: Evaluation) -> dict[str, Data]:
     """Add every row of the table to ``evaluation``, in one pass with heads on its features; return each row's predictions."""
     ids = runner.selection.forget_ids
     opened.to(opened.models["erased"].device)
     forget: Any = None if runner.train_dataloader is None else runner.train_dataloader.dataset
-    images, has_train = (
-        None if forget is None else some_of(forget.dataset.data, forget.indices),
-        "train" in opened.samples,
-    )
+    images = None if forget is None else some_of(forget.dataset.data, forget.indices)
+    has_train = "train" in opened.samples
     if images is not None and not has_train:
         opened.samples["train"] = images
     rows: dict[str, Data] = dict(opened.rows())

@@ -46,8 +46,7 @@ def default_recipe(
     """Make the default options of ``unlearn``, for the command and for ``erase()``: by method, views of the forget set, number of
     parameters, ``beside``: whether a retain set or public data are used with the forget set, and the number of steps if the user
     chose one."""
-    facts = {"parameters": parameters, "views": augment, "beside": beside, "steps": steps}
-    return method_class(method).defaults(RECIPES, **facts)
+    return method_class(method).defaults(RECIPES, parameters=parameters, views=augment, beside=beside, steps=steps)
 
 
 def state_in(weights: str) -> dict[str, Tensor]:

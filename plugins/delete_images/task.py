@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
@@ -19,7 +20,7 @@ from .models.architectures import classifier_of
 from .models.classifier import ImageClassifier, output_weights
 from .models.finish import finish
 from .models.model_file import WEIGHTS_NAME, save_model
-from .models.spec import ModelSpec, spec_from_json
+from .models.spec import ModelSpec
 from .recipes import RECIPES
 
 
@@ -32,9 +33,7 @@ def read_logits(
 
 def erased_spec(names: Sequence[str], ids: Sequence[int], dataset: Any) -> ModelSpec | None:
     """Make the description of the erased model, without the names of ``ids``; None if the dataset has no description."""
-    if dataset.spec_json is None:
-        return None
-    return spec_from_json({**dataset.spec_json, "classes": neutral_names(names, ids)}, "the model's description")
+    return None if dataset.spec is None else replace(dataset.spec, classes=tuple(neutral_names(names, ids)))
 
 
 class ImagesTask(Task):

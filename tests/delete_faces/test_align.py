@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from delete_faces.align import REFERENCE, Detector, Faces, detector, fit_similarity, frame_face
-from delete_images.data.sources import read_image
 from delete_tasks.errors import RequestError
+from delete_tasks.fileio.images import read_image
 
 
 def test_similarity_is_recovered():

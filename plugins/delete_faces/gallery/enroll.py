@@ -97,7 +97,7 @@ def finetune(network: FaceNetwork, spec: ModelSpec, data: ImageData, epochs: int
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        loader = DataLoader(TransformedData(data, train_transform(spec, crop="none")), batch_size=32, shuffle=True)
+        loader = DataLoader(TransformedData(data, train_transform(spec, crop=False)), batch_size=32, shuffle=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * len(loader)))
         network.eval()  # a handful of photos per person would spoil running statistics
         batches = (batch for _ in range(epochs) for batch in loader)

@@ -10,10 +10,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from delete_images.data.sources import SUFFIXES, images_in, read_image
+from delete_images.data.sources import images_in
 from delete_images.data.transforms import eval_transform
 from delete_tasks.errors import RequestError, first_line
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
+from delete_tasks.fileio.images import SUFFIXES, read_image
 
 from ..align import detector, frame_face
 from ..checks import check_numbers

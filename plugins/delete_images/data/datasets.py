@@ -20,7 +20,6 @@ from delete_tasks.evaluation.forget_data import ForgetData
 
 from ..models.classifier import predict_batch
 from ..models.model_file import as_spec
-from ..models.spec import spec_to_json
 from .opening import NO_LABEL, open_data, open_unlabelled
 from .transforms import AUGMENT, TransformedData, eval_transform
 from .views import MIXED, mix
@@ -38,7 +37,7 @@ class ImageForgetData(ForgetData):
     labels: NDArray[Any]  # int64 (N,), -1 for no label
     class_names: Sequence[str]  # of the model
     names: Sequence[str]  # stable, of each image
-    spec_json: dict[str, Any] | None  # description of the model; None if it has none
+    spec: Any  # ModelSpec of the model; None if it has none
     retain: Any = None  # named images of the retain set, or of the public data if `public` is true
     public = False
     views: Any = None  # name of the views of the forget set's images, or a function; None for the images themselves
@@ -89,7 +88,6 @@ class ImageDataset(ImageForgetData, Dataset):
         self, data: str, spec: Any, augment: str = "strong", retain: str | None = None, split: str = "train"
     ) -> None:
         self.spec = as_spec(spec)
-        self.spec_json = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         self.data = open_data(data, split, self.class_names)
         self.retain = None if retain is None else open_data(retain, split, self.class_names)

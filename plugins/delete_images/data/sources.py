@@ -16,8 +16,6 @@ from delete_tasks.fileio.images import SUFFIXES, DamagedImageError, read_image, 
 from ..models.spec import check_class_names
 from .archives import Archive, Header, check_memory, texts
 
-__all__ = ["SPLITS", "SUFFIXES", "ArraySource", "FolderSource", "read_image"]
-
 SPLITS = ("train", "val", "test")
 MEMORY = 2**27  # bytes of decoded images that each folder keeps
 

@@ -12,10 +12,8 @@ from torch.utils.data import Dataset
 
 from delete_tasks.errors import RequestError, require
 
-from ..models.spec import ModelSpec, Preprocessing
+from ..models.spec import ModelSpec, Preprocessing, unit_normalization
 from .opening import ImageData
-
-CROPS = ("none", "pad", "resized")
 
 
 def _albumentations() -> Any:
@@ -53,11 +51,8 @@ class ImageTransform:
 
 
 def _normalize(pre: Preprocessing) -> Any:
-    low, high = pre.input_range
     order = -1 if pre.channels == "BGR" else 1  # the pipeline is in RGB
-    # (low + x / 255 (high - low) - mean) / std, as albumentations' (x / 255 - mean') / std'.
-    mean = tuple((value - low) / (high - low) for value in pre.mean[::order])
-    std = tuple(value / (high - low) for value in pre.std[::order])
+    mean, std = (tuple(values[::order]) for values in unit_normalization(pre))
     return _albumentations().Normalize(mean=mean, std=std, max_pixel_value=255.0)
 
 
@@ -80,16 +75,11 @@ def eval_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
     return ImageTransform(_resize(pre), pre, is_random=False)
 
 
-def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
+def _crops(pre: Preprocessing) -> list[Any]:
     height, width = pre.size
-    crop = crop or ("pad" if max(height, width) <= 64 else "resized")
-    if crop not in CROPS:
-        raise RequestError(f"unknown crop '{crop}'; choose one of: {', '.join(CROPS)}")
     albumentations = _albumentations()
-    if crop == "resized":
+    if max(height, width) > 64:
         return [albumentations.RandomResizedCrop((height, width), scale=(0.35, 1.0), area_for_downscale="image")]
-    if crop == "none":
-        return _resize(pre)
     return [*_resize(pre), albumentations.Pad(padding=_eighth(pre)), albumentations.RandomCrop(height, width)]
 
 
@@ -98,12 +88,11 @@ def _eighth(pre: Preprocessing) -> tuple[int, int]:
     return max(1, width // 8), max(1, height // 8)
 
 
-def train_transform(spec: ModelSpec | Preprocessing, crop: str | None = None) -> ImageTransform:
-    """Make :func:`eval_transform` with a random crop and a random horizontal flip. The crop is 'pad': zeros around, an eighth of
-    the size wide, then a crop of the size (CIFAR's recipe); 'resized': a random part of 35% or more of the area; or 'none'. By
-    default it is 'pad' up to 64 pixels and 'resized' above."""
+def train_transform(spec: ModelSpec | Preprocessing, crop: bool = True) -> ImageTransform:
+    """Make :func:`eval_transform` with a random horizontal flip and, with ``crop``, a random crop: up to 64 pixels of the image
+    with zeros around, an eighth of the size wide (CIFAR's recipe); above, a random part of 35% or more of the area."""
     pre = spec.preprocessing if isinstance(spec, ModelSpec) else spec
-    return ImageTransform([*_crops(pre, crop), _albumentations().HorizontalFlip(p=0.5)], pre)
+    return ImageTransform([*(_crops(pre) if crop else _resize(pre)), _albumentations().HorizontalFlip(p=0.5)], pre)
 
 
 def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
@@ -130,7 +119,7 @@ def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
         a.GaussianBlur((3, 7), p=1.0),
     ]
     changed = [*_resize(pre), a.OneOf(place, p=0.8), a.OneOf(colour, p=0.7), a.RandomCrop(height, width)]
-    either = a.OneOf([a.Sequential(_crops(pre, None), p=1.0), a.Sequential(changed, p=1.0)], p=1.0)
+    either = a.OneOf([a.Sequential(_crops(pre), p=1.0), a.Sequential(changed, p=1.0)], p=1.0)
     return ImageTransform([either, a.HorizontalFlip(p=0.5)], pre)
 
 

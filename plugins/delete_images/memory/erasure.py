@@ -86,9 +86,8 @@ class Erasure:
         self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None
     ) -> tuple[nn.Module, dict[str, Any]]:
         """Train and measure; return the erased model and its figures."""
-        parameters = runs.count(self.model.state_dict())
         chosen = {name: value for name, value in recipe.items() if value is not None}
-        default = self._defaults(parameters, chosen.get("steps"))
+        default = self._defaults(chosen.get("steps"))
         if "lr" in chosen.get("optimizer", {}):
             default.pop("lr")
         unlearn = runs.unlearn_options(self.ids, self.method, {**default, **chosen})
@@ -172,8 +171,9 @@ class Erasure:
         """Make the run's dataset."""
         return UserData(self.forget, self.labels, self.names, self.ids, self.retain, self.view)
 
-    def _defaults(self, parameters: int, steps: int | None) -> dict[str, Any]:
+    def _defaults(self, steps: int | None) -> dict[str, Any]:
         """Return the default options of ``unlearn``, for the number of steps if the caller chose one."""
+        parameters = runs.count(self.model.state_dict())
         return runs.default_recipe(self.method, self.views, parameters, self.retain is not None, steps)
 
     def _choose_samples(self, opened: OpenModel) -> None:

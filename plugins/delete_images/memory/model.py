@@ -147,24 +147,19 @@ def _run(model: nn.Module, batch: Any, argument: str, names: Sequence[str] | Non
 
 def logits_in(output: Any, count: int | None) -> Tensor:
     """Find the predicting logits in a model's output: ``(N, C)`` of a classifier or ``(N, C, *locations)``, preferably with
-    C = ``count``; raise :class:`UnsupportedModelError` if there are none, or both kinds and either could be meant."""
-    vectors, maps = (_first_of(find, output, count) for find in (class_outputs, class_maps))
-    if isinstance(vectors, Tensor) and isinstance(maps, Tensor):
-        return _choose(vectors, maps, output, count)
-    if isinstance(vectors, Tensor):
-        return vectors
-    if isinstance(maps, Tensor):
-        return maps
-    raise maps if any(isinstance(part, Tensor) and part.ndim > 2 for part in parts_of(output)) else vectors
-
-
-def _choose(vectors: Tensor, maps: Tensor, output: Any, count: int | None) -> Tensor:
-    """Choose the logits of ``count`` classes if only one kind has as many; else a classifier's, which come first."""
-    matches = [logits for logits in (vectors, maps) if logits.shape[1] == count]
-    if len(matches) == 1:
-        return matches[0]
-    if vectors is next(part for part in parts_of(output) if isinstance(part, Tensor) and part.ndim > 1):
-        return vectors
+    C = ``count``, or else a classifier's if these come first; raise :class:`UnsupportedModelError` if there are none, or both
+    kinds and either could be meant."""
+    kinds = [_first_of(find, output, count) for find in (class_outputs, class_maps)]
+    found = [logits for logits in kinds if isinstance(logits, Tensor)]
+    refused = [error for error in kinds if not isinstance(error, Tensor)]
+    tensors = [part for part in parts_of(output) if isinstance(part, Tensor)]
+    if not found:
+        raise refused[1] if any(part.ndim > 2 for part in tensors) else refused[0]
+    matches = [logits for logits in found if logits.shape[1] == count]
+    if len(found) == 1 or len(matches) == 1:
+        return (matches or found)[0]
+    if found[0] is next(part for part in tensors if part.ndim > 1):
+        return found[0]
     raise UnsupportedModelError(
         f"the model returns {describe(output)}: class logits of the whole image beside those of locations, and one of them would "
         "keep the class. Wrap the model in a module that returns one kind (of segmentation_models_pytorch: aux_params=None)"

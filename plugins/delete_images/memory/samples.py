@@ -224,7 +224,7 @@ class UserData(ImageForgetData, Dataset):
     those of ``forget``, int64 ``(N,)``; a missing one becomes the forgotten class, if there is only one. A random sample of
     ``retain``, retain set or public data, joins each of ``forget``. ``views`` makes a random view of a sample's image tensor."""
 
-    spec_json = None
+    spec = None
 
     def __init__(
         self,

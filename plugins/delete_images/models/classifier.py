@@ -107,13 +107,12 @@ class ImageClassifier(BaseModel):
         super().__init__(**kwargs)
         if (network is None) == (spec is None):
             raise RequestError("ImageClassifier takes either a network or a spec; give one of them")
-        self.spec = None if spec is None else as_spec(spec)
         if network is None:
-            network = build_model(self.spec, allow_import).float()  # type: ignore[arg-type]
+            described = as_spec(spec)
+            network, num_classes = build_model(described, allow_import).float(), len(described.classes)
             if not torch.cuda.is_available():
                 fast_layout(network)
-        self.network = network
-        self.num_classes = len(self.spec.classes) if self.spec else num_classes
+        self.network, self.num_classes = network, num_classes
 
     def forward(
         self, inputs: Tensor, labels: Tensor | None = None, retain: Tensor | None = None, mode: str = "tensor"

@@ -12,57 +12,47 @@ from delete_tasks.cli.options import number, whole
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.validate import parse_json
 
-
-def description() -> list[click.Option]:
-    """Make the options that describe a model."""
-    return [
-        recipe(
-            "--architecture", metavar="NAME", help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class."
-        ),
-        recipe(
-            "--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."
-        ),
-        recipe(
-            "--classes",
-            many=True,
-            metavar="NAME...",
-            help="Class names in the order of the logits; or cifar10, cifar100.",
-        ),
-        recipe(
-            "--size",
-            type=whole(1, 8192),
-            many=True,
-            default=[32],
-            metavar="N...",
-            help="Input size: one side, or height and width.",
-        ),
-        recipe(
-            "--normalization",
-            default="imagenet",
-            metavar="NAME",
-            help="Input normalisation: none, imagenet, cifar10, cifar100 or half.",
-        ),
-        recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Channel order."),
-        recipe(
-            "--resize",
-            type=click.Choice(["stretch", "crop"]),
-            default="stretch",
-            help="Resizing of images to the input size.",
-        ),
-        recipe(
-            "--crop-fraction",
-            type=number(0, 1, above=True),
-            default=1.0,
-            help="Share of the side of the resized image that --resize crop keeps.",
-        ),
-    ]
+DESCRIPTION: list[click.Option] = [
+    recipe("--architecture", metavar="NAME", help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class."),
+    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."),
+    recipe(
+        "--classes", many=True, metavar="NAME...", help="Class names in the order of the logits; or cifar10, cifar100."
+    ),
+    recipe(
+        "--size",
+        type=whole(1, 8192),
+        many=True,
+        default=[32],
+        metavar="N...",
+        help="Input size: one side, or height and width.",
+    ),
+    recipe(
+        "--normalization",
+        default="imagenet",
+        metavar="NAME",
+        help="Input normalisation: none, imagenet, cifar10, cifar100 or half.",
+    ),
+    recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Channel order."),
+    recipe(
+        "--resize",
+        type=click.Choice(["stretch", "crop"]),
+        default="stretch",
+        help="Resizing of images to the input size.",
+    ),
+    recipe(
+        "--crop-fraction",
+        type=number(0, 1, above=True),
+        default=1.0,
+        help="Share of the side of the resized image that --resize crop keeps.",
+    ),
+]
 
 
 def describes_itself(args: SimpleNamespace) -> bool:
     """Return True for a folder of the Hub; refuse options beside it that describe a model, but for its class names."""
     if not os.path.isdir(args.weights):
         return False
-    source, names = click.get_current_context().get_parameter_source, [str(option.name) for option in description()]
+    source, names = click.get_current_context().get_parameter_source, [str(option.name) for option in DESCRIPTION]
     given = [name for name in names if name != "classes" and source(name) is ParameterSource.COMMANDLINE]
     if given:
         listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)

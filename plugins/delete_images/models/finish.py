@@ -14,6 +14,7 @@ from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.forget_data import FORGET_SET
 from delete_tasks.model.facts import REPLACED
 from delete_tasks.model.head import check_linear, find_class_layers, match_scale, neutralise_rows, scale_rows
+from delete_tasks.model.modes import in_eval_mode
 from delete_tasks.task import Run
 
 from .classifier import ImageClassifier, cast_for, class_outputs, predict_batch
@@ -36,6 +37,7 @@ def finish(runner: Run) -> dict[str, Any]:
     matched = runner.recipe.match_scale and runner.method.needs_teacher
     batches = list(new_views(runner, VIEWS if matched else 2))
     done: dict[str, Any] = {"rows_replaced": [], "scale": None}
+    model.eval()
     with class_outputs_on(runner.task, model):
         try:
             layers = class_layers_of(model, batches[0])
@@ -53,7 +55,6 @@ def finish(runner: Run) -> dict[str, Any]:
         method = type(runner.method).__name__
         reason = f"{method} has no teacher" if runner.recipe.match_scale else "match_scale is off"
         return {**done, "scale_not_matched": reason}
-    model.eval()
     logits = [(predict_batch(model, inputs).cpu(), predict_batch(runner.teacher, inputs).cpu()) for inputs in batches]
     student, teacher = (torch.cat(part) for part in zip(*logits, strict=True))
     remaining = [i for i in range(student.shape[1]) if i not in ids]
@@ -86,16 +87,11 @@ def new_views(runner: Run, count: int) -> Iterator[Tensor]:
 
 @contextmanager
 def class_outputs_on(task: Any, model: ImageClassifier) -> Iterator[None]:
-    """Set eval mode, but with training flags on the modules that need it for auxiliary outputs."""
-    model.eval()
-    flags = task.training_flags(model)
-    for module in flags:
-        module.training = True
-    try:
+    """Set eval mode, but with training flags on the modules that need it for auxiliary outputs; restore modes afterwards."""
+    with in_eval_mode(model):
+        for module in task.training_flags(model):
+            module.training = True
         yield
-    finally:
-        for module in flags:
-            module.training = False
 
 
 def class_layers_of(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, nn.Module]]:

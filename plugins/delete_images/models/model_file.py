@@ -30,20 +30,9 @@ from delete_tasks.fileio import atomic, checkpoint
 
 from .architectures import build, classifier_of
 from .architectures.registry import import_and_call, is_import_path
-from .spec import (
-    SPEC_NAME,
-    WEIGHTS_NAME,
-    ModelSpec,
-    Preprocessing,
-    as_spec,
-    load_spec,
-    read_spec,
-    spec_from_json,
-    spec_to_json,
-)
-
-__all__ = ["SPEC_NAME", "WEIGHTS_NAME", "ModelSpec", "Preprocessing", "as_spec", "build_model", "import_checkpoint", "load_model",
-           "load_spec", "save_model"]  # fmt: skip
+from .spec import SPEC_NAME, WEIGHTS_NAME, ModelSpec, Preprocessing, read_spec, spec_from_json, spec_to_json
+from .spec import as_spec as as_spec  # beside what loads and writes the models
+from .spec import load_spec as load_spec
 
 
 def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
@@ -98,16 +87,13 @@ def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> 
                 f"{len(state)} tensors; correct the arguments"
             )
 
-    hook = register_module_module_registration_hook(count_module)
     try:
-        with torch.device("meta"):
+        with register_module_module_registration_hook(count_module), torch.device("meta"):
             model = build_model(spec)
     except RequestError as error:
         if isinstance(error.__cause__, NotImplementedError) or "meta" in str(error.__cause__):
             return  # the builder reads its own tensors (as RegNet does), which have no values on this device
         raise
-    finally:
-        hook.remove()
     _fit(model, {name: tensor.to("meta") for name, tensor in state.items()}, spec, source)
 
 

@@ -1,7 +1,7 @@
 """Class logits ``(N, C, *locations)`` of networks and their auxiliary heads."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -70,8 +70,16 @@ def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
 def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
     """Compute all class logits of a batch, each ``(N, C, *locations)`` of the prediction's size, the prediction's first. Raises
     as :func:`class_maps`, also for an auxiliary head that the forward does not run."""
-    with _auxiliary_outputs(network) as auxiliary:
+    auxiliary: list[Any] = []
+    head: Any = getattr(network, AUXILIARY, None)
+    caught = isinstance(head, nn.Module)
+    with head.register_forward_hook(lambda _, given, made: auxiliary.append(made)) if caught else nullcontext():
         maps = class_maps(network(inputs), num_classes)
+    if caught and not auxiliary:
+        raise UnsupportedModelError(
+            f"the forward of {type(network).__name__} does not run its {AUXILIARY}, which would keep the class; remove it "
+            f"(model.{AUXILIARY} = None). For a model of MMSegmentation, use delete-tasks segmentation forget"
+        )
     for output in auxiliary:
         maps += class_maps(output, num_classes)
     return [maps[0], *(resize(part, maps[0].shape[2:]) for part in maps[1:])]
@@ -88,26 +96,6 @@ def class_layers_of(network: nn.Module, inputs: Tensor, num_classes: int) -> lis
             "Use keep_row=True to return the model with them; they are templates of the classes"
         )
     return list(dict.fromkeys(chain(*layers)))
-
-
-@contextmanager
-def _auxiliary_outputs(network: nn.Module) -> Iterator[list[Any]]:
-    """Collect the auxiliary head's outputs in a network that does not return them."""
-    outputs: list[Any] = []
-    head = getattr(network, AUXILIARY, None)
-    if not isinstance(head, nn.Module):
-        yield outputs
-        return
-    handle = head.register_forward_hook(lambda _, inputs, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        handle.remove()
-    if not outputs:
-        raise UnsupportedModelError(
-            f"the forward of {type(network).__name__} does not run its {AUXILIARY}, which would keep the class; remove it "
-            f"(model.{AUXILIARY} = None). For a model of MMSegmentation, use delete-tasks segmentation forget"
-        )
 
 
 def resize(logits: Tensor, size: Any) -> Tensor:

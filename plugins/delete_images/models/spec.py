@@ -68,6 +68,12 @@ class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
         return cls((size, size) if isinstance(size, int) else size, mean, std, **others)
 
 
+def unit_normalization(images: Preprocessing) -> tuple[list[float], list[float]]:
+    """Compute mean and std for images in [0, 1]: ``(low + x (high - low) - mean) / std`` as ``(x - mean') / std'``."""
+    low, high = images.input_range
+    return [(value - low) / (high - low) for value in images.mean], [value / (high - low) for value in images.std]
+
+
 class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """Description of a model without its weights.
 

@@ -181,7 +181,8 @@ def test_a_batch(scenes):
     labels = labels.clone()
     labels[0, 0, 0] = 255
     forget = MapSamples.of(read_samples(TensorDataset(images, labels[:, None]), "forget_images"), 4, 2)
-    data = MapData(forget, "abcd", [1], forget, None, with_labels=True)
+    data = MapData(forget, torch.ones(len(forget)), "abcd", [1], forget)
+    data.with_labels = True
     batch = data.collate([data[0], data[1]])
     assert batch["inputs"].shape == (4, 4, SIDE, SIDE) and batch["retain"].tolist() == [False, False, True, True]
     assert batch["labels"][0, 0, 0] == -1 and torch.equal(batch["labels"][1], labels[1])

@@ -4,6 +4,7 @@ import warnings
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
@@ -58,9 +59,12 @@ class DenseErasure(Erasure):
         return DenseModel(network, len(self.names), self.layers)
 
     def _dataset(self) -> MapData:
-        return MapData(self.forget, self.names, self.ids, self.retain, self.view, self.with_labels)
+        labels = torch.full((len(self.forget),), self.ids[0])
+        data = MapData(self.forget, labels, self.names, self.ids, self.retain, self.view)
+        data.with_labels = self.with_labels
+        return data
 
-    def _defaults(self, parameters: int, steps: int | None) -> dict[str, Any]:
+    def _defaults(self, steps: int | None) -> dict[str, Any]:
         return {**DENSE_BASE, **runs.method_class(self.method).defaults(DENSE_RECIPES)}
 
     def _choose_samples(self, opened: OpenModel) -> None:

@@ -87,21 +87,10 @@ class MapData(UserData):
     """Dataset of a run over samples of dense models. A batch is a dict of ``inputs`` and, if any, ``labels``, ``valid`` and
     ``retain``, as :meth:`delete_images.memory.dense.task.DenseModel.forward` takes them.
 
-    Each sample of ``forget`` contains a forgotten class, and none of ``retain`` does. ``with_labels`` says that the method reads
-    label maps; other arguments are those of :class:`UserData`.
+    Each sample of ``forget`` contains a forgotten class, by which ``labels`` count it, and none of ``retain`` does.
     """
 
-    def __init__(
-        self,
-        forget: MapSamples,
-        class_names: Sequence[str],
-        ids: Sequence[int],
-        retain: MapSamples | None,
-        views: Any,
-        with_labels: bool,
-    ) -> None:
-        super().__init__(forget, torch.full((len(forget),), ids[0]), class_names, ids, retain, views)
-        self.with_labels = with_labels
+    with_labels = False  # the method reads label maps
 
     def collate(self, items: list[tuple[Any, Any, int]]) -> dict[str, Tensor]:
         """Collate a batch: the forget set's samples, then those of the retain set."""

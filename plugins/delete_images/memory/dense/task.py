@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.metrics import location_ious
 from delete_tasks.model.head import ClassLayer
-from delete_tasks.task import Run, Task, register_task
+from delete_tasks.task import Task, register_task
 
 from ...models.classifier import ImageClassifier, cast_for
 from ...models.outputs import at_size, run
@@ -53,6 +53,7 @@ class DenseTask(ImagesTask):
     metrics = location_ious("test", "test images")
     recipes = DENSE_RECIPES
     open = None
+    finish = Task.finish  # not the classifiers'
 
     def classifier(self, model: Any) -> tuple[str, nn.Module]:
         if not model.layers:
@@ -61,9 +62,6 @@ class DenseTask(ImagesTask):
 
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return [ClassLayer(name, model.network.get_submodule(name)) for name in model.layers]
-
-    def finish(self, runner: Run) -> dict[str, Any]:
-        return Task.finish(self, runner)
 
 
 TASK = register_task(DenseTask())

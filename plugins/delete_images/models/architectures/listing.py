@@ -20,17 +20,16 @@ def list_architectures(pattern: str | None = None) -> list[str]:
     names = [*sorted(ARCHITECTURES), *(name for name in torchvision_names() if name not in ARCHITECTURES)]
     listed = require("timm", "images").list_models() if importlib.util.find_spec("timm") else []
     timm = [f"timm:{name}" for name in listed]
+    lines = [line for name in names if (pattern or "").lower() in name for line in _lines(name)]
     if pattern is None:
         return [
-            *(line for name in names for line in _lines(name)),
+            *lines,
             "",
             "Parameters with 10 classes, torchvision's with 1,000.",
             "torchvision's ResNets and VGGs take stem=cifar, for images of 32 pixels.",
             f"Also: {f'{len(timm)} of timm' if timm else 'timm, once installed'} (timm:NAME), transformers (transformers:TYPE),",
             "and package.module:Class, with --allow-import.",
         ]
-    matches = [name for name in names if pattern.lower() in name]
-    lines = [line for name in matches for line in _lines(name)]
     lines += [name for name in timm if pattern and pattern.lower() in name.lower()]
     if not lines:
         raise unknown_architecture(pattern, architecture_names())

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import operator
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -50,9 +51,7 @@ def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Make a network by calling ``package.module:Class``, which runs the module's code; raises RequestError if that fails."""
     module_name, _, attribute = path.partition(":")
     try:
-        factory = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
+        factory = operator.attrgetter(attribute)(importlib.import_module(module_name))
     except (ImportError, AttributeError, ValueError) as error:
         raise RequestError(
             f"cannot import architecture '{path}': {error}. Expected 'package.module:Class'; add the folder of the package "

@@ -40,10 +40,11 @@ class Stage(nn.Module):
         return self.layer(x)
 
 
+@register("wide_resnet")
 class WideResNet(nn.Module):
     """WRN-depth-width for 32x32 images: the depth is 6n + 4, ``width`` is a factor on the channels 16, 32, 64."""
 
-    def __init__(self, depth: int, width: int, num_classes: int) -> None:
+    def __init__(self, num_classes: int = 10, depth: int = 28, width: int = 10) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise RequestError(f"a wide ResNet has depth 6n + 4 (10, 16, 22, 28, 40, ...), got {depth}")
@@ -69,10 +70,4 @@ class WideResNet(nn.Module):
 @register("wrn16_1")
 def wrn16_1(num_classes: int = 10) -> nn.Module:
     """WRN-16-1, the network of NAD's published files; input in [0, 1]."""
-    return WideResNet(16, 1, num_classes)
-
-
-@register("wide_resnet")
-def wide_resnet(num_classes: int = 10, depth: int = 28, width: int = 10) -> nn.Module:
-    """Build any other CIFAR wide ResNet; WRN-28-10 by default."""
-    return WideResNet(depth, width, num_classes)
+    return WideResNet(num_classes, 16, 1)
