@@ -71,8 +71,7 @@ def _target(cfg: Config, wanted: str | int | None, console: Console) -> str:
         (label,) = resolve_classes([target], spec.classes)
         return spec.classes[label]
     network = load_original(spec, cfg.load_from, data.get("allow_import", False))
-    label, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))
-    name = spec.classes[label]
+    name, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))
     console.print(
         f"No --target given: taking '{name}', which the model predicts for {counts[name]} of {sum(counts.values())} poisoned "
         "samples."
