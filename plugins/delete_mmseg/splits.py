@@ -55,7 +55,9 @@ class Splits:
         opened.samples["test"], opened.left_out = scenes(self.test, kept), sorted({*range(len(self.test))} - {*kept})
 
     def open(self, word: str) -> Any:
-        """Open the dataset of 'test', 'val' or 'train'."""
+        """Open the dataset of 'test', 'val' or 'train'; refuse another word."""
+        if word not in SPLITS:
+            raise RequestError(f"'{word}' is no split of the config; give {', '.join(SPLITS)}")
         if word == "test":
             return self.test
         if word == "train" and self.train is not None:
