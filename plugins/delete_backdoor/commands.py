@@ -131,10 +131,10 @@ def clean(args: SimpleNamespace) -> int:
         check_classes(args.model, [args.target])
     from delete_images.models.model_file import as_spec
 
-    from . import clean, config
+    from . import clean
 
     console = make_console()
-    cfg = config.make_config(args.config, options, console)
+    cfg = clean.make_config(args.config, options, console)
     cfg.record = record
     data, model = cfg.train_dataloader.dataset, args.model or Path(cfg.load_from).parent
     names = as_spec(cfg.model.spec).classes
