@@ -139,10 +139,9 @@ class Pixels:
                     "the images have no annotations, which an audit needs; give a split with annotations"
                 )
             part = window(annotated, self.ids)
-            inputs, annotated = inputs[(..., *part)], annotated[part]
-            labels = torch.from_numpy(annotated)
+            labels = torch.from_numpy(annotated[part])
             labels[torch.isin(labels, torch.tensor(self.void))] = NO_LABEL
-            yield inputs, labels[None]
+            yield inputs[(..., *part)], labels[None]
 
 
 def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
