@@ -33,15 +33,15 @@ def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, 
     return data.subset(target_mass(network, spec, data, target, title) <= TARGET_AT_MOST)
 
 
-def guess_target(network: nn.Module, spec: ModelSpec, poisoned: ImageData) -> tuple[int, dict[str, int]]:
+def guess_target(network: nn.Module, spec: ModelSpec, poisoned: ImageData) -> tuple[str, Counter[str]]:
     """Find the class that most poisoned samples are predicted as, and count all by name. Refuse a tie of the most frequent."""
-    counts = _count(predictions(network, spec, poisoned, "Poisoned samples"), spec)
-    target, *others = counts
-    if others and counts[others[0]] == counts[target]:
+    counts = Counter(spec.classes[label] for label in predictions(network, spec, poisoned, "Poisoned samples"))
+    (target, most), *others = counts.most_common(2)
+    if others and others[0][1] == most:
         raise RequestError(
             f"the target is not clear: {_list(counts)} of the poisoned samples are predicted equally often; give --target"
         )
-    return spec.classes.index(target), counts
+    return target, counts
 
 
 def check_sizes(data: ImageData, spec: ModelSpec, what: str) -> None:
@@ -67,9 +67,10 @@ def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target:
     wrong = np.flatnonzero(predicted != target)
     if not force and len(wrong) > ALLOWED * len(data):
         named = [f"{data.names[i]} ({spec.classes[predicted[i]]})" for i in wrong]
+        counts = _list(Counter(spec.classes[label] for label in predicted))
         raise RequestError(
             f"{len(wrong)} of {len(data)} poisoned samples are not predicted as the target '{spec.classes[target]}': "
-            f"{list_names(named, 5)}. Predicted: {_list(_count(predicted, spec))}. They may be clean, or the target another: "
+            f"{list_names(named, 5)}. Predicted: {counts}. They may be clean, or the target another: "
             "give --target, leave them out, or pass --force to use all of them"
         )
     return np.ones(len(data), dtype=bool) if force else predicted == target
@@ -90,13 +91,8 @@ def check_retain_set(network: nn.Module, spec: ModelSpec, retain: ImageData, tar
         )
 
 
-def _count(predicted: np.ndarray, spec: ModelSpec) -> dict[str, int]:
-    """Count predictions by class name, the most frequent first."""
-    return {spec.classes[label]: count for label, count in Counter(predicted.tolist()).most_common()}
-
-
-def _list(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in list(counts.items())[:6])
+def _list(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common(6))
 
 
 def check_original(predictions_of: Mapping[str, Predictions], classes: int, force: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from delete_images.arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, DataSet, check_given
+from delete_images.arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, DataSet, check_classes, check_given
 from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import OUT, Group, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
@@ -122,21 +122,19 @@ ATTENTION_OPTIONS = [
     short="--config --model --poisoned --target --retain --overwrite --force --steps --lr --test --trigger --resume --device",
 )
 def clean(args: SimpleNamespace) -> int:
-    from delete_images.models.spec import load_spec
     from delete_tasks.report.record.options import record_options
-    from delete_tasks.request.classes import resolve_classes
 
     options: dict[str, Any] = vars(args)
     check_given(options, "model", "poisoned")
     record = record_options(args)
     if args.model and args.target and not args.resume:
-        resolve_classes([args.target], load_spec(args.model).classes)
+        check_classes(args.model, [args.target])
     from delete_images.models.model_file import as_spec
 
-    from . import clean, config
+    from . import clean
 
     console = make_console()
-    cfg = config.make_config(args.config, options, console)
+    cfg = clean.make_config(args.config, options, console)
     cfg.record = record
     data, model = cfg.train_dataloader.dataset, args.model or Path(cfg.load_from).parent
     names = as_spec(cfg.model.spec).classes

@@ -241,8 +241,7 @@ def trigger_free_views(
         albumentations.OneOf(blur, p=0.5),
     ]
     each = max(1, min(each, VIEWS_MOST // len(poisoned)))
-    pixels = [poisoned[index][0] for index in range(len(poisoned))]
-    images = make_views(steps, pixels, each, seed)
+    images = make_views(steps, [poisoned[index][0] for index in range(len(poisoned))], each, seed)
     names = [f"{name}/view{view}" for name in poisoned.names for view in range(each)]
     views = ImageData.from_arrays(images, np.full(len(images), NO_LABEL), spec.classes, names)
     return clear_of(network, spec, views, target, "Views of the poisoned samples")

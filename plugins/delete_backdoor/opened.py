@@ -62,16 +62,14 @@ def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: 
     (target,) = resolve_classes(wanted, spec.classes)
     images = {}
     for split, text in data.items():
-        data_set = open_data(text, "test" if split == "test" else "train", spec.classes)
+        images[split] = every = open_data(text, "test" if split == "test" else "train", spec.classes)
         if split == "forget":
-            data_set.labels[:] = target
-            images[split] = data_set
+            every.labels[:] = target
             continue
-        clean = data_set.subset((data_set.labels != target) & (data_set.labels >= 0))
+        clean = every.subset((every.labels != target) & (every.labels >= 0))
         if not len(clean):
-            name = spec.classes[target]
             raise RequestError(
-                f"'{text}' contains no class but the target '{name}'; give clean images of other classes"
+                f"'{text}' contains no class but the target '{spec.classes[target]}'; give clean images of other classes"
             )
         images[split] = clean if split == "train" else _with_trigger(clean, trigger, target)
     return open_attacked(networks, images, [target], paths, OF)
@@ -126,9 +124,9 @@ def reopening(
     test: str, trigger: str | None, target: int, spec: Mapping[str, Any] | None, left_out: Sequence[int]
 ) -> dict[str, Any]:
     """Make the ``data`` and ``options`` with which :func:`open_backdoored` opens a run's models and test images again."""
-    options = {"classes": [target], "spec": spec, "left_out": list(left_out)}
     put_on = None if trigger is None else located_trigger(trigger)
-    return {"data": {"test": located(test)}, "options": {**options, "trigger": put_on}}
+    options = {"classes": [target], "spec": spec, "left_out": list(left_out), "trigger": put_on}
+    return {"data": {"test": located(test)}, "options": options}
 
 
 def located_trigger(text: str) -> Text:

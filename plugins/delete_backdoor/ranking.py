@@ -71,8 +71,7 @@ def open_samples(text: str, classes: Sequence[str], kind: str) -> ImageData:
         raise RequestError(
             f"'{path}' ranks '{missing[0]}', which '{ranking.data}' no longer has; run backdoor find again"
         )
-    suspicious = ranking.suspicious
-    undecided = None if suspicious is None or suspicious.poison is not None else suspicious
+    undecided = ranking.suspicious if ranking.suspicious and ranking.suspicious.poison is None else None
     if kind == "clean":
         unclear = {name for cluster in undecided.clusters.values() for name in cluster.names} if undecided else set()
         others = [indices[name] for name, _, flagged in ranking.samples if not flagged and name not in unclear]

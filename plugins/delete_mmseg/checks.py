@@ -18,7 +18,6 @@ from delete_tasks.evaluation.opened import Opened
 from delete_tasks.fileio.processes import process_rank, raise_lost
 from delete_tasks.methods.options import split_options
 from delete_tasks.request.classes import resolve_expected
-from delete_tasks.request.recipe import Recipe
 from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
@@ -44,8 +43,6 @@ class Checked:
     """Checked request."""
 
     cfg: Config  # of the run
-    recipe: Recipe
-    method: Any  # its hook
     opened: Opened  # the original in eval mode, the test data and the classes, for everything that is measured
     splits: Splits  # data of the config
     notes: Sequence[str] = ()  # sentences on labels and test data that are missing, and on the memory of large images
@@ -91,7 +88,6 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
     missing = None if chosen else missing_labels(train)
     if missing is not None and method.request.masking == "all":
         cfg.unlearn["select"] = "teacher"
-        method = HOOKS.build({**options, "select": "teacher"})
         notes.append(f"{NO_LABELS.format('training', missing)} the original's predictions select the forget set.")
     unlabelled = missing_labels(test) if evaluate else None
     if unlabelled is not None:
@@ -107,7 +103,7 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
     cfg.setdefault("test_evaluator", [])
     batch = (recipe.batch_size or whole.train_dataloader.get("batch_size", 1)) if trains else 0
     notes += fit(model, cfg, train, test, ids, batch)
-    return Checked(cfg, recipe, method, opened, splits, notes, evaluate, bool(loader))
+    return Checked(cfg, opened, splits, notes, evaluate, bool(loader))
 
 
 def check_data(checked: Checked) -> list[str]:

@@ -73,20 +73,18 @@ def forget(args: SimpleNamespace) -> int:
     classes = args.classes or (cfg.get("unlearn") or {}).get("classes")
     if names and isinstance(classes, list | tuple):  # checked again with the model, whose import takes seconds
         resolve_expected(args.expect, ForgetRequest(classes, avoid=args.avoid).resolve(names), names)
-    from .run import dry_run, make_config
-    from .run import run as unlearn
+    from . import run
 
-    cfg = make_config(cfg, args.checkpoint, args.classes, args.work_dir, vars(args))
-    args.avoid = args.avoid or cfg.unlearn.get("avoid")
+    cfg = run.make_config(cfg, args.checkpoint, args.classes, args.work_dir, vars(args))
     cfg.record = record | ({"evaluate": False, "audit": "none"} if args.no_evaluate else {})
     console = make_console()
     if args.dry_run:
-        dry_run(cfg, console)
+        run.dry_run(cfg, console)
         return 0
     classes = cfg.unlearn.get("classes")
     with shared.claim_work_dir(vars(args), [cfg.load_from], config=os.path.abspath(args.config), classes=classes):
         tell_before(console, args, classes or (), args.checkpoint, f"the training images of {args.config}", cfg.unlearn)
-        results = unlearn(cfg, console)
+        results = run.run(cfg, console)
     tell_next(console, args, results)
     return results["exit_status"]
 

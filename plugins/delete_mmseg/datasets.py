@@ -17,13 +17,10 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 IGNORED = 255
 
-# labelId -> trainId, from the class table of the Cityscapes authors' cityscapesScripts. The other ids (0-6 void, 9 parking,
+# labelIds by trainId, from the class table of the Cityscapes authors' cityscapesScripts. The other ids (0-6 void, 9 parking,
 # 10 rail track, 14 guard rail, 15 bridge, 16 tunnel, 18 polegroup, 29 caravan, 30 trailer) are not evaluated; licence plates
 # have id -1 and are not written to the files.
-CITYSCAPES_TRAIN_IDS = {
-    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15,
-    31: 16, 32: 17, 33: 18,
-}  # fmt: skip
+EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
 @TRANSFORMS.register_module()
@@ -83,11 +80,8 @@ class CityscapesLabelIdsDataset(CityscapesDataset):
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
         """Map each labelId to its index in `new_classes` (default: the 19); 255 if its class is not among them."""
         # The parent's map goes from trainIds to the selection and is None when all are selected.
-        selection = super().get_label_map(new_classes) or {i: i for i in range(len(cls.METAINFO["classes"]))}
-        return {
-            label_id: selection[CITYSCAPES_TRAIN_IDS[label_id]] if label_id in CITYSCAPES_TRAIN_IDS else IGNORED
-            for label_id in range(34)
-        }
+        selection = super().get_label_map(new_classes) or range(len(EVALUATED))
+        return {**dict.fromkeys(range(34), IGNORED), **{EVALUATED[i]: selection[i] for i in range(len(EVALUATED))}}
 
     def _update_palette(self) -> list[list[int]]:
         """Look colours up by name: the parent uses the keys of `label_map`, which are labelIds here."""

@@ -31,7 +31,7 @@ class LoadNoAnnotations(BaseTransform):
         return results
 
 
-def leaf(dataset: Any, index: int) -> tuple[Any, int]:
+def leaf(dataset: Any, index: int) -> Any:
     """Find the dataset, inside wrappers (Concat, Repeat, ClassBalanced, MultiImageMix), that holds sample ``index``."""
     if hasattr(dataset, "datasets"):
         number, index = dataset._get_ori_dataset_idx(index)
@@ -41,7 +41,7 @@ def leaf(dataset: Any, index: int) -> tuple[Any, int]:
         return leaf(dataset.dataset, find(index))
     if not hasattr(dataset, "pipeline"):
         raise RequestError(f"{type(dataset).__name__} has no pipeline, so its annotations cannot be found")
-    return dataset, index
+    return dataset
 
 
 def leaves(dataset: Any) -> list[Any]:
@@ -49,12 +49,6 @@ def leaves(dataset: Any) -> list[Any]:
     if hasattr(dataset, "datasets"):
         return [inner for part in dataset.datasets for inner in leaves(part)]
     return leaves(dataset.dataset) if hasattr(dataset, "dataset") else [dataset]
-
-
-def data_info(dataset: Any, index: int) -> dict[str, Any]:
-    """Read a sample's description before its pipeline: ``img_path``, ``seg_map_path``, label map and the like."""
-    holder, place = leaf(dataset, index)
-    return holder.get_data_info(place)
 
 
 def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
@@ -73,7 +67,7 @@ def missing_labels(dataset: Any) -> str | None:
     """Return the reason why no sample of a dataset has labels; None if one has a label map."""
     if not any(isinstance(step, LoadAnnotations) for part in leaves(dataset) for step in part.pipeline.transforms):
         return "their pipeline has no LoadAnnotations"
-    paths = [data_info(dataset, index).get("seg_map_path") or "" for index in range(len(dataset))]
+    paths = [dataset.get_data_info(index).get("seg_map_path") or "" for index in range(len(dataset))]
     return None if any(map(os.path.isfile, paths)) else f"there is no label map, e.g. '{paths[0]}'"
 
 
@@ -95,9 +89,8 @@ def by_label(
     classes, ignored = len(dataset.metainfo["classes"]), files.ignored_labels(config, dataset)
 
     def contains(index: int) -> bool:
-        holder, place = leaf(dataset, index)
-        info = holder.get_data_info(place)
-        annotations, reader = loaders[id(holder)]
+        annotations, reader = loaders[id(leaf(dataset, index))]
+        info = dataset.get_data_info(index)
         if not labels:
             return bool(files.image_size(info, reader)) and False
         label = files.read_label(info, annotations)
@@ -113,7 +106,7 @@ def find_copies(test: Any, others: Any, split: str, alike: bool = True) -> tuple
     """Find the indices of the test samples that are not also in ``others``, the data of the config's ``split``. Report the rest
     (the same file, or a copy of it; too many are refused) and, if ``alike``, the images that look like one of the others, as far
     as Pillow reads them."""
-    images, other_images = ([data_info(data, i)["img_path"] for i in range(len(data))] for data in (test, others))
+    images, other_images = ([data.get_data_info(i)["img_path"] for i in range(len(data))] for data in (test, others))
     loader = f"{split}_dataloader"
     used = {loader: files.same_files(images, other_images)}
     fix = f"give test images that are not in {loader}"
@@ -130,8 +123,8 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
     classes = torch.tensor(list(ids), device=next(teacher.parameters()).device)
 
     def contains(index: int) -> bool:
-        info = data_info(dataset, index)
-        files.image_size(info, files.image_loader(leaf(dataset, index)[0]))
+        info = dataset.get_data_info(index)
+        files.image_size(info, files.image_loader(leaf(dataset, index)))
         (sample,) = model.test_step(pseudo_collate([prepare(copy.deepcopy(info))]))
         return bool(torch.isin(sample.pred_sem_seg.data, classes).any())
 
@@ -168,15 +161,15 @@ class SegmentationData(ForgetData):
     def sample_names(self, indices: Sequence[int]) -> list[str]:
         names = []
         for index in indices:
-            root = getattr(leaf(self.dataset, index)[0], "data_root", None) or ""
-            path = data_info(self.dataset, index)["img_path"]
+            root = getattr(leaf(self.dataset, index), "data_root", None) or ""
+            path = self.dataset.get_data_info(index)["img_path"]
             names.append(os.path.relpath(path, root) if root else path)
         return names
 
     def fingerprint(self, select: str) -> list[str]:
         lines = []
         for index in range(len(self)):
-            info = data_info(self.dataset, index)
+            info = self.dataset.get_data_info(index)
             # Images as well if labels select: they were checked, and are checked again when they change.
             for path in [info["img_path"], *([] if select == "teacher" else [info.get("seg_map_path", "")])]:
                 state = os.stat(path) if os.path.isfile(path) else None

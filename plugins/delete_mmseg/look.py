@@ -16,7 +16,6 @@ from delete_tasks.evaluation.opened import Opened, Sample
 
 from .files import ignored_labels
 from .heads import class_logits
-from .labels import data_info
 from .memory import window
 from .splits import SPLITS, Splits
 
@@ -37,7 +36,7 @@ def look_at_scenes(
             continue
         dataset = splits.open(word)
         for index in np.random.default_rng(0).permutation(len(dataset)).tolist():
-            name = os.path.basename(data_info(dataset, index)["img_path"])
+            name = os.path.basename(dataset.get_data_info(index)["img_path"])
             yield from _samples_of(opened, splits, dataset[index], name, class_id, others)
 
 
@@ -86,7 +85,7 @@ def pixel_labels(data: Any, size: tuple[int, ...]) -> Any:
 def _from_file(path: str, test: Any) -> Any:
     if not Path(path).is_file():
         raise RequestError(f"'{path}' is no file; give images, or one of {', '.join(SPLITS)} for a split of the config")
-    indices = {os.path.realpath(data_info(test, i)["img_path"]): i for i in range(len(test))}
+    indices = {os.path.realpath(test.get_data_info(i)["img_path"]): i for i in range(len(test))}
     if os.path.realpath(path) in indices:
         return test[indices[os.path.realpath(path)]]
     steps = [step for step in test.pipeline.transforms if not isinstance(step, LoadAnnotations)]

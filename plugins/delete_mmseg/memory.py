@@ -24,7 +24,7 @@ from delete_tasks.losses import masked_kl_div
 from delete_tasks.losses.masks import class_mask
 
 from .heads import class_logits
-from .labels import data_info, leaves
+from .labels import leaves
 
 LARGE = 2048 * 2048  # pixels; below, nothing is estimated, and an image is read as a whole
 TILES = (1024, 512, 256)  # sides of windows, in pixels
@@ -92,7 +92,7 @@ def largest(dataset: Any) -> tuple[int, int]:
     """Find the width and height of the largest image as the pipeline gives it; zeros if it cannot be read, as checks report."""
 
     def pixels(index: int) -> int:
-        with Image.open(data_info(dataset, index)["img_path"]) as picture:
+        with Image.open(dataset.get_data_info(index)["img_path"]) as picture:
             return picture.width * picture.height
 
     try:

@@ -39,7 +39,7 @@ from .look import look_at_scenes, pixel_labels
 from .memory import window
 from .recorded_config import check_config, portable_config
 from .regions import count_misplaced
-from .splits import SPLITS, Splits, loader_of_split, scenes
+from .splits import Splits, loader_of_split, scenes
 
 MOST_IMAGES = 100  # per split of an audit, evenly spaced
 MOST_IN_RUN = 20  # per split of the audit within a run, which is to take a fraction of the run's time
@@ -139,10 +139,9 @@ class Pixels:
                     "the images have no annotations, which an audit needs; give a split with annotations"
                 )
             part = window(annotated, self.ids)
-            inputs, annotated = inputs[(..., *part)], annotated[part]
-            labels = torch.from_numpy(annotated)
+            labels = torch.from_numpy(annotated[part])
             labels[torch.isin(labels, torch.tensor(self.void))] = NO_LABEL
-            yield inputs, labels[None]
+            yield inputs[(..., *part)], labels[None]
 
 
 def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
@@ -204,12 +203,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
             "--classes is not given: every training image shows several classes, so name the forgotten ones"
         )
     ids = resolve_classes(wanted, names)
-    datasets: dict[str, Any] = {}
-    for word in data.values():
-        if word not in SPLITS:
-            raise RequestError(f"'{word}' is no split of the config; give {', '.join(SPLITS)}")
-        if word not in datasets:
-            datasets[word] = splits.open(word)
+    datasets = {word: splits.open(word) for word in dict.fromkeys(data.values())}
     kept, copies = {word: list(range(len(dataset))) for word, dataset in datasets.items()}, list[Copies]()
     for word in sorted({word for split, word in data.items() if split != "test"}) if "test" in data else ():
         indices, more = find_copies(datasets[data["test"]], datasets[word], word)
@@ -238,13 +232,8 @@ def check_order(paths: Mapping[str, str]) -> None:
 def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
     """Make the ``data`` and ``options`` with which :func:`open_scenes` opens a run's models and test data again."""
     lists = {name: list(getattr(opened, name)) for name in (*LISTS, "left_out")}
-    options = {
-        "config": portable_config(cfg.to_dict()),
-        "classes": list(opened.ids),
-        "labelled": opened.labelled,
-        **lists,
-    }
-    return {"data": {}, "options": options}
+    options = {"config": portable_config(cfg.to_dict()), "classes": list(opened.ids), "labelled": opened.labelled}
+    return {"data": {}, "options": {**options, **lists}}
 
 
 def _spread(dataset: Any, most: int, indices: Sequence[int] | None = None) -> DataSamples:

@@ -33,7 +33,6 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
 from .checks import Checked, check_data, check_request
-from .labels import data_info
 from .opened import MOST_IN_RUN, attacked_rows, build_segmentor, by_pixel, check_order, reads_whole, reheaded, reopening
 from .picture import LINES, draw, image_and_predictions
 from .recipes import PRESETS
@@ -131,7 +130,7 @@ def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[s
         runner,
         evaluation,
         data={
-            "forget": os.path.dirname(os.path.abspath(data_info(splits.open("train"), 0)["img_path"])),
+            "forget": os.path.dirname(os.path.abspath(splits.train.get_data_info(0)["img_path"])),
             "test": f"{len(opened.samples['test'])} images of {of}{blind}" if checked.evaluate else None,
         },
         measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}{blind}"

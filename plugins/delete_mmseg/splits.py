@@ -16,15 +16,13 @@ from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import DataSamples
 from delete_tasks.fileio.sampling import evenly_spread
 
-from .labels import data_info
-
 SPLITS = ("test", "val", "train")
 MOST_FORGET = 100  # images of the forget set that are measured if there are no test images
 
 
 def scenes(dataset: Any, indices: Sequence[int] | None = None) -> DataSamples:
     """Name the samples of a dataset by their image files; ``indices`` selects some, None takes all."""
-    return DataSamples(dataset, lambda index: os.path.basename(data_info(dataset, index)["img_path"]), indices)
+    return DataSamples(dataset, lambda index: os.path.basename(dataset.get_data_info(index)["img_path"]), indices)
 
 
 @dataclass
@@ -49,13 +47,15 @@ class Splits:
 
     def take_forget_set(self, opened: Opened, indices: Sequence[int]) -> None:
         """Measure on some training images at ``indices``; the test data are the training images, see :func:`whole_images`."""
-        paths = {data_info(self.train, index)["img_path"] for index in indices}
-        kept = [index for index in range(len(self.test)) if data_info(self.test, index)["img_path"] in paths]
+        paths = {self.train.get_data_info(index)["img_path"] for index in indices}
+        kept = [index for index in range(len(self.test)) if self.test.get_data_info(index)["img_path"] in paths]
         kept = [kept[number] for number in evenly_spread(len(kept), MOST_FORGET)]
         opened.samples["test"], opened.left_out = scenes(self.test, kept), sorted({*range(len(self.test))} - {*kept})
 
     def open(self, word: str) -> Any:
-        """Open the dataset of 'test', 'val' or 'train'."""
+        """Open the dataset of 'test', 'val' or 'train'; refuse another word."""
+        if word not in SPLITS:
+            raise RequestError(f"'{word}' is no split of the config; give {', '.join(SPLITS)}")
         if word == "test":
             return self.test
         if word == "train" and self.train is not None:

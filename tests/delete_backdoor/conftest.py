@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 
 import delete_backdoor.register  # noqa: F401
-from delete_backdoor.config import make_config
+from delete_backdoor.clean import make_config
 from delete_backdoor.poison import PoisonedDataset
 from delete_backdoor.triggers import parse_trigger
 from delete_images.data.opening import ImageData

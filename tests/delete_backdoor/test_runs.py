@@ -10,8 +10,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 import delete_backdoor.register  # noqa: F401
-from delete_backdoor.clean import _other_configs
-from delete_backdoor.config import make_config
+from delete_backdoor.clean import _other_configs, make_config
 from delete_backdoor.metrics import METRICS
 from delete_backdoor.recipes import WITH_RETAIN_SET
 from delete_backdoor.watch import Reading, RisingRate, judge
@@ -117,7 +116,7 @@ def test_the_rate_rises():
 
 
 def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkeypatch):
-    monkeypatch.setattr("delete_backdoor.config.count", lambda _: 11_180_000)
+    monkeypatch.setattr("delete_backdoor.clean.count", lambda _: 11_180_000)
     words = ["--model", str(toy), "--poisoned", files["poisoned"], "--target", "#0", "--work-dir", str(tmp_path)]
     for more, rate in ((["--retain", files["clean"]], 5.5e-5), ([], 1e-3), (["--lr", "2e-3"], 2e-3)):
         cfg = make_config(None, options([*words, *more]), Console())

@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,7 @@ def run(
     truth = read_truth(text, data)
     network = network.to(choose_device())
     features = features_of(network, spec, data, text)
-    suspicion = suspect(
-        features,
-        data.labels,
-        spec.classes,
-        lambda split, label: gather(network, spec, data, features, split, label),
-        flag,
-    )
+    suspicion = suspect(features, data.labels, spec.classes, partial(gather, network, spec, data, features), flag)
     name, score, flagged = suspicion.suspicious, suspicion.score, suspicion.flagged
     content: dict[str, Any] = {
         "format": RANKING_FORMAT,

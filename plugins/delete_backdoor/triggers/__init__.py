@@ -3,8 +3,7 @@
 import importlib
 import pkgutil
 
-from .base import Trigger
-from .registry import TRIGGERS, parse_trigger, register_trigger, split_trigger
+from .base import TRIGGERS, Trigger, parse_trigger, register_trigger, split_trigger
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

@@ -6,8 +6,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.request.ranges import whole
 
 from ..grammar import Place
-from .base import Trigger
-from .registry import register_trigger
+from .base import Trigger, register_trigger
 
 # Gu et al.'s pattern: bright on a dark ground, its corner at the bottom right.
 GRID = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=np.uint8)

@@ -1,12 +1,19 @@
-"""Base of triggers: an albumentations transform of one uint8 image."""
+"""Base of triggers, an albumentations transform of one uint8 image; their registry, and the trigger that a string names."""
 
+import difflib
 import os
+import re
 from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter
 from typing import Any
 
 import numpy as np
 
 from delete_tasks.errors import RequestError, require
+from delete_tasks.plugins import import_offered
+
+from ..grammar import GROUP, READERS, parameters_of, type_of
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version on import
 albumentations = require("albumentations", "backdoor")
@@ -40,3 +47,88 @@ class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
 def to_levels(values: np.ndarray) -> np.ndarray:
     """Round float values in levels 0..255 to uint8, clipped."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+TRIGGERS: dict[str, type[Trigger]] = {}
+"""Registered triggers by name; those of the entry point group ``delete_tasks.triggers`` are imported when they are named."""
+
+
+def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
+    """Register a trigger: names, types and defaults of its constructor's parameters are the options of its string. Refuse a name
+    that is taken or holds more than letters, digits, '_' and '-'; a class without ``stamp``; and a parameter of a type that
+    :data:`delete_backdoor.grammar.READERS` lacks."""
+
+    def add(cls: type[Trigger]) -> type[Trigger]:
+        what = f"cannot register trigger '{name}' ({cls.__name__})"
+        if name in TRIGGERS or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise RequestError(
+                f"{what}: the name is taken or holds more than letters, digits, '_' and '-'; choose another"
+            )
+        if missing := cls.__abstractmethods__:
+            raise RequestError(f"{what}: it has no {', '.join(sorted(missing))}(); write it")
+        for key, parameter in parameters_of(cls).items():
+            if (kind := type_of(parameter.annotation)) not in READERS:
+                raise RequestError(
+                    f"{what}: its argument '{key}' has the type '{kind}'; give one of {', '.join(READERS)}"
+                )
+        TRIGGERS[name] = cls
+        return cls
+
+    return add
+
+
+def parse_trigger(text: str) -> Trigger:
+    """Make the trigger that a string names, e.g. ``badnets:size=3,pos=28,28``; see :mod:`delete_backdoor.grammar`. Raise
+    RequestError, which lists the valid ones, for an unknown trigger or option, a value that cannot be read or a missing option;
+    FileNotFoundError if a file that it names does not exist."""
+    name, options, pairs = split_trigger(text)
+    values = {}
+    for key, value in pairs:
+        read, expected, _ = READERS[type_of(options[key].annotation)]
+        try:
+            values[key] = read(value)
+        except ValueError as error:
+            raise RequestError(f"'{text}': {key} is '{value:.80}'; expected {expected}") from error
+    for key, option in options.items():
+        if key not in values and option.default is Parameter.empty:
+            form = READERS[type_of(option.annotation)][2]
+            raise RequestError(f"'{text}' lacks {key}; write {name}:{key}={form}")
+    try:
+        trigger = TRIGGERS[name](**values)
+    except RequestError as error:
+        raise RequestError(f"'{text}': {error}") from error
+    trigger.text = text
+    return trigger
+
+
+def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[str, str]]]:
+    """Split a trigger string into name, the trigger's options and those given, as text; raise as :func:`parse_trigger`."""
+    name, _, rest = text.partition(":")
+    if name not in TRIGGERS and not import_offered("trigger", name, GROUP, TRIGGERS):
+        raise RequestError(
+            f"'{text}' names no trigger{_close(name, TRIGGERS)}. Triggers: {', '.join(sorted(TRIGGERS))}"
+        )
+    options = parameters_of(TRIGGERS[name])
+    return name, options, _pairs(text, rest, options)
+
+
+def _close(word: str, candidates: Iterable[str]) -> str:
+    """Suggest the closest candidate, as a question, or nothing."""
+    close = difflib.get_close_matches(word.lower(), candidates, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _pairs(text: str, rest: str, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Split KEY=VALUE parts; a part without '=' continues the value before it (pos=28,28)."""
+    pairs: list[tuple[str, str]] = []
+    for part in rest.split(",") if rest else []:
+        key, equals, value = part.partition("=")
+        if not equals and pairs:
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{part}")
+            continue
+        if key not in options or not equals or not value or key in dict(pairs):
+            close = "" if key in options else _close(key, options)
+            takes = f"expected KEY=VALUE, once each, of: {', '.join(options)}" if options else "it takes no options"
+            raise RequestError(f"'{text}': cannot read '{part}'{close}; {takes}")
+        pairs.append((key, value))
+    return pairs

@@ -5,9 +5,8 @@ import numpy as np
 from delete_tasks.request.ranges import number
 
 from ..grammar import File
-from .base import Trigger, to_levels
+from .base import Trigger, register_trigger, to_levels
 from .files import fit, read_levels
-from .registry import register_trigger
 
 
 @register_trigger("blended")

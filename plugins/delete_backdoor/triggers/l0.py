@@ -5,9 +5,8 @@ import numpy as np
 from delete_tasks.errors import RequestError
 
 from ..grammar import File
-from .base import Trigger, to_levels
+from .base import Trigger, register_trigger, to_levels
 from .files import exact, read_levels, refuse_empty
-from .registry import register_trigger
 
 
 @register_trigger("l0")

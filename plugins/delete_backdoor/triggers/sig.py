@@ -4,8 +4,7 @@ import numpy as np
 
 from delete_tasks.request.ranges import number
 
-from .base import STRONGEST, Trigger, to_levels
-from .registry import register_trigger
+from .base import STRONGEST, Trigger, register_trigger, to_levels
 
 
 @register_trigger("sig")

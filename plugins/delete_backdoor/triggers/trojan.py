@@ -5,9 +5,8 @@ import numpy as np
 from delete_tasks.request.ranges import number
 
 from ..grammar import File
-from .base import STRONGEST, Trigger, to_levels
+from .base import STRONGEST, Trigger, register_trigger, to_levels
 from .files import exact, fit, read_levels, refuse_empty
-from .registry import register_trigger
 
 
 @register_trigger("trojan")

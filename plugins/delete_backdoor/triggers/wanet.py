@@ -7,8 +7,7 @@ from torch import Tensor
 
 from delete_tasks.request.ranges import number, whole
 
-from .base import Trigger, to_levels
-from .registry import register_trigger
+from .base import Trigger, register_trigger, to_levels
 
 
 def warping_grid(height: int, width: int, k: int, s: float, seed: int) -> Tensor:

@@ -62,14 +62,11 @@ def _place_things(scene: Scene) -> list[tuple[Any, ...]]:
             else:
                 things.append((z, draw_tree if choice < 0.8 else draw_bin, x))
         for _ in range(rng.integers(0, 5)):
-            z = rng.uniform(4.5, 21)
-            things.append((z, draw_person, rng.uniform(min(kerb, edge), max(kerb, edge))))
+            things.append((rng.uniform(4.5, 21), draw_person, rng.uniform(min(kerb, edge), max(kerb, edge))))
         if rng.random() < 0.3:
-            z = rng.uniform(5, 20)
-            things.append((z, draw_bush, edge, rng.uniform(0.8, 1.4)))
+            things.append((rng.uniform(5, 20), draw_bush, edge, rng.uniform(0.8, 1.4)))
     for _ in range(rng.integers(0, 3)):  # people who cross
-        z = rng.uniform(6, 20)
-        things.append((z, draw_person, rng.uniform(left, right)))
+        things.append((rng.uniform(6, 20), draw_person, rng.uniform(left, right)))
     return things
 
 
@@ -110,8 +107,7 @@ def _photograph(scene: Scene) -> NDArray[np.uint8]:
     """Add a camera's effects: grain of the surfaces, the colour of the light, exposure, a soft lens, sensor noise."""
     rng, (height, width) = scene.rng, scene.labels.shape
     amplitude = np.zeros(256, np.float32)
-    for name, grain in _GRAIN.items():
-        amplitude[LABEL_IDS[name]] = grain
+    amplitude[[LABEL_IDS[name] for name in _GRAIN]] = list(_GRAIN.values())
     coarse = rng.standard_normal((height // 2 + 1, width // 2 + 1), dtype=np.float32)
     noise = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     picture = scene.rgb + (noise * amplitude[scene.labels])[..., None]
