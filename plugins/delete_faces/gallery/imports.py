@@ -8,6 +8,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from delete_images.models.model_file import ModelSpec, batch_counters, save_model
+from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
@@ -18,10 +19,12 @@ from delete_tasks.fileio.validate import as_type, parse_json
 from ..backbones import backbone_defaults, build_backbone
 from ..checks import check_numbers
 from ..datasets import framing_for
+from ..earlier import without_removed
 from ..enrolment import NAME as ENROLMENT
 from ..enrolment import describe_photos
 from ..heads import Head, LinearHead, build_head
 from ..network import FaceNetwork, describe_network, load_face_network
+from ..onnx_embedder import read_embedder
 from ..photos import open_photos
 from .enroll import embed, stranger_threshold
 from .gallery import NAME as GALLERY
@@ -37,15 +40,23 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     check_numbers(options, "scale", "embedding_size")
     if options["gallery"] is not None and options["head_weights"] is not None:
         raise RequestError("--gallery and --head-weights both make the identity head; give one of them")
-    name, default = options["backbone"], backbone_defaults(options["backbone"])
-    arguments = dict(options["backbone_arguments"])
-    state = state_dict_of(load_file(options["weights"]), f"'{options['weights']}'")
-    if name == "inception_resnet_v1" and options["gallery"] is None:
-        arguments.setdefault("normalize", False)  # its own classifier reads embeddings of any length
-    embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"]).eval()
-    rest = _load_embedder(embedder, state, options["weights"])
+    arguments, rest = dict(options["backbone_arguments"]), dict[str, Tensor]()
+    if options["weights"].endswith(".onnx"):
+        name, (embedder, arguments, side) = "onnx", read_embedder(options["weights"])
+        preprocessing = Preprocessing.named(options["normalization"] or "half", side)
+    else:
+        name, preprocessing = options["backbone"], backbone_defaults(options["backbone"]).preprocessing
+        if options["normalization"]:
+            preprocessing = Preprocessing.named(options["normalization"], preprocessing.size)
+        state = state_dict_of(load_file(options["weights"]), f"'{options['weights']}'")
+        if name == "inception_resnet_v1" and options["gallery"] is None:
+            arguments.setdefault("normalize", False)  # its own classifier reads embeddings of any length
+        embedder = build_backbone(
+            name, options["embedding_size"], arguments, allow_import=options["allow_import"]
+        ).eval()
+        rest = _load_embedder(embedder, state, options["weights"])
     with torch.no_grad():
-        size = embedder(torch.zeros(1, 3, *default.preprocessing.size)).shape[1]
+        size = embedder(torch.zeros(1, 3, *preprocessing.size)).shape[1]
     gallery, threshold = None, None
     if options["gallery"] is not None:
         gallery = read_gallery(options["gallery"])
@@ -64,8 +75,8 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     kind = "linear" if scale is None else "cosine"
     described = {"backbone": name, "embedding_size": size, "head": kind, "scale": scale}
     described["backbone_arguments"] = arguments
-    extra = {"framing": default.framing, "threshold": threshold}
-    spec = describe_network(ModelSpec("", tuple(people), default.preprocessing, described, extra))
+    extra = {"framing": backbone_defaults(name).framing, "threshold": threshold}
+    spec = describe_network(ModelSpec("", tuple(people), preprocessing, described, extra))
     photos = options["photos"]
     source = None if photos is None else describe_photos(photos, photos, "test", options)
     with replacing_folder(options["out"]) as folder:
@@ -86,7 +97,8 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
     flush_subnormals()
     network, spec = load_face_network(options)
     device = choose_device(options["device"])
-    data = open_photos(options["photos"], "train", framing_for(spec, options, device), console=console).data
+    photos = without_removed(options["photos"], "train", spec)
+    data = open_photos(photos, "train", framing_for(spec, options, device), console=console).data
     embeddings = nn.functional.normalize(embed(network.embedder.to(device), spec, data))
     gallery = Gallery(embeddings.numpy(), [data.class_names[label] for label in data.labels], {})
     gallery.save(options["out"])
