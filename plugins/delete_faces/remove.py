@@ -26,7 +26,7 @@ from delete_tasks.report.results import collect
 from delete_tasks.request.classes import resolve_classes
 
 from . import register  # noqa: F401
-from .checks import check_looks, check_numbers
+from .checks import check_looks
 from .datasets import FaceDataset, framing_for
 from .earlier import open_removed
 from .enrolment import complete_options, divide, limit_photos, open_own, open_tested, pass_on_enrolment
@@ -58,7 +58,6 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     face, photos that do not look like their person. ``options`` are the command's, by name; ``record`` may hold those of the
     record. Return the content of results.json, and the command's ``exit_status``.
     """
-    check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions")
     flush_subnormals()
     network, spec = load_face_network(options)
     options = complete_options(options)

@@ -18,7 +18,6 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.request.classes import resolve_classes
 
 from ..align import detector, frame_face
-from ..checks import check_numbers
 from ..datasets import framing_for
 from ..network import load_face_network
 from ..photos import Framing
@@ -35,9 +34,8 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
     enrolment; for a model without one it is set on all scores of these photos but each face's best. ``options`` are the
     command's, by name; with ``person`` only faces that reach the threshold for one of these people are named, and ``out`` is a
     file to list them in. Return for each face ``photo``, ``box`` (None if aligned), ``name`` (None if unknown) and ``scores`` by
-    name, best first. Refuse ``top`` or ``threshold`` out of range, photos of which none can be read, or without any face.
+    name, best first. Refuse photos of which none can be read, or without any face.
     """
-    check_numbers(options, "threshold", "top")
     flush_subnormals()
     network, spec = load_face_network(options)
     paths = find_photos(options["photos"])

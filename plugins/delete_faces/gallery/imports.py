@@ -17,7 +17,6 @@ from delete_tasks.fileio.inputs import read_text
 from delete_tasks.fileio.validate import as_type, parse_json
 
 from ..backbones import backbone_defaults, build_backbone
-from ..checks import check_numbers
 from ..datasets import framing_for
 from ..earlier import without_removed
 from ..enrolment import NAME as ENROLMENT
@@ -37,7 +36,6 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     """Make a model folder from an embedder's file, and a head or a gallery; return its ``people``, ``head``, ``scale`` and
     ``threshold``. ``options`` are the command's, by name, with ``backbone_arguments`` in place of ``arguments``. Refuse both a
     head and a gallery, neither, parts that do not fit each other, and weights that do not fit the backbone."""
-    check_numbers(options, "scale", "embedding_size")
     if options["gallery"] is not None and options["head_weights"] is not None:
         raise RequestError("--gallery and --head-weights both make the identity head; give one of them")
     arguments, rest = dict(options["backbone_arguments"]), dict[str, Tensor]()
