@@ -15,7 +15,6 @@ from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
 
 from .mobilefacenet import MobileFaceNet
-from .onnx_embedder import OnnxEmbedder
 
 DOWNLOADS = ("vggface2", "casia-webface")  # weights of InceptionResnetV1 that facenet-pytorch offers
 
@@ -45,7 +44,6 @@ BACKBONES: dict[str, Backbone] = {
         Preprocessing((160, 160), mean=(127.5,) * 3, std=(128.0,) * 3, input_range=(0.0, 255.0)),
         "box",
     ),
-    "onnx": Backbone(OnnxEmbedder, Preprocessing.named("half", 112), "points"),  # made by `faces import`
 }
 OTHER = Backbone(nn.Identity, Preprocessing.named("imagenet", 112), "points")  # defaults of all other networks
 

@@ -134,11 +134,6 @@ def enroll(args: SimpleNamespace) -> None:
         help="Identity head. [default: linear if it has a bias, else cosine]",
     ),
     recipe("--scale", type=shared.number(0, 10_000, above=True), help="Scale of a cosine head. [default: 64]"),
-    recipe(
-        "--normalization",
-        type=click.Choice(["none", "imagenet", "half"]),
-        help="Mean and std of the input. [default: the backbone's; half, -1 to 1, for an .onnx]",
-    ),
     ALIGNED,
     LARGEST_FACE,
     shared.ALLOW_IMPORT,

@@ -27,7 +27,6 @@ from .gallery.gallery import NAME, read_gallery
 from .heads import CosineHead, without_classes
 from .metrics import METRICS
 from .network import FaceNetwork, check_face_network, remove_people
-from .onnx_embedder import OnnxEmbedder, write_embedder
 from .projection import embedding_layers, projected_directions
 from .recipes import RECIPES
 
@@ -103,8 +102,6 @@ class FacesTask(ImagesTask):
         if not model.keep_row:
             network, spec = remove_people(network, spec, ids)
         spec = replace(spec, extra=with_removed(spec.extra, [names[i] for i in ids]))
-        if isinstance(network.embedder, OnnxEmbedder):
-            write_embedder(network.embedder, Path(path))
         return str(save_model(path, network, spec))
 
     def exported(self, model: Any, inputs: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from delete_images.models.model_file import ModelSpec, batch_counters, save_model
-from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
@@ -23,7 +22,6 @@ from ..enrolment import NAME as ENROLMENT
 from ..enrolment import describe_photos
 from ..heads import Head, LinearHead, build_head
 from ..network import FaceNetwork, describe_network, load_face_network
-from ..onnx_embedder import read_embedder
 from ..photos import open_photos
 from .enroll import embed, stranger_threshold
 from .gallery import NAME as GALLERY
@@ -38,23 +36,15 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     head and a gallery, neither, parts that do not fit each other, and weights that do not fit the backbone."""
     if options["gallery"] is not None and options["head_weights"] is not None:
         raise RequestError("--gallery and --head-weights both make the identity head; give one of them")
-    arguments, rest = dict(options["backbone_arguments"]), dict[str, Tensor]()
-    if options["weights"].endswith(".onnx"):
-        name, (embedder, arguments, side) = "onnx", read_embedder(options["weights"])
-        preprocessing = Preprocessing.named(options["normalization"] or "half", side)
-    else:
-        name, preprocessing = options["backbone"], backbone_defaults(options["backbone"]).preprocessing
-        if options["normalization"]:
-            preprocessing = Preprocessing.named(options["normalization"], preprocessing.size)
-        state = state_dict_of(load_file(options["weights"]), f"'{options['weights']}'")
-        if name == "inception_resnet_v1" and options["gallery"] is None:
-            arguments.setdefault("normalize", False)  # its own classifier reads embeddings of any length
-        embedder = build_backbone(
-            name, options["embedding_size"], arguments, allow_import=options["allow_import"]
-        ).eval()
-        rest = _load_embedder(embedder, state, options["weights"])
+    name, default = options["backbone"], backbone_defaults(options["backbone"])
+    arguments = dict(options["backbone_arguments"])
+    state = state_dict_of(load_file(options["weights"]), f"'{options['weights']}'")
+    if name == "inception_resnet_v1" and options["gallery"] is None:
+        arguments.setdefault("normalize", False)  # its own classifier reads embeddings of any length
+    embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"]).eval()
+    rest = _load_embedder(embedder, state, options["weights"])
     with torch.no_grad():
-        size = embedder(torch.zeros(1, 3, *preprocessing.size)).shape[1]
+        size = embedder(torch.zeros(1, 3, *default.preprocessing.size)).shape[1]
     gallery, threshold = None, None
     if options["gallery"] is not None:
         gallery = read_gallery(options["gallery"])
@@ -73,8 +63,8 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     kind = "linear" if scale is None else "cosine"
     described = {"backbone": name, "embedding_size": size, "head": kind, "scale": scale}
     described["backbone_arguments"] = arguments
-    extra = {"framing": backbone_defaults(name).framing, "threshold": threshold}
-    spec = describe_network(ModelSpec("", tuple(people), preprocessing, described, extra))
+    extra = {"framing": default.framing, "threshold": threshold}
+    spec = describe_network(ModelSpec("", tuple(people), default.preprocessing, described, extra))
     photos = options["photos"]
     source = None if photos is None else describe_photos(photos, photos, "test", options)
     with replacing_folder(options["out"]) as folder:
