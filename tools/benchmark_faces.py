@@ -88,9 +88,6 @@ def _enroll_options(args: Any, faces: Path, model: Path, head: str) -> dict[str,
         "scale": None,
         "embedding_size": None,
         "backbone_arguments": {},
-        "finetune": False,
-        "epochs": 0,
-        "lr": 0.0,
         "held_out": args.held_out,
     }
 

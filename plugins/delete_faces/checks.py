@@ -1,10 +1,7 @@
-"""Checks before unlearning: numbers are in their range, and photos look like their person."""
+"""Checks before unlearning: photos look like their person."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,32 +9,9 @@ from torch import Tensor
 
 from delete_tasks.errors import RequestError, list_names
 from delete_tasks.evaluation import Predictions
-from delete_tasks.request.ranges import SEED_MOST, number, whole
 
 FAR_BELOW = 4.0  # robust standard deviations
 LEAST_GAP = 0.15  # least difference of cosines that is far, for photos of one person that agree closely
-NUMBERS: dict[str, Callable[[str, Any], Any]] = {
-    "held_out": partial(number, low=0, high=1, below=True),
-    "scale": partial(number, low=0, high=10_000, above=True),
-    "embedding_size": partial(whole, low=1, high=65_536),
-    "epochs": partial(whole, low=1, high=100_000),
-    "lr": partial(number, low=0, high=10, above=True),
-    "seed": partial(whole, low=0, high=SEED_MOST),
-    "steps": partial(whole, low=1),
-    "batch_size": partial(whole, low=1, high=10**6),
-    "teacher_temperature": partial(number, low=0, high=1000, above=True),
-    "directions": partial(whole, low=0, high=65_536),
-    "stop": partial(number, low=0, high=1, above=True, below=True),
-    "threshold": partial(number, low=-math.inf, high=math.inf),
-    "top": partial(whole, low=1),
-}
-
-
-def check_numbers(options: Mapping[str, Any], *names: str) -> None:
-    """Refuse options of these names that are out of their range in :data:`NUMBERS`; None is in it."""
-    for name in names:
-        if options.get(name) is not None:
-            NUMBERS[name](name, options[name])
 
 
 def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels: Tensor) -> list[int]:

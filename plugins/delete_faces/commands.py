@@ -22,9 +22,7 @@ from delete_tasks.cli.command import (
     recipe,
 )
 from delete_tasks.display.terminal import make_console
-from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
-from delete_tasks.fileio.inputs import refuse_inputs
 from delete_tasks.report.finish import tell_before, tell_next
 
 PHOTOS_HELP = "folder with one folder per person (or train/ and test/ with those)"
@@ -97,9 +95,6 @@ def align(args: SimpleNamespace) -> None:
     recipe("--head", type=click.Choice(["cosine", "linear"]), default="cosine", help="Identity head."),
     recipe("--scale", type=shared.number(0, 10_000, above=True), help="Scale of a cosine head. [default: 30]"),
     *BACKBONE_OPTIONS,
-    recipe("--finetune", is_flag=True, help="Train the backbone as well."),
-    recipe("--epochs", type=shared.whole(1, 100_000), default=5, help="Epochs of --finetune."),
-    recipe("--lr", type=shared.RATE, default=1e-4, help="AdamW learning rate of --finetune."),
     _held_out("that is held out from training"),
     shared.seed(0),
     *READING,
@@ -116,7 +111,12 @@ def enroll(args: SimpleNamespace) -> None:
 @command(
     "import",
     "Make a model folder from an embedder with a head or gallery.",
-    data("--weights", type=FILE, required=True, help="Weights of the embedder, and of its head if it has one."),
+    data(
+        "--weights",
+        type=FILE,
+        required=True,
+        help="Weights of the embedder, and of its head if it has one; or an .onnx.",
+    ),
     data("--head-weights", type=FILE, help="Weights of the identity head, if in a separate file."),
     data("--gallery", type=FILE, help="Templates in place of a head: .npz with embeddings (n, D) and names (n,)."),
     data(
@@ -167,25 +167,35 @@ def embed(args: SimpleNamespace) -> None:
 @command(
     "update",
     "Carry stored templates over to an erased model, without photos.",
-    argument("store", type=FILE, metavar="STORE", help="Templates: .npz with embeddings (n, D) and names (n,)."),
+    argument(
+        "stores",
+        type=File("STORE", any_text=True),
+        nargs=-1,
+        required=True,
+        metavar="STORE...",
+        help="Templates: .npz; .npy with a .csv of names; postgresql://...?table=NAME; or package.module:Class.",
+    ),
     data("--original", type=MODEL_FOLDER, required=True, help="Model folder that made the templates."),
     data("--erased", type=MODEL_FOLDER, required=True, help="Model folder of faces remove: W/erased."),
-    data("--out", type=OUT, help=".npz file to write. [default: STORE itself, with --overwrite]"),
-    shared.overwrite("an existing --out or, without --out, STORE"),
+    data(
+        "--out", type=OUT, help="File to write, for a single STORE in a file. [default: STORE itself, with --overwrite]"
+    ),
+    data(
+        "--receipt",
+        type=OUT,
+        help="Receipt to write (.json, and .html beside it). [default: that of a single file, FILE.json]",
+    ),
+    data("--photos", type=DIR, help=f"People whose photos have no template are listed: {PHOTOS_HELP}."),
+    shared.overwrite("an existing --out and --receipt or, without --out, each STORE"),
     shared.DRY_RUN,
     shared.ALLOW_IMPORT,
 )
-def update(args: SimpleNamespace) -> None:
-    from .gallery.update import update_store
+def update(args: SimpleNamespace) -> int:
+    from .gallery.places import check_places
+    from .gallery.update import update_stores
 
-    target = args.out or args.store
-    if args.out is None and not args.overwrite and not args.dry_run:
-        raise RequestError("nothing says where to write; give --out NEW.npz, or --overwrite to replace STORE itself")
-    if args.out is None and os.path.islink(target):
-        raise RequestError(f"'{target}' is a link; give the file itself, '{os.path.realpath(target)}'")
-    refuse_inputs(target, [], [args.original, args.erased])
-    refuse_existing(target, [args.store] if args.out else [], args.overwrite or args.out is None, suffix=".npz")
-    update_store(vars(args), make_console())
+    receipt = update_stores({**vars(args), "receipt": check_places(args)}, make_console())
+    return int(not args.dry_run and not all(leg["changed"] for leg in receipt["stores"]))
 
 
 @command(
@@ -292,11 +302,20 @@ def remove(args: SimpleNamespace) -> int:
         "--threshold", type=shared.number(-1e6, 1e6), help="Score below which a face is unknown. [default: the model's]"
     ),
     evaluation("--top", type=shared.whole(1), default=3, help="People to list for each face."),
+    evaluation(
+        "--person", many=True, metavar="NAME...", help="List only the faces that are these people's by the threshold."
+    ),
+    evaluation("--out", type=OUT, help="File to list the faces in (.json)."),
+    shared.overwrite("an existing file"),
     *READING,
 )
 def identify(args: SimpleNamespace) -> None:
     from .gallery.identify import identify
 
+    if args.out is not None:
+        refuse_existing(
+            args.out, [path for path in args.photos if os.path.isfile(path)], args.overwrite, suffix=".json"
+        )
     identify(vars(args), make_console())
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -11,9 +12,12 @@ import numpy as np
 from delete_images.data.opening import ImageData, open_data
 from delete_images.data.sources import SPLITS
 from delete_images.data.strings import parse_spec
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError
+from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.validate import read_json
 
+from .earlier import without_removed
 from .photos import of_people
 from .templates import hint, store_path
 
@@ -62,6 +66,22 @@ def read_enrolment(model: str | os.PathLike[str]) -> Enrolment | None:
         return None
 
 
+def pass_on_enrolment(model: str | os.PathLike[str], erased: str | os.PathLike[str], people: Sequence[str]) -> None:
+    """Write a model's enrolment.json beside the erased model, without the people removed from it; nothing without one."""
+    enrolment = read_enrolment(model)
+    if enrolment is None:
+        return
+    source = dict(msgspec.to_builtins(enrolment.source))
+    for key in ("photos", "tested"):
+        named = parse_spec(source[key]).classes
+        if set(named) & set(people):
+            before, after = (",".join(quote(name, safe="") for name in names)
+                             for names in (named, [name for name in named if name not in people]))  # fmt: skip
+            source[key] = source[key].replace(f"class={before}", f"class={after}")
+    held_out = [name for name in sorted(enrolment.held_out) if name.partition("/")[0] not in people]
+    save_json({"held_out": held_out, "source": source}, Path(erased, NAME))
+
+
 def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the options of ``faces remove`` from the model's enrolment; refuse options without photos if there is none.
 
@@ -99,11 +119,12 @@ def open_own(options: Mapping[str, Any], people: Sequence[str], classes: Sequenc
         raise RequestError(f"{error}{hint(options['model'])}") from error
 
 
-def open_tested(options: Mapping[str, Any], classes: Sequence[str]) -> ImageData | None:
+def open_tested(options: Mapping[str, Any], spec: ModelSpec) -> ImageData | None:
     """Open the photos to measure on, from options that :func:`complete_options` made; None without any."""
     if options["eval"] is None:
         return None
-    data, names = open_data(options["eval"], "test", classes), options["held_out_alone"]
+    data = open_data(without_removed(options["eval"], "test", spec), "test", spec.classes)
+    names = options["held_out_alone"]
     return data if names is None else data.subset([name in names for name in data.names])
 
 

@@ -22,6 +22,7 @@ from delete_tasks.request.classes import NameIndex
 
 from .align import detector
 from .datasets import framing_of
+from .earlier import without_removed
 from .heads import CosineHead
 from .network import FaceNetwork, check_face_network
 from .photos import Framing, of_people, open_photos, person_folders
@@ -61,13 +62,15 @@ def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mappi
         opened = make_opened(networks, spec.classes, of="photos", notes=notes, ids=ids)
         if recorded:
             framing = framing_of(spec, **flags, device=choose_device())
-            held_out = open_photos(data["test"], "test", framing, spec.classes, "Finding held-out faces").data
+            tested = without_removed(data["test"], "test", spec)
+            held_out = open_photos(tested, "test", framing, spec.classes, "Finding held-out faces").data
             opened.samples = {"test": held_out.subset(options["samples"].places(MEASURED, held_out.names))}
         return attentive(opened, spec, framing_of(spec, **flags))
     framing = framing_of(spec, aligned=flags["aligned"], largest_face=True, device=choose_device())
     photos = {
-        split: open_photos(text, "test" if split == "test" else "train", framing, spec.classes).data
+        split: open_photos(without_removed(text, each, spec), each, framing, spec.classes).data
         for split, text in data.items()
+        for each in ["test" if split == "test" else "train"]
     }
     ids = forgotten_ids(options.get("classes") or (), photos["forget"], spec.classes, data["forget"])
     return open_attacked(networks, photos, ids, paths, "photos")

@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from delete_tasks.request.ranges import number
 
 from .align import detector, frame_face
 
+NESTED = 8  # folders of photos in a person's folder, from which they may be people
 BATCH = 8  # photos that a process returns at a time; for fewer, a process is not worth its start
 
 T = TypeVar("T")
@@ -127,11 +129,24 @@ def frame_photos(
     data: ImageData, framing: Framing, text: str, title: str = "Finding faces", console: Console | None = None
 ) -> Photos:
     """Frame the face on each of the opened photos, see :func:`open_photos`; ``text`` names them in messages."""
+    if console is not None:
+        _warn_of_nested(data, text, console)
     photos = Photos(data, unreadable=data.skipped) if framing.aligned else _find_faces(data, framing, text, title)
     if console is not None:
         for note in photos.notes():
             console.print(note)
     return photos
+
+
+def _warn_of_nested(data: ImageData, text: str, console: Console) -> None:
+    """Warn of a folder one level too high, whose people are folders of people; this is seen before any face is looked for."""
+    inside = {tuple(name.split("/")[:2]) for name in data.names if name.count("/") > 1}
+    (person, count), *_ = [*Counter(person for person, _ in inside).most_common(1), ("", 0)]
+    if count >= NESTED:
+        console.print(
+            f"Warning: '{text}' holds {len(set(data.labels.tolist()))} people, and '{person}' has {count} folders of photos; if "
+            f"these are the people, give '{Path(parse_spec(text).path or '') / person}'"
+        )
 
 
 def _find_faces(data: ImageData, framing: Framing, text: str, title: str) -> Photos:

@@ -26,10 +26,11 @@ from delete_tasks.report.results import collect
 from delete_tasks.request.classes import resolve_classes
 
 from . import register  # noqa: F401
-from .checks import check_looks, check_numbers
+from .checks import check_looks
 from .datasets import FaceDataset, framing_for
-from .enrolment import complete_options, divide, limit_photos, open_own, open_tested
-from .gallery.gallery import open_templates, save_without
+from .earlier import open_removed
+from .enrolment import complete_options, divide, limit_photos, open_own, open_tested, pass_on_enrolment
+from .gallery.gallery import save_without
 from .heads import CosineHead, without_classes
 from .metrics import METRICS
 from .network import FaceNetwork, load_face_network
@@ -38,8 +39,9 @@ from .photos import Framing, frame_photos
 from .picture import draw_people
 from .projection import PersonProjection, changes_of, directions_for, fold_changes, predict, project_each
 from .recipes import BASE, RECIPES
-from .report import answer, describe_drift, lines_of, measure, rehearse, unlearned_head
+from .report import answer, describe_drift, lines_of, match_removed_before, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
+from .stores import open_templates, shown
 from .task import FaceClassifier
 from .templates import UNCHANGED, Templates, check_request
 from .thresholds import check_far, read_far, set_threshold
@@ -56,7 +58,6 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     face, photos that do not look like their person. ``options`` are the command's, by name; ``record`` may hold those of the
     record. Return the content of results.json, and the command's ``exit_status``.
     """
-    check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions")
     flush_subnormals()
     network, spec = load_face_network(options)
     options = complete_options(options)
@@ -67,7 +68,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     size, templates = network.head.weight.shape[1], None
     if options.get("templates") is not None:
         check_request(options)
-        templates = open_templates(options["templates"], people, ids, size)
+        templates = open_templates(options["templates"], people, ids, size, options["allow_import"])
+        options["templates"] = shown(options["templates"])
     count = _directions(options, len(people) - (0 if templates is None else len(templates.lacking)))
     if options.get("retain") is not None and not count:
         raise RequestError(NO_PROJECTION)
@@ -130,6 +132,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         runner.train()
     finally:
         release_runner(name)
+    if runner.outcome.published is not None:
+        pass_on_enrolment(options["model"], runner.outcome.published, people)
     gallery_note = save_without(options["model"], runner, people, changes if changes and count else None)
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None:
@@ -154,6 +158,9 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
                 after = predict_images(student.network, spec, forget, "Embedding photos").features
             details["drift"] = describe_drift(features, after, f"{noun} to forget (others were not measured)")
     details |= measured or {}
+    if measured is not None and measured["matches"] is not None:
+        networks = (original, student.network)
+        details["removed_before"] = _removed_before(options["eval"], spec, framing, networks, measured["matches"])
     details["threshold"] = {
         "model": spec.extra.get("threshold"),
         "far": far,
@@ -178,7 +185,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if measured is not None:
         photos, removed = measured["held_out"].values()
         title += f", {removed} of removed and {photos - removed} of other people"
-        title = "\n".join([*(answer(measured["matches"]) if measured["matches"] else ()), title])
+        said = answer(measured["matches"], details["removed_before"]) if measured["matches"] else ()
+        title = "\n".join([*said, title])
     results = report(
         runner,
         evaluation,
@@ -204,8 +212,8 @@ def _read_photos(
     of photos to forget."""
     people = [spec.classes[i] for i in ids]
     own = None if templates is not None else open_own(options, people, spec.classes)
-    others = None if options.get("retain") is None else open_kept(options["retain"], people)
-    tested = open_tested(options, spec.classes)
+    others = None if options.get("retain") is None else open_kept(options["retain"], people, spec)
+    tested = open_tested(options, spec)
     notes: list[str] = []
     if tested is not None and own is not None:
         own, tested, notes = divide(own, tested, ids, options["model"], options["seed"])
@@ -245,6 +253,18 @@ def _read_photos(
         console.print(f"Warning: {warning}")
     read = {"read": len(forget.names), "people_without": len(forget.lacking), "embedder_changed": bool(forget.names)}
     return forget, gallery, kept, copies, {**details, "templates": read}
+
+
+def _removed_before(
+    text: str, spec: ModelSpec, framing: Framing, networks: Sequence[Any], matches: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Measure pairs of photos of people whom earlier requests removed, at the same thresholds; None if there are none."""
+    data = open_removed(text, spec)
+    if data is None:
+        return None
+    faces = frame_photos(data, framing, text, "Finding faces of people removed before").data
+    features: list[Any] = [predict_images(network, spec, faces).features for network in networks]
+    return match_removed_before(features, faces.labels, matches["thresholds"])
 
 
 def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork, directions: int) -> dict[str, Any]:

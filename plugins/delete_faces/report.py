@@ -146,6 +146,16 @@ def match_pairs(
     }
 
 
+def match_removed_before(
+    features: Sequence[Tensor], labels: NDArray[np.int64], thresholds: Sequence[float | None]
+) -> dict[str, Any]:
+    """Compare, as :func:`match_pairs`, pairs of photos of people whom earlier requests removed, from both models' embeddings
+    ``(n, D)`` of these photos, and ``labels`` ``(n,)``."""
+    tables = matched_pairs([each.numpy() for each in features], labels, thresholds)
+    photos = np.bincount(labels).tolist()
+    return {"people": len(tables), **_matches(list(tables.values()), [photos[i] for i in tables])}
+
+
 def _matches(tables: Sequence[NDArray[np.int64]], photos: list[int]) -> dict[str, Any]:
     """Describe pairs of some people, given :func:`delete_tasks.evaluation.verification.matched_pairs` and photos of each."""
     count, pairs = independent_pairs(photos), np.sum(tables, 0)
@@ -158,8 +168,9 @@ def _matches(tables: Sequence[NDArray[np.int64]], photos: list[int]) -> dict[str
     return {**entry, "before": before, "after": after, "interval": wilson(after, count), "change": [-high, -low]}
 
 
-def answer(matches: Mapping[str, Any]) -> list[str]:
-    """Say in a line for each removed person, and in one for all others, how many pairs of photos match before and after."""
+def answer(matches: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> list[str]:
+    """Say in a line for each removed person, and in one for all others and for those removed before (``earlier``), how many pairs
+    of photos match before and after."""
     lines = []
     for entry in matches["people"]:
         text = "not measured, for want of a second held-out photo"
@@ -173,7 +184,11 @@ def answer(matches: Mapping[str, Any]) -> list[str]:
         lines.append(f"{entry['name'].replace('_', ' ')}: {text}")
     others = matches["others"]
     count = f"{others['people']} other{'' if others['people'] == 1 else 's'}"
-    return [*lines, f"{count}: {others['before']:.1f} -> {others['after']:.1f}%, {change_of(*others['change'])}"]
+    lines.append(f"{count}: {others['before']:.1f} -> {others['after']:.1f}%, {change_of(*others['change'])}")
+    if earlier is not None and earlier["pairs"]:
+        count = f"{earlier['people']} removed by earlier requests"
+        lines.append(f"{count}: {earlier['before']:.1f} -> {earlier['after']:.1f}% ({earlier['pairs']:,} pairs)")
+    return lines
 
 
 def change_of(low: float, high: float) -> str:

@@ -6,10 +6,12 @@ import numpy as np
 
 from delete_images.data.opening import ImageData, find_copies, open_data
 from delete_images.data.strings import parse_spec
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError, list_names
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.request.classes import NameIndex
 
+from .earlier import without_removed
 from .photos import person_folders
 
 NO_PROJECTION = (
@@ -19,13 +21,13 @@ NO_PROJECTION = (
 LEAST_PEOPLE = 8
 
 
-def open_kept(text: str, removed: Sequence[str]) -> ImageData:
+def open_kept(text: str, removed: Sequence[str], spec: ModelSpec) -> ImageData:
     """Open the data string of a folder with one folder of photos for each person, who need not be the model's; refuse another
-    layout, and photos of one of the people ``removed``."""
+    layout, and photos of one of the people ``removed``. People removed before are left out."""
     if parse_spec(text).label is not None:
         raise RequestError(f"'{text}': label= does not tell people apart; give a folder for each person")
     person_folders(text, "train")
-    data = open_data(text, "train")
+    data = open_data(without_removed(text, "train", spec), "train")
     refuse_removed(data, removed, text)
     return data
 

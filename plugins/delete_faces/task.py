@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mmengine.registry import MODELS
+from msgspec.structs import replace
 from torch import Tensor
 
 from delete_images.hub import describe
@@ -20,6 +21,7 @@ from delete_tasks.model.modes import fast_layout
 from delete_tasks.task import Run
 
 from . import opened
+from .earlier import with_removed
 from .enrolment import NAME as ENROLMENT
 from .gallery.gallery import NAME, read_gallery
 from .heads import CosineHead, without_classes
@@ -99,6 +101,7 @@ class FacesTask(ImagesTask):
         network, spec = model.network, cast(ModelSpec, erased_spec(names, ids, dataset))
         if not model.keep_row:
             network, spec = remove_people(network, spec, ids)
+        spec = replace(spec, extra=with_removed(spec.extra, [names[i] for i in ids]))
         return str(save_model(path, network, spec))
 
     def exported(self, model: Any, inputs: Tensor) -> Tensor:

@@ -105,3 +105,38 @@ def config(models, faces, repository, tmp_path, monkeypatch):
         return cfg
 
     return load
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """URI of a PostgreSQL server with pgvector on a local socket, for the session."""
+    import pgserver
+
+    folder = tmp_path_factory.mktemp("pg")
+    server = pgserver.get_server(folder, cleanup_mode="stop")
+    server.psql("CREATE EXTENSION vector")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def database(postgres):
+    """``database(type, names, templates)``: the string of a new table of templates, with a serial number for each."""
+    import psycopg
+
+    def make(kind, names, templates) -> str:
+        with psycopg.connect(postgres) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+            table = f"faces_{count}"
+            connection.execute(f"CREATE TABLE {table} (id serial PRIMARY KEY, name text, embedding {kind})")
+            left, right = "[]" if "vec" in kind else "{}"
+            rows = (
+                (name, f"{left}{','.join(map(str, row))}{right}")
+                for name, row in zip(names, templates.tolist(), strict=True)
+            )
+            with connection.cursor().copy(f"COPY {table} (name, embedding) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+        return f"{postgres}{'&' if '?' in postgres else '?'}table={table}"
+
+    return make

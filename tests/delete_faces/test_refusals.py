@@ -1,18 +1,10 @@
 """Each mistake is one message that names it, and nothing is written."""
 
-import io
-import math
 import shutil
 from pathlib import Path
 
 import pytest
 from helpers import argv, edit_json, read_results, run
-from rich.console import Console
-
-from delete_faces.gallery.enroll import enroll
-from delete_faces.gallery.identify import identify
-from delete_faces.remove import remove
-from delete_tasks.errors import RequestError
 
 GONE = "Colin_Powell"
 
@@ -109,28 +101,3 @@ def test_enroll(faces, weights, tmp_path, fails):
     fails("nowhere", words, "--photos", tmp_path / "nowhere")
     fails("none.pt", words[:-1], tmp_path / "none.pt", "--photos", faces)
     assert not (tmp_path / "model").exists()
-
-
-OUT_OF_RANGE = [math.nan, math.inf, -math.inf, -1, "1", True]
-BAD = {name: [*OUT_OF_RANGE, 0] for name in ("scale", "epochs", "lr", "steps", "batch_size", "teacher_temperature")}
-BAD |= {"lr": [*OUT_OF_RANGE, 0, 1e9], "embedding_size": [*OUT_OF_RANGE, 0, 2.5], "top": [*OUT_OF_RANGE, 0, 1.5]}
-BAD |= {"held_out": [*OUT_OF_RANGE, 1, 1.5], "seed": [*OUT_OF_RANGE, 0.5, 2**32], "stop": [*OUT_OF_RANGE, 0, 1]}
-BAD |= {"threshold": [math.nan, math.inf, "1"], "directions": [*OUT_OF_RANGE, 65_537]}
-NUMBERS = {
-    enroll: ("held_out", "seed", "scale", "embedding_size", "epochs", "lr"),
-    remove: ("steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions"),
-    identify: ("top", "threshold"),
-}
-
-
-@pytest.mark.parametrize(
-    ("function", "name", "value"),
-    [(function, name, value) for function, names in NUMBERS.items() for name in names for value in BAD[name]],
-)
-def test_numbers_out_of_range_are_refused_before_anything_is_read(function, name, value, tmp_path):
-    """The functions refuse them as the commands do: none of what they would read exists."""
-    places = {"out": str(tmp_path / "model"), "work_dir": str(tmp_path / "work")}
-    options = {**dict.fromkeys(BAD), "finetune": True, **places}
-    with pytest.raises(RequestError, match=rf"^{name} .*number .*got "):
-        function({**options, name: value}, Console(file=io.StringIO()))
-    assert not list(tmp_path.iterdir())

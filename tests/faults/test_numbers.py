@@ -40,16 +40,11 @@ INSIDE = [
     ("images import", ["--arguments", "num_classes={}"]),
     ("faces enroll", ["--arguments", "embedding_size={}"]),
 ]
-# Options that only count in company.
-COMPANY = {
-    ("faces enroll", "--epochs"): ["--finetune", "--epochs", "1"],
-    ("faces enroll", "--lr"): ["--finetune", "--epochs", "1"],
-}
 
 
 def table():
     rows = [
-        (name, [*COMPANY.get((name, option), []), f"{option}={value}"], value)
+        (name, [f"{option}={value}"], value)
         for name, options in numeric_options().items()
         for option, value in product(options, VALUES)
     ]
@@ -69,7 +64,7 @@ def test_the_table_has_every_command(kit):
 def test_no_option_takes_what_is_no_number(kit, name, options):
     for option, value in product(options, NEVER):
         with pytest.raises(RequestError, match=option):
-            parse([*valid(kit)[name], *COMPANY.get((name, option), []), f"{option}={value}"])
+            parse([*valid(kit)[name], f"{option}={value}"])
 
 
 def is_inside(row) -> bool:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from delete_images.data.opening import ImageData
 from delete_images.data.strings import parse_spec
-from delete_images.data.transforms import TransformedData, eval_transform, train_transform
+from delete_images.data.transforms import TransformedData, eval_transform
 from delete_images.models.model_file import ModelSpec, save_model
 from delete_images.models.spec import Preprocessing
 from delete_tasks.audit.probes import as_linear_map, fit_linear_probe
@@ -27,7 +27,6 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.model.modes import fast_layout
 
 from ..backbones import backbone_defaults, build_backbone, load_backbone_weights
-from ..checks import check_numbers
 from ..enrolment import NAME, describe_photos, is_divided
 from ..heads import CosineHead, Head, LinearHead, build_head
 from ..network import FaceNetwork, describe_network
@@ -90,28 +89,6 @@ def fit_head(head: Head, embeddings: Tensor, labels: Tensor) -> None:
     head.weight.data = F.normalize(head.weight.data)
 
 
-def finetune(network: FaceNetwork, spec: ModelSpec, data: ImageData, epochs: int, lr: float, seed: int) -> None:
-    """Train embedder and head, in place, on faces that are mirrored at random; norm statistics stay as they are. AdamW's learning
-    rate falls from ``lr`` to zero as a cosine; ``seed`` determines order and mirroring."""
-    device = next(network.parameters()).device
-    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        loader = DataLoader(TransformedData(data, train_transform(spec, crop=False)), batch_size=32, shuffle=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * len(loader)))
-        network.eval()  # a handful of photos per person would spoil running statistics
-        batches = (batch for _ in range(epochs) for batch in loader)
-        with torch.enable_grad():
-            for faces, labels in track(batches, epochs * len(loader), "Finetuning"):
-                logits, labels = network(faces.to(device)), labels.to(device)
-                if isinstance(network.head, CosineHead):
-                    logits = logits - network.head.scale * MARGIN * F.one_hot(labels, logits.shape[1])
-                optimizer.zero_grad()
-                F.cross_entropy(logits, labels).backward()
-                optimizer.step()
-                schedule.step()
-
-
 def stranger_threshold(scores: Tensor, people: int) -> float | None:
     """Compute the score that the best of ``people`` impostor pairs reaches for one stranger in a hundred.
 
@@ -150,11 +127,8 @@ def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings:
 
 def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Make a model folder from photos, and return the content of its enrolment.json. ``options`` are the command's, by name, with
-    ``backbone_arguments`` in place of ``arguments``. Refuse a number out of range, no photos, fewer than two people, and a
+    ``backbone_arguments`` in place of ``arguments``. Refuse no photos, fewer than two people, and a
     backbone that cannot be built."""
-    check_numbers(options, "held_out", "seed", "scale", "embedding_size")
-    if options["finetune"]:
-        check_numbers(options, "epochs", "lr")
     flush_subnormals()
     begin = time.monotonic()
     if Path(options["out"]).is_file():
@@ -164,7 +138,7 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"])
     if options["weights"] is not None:
         load_backbone_weights(embedder, name, options["weights"])
-    elif not options["finetune"]:
+    else:
         console.print("No --weights: the backbone keeps random weights, and so recognises people badly")
     device = choose_device(options["device"])
     embedder = fast_layout(embedder.to(device))
@@ -183,9 +157,6 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     described = {"backbone": name, "embedding_size": size, "head": options["head"], "scale": options["scale"]}
     described["backbone_arguments"] = arguments
     spec = describe_network(ModelSpec("", people, framing.preprocessing, described, {"framing": framing.framing}))
-    if options["finetune"]:
-        finetune(network, spec, train, options["epochs"], options["lr"], options["seed"])
-        embeddings = embed(embedder, spec, train, "Embedding photos")
     rate, scored, scored_labels = None, embeddings, labels
     if len(held_out):
         others, other_labels = embed(embedder, spec, held_out, "Held-out photos"), torch.from_numpy(held_out.labels)
@@ -203,7 +174,6 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         "held_out_rate": rate,
         "threshold": threshold,
         "impostor_pairs": len(scores),
-        "finetuned_epochs": options["epochs"] if options["finetune"] else None,
         "seconds": seconds,
         "held_out": held_out.names,
         "source": describe_photos(options["photos"], tested, split, options),

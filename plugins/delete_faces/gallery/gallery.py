@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -22,7 +22,7 @@ from delete_tasks.fileio.atomic import replacing
 from delete_tasks.request.classes import SPELLINGS
 
 from ..projection import Change, project_each
-from ..templates import NAME, Templates
+from ..templates import NAME
 
 if TYPE_CHECKING:
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
@@ -53,9 +53,15 @@ class Gallery:
 
     def without(self, people: Sequence[str]) -> Gallery:
         """Select the templates of all other people, unchanged bit by bit."""
-        others = ~np.isin(self.names, list(people))
-        more = {key: array[others] for key, array in self.more.items()}
-        return Gallery(self.embeddings[others], list(compress(self.names, others)), more)
+        return self._chosen(~np.isin(self.names, list(people)))
+
+    def only(self, people: Sequence[str]) -> Gallery:
+        """Select the templates of ``people``, unchanged bit by bit."""
+        return self._chosen(np.isin(self.names, list(people)))
+
+    def _chosen(self, rows: NDArray[np.bool_]) -> Gallery:
+        more = {key: array[rows] for key, array in self.more.items()}
+        return Gallery(self.embeddings[rows], list(compress(self.names, rows)), more)
 
     def transform(self, matrix: Tensor) -> tuple[Gallery, dict[str, float]]:
         """Multiply the templates, in their type, by ``(D, D)``; a length of 1 stays. Return their :func:`drift_of` as well."""
@@ -85,7 +91,7 @@ def drift_of(before: Tensor, after: Tensor) -> dict[str, float]:
 
 def read_gallery(path: str | os.PathLike[str], least: int = 2) -> Gallery:
     """Read a gallery: ``embeddings`` ``(n, D)``, ``names`` ``(n,)``, and any further arrays ``(n, ...)``. Refuse a file that
-    is no .npz of plain arrays, arrays that do not fit, templates that are zero or not finite, and fewer than ``least`` people."""
+    is no .npz of plain arrays, and what :func:`check_gallery` refuses."""
     if not Path(path).is_file():
         raise RequestError(f"no gallery at '{path}'; expected an .npz with {EMBEDDINGS} (n, D) and {NAMES} (n,)")
     archive = Archive(Path(path))
@@ -97,15 +103,28 @@ def read_gallery(path: str | os.PathLike[str], least: int = 2) -> Gallery:
         )
     arrays = {name: archive.read(name) for name in archive.names}
     embeddings, named = arrays.pop(EMBEDDINGS), arrays.pop(NAMES)
-    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or named.ndim != 1 or len(named) != len(embeddings):
+    if named.ndim != 1:
+        raise RequestError(f"'{path}': {NAMES} have the shape {named.shape}; expected a name for each template")
+    return check_gallery(embeddings, texts(named, Path(path)), arrays, path, least)
+
+
+def check_gallery(
+    embeddings: NDArray[Any],
+    names: list[str],
+    more: Mapping[str, NDArray[Any]],
+    path: str | os.PathLike[str],
+    least: int,
+) -> Gallery:
+    """Make a gallery; refuse arrays that do not fit, templates that are zero or not finite, and fewer than ``least`` people."""
+    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or len(names) != len(embeddings):
         raise RequestError(
-            f"'{path}': {EMBEDDINGS} are {embeddings.dtype} {embeddings.shape} and {NAMES} {named.shape}; expected floats (n, D) "
+            f"'{path}': {EMBEDDINGS} are {embeddings.dtype} {embeddings.shape} and {NAMES} {len(names)}; expected floats (n, D) "
             "and a name for each"
         )
-    for key, array in arrays.items():
-        if array.shape[:1] != (len(named),):
+    for key, array in more.items():
+        if array.shape[:1] != (len(names),):
             raise RequestError(
-                f"'{path}': {key} has the shape {array.shape}; expected one entry for each of {len(named)} templates"
+                f"'{path}': {key} has the shape {array.shape}; expected one entry for each of {len(names)} templates"
             )
     wide = np.asarray(embeddings, np.float64)
     broken = np.flatnonzero(~np.isfinite(wide).all(1) | (np.linalg.norm(np.nan_to_num(wide), axis=1) == 0))
@@ -113,7 +132,7 @@ def read_gallery(path: str | os.PathLike[str], least: int = 2) -> Gallery:
         raise RequestError(
             f"'{path}': {len(broken)} of {len(wide)} templates are zero or not finite, first index {broken[0]}; make them anew"
         )
-    gallery = Gallery(embeddings, texts(named, Path(path)), arrays)
+    gallery = Gallery(embeddings, names, more)
     if len(gallery.people) < least:
         raise RequestError(
             f"'{path}' holds templates of {len(gallery.people)} people; a model needs two or more to choose among"
@@ -121,10 +140,10 @@ def read_gallery(path: str | os.PathLike[str], least: int = 2) -> Gallery:
     return gallery
 
 
-def find_names(gallery: Gallery, people: Sequence[str]) -> list[list[str]]:
-    """Find for each of ``people`` all names in a gallery that differ from it in case, '_', '-' and spaces at most."""
-    spell = SPELLINGS[-1]
-    return [[found for found in gallery.people if spell(found) == spell(name)] for name in people]
+def find_names(named: Iterable[str], people: Sequence[str]) -> list[list[str]]:
+    """Find for each of ``people`` all names of a store that differ from it in case, '_', '-' and spaces at most."""
+    spell, named = SPELLINGS[-1], list(named)
+    return [[found for found in named if spell(found) == spell(name)] for name in people]
 
 
 def check_size(gallery: Gallery, size: int, path: str | os.PathLike[str]) -> None:
@@ -134,20 +153,6 @@ def check_size(gallery: Gallery, size: int, path: str | os.PathLike[str]) -> Non
         raise RequestError(
             f"templates in '{path}' have {found} numbers, embeddings of the model {size}; give the store that this model made"
         )
-
-
-def open_templates(path: str, people: Sequence[str], ids: Sequence[int], size: int) -> Templates:
-    """Read the templates of ``people``, ``ids`` by index in the model, from a store."""
-    gallery = read_gallery(path, least=1)
-    check_size(gallery, size, path)
-    rows = [np.flatnonzero(np.isin(gallery.names, found)) for found in find_names(gallery, people)]
-    chosen = np.concatenate(rows)
-    return Templates(
-        torch.from_numpy(gallery.embeddings[chosen].astype(np.float32)),
-        np.repeat(np.array(ids, np.int64), [len(found) for found in rows]),
-        [f"{gallery.names[row]}: template {row}" for row in chosen],
-        [i for i, found in zip(ids, rows, strict=True) if not len(found)],
-    )
 
 
 def save_without(

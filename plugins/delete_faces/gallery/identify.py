@@ -13,11 +13,12 @@ from torch import Tensor
 from delete_images.data.sources import images_in
 from delete_images.data.transforms import eval_transform
 from delete_tasks.errors import RequestError, first_line
+from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.fileio.images import SUFFIXES, read_image
+from delete_tasks.request.classes import resolve_classes
 
 from ..align import detector, frame_face
-from ..checks import check_numbers
 from ..datasets import framing_for
 from ..network import load_face_network
 from ..photos import Framing
@@ -32,10 +33,10 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
     A score is the cosine of embedding and class weights for a cosine head, the logit for a linear head. A face that scores below
     the threshold is of an unknown person. The model's threshold is the score that one in a hundred strangers reached at
     enrolment; for a model without one it is set on all scores of these photos but each face's best. ``options`` are the
-    command's, by name. Return for each face ``photo``, ``box`` (None if aligned), ``name`` (None if unknown) and ``scores`` by
-    name, best first. Refuse ``top`` or ``threshold`` out of range, photos of which none can be read, or without any face.
+    command's, by name; with ``person`` only faces that reach the threshold for one of these people are named, and ``out`` is a
+    file to list them in. Return for each face ``photo``, ``box`` (None if aligned), ``name`` (None if unknown) and ``scores`` by
+    name, best first. Refuse photos of which none can be read, or without any face.
     """
-    check_numbers(options, "threshold", "top")
     flush_subnormals()
     network, spec = load_face_network(options)
     paths = find_photos(options["photos"])
@@ -48,6 +49,7 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
             with torch.no_grad():
                 yield path, box, network.head.scores(network(transform(face)[None].to(device)))[0].cpu()
 
+    wanted = resolve_classes(options["person"], spec.classes) if options["person"] else None
     threshold = options["threshold"] if options["threshold"] is not None else spec.extra.get("threshold")
     faces: Any = score()
     if threshold is None:
@@ -55,17 +57,25 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
         threshold = _measure_threshold([scores for *_, scores in faces], console)
     identified: list[dict[str, Any]] = []
     for path, box, scores in faces:
-        best = scores.topk(min(options["top"], len(scores)))
-        listed = {spec.classes[i]: round(float(scores[i]), 4) for i in best.indices.tolist()}
+        order = scores.argsort(descending=True).tolist()
+        shown = order[: options["top"]] if wanted is None else [i for i in order if i in wanted]
+        listed = {spec.classes[i]: round(float(scores[i]), 4) for i in shown}
         first = next(iter(listed))
         name = first if threshold is not None and listed[first] >= threshold else None
+        if wanted is not None and name is None:
+            continue
         identified.append({"photo": str(path), "box": box, "name": name, "scores": listed})
         place = "" if box is None else f" at {box}"
         people = ", ".join(f"{person} {score:.3f}" for person, score in listed.items())
         limit = "" if threshold is None else f" (threshold {threshold:.3f})"
         console.print(f"{path}{place}: {name or 'unknown'}: {people}{limit}")
-    if not identified:
+    if wanted is not None:
+        console.print(f"{len(identified)} faces on {len({one['photo'] for one in identified})} of {len(paths)} photos")
+    elif not identified:
         raise RequestError(f"no face found on any of {len(paths)} photos; give photos turned to the camera")
+    if options["out"] is not None:
+        save_json(identified, options["out"])
+        console.print(f"Written: {options['out']}")
     return identified
 
 

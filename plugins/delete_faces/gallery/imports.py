@@ -16,8 +16,8 @@ from delete_tasks.fileio.inputs import read_text
 from delete_tasks.fileio.validate import as_type, parse_json
 
 from ..backbones import backbone_defaults, build_backbone
-from ..checks import check_numbers
 from ..datasets import framing_for
+from ..earlier import without_removed
 from ..enrolment import NAME as ENROLMENT
 from ..enrolment import describe_photos
 from ..heads import Head, LinearHead, build_head
@@ -34,7 +34,6 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     """Make a model folder from an embedder's file, and a head or a gallery; return its ``people``, ``head``, ``scale`` and
     ``threshold``. ``options`` are the command's, by name, with ``backbone_arguments`` in place of ``arguments``. Refuse both a
     head and a gallery, neither, parts that do not fit each other, and weights that do not fit the backbone."""
-    check_numbers(options, "scale", "embedding_size")
     if options["gallery"] is not None and options["head_weights"] is not None:
         raise RequestError("--gallery and --head-weights both make the identity head; give one of them")
     name, default = options["backbone"], backbone_defaults(options["backbone"])
@@ -86,7 +85,8 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
     flush_subnormals()
     network, spec = load_face_network(options)
     device = choose_device(options["device"])
-    data = open_photos(options["photos"], "train", framing_for(spec, options, device), console=console).data
+    photos = without_removed(options["photos"], "train", spec)
+    data = open_photos(photos, "train", framing_for(spec, options, device), console=console).data
     embeddings = nn.functional.normalize(embed(network.embedder.to(device), spec, data))
     gallery = Gallery(embeddings.numpy(), [data.class_names[label] for label in data.labels], {})
     gallery.save(options["out"])

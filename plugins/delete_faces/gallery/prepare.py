@@ -13,11 +13,13 @@ from rich.console import Console
 
 from delete_images.data.opening import ImageData
 from delete_tasks.errors import RequestError, require
-from delete_tasks.fileio.atomic import replacing
+from delete_tasks.fileio.atomic import replacing, save_json
 from delete_tasks.fileio.compute import choose_device
 
 from ..backbones import backbone_defaults
 from ..photos import Framing, hold_out, open_photos
+
+LEFT_OUT = "left_out.json"
 
 
 def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
@@ -39,6 +41,9 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     for i, path in enumerate(_places(data, out, held_out)):
         with replacing(path) as temporary:
             image_module.fromarray(data[i][0]).save(temporary, "PNG")
+    if any(photos.left_out().values()):
+        save_json(photos.left_out(), out / LEFT_OUT)
+        console.print(f"All photos that were left out are listed in {out / LEFT_OUT}")
     several, unreadable, tested = len(photos.several), len(photos.unreadable), int(held_out.sum())
     each = round(seconds / max(1, total), 4)
     console.print(

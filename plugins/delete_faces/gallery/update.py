@@ -1,6 +1,7 @@
-"""The command ``faces update``: carry a store of templates over from a model to the erased one, without photos."""
+"""The command ``faces update``: carry stores of templates over from a model to the erased one, without photos."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,84 @@ from torch import Tensor
 
 from delete_images.models.model_file import load_model
 from delete_tasks.display.terminal import short
-from delete_tasks.errors import RequestError, list_names
-from delete_tasks.fileio.atomic import save_json
+from delete_tasks.errors import USER_ERRORS, RequestError, first_line, list_names, require
+from delete_tasks.fileio.atomic import save_json, save_text
 from delete_tasks.fileio.digests import describe_model
-from delete_tasks.fileio.inputs import file_sha256
+from delete_tasks.fileio.inputs import file_sha256, read_text
 
 from ..network import check_face_network
+from ..photos import person_folders
 from ..projection import matrix_between
-from .gallery import Gallery, check_size, find_names, read_gallery
+from ..stores import digest_of, open_store, shown
+from .gallery import Gallery, check_size, find_names
 
-FORMAT = "delete-tasks store update 1"
+FORMAT = "delete-tasks store update 2"
 RANK = 1e-4  # relative size up to which a singular value is zero
 INSIDE, OUTSIDE = 1e-4, 1e-2  # part of a template of length 1 up to which it is rounding, and from which it is none
 SOME = 0.1  # share of a store; a projection of one direction leaves one template in a thousand as it is
+PAGE = Path(__file__).with_name("receipt.html")
 
 
-def update_store(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Write a store as the erased model makes it, and a receipt beside it, and return the receipt; without ``out`` in the options
-    the store itself is replaced. Refuse models without a matrix between them, and templates that the original did not make."""
-    paths, store = {row: options[row] for row in ("original", "erased")}, Path(options["store"])
+@dataclass(frozen=True)
+class Update:
+    """Change of templates between two models."""
+
+    gone: Sequence[str]  # people that the original knows and the erased model does not
+    known: Sequence[str]  # people of the original
+    matrix: Tensor  # (D, D) float64, and
+    ending: Tensor  # the original's last affine map, see matrix_between
+
+    def carry_over(self, options: Mapping[str, Any], text: str, console: Console) -> dict[str, Any]:
+        """Change one store, unless it is a dry run, and return its part of the receipt."""
+        with open_store(text, options["out"], options["allow_import"]) as store:
+            path, out = (getattr(store, name, None) for name in ("path", "out"))
+            before = store.read()
+            check_size(before, len(self.matrix), shown(text))
+            _check_maker(before, self.matrix, self.ending, shown(text))
+            named = [name for found in find_names(before.people, self.gone) for name in found]
+            others = before.without(named)
+            if not others.names:
+                raise RequestError(
+                    f"'{shown(text)}' holds templates of the removed people alone; delete it: nothing would be left"
+                )
+            after, drift = others.transform(self.matrix)
+            orphans = [
+                name
+                for name, known in zip(before.people, find_names(self.known, before.people), strict=True)
+                if not known
+            ]
+            leg: dict[str, Any] = {
+                "store": shown(text),
+                "changed": not options["dry_run"],
+                "why": "a dry run changes nothing" if options["dry_run"] else None,
+                "before": _described(before, digest_of(path, before)),
+                "after": _described(after, None),
+                "removed": {"templates": len(before.names) - len(after.names), "people": len(named)},
+                "unknown": {"templates": len(before.only(orphans).names), "people": len(orphans)},
+                "cosine": drift,
+            }
+            _say(console, leg, orphans, self.gone, before.people)
+            if not options["dry_run"]:
+                store.delete(named)
+                store.replace(after.embeddings)
+        if not options["dry_run"]:
+            leg["after"]["sha256"] = digest_of(out, after)
+            console.print(f"SHA-256 after:  {leg['after']['sha256']}")
+            if out is not None and out != path and leg["removed"]["templates"]:
+                count = leg["removed"]["templates"]
+                console.print(
+                    f"Not deleted: {short(path)} still holds {count} templates of removed people (biometric data)"
+                )
+        return leg
+
+
+def update_stores(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Change ``stores`` to what the erased model makes, each in one transaction, and write the receipt, as JSON and as a page;
+    return it. A single store that cannot be changed is refused; of several, the receipt says why it was not.
+
+    Refuse models without a matrix between them; stores of templates that the original did not make are not changed.
+    """
+    paths = {row: options[row] for row in ("original", "erased")}
     (original, spec), (erased, left) = (load_model(path, options["allow_import"]) for path in paths.values())
     first, last = (check_face_network(each, "the model").eval().embedder for each in (original, erased))
     people = [name for name in spec.classes if name not in left.classes]
@@ -40,48 +100,85 @@ def update_store(options: Mapping[str, Any], console: Console) -> dict[str, Any]
             f"'{paths['erased']}' knows all {len(spec.classes)} people of '{paths['original']}'; give the model before the "
             "removal as --original, and that of the run, W/erased, as --erased"
         )
-    matrix, ending = matrix_between(first, last, (3, *spec.preprocessing.size))
-    before, digest = read_gallery(store, least=1), file_sha256(store)
-    check_size(before, len(matrix), store)
-    _check_maker(before, matrix, ending, store)
-    named = [name for found in find_names(before, people) for name in found]
-    others = before.without(named)
-    if not others.names:
-        raise RequestError(f"'{store}' holds templates of the removed people alone; delete it: nothing would be left")
-    after, drift = others.transform(matrix)
-    removed = len(before.names) - len(after.names)
-    console.print(
-        f"{removed} of {len(before.names):,} templates removed, of {list_names(people)}\n{len(after.names):,} templates of "
-        f"{len(after.people):,} people multiplied by the change of the embedding: cosine mean {drift['mean_cosine']:.3f}, least "
-        f"{drift['least_cosine']:.3f} with the former ones\nSHA-256 before: {digest}"
-    )
-    if not removed:
-        console.print(f"Warning: these names are not among those of the store, e.g. {list_names(before.people, 3)}")
+    update = Update(people, spec.classes, *matrix_between(first, last, (3, *spec.preprocessing.size)))
+    legs = []
+    for text in options["stores"]:
+        try:
+            legs.append(update.carry_over(options, text, console))
+        except USER_ERRORS as error:
+            if len(options["stores"]) == 1:
+                raise
+            legs.append({"store": shown(text), "changed": False, "why": first_line(error)})
+            console.print(f"Not changed: {shown(text)}: {first_line(error)}")
+    record = Path(paths["erased"]).parent / "record.json"
     receipt: dict[str, Any] = {
         "format": FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "before": {"sha256": digest, "templates": len(before.names), "people": len(before.people)},
-        "after": {"sha256": None, "templates": len(after.names), "people": len(after.people)},
-        "removed": {"templates": removed, "people": len(named)},
-        "cosine": drift,
+        "people": len(people),
         "models": {row: describe_model(path, Path())["tensors_sha256"] for row, path in paths.items()},
+        "record_sha256": file_sha256(record) if record.is_file() else None,
+        "stores": legs,
+        "without_template": _without_template(options, console),
     }
     if options["dry_run"]:
         console.print("Dry run: nothing was written")
         return receipt
-    out = Path(options["out"] or store)
-    after.save(out)
-    receipt["after"]["sha256"] = file_sha256(out)
-    save_json(receipt, out.with_name(f"{out.name}.json"))
-    console.print(
-        f"SHA-256 after:  {receipt['after']['sha256']}\nWritten: {short(out)}, and the receipt {out.name}.json"
-    )
-    if out != store and removed:
-        console.print(f"Not deleted: {short(store)} still holds {removed} templates of removed people (biometric data)")
+    save_json(receipt, options["receipt"])
+    page = Path(options["receipt"]).with_suffix(".html")
+    save_text(render(receipt), page)
+    console.print(f"Receipt: {short(options['receipt'])}, and {page.name} to read")
     return receipt
 
 
-def _check_maker(store: Gallery, matrix: Tensor, ending: Tensor, path: Path) -> None:
+def render(receipt: Mapping[str, Any]) -> str:
+    """Render a receipt as HTML without scripts."""
+    jinja2: Any = require("jinja2", "record")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(read_text(PAGE)).render(r=receipt)
+
+
+def _described(gallery: Gallery, sha256: str | None) -> dict[str, Any]:
+    return {"sha256": sha256, "templates": len(gallery.names), "people": len(gallery.people)}
+
+
+def _say(
+    console: Console, leg: Mapping[str, Any], orphans: Sequence[str], gone: Sequence[str], named: Sequence[str]
+) -> None:
+    before, after, removed, drift = (leg[key] for key in ("before", "after", "removed", "cosine"))
+    console.print(
+        f"{leg['store']}: {removed['templates']} of {before['templates']:,} templates removed, of {list_names(gone)}\n"
+        f"{after['templates']:,} templates of {after['people']:,} people multiplied by the change of the embedding: cosine mean "
+        f"{drift['mean_cosine']:.3f}, least {drift['least_cosine']:.3f} with the former ones\nSHA-256 before: {before['sha256']}"
+    )
+    if not removed["templates"]:
+        console.print(f"Warning: these names are not among those of the store, e.g. {list_names(named, 3)}")
+    if orphans:
+        console.print(
+            f"{leg['unknown']['templates']} templates are of people whom the model does not know: {list_names(orphans)}"
+        )
+
+
+def _without_template(options: Mapping[str, Any], console: Console) -> int | None:
+    """Count the people with photos and without a template in any store that could be read; None without ``photos``."""
+    if options["photos"] is None:
+        return None
+    named: set[str] = set()
+    for text in options["stores"]:
+        try:
+            with open_store(text, allow_import=options["allow_import"]) as store:
+                named |= set(store.people())
+        except USER_ERRORS:
+            continue  # the receipt says why
+    folders = person_folders(options["photos"], "train")
+    lacking = [name for name, found in zip(folders, find_names(named, folders), strict=True) if not found]
+    if lacking:
+        console.print(f"{len(lacking)} people have photos and no template: {list_names(lacking)}")
+    return len(lacking)
+
+
+def _check_maker(store: Gallery, matrix: Tensor, ending: Tensor, path: str) -> None:
     """Refuse templates that ``matrix`` has changed already, and those that are not ``ending``, the original's, times a vector."""
     unit = F.normalize(torch.from_numpy(np.asarray(store.embeddings, np.float64)))
     outside = int((_outside(unit, ending) > OUTSIDE).sum())

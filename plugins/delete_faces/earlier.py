@@ -1,0 +1,55 @@
+"""People whom earlier requests removed from a model: known by salted digests of their names, and left out of all photos."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from delete_images.data.opening import ImageData, open_data
+from delete_images.data.strings import parse_spec
+from delete_images.models.spec import ModelSpec
+from delete_tasks.request.classes import SPELLINGS
+
+from .photos import person_folders
+
+KEY = "removed"  # in a model.json's extra
+
+
+def _digest(salt: str, name: str) -> str:
+    """Compute the digest of a name in any spelling. It is no secret: whoever guesses a name can compare it."""
+    return hashlib.sha256(f"{salt} {SPELLINGS[-1](name)}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def with_removed(extra: Mapping[str, Any], people: Sequence[str]) -> dict[str, Any]:
+    """Add people to those that a model's description notes as removed."""
+    noted = extra.get(KEY) or {"salt": secrets.token_hex(16), "sha256": []}
+    digests = {*noted["sha256"], *(_digest(noted["salt"], name) for name in people)}
+    return {**extra, KEY: {"salt": noted["salt"], "sha256": sorted(digests)}}
+
+
+def removed_folders(text: str, split: str, spec: ModelSpec) -> list[str]:
+    """List the folders of a data string that are of people removed before, none if it names no folder of people."""
+    noted, request = spec.extra.get(KEY), parse_spec(text, split)
+    if not noted or request.label is not None or not os.path.isdir(os.path.expanduser(request.path or "")):
+        return []
+    return [name for name in person_folders(text, split) if _digest(noted["salt"], name) in noted["sha256"]]
+
+
+def without_removed(text: str, split: str, spec: ModelSpec) -> str:
+    """Leave the photos of people removed before out of a data string."""
+    gone = removed_folders(text, split, spec)
+    if not gone or parse_spec(text, split).classes:
+        return text
+    if parse_spec(text, split).without:
+        return text.replace("without=", f"without={','.join(quote(name, safe='') for name in gone)},", 1)
+    return parse_spec(text, split).compose({"without": gone})
+
+
+def open_removed(text: str, spec: ModelSpec) -> ImageData | None:
+    """Open the photos to measure on of people removed before; None without any, or if the string chooses people itself."""
+    gone, request = removed_folders(text, "test", spec), parse_spec(text, "test")
+    if not gone or request.classes or request.without or request.limit:
+        return None
+    return open_data(request.compose({"class": gone}), "test")

@@ -1,0 +1,123 @@
+"""Stores of templates where people have them: files, PostgreSQL with pgvector, or one's own.
+
+A store is named by one string: a path (``templates.npz``; ``vectors.npy``, with ``vectors.csv`` beside it), a database
+(``postgresql://HOST/DATABASE?table=faces&person=name&embedding=embedding``), or ``package.module:Class?KEY=VALUE``.
+"""
+
+import hashlib
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from delete_tasks.errors import RequestError, first_line
+from delete_tasks.fileio.inputs import file_sha256
+
+from ..gallery.gallery import Gallery, check_size, find_names
+from ..templates import Templates
+
+DATABASES = ("postgresql://", "postgres://")
+IMPORTED = re.compile(r"[\w.]+:[A-Za-z_][\w.]*(\?.*)?")  # package.module:Class, perhaps with arguments
+
+
+class Store(AbstractContextManager[Any], Protocol):
+    """Templates of a face system.
+
+    A ``with`` block is a transaction: when it ends, all its changes are there; after an error or a kill, none is. Nothing but
+    ``replace`` and ``delete`` changes the store.
+    """
+
+    def people(self) -> Mapping[str, int]:
+        """Count the templates of each person, in order of their first."""
+
+    def read(self, people: Sequence[str] | None = None) -> Gallery:
+        """Read the templates of ``people``, or all, in an order that does not change within the block."""
+
+    def replace(self, embeddings: NDArray[Any]) -> None:
+        """Replace all templates by ``embeddings``, floating point ``(n, D)``, in the order of :meth:`read`."""
+
+    def delete(self, people: Sequence[str]) -> None:
+        """Delete the templates and names of people; names are as :meth:`people` gives them."""
+
+
+def open_store(text: str, out: str | None = None, allow_import: bool = False) -> Any:
+    """Open the store that a string names. Changes go to ``out`` if it is given, a path, else to the store itself. Raise
+    :class:`RequestError` for a string that names no store, ``out`` for a store that is no file, and an import path without
+    ``allow_import``."""
+    from .files import FILES
+    from .postgres import PostgresStore
+
+    kind, imported = FILES.get(Path(text).suffix), IMPORTED.fullmatch(text)
+    if out is not None and (imported or text.startswith(DATABASES)):
+        raise RequestError(f"'{shown(text)}' is changed in place, in one transaction; leave --out out")
+    if text.startswith(DATABASES):
+        return PostgresStore(text)
+    if imported:
+        return _own(text, allow_import)
+    if kind is None:
+        raise RequestError(
+            f"'{text}' is no store of templates; expected {' or '.join(FILES)}, {DATABASES[0]}HOST/DATABASE?table=NAME, or "
+            "package.module:Class"
+        )
+    return kind(Path(text), None if out is None else Path(out))
+
+
+def _own(text: str, allow_import: bool) -> Any:
+    if not allow_import:
+        raise RequestError(
+            f"the store '{text}' is an import path, whose code would run; if you trust it, pass --allow-import"
+        )
+    path, _, arguments = text.partition("?")
+    try:
+        return pkgutil.resolve_name(path)(**dict(parse_qsl(arguments)))
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise RequestError(
+            f"the store '{text}' cannot be made: {first_line(error)}; expected package.module:Class?KEY=VALUE, with the "
+            "package's folder on PYTHONPATH"
+        ) from error
+
+
+def shown(text: str) -> str:
+    """Remove the password from a store's string."""
+    if not text.startswith(DATABASES):
+        return text
+    parts = urlsplit(text)
+    user, at, host = parts.netloc.rpartition("@")
+    query = "&".join(pair for pair in parts.query.split("&") if not pair.startswith("password="))
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query=query))
+
+
+def digest_of(path: Path | None, gallery: Gallery) -> str:
+    """Compute the SHA-256 of a store's file; without one, of its names and templates."""
+    if path is not None:
+        return file_sha256(path)
+    digest = hashlib.sha256("\0".join(gallery.names).encode("utf-8", "surrogatepass"))
+    digest.update(np.ascontiguousarray(gallery.embeddings, "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def open_templates(
+    text: str, people: Sequence[str], ids: Sequence[int], size: int, allow_import: bool = False
+) -> Templates:
+    """Read the templates of ``people``, ``ids`` by index in the model, from a store; ``size`` is that of an embedding."""
+    with open_store(text, allow_import=allow_import) as store:
+        named = find_names(store.people(), people)
+        gallery = store.read([name for found in named for name in found])
+    if not gallery.names:
+        return Templates(torch.zeros(0, size), np.zeros(0, np.int64), [], list(ids))
+    check_size(gallery, size, shown(text))
+    rows = [np.flatnonzero(np.isin(gallery.names, found)) for found in named]
+    chosen = np.concatenate(rows)
+    return Templates(
+        torch.from_numpy(gallery.embeddings[chosen].astype(np.float32)),
+        np.repeat(np.array(ids, np.int64), [len(found) for found in rows]),
+        [f"{gallery.names[row]}: template {row}" for row in chosen],
+        [i for i, found in zip(ids, rows, strict=True) if not len(found)],
+    )

@@ -1,0 +1,129 @@
+"""Stores of templates: files, PostgreSQL with pgvector, one's own. A change is there as a whole, or not at all."""
+
+import csv
+import signal
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from helpers import python
+
+from delete_faces.gallery.gallery import Gallery
+from delete_faces.stores import open_store, open_templates, shown
+from delete_tasks.errors import RequestError
+
+KINDS = ("npz", "npy", "vector(16)", "real[]", "own")
+PEOPLE = ["Ann Lee", "Bo", "Zoë"]
+NAMES = [PEOPLE[i % 3] for i in range(12)]
+OWN = """
+import numpy as np
+from delete_faces.stores.files import NpzStore
+from pathlib import Path
+def make(path): return NpzStore(Path(path))
+"""
+
+
+@pytest.fixture
+def make(tmp_path, database, monkeypatch):
+    """``make(kind)``: the string of a store of 12 templates, and its templates."""
+
+    def make(kind: str) -> tuple[str, np.ndarray]:
+        made = np.random.default_rng(0).normal(size=(12, 16)).astype(np.float32)
+        path = tmp_path / f"store.{'npz' if kind == 'own' else kind}"
+        if kind in ("npz", "own"):
+            Gallery(made, NAMES, {}).save(path)
+        if kind == "own":
+            (tmp_path / "mystore.py").write_text(OWN)
+            monkeypatch.syspath_prepend(tmp_path)
+            return f"mystore:make?path={path}", made
+        if kind == "npy":
+            np.save(path, made)
+            rows = [["photo", "name"], *([f"{i}.jpg", name] for i, name in enumerate(NAMES))]
+            with open(path.with_suffix(".csv"), "w", newline="") as file:
+                csv.writer(file).writerows(rows)
+        return (database(kind, NAMES, made), made) if kind in KINDS[2:4] else (str(path), made)
+
+    return make
+
+
+def content(text: str) -> dict[tuple[str, bytes], int]:
+    with open_store(text, allow_import=True) as store:
+        gallery = store.read()
+    return {(name, row.tobytes()): 1 for name, row in zip(gallery.names, gallery.embeddings, strict=True)}
+
+
+def expected(names, rows) -> dict[tuple[str, bytes], int]:
+    return {(name, row.tobytes()): 1 for name, row in zip(names, rows, strict=True)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_four_verbs(make, kind, tmp_path):
+    text, made = make(kind)
+    before = expected(NAMES, made)
+    assert content(text) == before
+    with suppress(KeyboardInterrupt), open_store(text, allow_import=True) as store:
+        assert dict(store.people()) == dict.fromkeys(PEOPLE, 4)
+        assert store.read(["Bo"]).names == ["Bo"] * 4
+        store.delete(["Bo"])
+        raise KeyboardInterrupt
+    assert content(text) == before
+    out = str(tmp_path / "new.npy") if kind == "npy" else None
+    with open_store(text, out, allow_import=True) as store:
+        others = store.read().without(["Bo"])
+        store.delete(["Bo"])
+        store.replace(2 * others.embeddings)
+    assert content(out or text) == expected(others.names, 2 * others.embeddings)
+    if kind == "npy":
+        assert content(text) == before
+        assert (tmp_path / "new.csv").read_text().splitlines()[:3] == ["photo,name", "0.jpg,Ann Lee", "2.jpg,Zoë"]
+
+
+KILLED = """
+import os, signal, sys
+from delete_faces.stores import open_store
+with open_store(sys.argv[1]) as store:
+    others = store.read().without(["Bo"])
+    store.delete(["Bo"])
+    store.replace(2 * others.embeddings)
+    if hasattr(store, "connection"):
+        store.connection.commit = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["npz", "vector(16)"])
+def test_a_kill_before_the_end_changes_nothing(make, kind):
+    text, made = make(kind)
+    assert python(KILLED, text).returncode == -signal.SIGKILL
+    assert content(text) == expected(NAMES, made)
+
+
+def test_templates_of_people(make):
+    text, made = make("vector(16)")
+    found = open_templates(text, ["bo", "Nobody"], [4, 7], 16)
+    assert sorted(found.embeddings.numpy().tolist()) == sorted(made[1::3].tolist())
+    assert found.labels.tolist() == [4] * 4 and list(found.lacking) == [7]
+    assert list(open_templates(text, ["Nobody"], [7], 16).lacking) == [7]
+
+
+def test_refusals(make, tmp_path):
+    database, npy = make("vector(16)")[0], make("npy")[0]
+    joined = "&" if "?" in database else "?"
+    for text, out, words in (
+        ("faces.csv", None, "no store of templates; expected .npz or .npy"),
+        ("os:system", None, "an import path, whose code would run.*--allow-import"),
+        (database, "new.npz", "in place, in one transaction"),
+        (database.replace("table=", "table=no"), None, "does not exist.*table="),
+        (f"{database}{joined}embedding=vec", None, "no column 'vec'"),
+        (f"{database}{joined}person=nm", None, "nm"),
+        (npy, None, "cannot be replaced at once.*--out NEW.npy"),
+        ("postgresql://me:secret@127.0.0.1:1/x", None, "^'postgresql://me@127.0.0.1:1/x' cannot be opened"),
+    ):
+        with pytest.raises(RequestError, match=words), open_store(text, out) as store:
+            store.read()
+            store.delete(["Bo"])
+    assert shown("postgres://me:secret@h/x?password=y&table=t") == "postgres://me@h/x?table=t"
+    (tmp_path / "store.csv").write_text("Bo\n")
+    with pytest.raises(RequestError, match="names 1; expected floats"), open_store(npy):
+        pass
