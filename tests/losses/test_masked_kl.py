@@ -64,7 +64,7 @@ def make_mask(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> 
     return mask.scatter_(1, own, True) if math.prod(shape) else mask
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     shape=st.sampled_from(SHAPES),
     dtype=st.sampled_from(DTYPES),
@@ -123,7 +123,7 @@ def test_gradient_is_the_closed_form(dtype):
 
 def test_half_precision_gradient_keeps_its_scale(implementation):
     """Divided by many locations a gradient is subnormal in fp16 unless it is multiplied by the loss scale first."""
-    side = 1024 if implementation == "torch" else 256  # the interpreter is slow
+    side = 1024 if implementation == "torch" else 128  # the interpreter is slow
     student = torch.zeros(1, 2, side, side, dtype=torch.float16, requires_grad=True)
     teacher = torch.zeros(1, 2, side, side, dtype=torch.float16)
     mask = torch.tensor([True, False]).view(1, 2, 1, 1)
