@@ -2,10 +2,11 @@
 
 import signal
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import python
+from harness import World
 
 START = """
 import os, sys, signal, torch
@@ -20,19 +21,29 @@ options = dict(classes=[1], batch_size=16, lr=1e-2)
 """
 
 
-def run(code: str, status: int = 0, **environment: str) -> str:
-    """Run code in a new interpreter; return its output."""
-    done = python(START + textwrap.dedent(code), **environment)
-    assert done.returncode == status, done.stderr[-2000:]
-    return done.stdout
+@pytest.fixture
+def world(tmp_path) -> World:
+    return World(tmp_path / "world")
 
 
-def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+@pytest.fixture
+def run(server, world) -> Callable[..., str]:
+    """``run(code, status)``: run code in a process of its own; return its output."""
+
+    def run(code: str, status: int = 0) -> str:
+        done = server.run([], world, code=START + textwrap.dedent(code))
+        assert done.code == status, done
+        return done.out
+
+    return run
+
+
+def files_in(world: World) -> list[Path]:
+    return [path for path in world.root.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
-def test_a_killed_run_leaves_no_weights(sent, tmp_path):
+def test_a_killed_run_leaves_no_weights(sent, run, world):
     code = f"""
     class Samples(list):
         reads = 0
@@ -43,12 +54,12 @@ def test_a_killed_run_leaves_no_weights(sent, tmp_path):
             return super().__getitem__(index)
     erase(model, Samples(samples), steps=200, checkpoint_interval=1, **options)
     """
-    run(code, -sent, TMPDIR=str(tmp_path))
-    assert not [path for path in files_in(tmp_path) if path.stat().st_size > 2000], files_in(tmp_path)
-    assert not [path for path in files_in(tmp_path) if path.suffix in (".safetensors", ".pth", ".tmp")]
+    run(code, -sent)
+    assert not [path for path in files_in(world) if path.stat().st_size > 2000], files_in(world)
+    assert not [path for path in files_in(world) if path.suffix in (".safetensors", ".pth", ".tmp")]
 
 
-def test_finished_and_refused_calls_leave_the_caller_alone(tmp_path):
+def test_finished_and_refused_calls_leave_the_caller_alone(run, world):
     code = """
     import random
     import numpy as np
@@ -67,8 +78,8 @@ def test_finished_and_refused_calls_leave_the_caller_alone(tmp_path):
         assert state() == before, call
         assert (torch.tensor([1e-40]) * 1.0).item() != 0, call
     """
-    refused = run(code, TMPDIR=str(tmp_path))
-    assert all(word in refused for word in ("nothing", "steps", "nan")) and not files_in(tmp_path)
+    refused = run(code)
+    assert all(word in refused for word in ("nothing", "steps", "nan")) and not files_in(world)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +91,11 @@ def test_finished_and_refused_calls_leave_the_caller_alone(tmp_path):
         pytest.param("flushes()", True, id="threads before, on"),
     ],
 )
-def test_flushing_of_subnormal_numbers_is_restored(begin, was):
+def test_flushing_of_subnormal_numbers_is_restored(begin, was, run):
     """In the caller's thread, and in the threads that share its large operations."""
     code = f"""
     def flushes():
-        return [bool((torch.full((size,), 1e-310, dtype=torch.float64) * 1 == 0).any()) for size in (1, 1 << 20)]
+        return [bool((torch.full((size,), 1e-310, dtype=torch.float64) * 1 == 0).any()) for size in (1, 1 << 17)]
     torch.set_num_threads(2)
     torch.set_flush_denormal({was})
     {begin}
@@ -94,11 +105,11 @@ def test_flushing_of_subnormal_numbers_is_restored(begin, was):
     assert flushes() == [{was}] * 2, flushes()
     assert inside and all(flushed == [True, True] for flushed in inside), inside[:3]
     """
-    run(code, OMP_NUM_THREADS="2")
+    run(code)
 
 
 @pytest.mark.long
-def test_modes_of_the_caller_have_no_effect():
+def test_modes_of_the_caller_have_no_effect(run):
     code = """
     def weights():
         return erase(model, samples.clone(), steps=40, **options).model[2].weight.detach().clone()
@@ -110,10 +121,10 @@ def test_modes_of_the_caller_have_no_effect():
     run(code)
 
 
-def test_process_wide_settings_are_restored():
+def test_process_wide_settings_are_restored(run):
     code = """
     import cv2, multiprocessing
-    multiprocessing.set_start_method("spawn")
+    multiprocessing.set_start_method("spawn", force=True)
     cv2.setNumThreads(3)
     erase(model, samples, steps=40, **options)
     assert multiprocessing.get_start_method() == "spawn" and cv2.getNumThreads() == 3
@@ -121,7 +132,7 @@ def test_process_wide_settings_are_restored():
     run(code)
 
 
-def test_ctrl_c_ends_the_run():
+def test_ctrl_c_ends_the_run(run):
     code = """
     import threading, time
     class Slow(list):
