@@ -142,16 +142,6 @@ def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
     assert {"no erased model" in check.why for check in checks if check.what.startswith("figure ")} == {True}
 
 
-def test_limits_in_the_terminal(forget, tmp_path, capsys):
-    forget(tmp_path / "run", "--accept", "linear_probe=3")
-    lines = capsys.readouterr().out.splitlines()
-    (begin,) = [number for number, line in enumerate(lines) if line.startswith("Limits: ")]
-    told = lines[begin : [line.startswith("Erasure record: ") for line in lines].index(True)]
-    assert max(map(len, told)) <= 80 and "limit 5    10 test images [" in "\n".join(told)
-    for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "linear_probe"):
-        assert any(name in line for line in told)
-
-
 UNCHANGED = "the predictions did not change"
 PAGES = [
     ([of(A, 0.0, 90.0, 4)], None, ["UNCERTAIN", "0.0 to 49.0", "4 photos"]),

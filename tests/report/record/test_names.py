@@ -26,6 +26,7 @@ def test_a_record_of_people_holds_no_spelling_of_a_name(faced):
     for text in ((faced / "record.json").read_text(), (faced / "record.html").read_text(), log):
         assert "aliceng" not in fold(text)[0] and "boblee" not in fold(text)[0]
     salt = read_salt(faced)
+    assert (faced / "record.salt").stat().st_mode & 0o777 == 0o600
     assert record["forgotten"]["classes"] == [{"id": None, "name": None, "salted_sha256": hashed("Alice_Ng", salt)}]
     assert record["schema_version"] == 3 and record["created"].startswith("202") and record["seeds"] == {"run": 0}
     assert {figure["unit"] for figure in record["figures"]} == {"percent", "points"}

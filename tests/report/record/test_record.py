@@ -1,6 +1,7 @@
 """Content of records, and changes that verify detects."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -174,10 +175,22 @@ def test_sums_that_do_not_fit_are_not_signed(copy, tmp_path, fails, name, change
     assert not (copy / "record.sha256.sig").exists()
 
 
-def test_the_log(forget, tmp_path):
-    """Each run with the option appends one line, other runs none."""
-    log = tmp_path / "logs" / "records.jsonl"
-    folders = [forget(tmp_path / name, "--record-log", str(log)) for name in ("first", "second")]
+def test_the_log_and_modes_and_limits_in_the_terminal(forget, tmp_path, capsys):
+    """Each run with the option appends one line; files follow the umask; the limits have 80 columns."""
+    log, usual = tmp_path / "logs" / "records.jsonl", os.umask(0o077)
+    try:
+        first = forget(tmp_path / "first", "--record-log", str(log), "--accept", "linear_probe=3")
+    finally:
+        os.umask(usual)
+    assert (first / "record.json").stat().st_mode & 0o777 == log.stat().st_mode & 0o777 == 0o600
+    shown = capsys.readouterr().out.splitlines()
+    (begin,) = [number for number, line in enumerate(shown) if line.startswith("Limits: ")]
+    told = shown[begin : [line.startswith("Erasure record: ") for line in shown].index(True)]
+    assert max(map(len, told)) <= 80 and "limit 5    10 test images [" in "\n".join(told)
+    for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "linear_probe"):
+        assert any(name in line for line in told)
+    folders = [first, forget(tmp_path / "second", "--record-log", str(log))]
+    assert (folders[1] / "record.json").stat().st_mode & 0o777 == 0o666 & ~usual
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     for folder, line in zip(folders, lines, strict=True):
         record = read(folder)
@@ -190,8 +203,6 @@ def test_the_log(forget, tmp_path):
             "erased_tensors_sha256": record["models"]["erased"]["tensors_sha256"],
         }
         assert not failed(folder)
-    forget(tmp_path / "third")
-    assert not list(tmp_path.glob("*.jsonl")) and len(log.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("torn", [b'{"created": "2026-11-', b'{"id": "1"}', b"{" + b"\0" * 9])
@@ -204,7 +215,8 @@ def test_a_log_without_its_last_line_break(torn, tmp_path):
     assert log.read_bytes() == b'{"id": "0"}\n' + torn + b'\n{"id": "2"}\n'
 
 
-def test_no_record(forget, tmp_path, capsys):
+def test_no_record(forget, recorded, tmp_path, capsys):
+    assert not list(recorded.parent.rglob("*.jsonl")), "no log was asked for"
     forget(tmp_path / "run", "--no-record")
     assert not (tmp_path / "run" / "record.json").exists() and not (tmp_path / "records.jsonl").exists()
     assert "Limits: " in capsys.readouterr().out
