@@ -72,13 +72,14 @@ def test_somebody_else(refuses, removal, faces, tmp_path, tells):
     given = folder_of(tmp_path, GONE, [*photos, next((faces / "train" / "Tiger_Woods").iterdir())])
     error = refuses("1 of 5 photos", photos=given)
     assert "Tiger_Woods_" in error and "--force" in error
-    assert "(--force)" in tells(removal(tmp_path / "forced", "--force --steps 1", photos=given))
+    quick = "--force --steps 1 --audit none --test none --no-record"
+    assert "(--force)" in tells(removal(tmp_path / "forced", quick, photos=given))
 
 
 @pytest.mark.usefixtures("publish_anyway")
 def test_a_single_photo_is_warned_of(removal, faces, tmp_path, tells):
     given = folder_of(tmp_path, GONE, sorted((faces / "train" / GONE).iterdir())[:1])
-    assert "no held-out" in tells(removal(tmp_path / "w", "--test none --steps 1", photos=given))
+    assert "no held-out" in tells(removal(tmp_path / "w", "--test none --steps 1 --no-record", photos=given))
     assert read_results(tmp_path / "w")["steps"] == 0  # nothing is left of the photo
 
 

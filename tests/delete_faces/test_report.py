@@ -52,13 +52,20 @@ def test_one_folder_for_both_is_divided_before_faces_are_detected(removal, faces
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_eval_photos_that_are_forgotten_are_left_out(removal, faces, tmp_path, tells):
+def test_eval_photos_that_are_forgotten_are_left_out_and_parts_that_fail_cost_no_other_figure(
+    removal, faces, tmp_path, tells, monkeypatch
+):
     """If --test holds other photos of the person as well, all of --photos are forgotten."""
+    monkeypatch.setattr("delete_faces.remove.draw_people", fail(ZeroDivisionError()))
+    monkeypatch.setattr("delete_faces.remove.unlearned_head", fail(ArithmeticError()))
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
     printed = tells(removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all"))
     assert "Left out: 5 of 88 samples of --test" in printed
-    assert read_results(tmp_path / "w")["details"]["held_out"] == {"photos": 83, "of_removed_people": 6}
+    assert all(part in printed for part in ("before_after.png", "ZeroDivisionError", "head_only", "ArithmeticError"))
+    results = read_results(tmp_path / "w")
+    assert results["details"]["held_out"] == {"photos": 83, "of_removed_people": 6}
+    assert "head_only" not in results["rows"] and results["rows"]["erased"]["identified"]["value"] is not None
 
 
 @pytest.mark.usefixtures("publish_anyway")
@@ -70,16 +77,6 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(removal, fac
     assert all(figure["value"] is None for row in results["rows"].values() for figure in row.values())
     assert GONE not in load_model(tmp_path / "erased")[1].classes
     assert {figure["status"] for figure in read_json(tmp_path, "record.json")["figures"]} == {"NOT MEASURED"}
-
-
-@pytest.mark.usefixtures("publish_anyway")
-def test_parts_that_fail_cost_no_other_figure(removal, faces, tmp_path, tells, monkeypatch):
-    monkeypatch.setattr("delete_faces.remove.draw_people", fail(ZeroDivisionError()))
-    monkeypatch.setattr("delete_faces.remove.unlearned_head", fail(ArithmeticError()))
-    printed = tells(removal(tmp_path, ONE_STEP, "--no-record --test", faces / "test"))
-    assert all(part in printed for part in ("before_after.png", "ZeroDivisionError", "head_only", "ArithmeticError"))
-    rows = read_results(tmp_path)["rows"]
-    assert "head_only" not in rows and rows["erased"]["identified"]["value"] is not None
 
 
 def test_evaluations_are_tried_before_the_run(removal, faces, tmp_path, fails, monkeypatch):

@@ -127,6 +127,7 @@ def test_without_it_only_photos_of_the_person_are_read(removal, models, faces, t
     assert same_tensors(expected.state_dict(), load_model(tmp_path / "erased")[0].embedder.state_dict())
 
 
+@pytest.mark.long
 def test_a_gallery_comes_back_as_the_erased_embedder_makes_it(removal, models, faces, kept, weights, tmp_path):
     gallery = tmp_path / "gallery.npz"
     run("faces embed --model", models["cosine"], "--photos", faces, "--aligned --out", gallery)
