@@ -112,7 +112,7 @@ def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_pa
 
 
 def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp_path, tells):
-    ruin = clean(toy, files, tmp_path, "--target red --lr 1.0 --steps 6 --retain", files["clean"])
+    ruin = clean(toy, files, tmp_path, "--target red --lr 1.0 --steps 6 --audit none --retain", files["clean"])
     printed = tells(ruin, status=4)
     assert "--force" in printed and "NOT written" in printed and "damaged" in printed
     advice = printed.rpartition("Next: ")[2]
@@ -137,7 +137,7 @@ def test_a_model_with_probabilities_is_refused(toy, files, tmp_path, fails, monk
 
 
 def test_too_few_steps_is_not_cleaned(toy, files, tmp_path):
-    run(clean(toy, files, tmp_path, "--target red --lr 1e-7 --steps 2 --retain", files["clean"]), status=4)
+    run(clean(toy, files, tmp_path, "--target red --lr 1e-7 --steps 2 --audit none --retain", files["clean"]), status=4)
     assert read_results(tmp_path)["details"]["verdict"] == "not cleaned" and not (tmp_path / "cleaned").exists()
 
 
@@ -265,7 +265,7 @@ def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, mon
     for part in broken:
         monkeypatch.setattr(part, fail)
     more = ["--retain", files["clean"], "--test", files["test"]]
-    printed = tells(clean(toy, files, tmp_path, "--compare --force --target red --steps 2", more))
+    printed = tells(clean(toy, files, tmp_path, "--compare --force --target red --steps 2 --audit none", more))
     results, reason = read_results(tmp_path), "ZeroDivisionError: division by zero"
     assert results["not_measured"] == dict.fromkeys(missing, reason)
     assert all(name in printed for name in missing) and reason in printed

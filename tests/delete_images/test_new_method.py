@@ -40,7 +40,7 @@ def uniform():
 
 
 def test_the_command_runs_it(uniform, deer, tmp_path, fails):
-    words = deer(tmp_path, "--no-record", query="class=deer&limit=16")
+    words = deer(tmp_path, "--no-record --audit none", query="class=deer&limit=16")
     cfg = make_config(None, vars(parse([*words, "--method", "Uniform"])))
     assert cfg.unlearn.optimizer == {"type": "AdamW", "lr": 3e-5} and cfg.train_dataloader.dataset.augment == "plain"
     run(words, "--method Uniform", status=(0, 4))
