@@ -60,30 +60,3 @@ def test_every_script_can_be_imported(repository):
     """Benchmarks run rarely, so their imports are checked here."""
     for path in sorted((repository / "tools").glob("*.py")):
         runpy.run_path(str(path), run_name="imported")
-
-
-def test_figures_above_retrained_networks_are_bold(repository, tmp_path, monkeypatch, capsys):
-    figures = {"linear_probe": [90, 61.5, 60, 55], "knn_probe": [80, 30, 50, 52]}
-    names = ("original", "erased", "retrained_1", "retrained_2")
-    rows = {row: {key: {"value": all_[i]} for key, all_ in figures.items()} for i, row in enumerate(names)}
-    attacks = [{"name": name, "column": name, "reads": True} for name in [*figures, "original_head", "information"]]
-    audit = {"models": {"retrained": ["a", "b"]}, "attacks": attacks, "rows": rows}
-    audit["depth"] = {"information": {"value": 0.9}}
-    (tmp_path / "audit.json").write_text(json.dumps(audit))
-    script = str(repository / "tools" / "table_of_audits.py")
-
-    def run() -> list[str]:
-        monkeypatch.setattr(sys, "argv", [script, f"a={tmp_path}"])
-        runpy.run_path(script, run_name="__main__")
-        return capsys.readouterr().out.splitlines()[2:]
-
-    assert run() == [
-        "| linear_probe | 90.0 → **61.5** (60.0) |",
-        "| knn_probe | 80.0 → 30.0 (52.0) |",
-        "| original_head | - |",
-        "| IDI (0 = retrained, 1 = original) | 0.10 |",
-    ]
-    audit["models"]["retrained"] = []
-    (tmp_path / "audit.json").write_text(json.dumps(audit))
-    with pytest.raises(SystemExit):
-        run()
