@@ -55,11 +55,8 @@ class Update:
                     f"'{shown(text)}' holds templates of the removed people alone; delete it: nothing would be left"
                 )
             after, drift = others.transform(self.matrix)
-            orphans = [
-                name
-                for name, known in zip(before.people, find_names(self.known, before.people), strict=True)
-                if not known
-            ]
+            spelt = find_names(self.known, before.people)
+            orphans = [name for name, known in zip(before.people, spelt, strict=True) if not known]
             leg: dict[str, Any] = {
                 "store": shown(text),
                 "changed": not options["dry_run"],
@@ -77,11 +74,9 @@ class Update:
         if not options["dry_run"]:
             leg["after"]["sha256"] = digest_of(out, after)
             console.print(f"SHA-256 after:  {leg['after']['sha256']}")
-            if out is not None and out != path and leg["removed"]["templates"]:
-                count = leg["removed"]["templates"]
-                console.print(
-                    f"Not deleted: {short(path)} still holds {count} templates of removed people (biometric data)"
-                )
+            if path is not None and out != path and (count := leg["removed"]["templates"]):
+                held = f"{count} templates of removed people (biometric data)"
+                console.print(f"Not deleted: {short(path)} still holds {held}")
         return leg
 
 

@@ -94,9 +94,9 @@ def shown(text: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query=query))
 
 
-def digest_of(path: Path | None, gallery: Gallery) -> str:
+def digest_of(path: Any, gallery: Gallery) -> str:
     """Compute the SHA-256 of a store's file; without one, of its names and templates."""
-    if path is not None:
+    if path is not None and Path(path).is_file():
         return file_sha256(path)
     digest = hashlib.sha256("\0".join(gallery.names).encode("utf-8", "surrogatepass"))
     digest.update(np.ascontiguousarray(gallery.embeddings, "<f4").tobytes())

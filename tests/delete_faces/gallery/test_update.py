@@ -13,6 +13,7 @@ from delete_faces.gallery.enroll import embed
 from delete_faces.gallery.gallery import Gallery, read_gallery
 from delete_faces.network import remove_people
 from delete_faces.projection import Change, fold_changes, person_directions, shrink_scatter
+from delete_faces.stores import open_store
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model, save_model
 
@@ -67,8 +68,11 @@ def test_a_store_becomes_what_the_erased_model_makes_of_the_photos(world, tmp_pa
     assert cosines(world, erased, out, GONE).min() > 0.9999
     receipt = read_json(tmp_path, "new.npz.json")
     digests = [hashlib.sha256(content).hexdigest() for content in (bytes_before, out.read_bytes())]
-    assert [receipt[when]["sha256"] for when in ("before", "after")] == digests
-    assert receipt["removed"] == {"templates": 5, "people": 1} and GONE not in str(receipt)
+    (leg,) = receipt["stores"]
+    assert [leg[when]["sha256"] for when in ("before", "after")] == digests
+    assert leg["removed"] == {"templates": 5, "people": 1} and GONE not in str(receipt)
+    page = (tmp_path / "new.npz.html").read_text()
+    assert "5 of 40 templates deleted" in page and digests[1] in page and GONE not in page
     assert (folder / "store.npz").read_bytes() == bytes_before
 
 
@@ -88,6 +92,24 @@ def test_in_place(world, tmp_path, fails, tells):
     assert cosines(world, "second", tmp_path / "next.npz", GONE, NEXT).min() > 0.9999
     late = [*words(world, "second", world[0] / "first"), "--out", tmp_path / "late.npz"]
     fails("templates .* cannot be the original's.*Carry the store over", late)
+
+
+def test_several_stores_are_legs_of_one_receipt(world, database, faces, tmp_path, tells):
+    made = read_gallery(world[0] / "store.npz")
+    text = database("vector(128)", ["Somebody", *made.names], np.r_[np.ones((1, 128), np.float32), made.embeddings])
+    run(words(world), "--out", tmp_path / "done.npz")
+    command = [*words(world, store=text), tmp_path / "done.npz", "--receipt", tmp_path / "r.json", "--photos", faces]
+    assert "nothing was written" in tells([*command, "--dry-run"])
+    said = tells([*command, "--overwrite"], status=1)
+    assert "1 templates are of people whom the model does not know: Somebody" in said and "Not changed" in said
+    assert f"1 people have photos and no template: {GONE}" in said
+    first, second = read_json(tmp_path, "r.json")["stores"]
+    assert first["changed"] and first["unknown"] == {"templates": 1, "people": 1} and first["after"]["templates"] == 36
+    assert not second["changed"] and "are the erased model's already" in second["why"]
+    with open_store(text) as store:
+        assert len(store.people()) == 8 and GONE not in store.people()
+    page = (tmp_path / "r.html").read_text()
+    assert "1 of 2 stores were" in page and "Not changed." in page and not {GONE, "Somebody"} & set(page.split())
 
 
 def test_refusals(world, tmp_path, fails):

@@ -1,9 +1,11 @@
 """Stores of templates: files, PostgreSQL with pgvector, one's own. A change is there as a whole, or not at all."""
 
 import csv
+import json
 import signal
 from contextlib import suppress
 
+import faiss
 import numpy as np
 import pytest
 from helpers import python
@@ -12,7 +14,7 @@ from delete_faces.gallery.gallery import Gallery
 from delete_faces.stores import open_store, open_templates, shown
 from delete_tasks.errors import RequestError
 
-KINDS = ("npz", "npy", "vector(16)", "real[]", "own")
+KINDS = ("npz", "npy", "vector(16)", "real[]", "own", "guide")
 PEOPLE = ["Ann Lee", "Bo", "Zoë"]
 NAMES = [PEOPLE[i % 3] for i in range(12)]
 OWN = """
@@ -24,7 +26,7 @@ def make(path): return NpzStore(Path(path))
 
 
 @pytest.fixture
-def make(tmp_path, database, monkeypatch):
+def make(tmp_path, database, monkeypatch, repository):
     """``make(kind)``: the string of a store of 12 templates, and its templates."""
 
     def make(kind: str) -> tuple[str, np.ndarray]:
@@ -32,10 +34,20 @@ def make(tmp_path, database, monkeypatch):
         path = tmp_path / f"store.{'npz' if kind == 'own' else kind}"
         if kind in ("npz", "own"):
             Gallery(made, NAMES, {}).save(path)
+        monkeypatch.syspath_prepend(tmp_path)
         if kind == "own":
-            (tmp_path / "mystore.py").write_text(OWN)
-            monkeypatch.syspath_prepend(tmp_path)
-            return f"mystore:make?path={path}", made
+            (tmp_path / "ownstore.py").write_text(OWN)
+            return f"ownstore:make?path={path}", made
+        if kind == "guide":
+            guide = (repository / "docs/guides/faces.md").read_text()
+            (tmp_path / "mystore.py").write_text(guide.split("# mystore.py\n")[1].split("```")[0])
+            index = faiss.IndexFlatIP(16)
+            index.add(made)
+            (tmp_path / "first").mkdir()
+            faiss.write_index(index, str(tmp_path / "first" / "index.faiss"))
+            (tmp_path / "first" / "names.json").write_text(json.dumps(NAMES))
+            (tmp_path / "people").symlink_to("first")
+            return f"mystore:FaissStore?path={tmp_path / 'people'}", made
         if kind == "npy":
             np.save(path, made)
             rows = [["photo", "name"], *([f"{i}.jpg", name] for i, name in enumerate(NAMES))]
