@@ -191,8 +191,8 @@ def embed(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def update(args: SimpleNamespace) -> int:
-    from .gallery.places import check_places
-    from .gallery.update import update_stores
+    from .stores.places import check_places
+    from .stores.update import update_stores
 
     receipt = update_stores({**vars(args), "receipt": check_places(args)}, make_console())
     return int(not args.dry_run and not all(leg["changed"] for leg in receipt["stores"]))

@@ -25,10 +25,11 @@ def test_photos_that_are_not_given_are_those_of_enrolment(faces, people, tmp_pat
     options = note(tmp_path, str(faces), "test", ["Tiger_Woods/Tiger_Woods_0006.png"])
     done = complete_options(options)
     assert done["photos"] == str(faces) and done["aligned"] and done["eval"] == f"{faces}?split=test"
-    assert open_tested(done, SimpleNamespace(classes=people, extra={})).names == ["Tiger_Woods/Tiger_Woods_0006.png"]
+    spec = SimpleNamespace(classes=people, extra={})
+    assert open_tested(done, spec).names == ["Tiger_Woods/Tiger_Woods_0006.png"]
     # A folder without train/ and test/ has no splits to name.
     plain = complete_options(note(tmp_path, str(faces / "train"), "train", ["Tiger_Woods/Tiger_Woods_0001.png"]))
-    assert plain["eval"] == str(faces / "train") and len(open_tested(plain, people)) == 1
+    assert plain["eval"] == str(faces / "train") and len(open_tested(plain, spec)) == 1
     # What is given counts.
     given = complete_options({**options, "photos": "mine", "eval": "yours"})
     assert (given["photos"], given["eval"], given["aligned"], given["held_out_alone"]) == ("mine", "yours", False, None)

@@ -3,10 +3,6 @@
 import pytest
 import torch
 from helpers import same_tensors
-from mmengine.registry import VISBACKENDS
-from mmengine.visualization import LocalVisBackend
-
-from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 CAR = 13
 LAYERS = {
@@ -44,18 +40,3 @@ def test_states_are_kept_as_they_were_and_the_published_model_is_not(keep_row, t
     states = [torch.load(tmp_path / "run" / f"{name}.pth", weights_only=True) for name in ("step_1", "erased")]
     state, erased = (one["state_dict"]["decode_head.conv_seg.weight"][CAR] for one in states)
     assert state.any() and bool(erased.any()) == keep_row
-
-
-class _Backend(LocalVisBackend):
-    """Another backend than the local one, as TensorBoard's is."""
-
-
-def test_other_visualization_backends_keep_a_folder_named_after_the_time(make_config, tmp_path):
-    VISBACKENDS.register_module(module=_Backend, force=True)
-    cfg = make_config("cgnet", tmp_path / "run", images=2, steps=1)
-    cfg.visualizer = dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="_Backend")])
-    runner = UnlearnRunner.from_cfg(cfg)
-    runner.visualizer.add_scalar("loss", 1.0, 1)
-    runner.train()
-    (folder,) = [path for path in (tmp_path / "run").iterdir() if path.is_dir()]
-    assert folder.name == runner.timestamp and (folder / "vis_data").is_dir()

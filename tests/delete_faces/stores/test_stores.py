@@ -26,7 +26,7 @@ def make(path): return NpzStore(Path(path))
 
 
 @pytest.fixture
-def make(tmp_path, database, monkeypatch, repository):
+def make(tmp_path, request, monkeypatch, repository):
     """``make(kind)``: the string of a store of 12 templates, and its templates."""
 
     def make(kind: str) -> tuple[str, np.ndarray]:
@@ -50,28 +50,28 @@ def make(tmp_path, database, monkeypatch, repository):
             return f"mystore:FaissStore?path={tmp_path / 'people'}", made
         if kind == "npy":
             np.save(path, made)
-            rows = [["photo", "name"], *([f"{i}.jpg", name] for i, name in enumerate(NAMES))]
+            listed = [["photo", "name"], *([f"{i}.jpg", name] for i, name in enumerate(NAMES))]
             with open(path.with_suffix(".csv"), "w", newline="") as file:
-                csv.writer(file).writerows(rows)
-        return (database(kind, NAMES, made), made) if kind in KINDS[2:4] else (str(path), made)
+                csv.writer(file).writerows(listed)
+        database = request.getfixturevalue("database") if kind in KINDS[2:4] else None
+        return str(path) if database is None else database(kind, NAMES, made), made
 
     return make
 
 
-def content(text: str) -> dict[tuple[str, bytes], int]:
+def rows(names, embeddings) -> set[tuple[str, bytes]]:
+    return {(name, row.tobytes()) for name, row in zip(names, embeddings, strict=True)}
+
+
+def content(text: str) -> set[tuple[str, bytes]]:
     with open_store(text, allow_import=True) as store:
-        gallery = store.read()
-    return {(name, row.tobytes()): 1 for name, row in zip(gallery.names, gallery.embeddings, strict=True)}
-
-
-def expected(names, rows) -> dict[tuple[str, bytes], int]:
-    return {(name, row.tobytes()): 1 for name, row in zip(names, rows, strict=True)}
+        return rows(store.read().names, store.read().embeddings)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_four_verbs(make, kind, tmp_path):
     text, made = make(kind)
-    before = expected(NAMES, made)
+    before = rows(NAMES, made)
     assert content(text) == before
     with suppress(KeyboardInterrupt), open_store(text, allow_import=True) as store:
         assert dict(store.people()) == dict.fromkeys(PEOPLE, 4)
@@ -84,7 +84,7 @@ def test_the_four_verbs(make, kind, tmp_path):
         others = store.read().without(["Bo"])
         store.delete(["Bo"])
         store.replace(2 * others.embeddings)
-    assert content(out or text) == expected(others.names, 2 * others.embeddings)
+    assert content(out or text) == rows(others.names, 2 * others.embeddings)
     if kind == "npy":
         assert content(text) == before
         assert (tmp_path / "new.csv").read_text().splitlines()[:3] == ["photo,name", "0.jpg,Ann Lee", "2.jpg,Zoë"]
@@ -108,7 +108,7 @@ with open_store(sys.argv[1]) as store:
 def test_a_kill_before_the_end_changes_nothing(make, kind):
     text, made = make(kind)
     assert python(KILLED, text).returncode == -signal.SIGKILL
-    assert content(text) == expected(NAMES, made)
+    assert content(text) == rows(NAMES, made)
 
 
 def test_templates_of_people(make):

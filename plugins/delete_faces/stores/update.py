@@ -19,11 +19,11 @@ from delete_tasks.fileio.atomic import save_json, save_text
 from delete_tasks.fileio.digests import describe_model
 from delete_tasks.fileio.inputs import file_sha256, read_text
 
+from ..gallery.gallery import Gallery, check_size, find_names
 from ..network import check_face_network
 from ..photos import person_folders
 from ..projection import matrix_between
-from ..stores import digest_of, open_store, shown
-from .gallery import Gallery, check_size, find_names
+from . import digest_of, open_store, shown
 
 FORMAT = "delete-tasks store update 2"
 RANK = 1e-4  # relative size up to which a singular value is zero
