@@ -70,9 +70,11 @@ class PostgresStore:
         try:
             return self.connection.execute(self._statement(text), values)
         except self.driver.Error as error:
-            raise RequestError(
-                f"'{self.text}': {first_line(error)}; expected {', '.join(f'{key}=' for key in OWN)} of the templates' table"
-            ) from error
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: Exception) -> RequestError:
+        keys = ", ".join(f"{key}=" for key in OWN)
+        return RequestError(f"'{self.text}': {first_line(error)}; expected {keys} of the templates' table")
 
     def people(self) -> Mapping[str, int]:
         return Counter(self.read().names)
@@ -93,7 +95,7 @@ class PostgresStore:
                     names.append(name)
                     vectors.append(np.fromstring(vector.strip("[]{}"), np.float32, sep=","))
         except self.driver.Error as error:
-            raise RequestError(f"'{self.text}': {first_line(error)}") from error
+            raise self._refusal(error) from error
         if people is None:
             self.places, self.names = places, names
         if len({len(vector) for vector in vectors}) > 1:
