@@ -168,7 +168,7 @@ class UnlearnHook(Hook):
         if self.needs_teacher:
             if runner.iter == 0:
                 check_same_weights(model, runner.teacher, runner.teacher_path)
-            for mirror in runner.task.loss_points(runner.teacher):
+            for _, mirror in zip(points, runner.task.loss_points(runner.teacher), strict=True):
                 self._restore.append(swap(mirror, partial(self._catch, mirror)))
             batches = runner.train_loop.max_iters * runner.world_size
             self._cache = make_cache(

@@ -23,6 +23,7 @@ from delete_tasks.cli.command import (
 )
 from delete_tasks.display.terminal import make_console
 from delete_tasks.fileio.atomic import refuse_existing
+from delete_tasks.fileio.inputs import refuse_inputs
 from delete_tasks.report.finish import tell_before, tell_next
 
 PHOTOS_HELP = "folder with one folder per person (or train/ and test/ with those)"
@@ -111,12 +112,7 @@ def enroll(args: SimpleNamespace) -> None:
 @command(
     "import",
     "Make a model folder from an embedder with a head or gallery.",
-    data(
-        "--weights",
-        type=FILE,
-        required=True,
-        help="Weights of the embedder, and of its head if it has one; or an .onnx.",
-    ),
+    data("--weights", type=FILE, required=True, help="Weights of the embedder, and of its head if it has one."),
     data("--head-weights", type=FILE, help="Weights of the identity head, if in a separate file."),
     data("--gallery", type=FILE, help="Templates in place of a head: .npz with embeddings (n, D) and names (n,)."),
     data(
@@ -177,14 +173,8 @@ def embed(args: SimpleNamespace) -> None:
     ),
     data("--original", type=MODEL_FOLDER, required=True, help="Model folder that made the templates."),
     data("--erased", type=MODEL_FOLDER, required=True, help="Model folder of faces remove: W/erased."),
-    data(
-        "--out", type=OUT, help="File to write, for a single STORE in a file. [default: STORE itself, with --overwrite]"
-    ),
-    data(
-        "--receipt",
-        type=OUT,
-        help="Receipt to write (.json, and .html beside it). [default: that of a single file, FILE.json]",
-    ),
+    data("--out", type=OUT, help="File to write, for one STORE in a file. [default: STORE itself, with --overwrite]"),
+    data("--receipt", type=OUT, help="Receipt to write: .json, and .html beside it. [default: FILE.json for one file]"),
     data("--photos", type=DIR, help=f"People whose photos have no template are listed: {PHOTOS_HELP}."),
     shared.overwrite("an existing --out and --receipt or, without --out, each STORE"),
     shared.DRY_RUN,
@@ -303,7 +293,7 @@ def remove(args: SimpleNamespace) -> int:
     ),
     evaluation("--top", type=shared.whole(1), default=3, help="People to list for each face."),
     evaluation(
-        "--person", many=True, metavar="NAME...", help="List only the faces that are these people's by the threshold."
+        "--person", many=True, metavar="NAME...", help="List only faces that are these people's by the threshold."
     ),
     evaluation("--out", type=OUT, help="File to list the faces in (.json)."),
     shared.overwrite("an existing file"),
@@ -313,9 +303,8 @@ def identify(args: SimpleNamespace) -> None:
     from .gallery.identify import identify
 
     if args.out is not None:
-        refuse_existing(
-            args.out, [path for path in args.photos if os.path.isfile(path)], args.overwrite, suffix=".json"
-        )
+        refuse_inputs(args.out, [], [args.model])
+        refuse_existing(args.out, filter(os.path.isfile, args.photos), args.overwrite, suffix=".json")
     identify(vars(args), make_console())
 
 

@@ -5,7 +5,6 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from delete_images.data.opening import ImageData, open_data
 from delete_images.data.strings import parse_spec
@@ -39,12 +38,8 @@ def removed_folders(text: str, split: str, spec: ModelSpec) -> list[str]:
 
 def without_removed(text: str, split: str, spec: ModelSpec) -> str:
     """Leave the photos of people removed before out of a data string."""
-    gone = removed_folders(text, split, spec)
-    if not gone or parse_spec(text, split).classes:
-        return text
-    if parse_spec(text, split).without:
-        return text.replace("without=", f"without={','.join(quote(name, safe='') for name in gone)},", 1)
-    return parse_spec(text, split).compose({"without": gone})
+    gone, request = removed_folders(text, split, spec), parse_spec(text, split)
+    return request.named(request.classes, [*request.without, *gone]) if gone and not request.classes else text
 
 
 def open_removed(text: str, spec: ModelSpec) -> ImageData | None:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -16,6 +15,7 @@ from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.validate import read_json
+from delete_tasks.request.classes import SPELLINGS
 
 from .earlier import without_removed
 from .photos import of_people
@@ -71,14 +71,14 @@ def pass_on_enrolment(model: str | os.PathLike[str], erased: str | os.PathLike[s
     enrolment = read_enrolment(model)
     if enrolment is None:
         return
-    source = dict(msgspec.to_builtins(enrolment.source))
+    source, gone = dict(msgspec.to_builtins(enrolment.source)), set(map(SPELLINGS[-1], people))
     for key in ("photos", "tested"):
-        named = parse_spec(source[key]).classes
-        if set(named) & set(people):
-            before, after = (",".join(quote(name, safe="") for name in names)
-                             for names in (named, [name for name in named if name not in people]))  # fmt: skip
-            source[key] = source[key].replace(f"class={before}", f"class={after}")
-    held_out = [name for name in sorted(enrolment.held_out) if name.partition("/")[0] not in people]
+        request = parse_spec(source[key])
+        named = [
+            [name for name in names if SPELLINGS[-1](name) not in gone] for names in (request.classes, request.without)
+        ]
+        source[key] = request.named(*named)
+    held_out = [name for name in sorted(enrolment.held_out) if SPELLINGS[-1](name.partition("/")[0]) not in gone]
     save_json({"held_out": held_out, "source": source}, Path(erased, NAME))
 
 

@@ -127,8 +127,8 @@ def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings:
 
 def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Make a model folder from photos, and return the content of its enrolment.json. ``options`` are the command's, by name, with
-    ``backbone_arguments`` in place of ``arguments``. Refuse no photos, fewer than two people, and a
-    backbone that cannot be built."""
+    ``backbone_arguments`` in place of ``arguments``. Refuse no photos, fewer than two people, and a backbone that
+    cannot be built."""
     flush_subnormals()
     begin = time.monotonic()
     if Path(options["out"]).is_file():

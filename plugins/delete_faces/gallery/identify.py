@@ -55,6 +55,8 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
     if threshold is None:
         faces = list(faces)
         threshold = _measure_threshold([scores for *_, scores in faces], console)
+    if wanted is not None and threshold is None:
+        raise RequestError("--person lists faces above a threshold, and the model has none; give --threshold")
     identified: list[dict[str, Any]] = []
     for path, box, scores in faces:
         order = scores.argsort(descending=True).tolist()

@@ -35,7 +35,7 @@ class Store(AbstractContextManager[Any], Protocol):
     """
 
     def people(self) -> Mapping[str, int]:
-        """Count the templates of each person, in order of their first."""
+        """Count the templates of each person."""
 
     def read(self, people: Sequence[str] | None = None) -> Gallery:
         """Read the templates of ``people``, or all, in an order that does not change within the block."""

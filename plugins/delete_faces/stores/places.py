@@ -31,6 +31,7 @@ def check_places(args: SimpleNamespace) -> str | None:
     if args.receipt is None and (len(args.stores) > 1 or ":" in args.stores[0]):
         raise RequestError("several stores, or one that is no file, need --receipt FILE.json: what was done with each")
     receipt = args.receipt or f"{args.out or args.stores[0]}.json"
-    refuse_inputs(receipt, files, [args.original, args.erased])
-    refuse_existing(receipt, files, args.overwrite or args.receipt is None, suffix=".json")
+    for path, suffix in ((receipt, ".json"), (os.path.splitext(receipt)[0] + ".html", ".html")):
+        refuse_inputs(path, files, [args.original, args.erased])
+        refuse_existing(path, files, args.overwrite, suffix=suffix)
     return receipt

@@ -1,6 +1,5 @@
 """Store in PostgreSQL, with pgvector's types or arrays of reals: one transaction, in which others can read and not write."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -40,7 +39,6 @@ class PostgresStore:
         except self.driver.Error as error:
             raise RequestError(f"'{self.text}' cannot be opened: {first_line(error)}") from error
         try:
-            self._run("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
             where = "WHERE attrelid = {table_text}::regclass AND attname = {column_text}"
             row = self._run(f"SELECT format_type(atttypid, atttypmod) FROM pg_attribute {where}").fetchone()
             if row is None:
@@ -77,9 +75,12 @@ class PostgresStore:
         return RequestError(f"'{self.text}': {first_line(error)}; expected {keys} of the templates' table")
 
     def people(self) -> Mapping[str, int]:
-        return Counter(self.read().names)
+        where = "{person} IS NOT NULL AND {embedding} IS NOT NULL"
+        return dict(self._run(f"SELECT {{person}}::text, count(*) FROM {{table}} WHERE {where} GROUP BY 1").fetchall())
 
     def read(self, people: Sequence[str] | None = None) -> Gallery:
+        if people is None:  # a change follows, and no template may be added in between
+            self._run("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
         chosen = "" if people is None else " AND {person}::text = ANY(%s)"
         query = (
             "COPY (SELECT ctid, {person}, {embedding} FROM {table} WHERE {person} IS NOT NULL AND {embedding} IS NOT NULL"

@@ -70,6 +70,18 @@ class DataSpec:
             added.append(f"{key}={','.join(quote(word, safe='') for word in values)}")
         return f"{self.text}{'&' if present else '?'}{'&'.join(added)}" if added else self.text
 
+    def named(self, classes: Sequence[str], without: Sequence[str] = ()) -> str:
+        """Make the data string, with an absolute path, with other classes."""
+        start = "".join(part or "" for part in self.parts()[:2])
+        numbers = {key: str(value) for key, value in (("limit", self.limit), ("seed", self.seed)) if value is not None}
+        named = {
+            "class": classes,
+            "without": without,
+            "label": self.label or "",
+            "split": self.split * self.split_given,
+        }
+        return parse_spec(start).compose({**named, **numbers})
+
 
 def parse_spec(text: str, split: str = "train") -> DataSpec:
     """Parse a data string; raises RequestError for one that does not follow the grammar."""

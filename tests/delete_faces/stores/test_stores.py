@@ -18,9 +18,8 @@ KINDS = ("npz", "npy", "vector(16)", "real[]", "own", "guide")
 PEOPLE = ["Ann Lee", "Bo", "Zoë"]
 NAMES = [PEOPLE[i % 3] for i in range(12)]
 OWN = """
-import numpy as np
-from delete_faces.stores.files import NpzStore
 from pathlib import Path
+from delete_faces.stores.files import NpzStore
 def make(path): return NpzStore(Path(path))
 """
 
@@ -116,7 +115,6 @@ def test_templates_of_people(make):
     found = open_templates(text, ["bo", "Nobody"], [4, 7], 16)
     assert sorted(found.embeddings.numpy().tolist()) == sorted(made[1::3].tolist())
     assert found.labels.tolist() == [4] * 4 and list(found.lacking) == [7]
-    assert list(open_templates(text, ["Nobody"], [7], 16).lacking) == [7]
 
 
 def test_refusals(make, tmp_path):
@@ -137,5 +135,5 @@ def test_refusals(make, tmp_path):
             store.delete(["Bo"])
     assert shown("postgres://me:secret@h/x?password=y&table=t") == "postgres://me@h/x?table=t"
     (tmp_path / "store.csv").write_text("Bo\n")
-    with pytest.raises(RequestError, match="names 1; expected floats"), open_store(npy):
-        pass
+    with pytest.raises(RequestError, match="names 1; expected floats"):
+        open_store(npy).load()

@@ -120,5 +120,7 @@ def test_refusals(world, tmp_path, fails):
         np.savez(tmp_path / "g.npz", embeddings=templates, names=[GONE, "colin powell"])
         fails(fact, words(world, store=tmp_path / "g.npz"), out)
     fails("already exists.*--overwrite", words(world), "--out", tmp_path / "g.npz")
+    (tmp_path / "r.html").touch()
+    fails("r.html' already exists", words(world), out, "--receipt", tmp_path / "r.json")
     fails("is in .*first", words(world), "--out", folder / "first" / "gallery.npz")
     assert not (tmp_path / "o.npz").exists()
