@@ -209,6 +209,10 @@ class Task(ABC):
         """Compute the output :attr:`exports` of an exported model, from inputs ``(N, 3, H, W)``."""
         return self.class_logits(model, inputs)
 
+    def exported_file(self, model: nn.Module) -> Any:
+        """Return an exported model, an ``onnx.ModelProto``, that need not be traced; None if there is none."""
+        return None
+
     def export_inputs(self, model: OpenedModel, samples: Any) -> Iterator[Tensor]:
         """Iterate over batches of inputs of an exported model; ``samples`` are those of a split, None: random numbers."""
         return (inputs for inputs, _ in model.prepare(samples))

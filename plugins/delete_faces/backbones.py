@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -15,6 +15,7 @@ from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
 
 from .mobilefacenet import MobileFaceNet
+from .onnx_embedder import OnnxEmbedder, read_onnx
 
 DOWNLOADS = ("vggface2", "casia-webface")  # weights of InceptionResnetV1 that facenet-pytorch offers
 
@@ -37,6 +38,7 @@ def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6, normal
     return network
 
 
+ONNX = "onnx"  # backbone of a file; see read_onnx_backbone
 BACKBONES: dict[str, Backbone] = {
     "mobilefacenet": Backbone(MobileFaceNet, Preprocessing.named("imagenet", 112), "points"),
     "inception_resnet_v1": Backbone(
@@ -44,6 +46,7 @@ BACKBONES: dict[str, Backbone] = {
         Preprocessing((160, 160), mean=(127.5,) * 3, std=(128.0,) * 3, input_range=(0.0, 255.0)),
         "box",
     ),
+    ONNX: Backbone(OnnxEmbedder, Preprocessing.named("half", 112), "points"),
 }
 OTHER = Backbone(nn.Identity, Preprocessing.named("imagenet", 112), "points")  # defaults of all other networks
 
@@ -79,6 +82,19 @@ def build_backbone(
         return build(name, num_classes=size, **given)
     except RequestError as error:
         raise RequestError(f"{error}. Backbones of their own: {', '.join(BACKBONES)}") from error
+
+
+def read_onnx_backbone(options: Mapping[str, Any]) -> tuple[OnnxEmbedder | None, Backbone]:
+    """Read the embedder of a command's ``--weights`` if it is an .onnx, else None; and the defaults of the backbone, with the
+    file's input size and the command's ``--normalization``."""
+    weights, embedder, default = str(options["weights"]), None, backbone_defaults(options["backbone"])
+    images, normalization = default.preprocessing, options["normalization"]
+    if weights.endswith(".onnx"):
+        embedder, size = read_onnx(weights)
+        images = Preprocessing.named("half", size)
+    if normalization is not None:
+        images = Preprocessing.named(normalization, images.size)
+    return embedder, replace(default, preprocessing=images)
 
 
 def load_backbone_weights(model: nn.Module, name: str, weights: str | os.PathLike[str]) -> None:

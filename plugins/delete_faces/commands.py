@@ -50,6 +50,11 @@ NEW_MODEL = (
 BACKBONE_OPTIONS = (
     recipe("--embedding-size", type=shared.whole(1, 65_536), help="Embedding size, if the backbone allows a choice."),
     recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the backbone."),
+    recipe(
+        "--normalization",
+        type=click.Choice(["none", "imagenet", "half"]),
+        help="Input normalisation. [default: the backbone's; half, of ArcFace, for .onnx]",
+    ),
 )
 # Options of `delete-tasks attention` for this task.
 ATTENTION_OPTIONS = [
@@ -90,7 +95,8 @@ def align(args: SimpleNamespace) -> None:
     data(
         "--weights",
         type=File("FILE", any_text=True),
-        help="Weights of the backbone: a file; for inception_resnet_v1 also vggface2 or casia-webface (downloaded).",
+        help="Weights of the backbone: a file, or the whole embedder as .onnx; for inception_resnet_v1 also vggface2 or "
+        "casia-webface (downloaded).",
     ),
     *NEW_MODEL,
     recipe("--head", type=click.Choice(["cosine", "linear"]), default="cosine", help="Identity head."),
@@ -112,7 +118,7 @@ def enroll(args: SimpleNamespace) -> None:
 @command(
     "import",
     "Make a model folder from an embedder with a head or gallery.",
-    data("--weights", type=FILE, required=True, help="Weights of the embedder, and of its head if it has one."),
+    data("--weights", type=FILE, required=True, help="Embedder: weights, and its head's if it has one; or an .onnx."),
     data("--head-weights", type=FILE, help="Weights of the identity head, if in a separate file."),
     data("--gallery", type=FILE, help="Templates in place of a head: .npz with embeddings (n, D) and names (n,)."),
     data(

@@ -27,6 +27,7 @@ from .gallery.gallery import NAME, read_gallery
 from .heads import CosineHead, without_classes
 from .metrics import METRICS
 from .network import FaceNetwork, check_face_network, remove_people
+from .onnx_embedder import OnnxEmbedder
 from .projection import embedding_layers, projected_directions
 from .recipes import RECIPES
 
@@ -105,7 +106,12 @@ class FacesTask(ImagesTask):
         return str(save_model(path, network, spec))
 
     def exported(self, model: Any, inputs: Tensor) -> Tensor:
-        return model.network.embed(inputs)
+        network = model.network
+        return network.embedder(inputs) if isinstance(network.embedder, OnnxEmbedder) else network.embed(inputs)
+
+    def exported_file(self, model: Any) -> Any:
+        embedder = model.network.embedder
+        return embedder.whole() if isinstance(embedder, OnnxEmbedder) else None
 
     open = staticmethod(opened.open_faces)
     hub = staticmethod(partial(describe, pipeline="image-feature-extraction"))

@@ -111,7 +111,9 @@ def compare(served: Served, ids: Sequence[int], batches: Iterable[tuple[str, Ten
         with torch.no_grad():
             whole = served.task.exported(served.model[0], inputs)
         expected = whole if served.kept is None else whole[:, served.kept]
-        off = expected - torch.from_numpy(session.run(None, {INPUT: inputs.numpy()})[0])
+        given = session.get_inputs()[0]
+        parts = inputs.numpy()[:, None] if given.shape[0] == 1 else [inputs.numpy()]  # a file can fix the batch
+        off = expected - torch.cat([torch.from_numpy(session.run(None, {given.name: part})[0]) for part in parts])
         own, best = whole[:, ids] if ids else torch.zeros(1), torch.isin(whole.argmax(1), torch.tensor(ids))
         row = off.abs().max(), expected.abs().max(), own.max(), -own.min(), best.sum(), best.numel()
         rows.append([float(value) for value in row])
@@ -139,7 +141,7 @@ def export(options: Mapping[str, Any], out: Path, receipt: Path) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # which writes a file on import, and sends
     runtime: Any = require("onnxruntime", "export")
     try:
-        graph = make_graph(Served(task, module, kept).eval(), batches[0][1])
+        graph = task.exported_file(module) or make_graph(Served(task, module, kept).eval(), batches[0][1])
         content = graph.SerializeToString()
         session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
         found = compare(Served(task, model.module, kept), ids, batches, session)

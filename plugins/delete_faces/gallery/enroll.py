@@ -26,7 +26,7 @@ from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.model.modes import fast_layout
 
-from ..backbones import backbone_defaults, build_backbone, load_backbone_weights
+from ..backbones import ONNX, build_backbone, load_backbone_weights, read_onnx_backbone
 from ..enrolment import NAME, describe_photos, is_divided
 from ..heads import CosineHead, Head, LinearHead, build_head
 from ..network import FaceNetwork, describe_network
@@ -134,11 +134,14 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if Path(options["out"]).is_file():
         raise RequestError(f"--out '{options['out']}' is a file; give a folder")
     name, arguments = options["backbone"], dict(options["backbone_arguments"] or {})
-    default = backbone_defaults(name)
-    embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"])
-    if options["weights"] is not None:
-        load_backbone_weights(embedder, name, options["weights"])
+    read, default = read_onnx_backbone(options)
+    if read is not None:
+        embedder, name, arguments = read, ONNX, read.arguments
     else:
+        embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"])
+    if read is None and options["weights"] is not None:
+        load_backbone_weights(embedder, name, options["weights"])
+    elif read is None:
         console.print("No --weights: the backbone keeps random weights, and so recognises people badly")
     device = choose_device(options["device"])
     embedder = fast_layout(embedder.to(device))

@@ -15,7 +15,7 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.fileio.inputs import read_text
 from delete_tasks.fileio.validate import as_type, parse_json
 
-from ..backbones import backbone_defaults, build_backbone
+from ..backbones import ONNX, build_backbone, read_onnx_backbone
 from ..datasets import framing_for
 from ..earlier import without_removed
 from ..enrolment import NAME as ENROLMENT
@@ -36,13 +36,17 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     head and a gallery, neither, parts that do not fit each other, and weights that do not fit the backbone."""
     if options["gallery"] is not None and options["head_weights"] is not None:
         raise RequestError("--gallery and --head-weights both make the identity head; give one of them")
-    name, default = options["backbone"], backbone_defaults(options["backbone"])
-    arguments = dict(options["backbone_arguments"])
-    state = state_dict_of(load_file(options["weights"]), f"'{options['weights']}'")
+    name, arguments = options["backbone"], dict(options["backbone_arguments"])
+    read, default = read_onnx_backbone(options)
     if name == "inception_resnet_v1" and options["gallery"] is None:
         arguments.setdefault("normalize", False)  # its own classifier reads embeddings of any length
-    embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"]).eval()
-    rest = _load_embedder(embedder, state, options["weights"])
+    if read is not None:
+        embedder, name, arguments, rest = read, ONNX, read.arguments, {}
+    else:
+        state = state_dict_of(load_file(options["weights"]), f"'{options['weights']}'")
+        embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"])
+        rest = _load_embedder(embedder, state, options["weights"])
+    embedder.eval()
     with torch.no_grad():
         size = embedder(torch.zeros(1, 3, *default.preprocessing.size)).shape[1]
     gallery, threshold = None, None
