@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from delete_images.data.opening import ImageData, open_data
 from delete_images.data.strings import parse_spec
 from delete_images.models.spec import ModelSpec
+from delete_tasks.fileio.checkpoint import tensors_sha256
 from delete_tasks.request.classes import SPELLINGS
 
 from .photos import person_folders
@@ -21,9 +21,9 @@ def _digest(salt: str, name: str) -> str:
     return hashlib.sha256(f"{salt} {SPELLINGS[-1](name)}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def with_removed(extra: Mapping[str, Any], people: Sequence[str]) -> dict[str, Any]:
-    """Add people to those that a model's description notes as removed."""
-    noted = extra.get(KEY) or {"salt": secrets.token_hex(16), "sha256": []}
+def with_removed(extra: Mapping[str, Any], people: Sequence[str], network: Any) -> dict[str, Any]:
+    """Add people to those that a model's description notes as removed; the erased network's digest is the salt of the first."""
+    noted = extra.get(KEY) or {"salt": tensors_sha256(network.state_dict())[:32], "sha256": []}
     digests = {*noted["sha256"], *(_digest(noted["salt"], name) for name in people)}
     return {**extra, KEY: {"salt": noted["salt"], "sha256": sorted(digests)}}
 

@@ -102,7 +102,7 @@ class FacesTask(ImagesTask):
         network, spec = model.network, cast(ModelSpec, erased_spec(names, ids, dataset))
         if not model.keep_row:
             network, spec = remove_people(network, spec, ids)
-        spec = replace(spec, extra=with_removed(spec.extra, [names[i] for i in ids]))
+        spec = replace(spec, extra=with_removed(spec.extra, [names[i] for i in ids], network))
         return str(save_model(path, network, spec))
 
     def exported(self, model: Any, inputs: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ import torch
 from helpers import not_finished, read_json, read_results, run, same_tensors
 
 from delete_faces.gallery.enroll import embed
-from delete_faces.gallery.gallery import read_gallery
 from delete_faces.projection import Change, directions_of, fold_changes, project_each, shrink_scatter
 from delete_images.data import sources
 from delete_images.data.opening import open_data
@@ -125,19 +124,6 @@ def test_without_it_only_photos_of_the_person_are_read(removal, models, faces, t
     expected = copy.deepcopy(network.embedder).eval()
     fold_changes(expected, [Change(directions_without(network, spec, faces))], (3, *spec.preprocessing.size))
     assert same_tensors(expected.state_dict(), load_model(tmp_path / "erased")[0].embedder.state_dict())
-
-
-@pytest.mark.long
-def test_a_gallery_comes_back_as_the_erased_embedder_makes_it(removal, models, faces, kept, weights, tmp_path):
-    gallery = tmp_path / "gallery.npz"
-    run("faces embed --model", models["cosine"], "--photos", faces, "--aligned --out", gallery)
-    run("faces import --weights", weights, "--gallery", gallery, "--out", tmp_path / "model")
-    run(removal(tmp_path / "w", "--audit none --test none --no-record --retain", kept, model=tmp_path / "model"))
-    left = read_gallery(tmp_path / "w" / "erased" / "gallery.npz")
-    erased, spec = load_model(tmp_path / "w" / "erased")
-    photos = open_data(f"{faces}?without={GONE}", "train", spec.classes)
-    again = torch.nn.functional.normalize(embed(erased.embedder, spec, photos))
-    assert torch.allclose(again, torch.from_numpy(left.embeddings), atol=1e-4)
 
 
 def test_a_config_reads_them_too(config, faces, kept, done):

@@ -8,7 +8,6 @@ from helpers import read_json, read_results, run
 
 from delete_faces.earlier import removed_folders, without_removed
 from delete_faces.enrolment import pass_on_enrolment
-from delete_faces.gallery.gallery import read_gallery
 from delete_images.models.model_file import load_model
 
 FIRST, SECOND = "Colin_Powell", "Kofi_Annan"
@@ -60,8 +59,3 @@ def test_the_first_person_stays_removed(second):
     assert not any(FIRST in (second / name).read_text() for name in ("record.json", "record.html"))
     assert len(load_model(second / "erased")[1].extra["removed"]["sha256"]) == 2
     run("record verify", second, "--rerun")
-
-
-def test_templates_are_made_without_them(second, faces, tmp_path):
-    run("faces embed --model", second / "erased", "--photos", faces, "--aligned --out", tmp_path / "t.npz")
-    assert not {FIRST, SECOND} & set(read_gallery(tmp_path / "t.npz").people)

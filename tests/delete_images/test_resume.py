@@ -44,7 +44,7 @@ def test_resumed_is_uninterrupted(schedule, steps, last, deer, cifar, tmp_path, 
 def test_two_processes_are_one(more, server, deer, resnet20, cifar, tmp_path):
     found = {}
     for processes in (1, 2):
-        recipe = f"--steps 3 --lr 1e-5 --batch-size {8 // processes} --retain {cifar}?class=ship&limit=20 --device cpu"
+        recipe = f"--steps 3 --lr 1e-5 --batch-size {8 // processes} --retain {cifar}?class=ship&limit=20 --device cpu --no-amp"
         words = deer(tmp_path / str(processes), recipe, more, query="class=deer&limit=40")
         words.append("--keep-states")  # three such steps forget nothing, and no model is published
         ended = launch(server, tmp_path, processes, words)

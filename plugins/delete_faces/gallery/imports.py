@@ -84,7 +84,7 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
     return {"people": len(people), "head": kind, "scale": scale, "threshold": threshold}
 
 
-def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
+def embed_photos(options: Mapping[str, Any], console: Console) -> None:
     """Write a gallery: the embedding of each photo, of length 1, with its person's name; ``options`` are the command's."""
     flush_subnormals()
     network, spec = load_face_network(options)
@@ -94,8 +94,7 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
     embeddings = nn.functional.normalize(embed(network.embedder.to(device), spec, data))
     gallery = Gallery(embeddings.numpy(), [data.class_names[label] for label in data.labels], {})
     gallery.save(options["out"])
-    console.print(f"{len(gallery.names):,} templates of {len(gallery.people):,} people\nWritten: {options['out']}")
-    return gallery
+    console.print(f"Templates: {len(gallery.names):,}. People: {len(gallery.people):,}\nWritten: {options['out']}")
 
 
 def _load_embedder(embedder: nn.Module, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
@@ -88,10 +88,11 @@ def shown(text: str) -> str:
     """Remove the password from a store's string."""
     if not text.startswith(DATABASES):
         return text
-    parts = urlsplit(text)
-    user, at, host = parts.netloc.rpartition("@")
-    query = "&".join(pair for pair in parts.query.split("&") if not pair.startswith("password="))
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query=query))
+    address, mark, query = text.partition("?")
+    scheme, slashes, place = address.partition("://")
+    user, at, host = place.rpartition("@")
+    kept = "&".join(pair for pair in query.split("&") if not pair.startswith("password="))
+    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{host}{mark}{kept}"
 
 
 def digest_of(path: Any, gallery: Gallery) -> str:

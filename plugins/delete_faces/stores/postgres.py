@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,10 @@ class PostgresStore:
 
     def __init__(self, text: str) -> None:
         self.driver: Any = require("psycopg", "postgresql")
-        self.text, parts = shown(text), urlsplit(text)
-        query = dict(parse_qsl(parts.query))
+        address, _, given = text.partition("?")
+        self.text, query = shown(text), dict(parse_qsl(given))
         own = {key: query.pop(key, default) for key, default in OWN.items()}
-        self.address = urlunsplit(parts._replace(query=urlencode(query)))
+        self.address = f"{address}?{urlencode(query)}"
         sql: Any = require("psycopg.sql", "postgresql")
         self.column, table = own["embedding"], sql.Identifier(*own["table"].split("."))
         self.parts = {key: sql.Identifier(value) for key, value in own.items()} | {"table": table}
