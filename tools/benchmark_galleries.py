@@ -21,7 +21,7 @@ from torch import Tensor
 from delete_faces.backbones import backbone_defaults, build_backbone, load_backbone_weights
 from delete_faces.gallery.enroll import fit_head
 from delete_faces.heads import build_head
-from delete_faces.projection import Change, directions_for, person_directions, project_each, shrink_scatter
+from delete_faces.projection import Change, directions_for, person_directions, project_each, project_people, restore
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import TransformedData, eval_transform
 from delete_images.models.architectures import classifier_of
@@ -158,8 +158,8 @@ def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> l
 
 def _changes(train: Faces, ids: list[int], kept: Faces | None) -> list[Change]:
     """Make the changes of embeddings, in order."""
-    more = [] if kept is None else [shrink_scatter(kept.embeddings, kept.labels)]
-    return [Change(train.directions(ids)), *more]
+    change = project_people(train.directions(ids))
+    return [change, *([] if kept is None else [restore(kept.embeddings, kept.labels, change)])]
 
 
 def _readers(train: Faces, test: Faces, names: Sequence[str], retain: bool) -> None:

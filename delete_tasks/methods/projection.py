@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 from ..model.loss_point import LossInputs
-from ..model.projection import project_out, project_outputs
+from ..model.projection import multiply_outputs, project_out, projection
 from ..task import Run
 from .base import LossSums
 from .gradients import GradientHook
@@ -109,7 +109,7 @@ class Projection(GradientHook):
         weight.copy_(project_out(weight.flatten(1).float(), basis).reshape(weight.shape).to(weight.dtype))
         writer, facts = _writer(self._before), runner.outcome.facts
         if writer is not None:
-            project_outputs(*writer, basis)
+            multiply_outputs(*writer, projection(basis))
         modules = [layer, *(module for module in writer or () if module is not None)]
         facts.change("projection", modules, directions=basis.shape[1])
         bias = getattr(layer, "bias", None)

@@ -6,10 +6,15 @@ import torch
 from torch import Tensor
 
 
-def project_out(features: Tensor, directions: Tensor, scale: float = 1.0) -> Tensor:
-    """Project directions out of features ``(n, D)`` or ``(D,)``: ``scale (f - Q Q^T f)``. Directions are orthogonal columns
-    ``(D, r)``. One of length 1 is removed completely; of one of length l below 1 a share ``1 - l * l`` remains."""
-    return scale * (features - features @ directions @ directions.T)
+def project_out(features: Tensor, directions: Tensor) -> Tensor:
+    """Project directions out of features ``(n, D)`` or ``(D,)``: ``f - Q Q^T f``. Directions are orthogonal columns ``(D, r)``.
+    One of length 1 is removed completely; of one of length l below 1 a share ``1 - l * l`` remains."""
+    return features - features @ directions @ directions.T
+
+
+def projection(directions: Tensor) -> Tensor:
+    """Compute the matrix of :func:`project_out`, float64 ``(D, D)``."""
+    return project_out(torch.eye(len(directions)).to(wide := directions.double()), wide)
 
 
 @torch.no_grad()
@@ -25,9 +30,9 @@ def linear_map(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def project_outputs(layer: Any, norm: Any, directions: Tensor, scale: float = 1.0) -> None:
-    """Apply :func:`project_out` to the output of a linear layer or convolution, with weight ``(D, ...)``, and of the batch norm
-    after it in eval mode, if there is one, in place and exactly.
+def multiply_outputs(layer: Any, norm: Any, matrix: Tensor) -> None:
+    """Multiply by a matrix ``(D, D)`` what a linear layer or convolution, with weight ``(D, ...)``, gives, and the batch norm after
+    it in eval mode, if there is one, in place and exactly.
 
     With a batch norm, ``f = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and the norm only
     adds the constant, ``P (g/s (b - m) + h)``. If the norm has no g and h, the layer's bias adds it.
@@ -36,8 +41,8 @@ def project_outputs(layer: Any, norm: Any, directions: Tensor, scale: float = 1.
     flat, shift = linear_map(layer, norm)
     if norm is not None:
         mean, deviation = norm.running_mean.double(), (norm.running_var.double() + norm.eps).sqrt()
-    directions = directions.to(flat)
-    flat, shift = project_out(flat.T, directions, scale).T, project_out(shift, directions, scale)
+    matrix = matrix.to(flat)
+    flat, shift = matrix @ flat, matrix @ shift
     if norm is not None and norm.affine:
         norm.weight.copy_(deviation)
         norm.bias.copy_(mean + shift)

@@ -24,7 +24,7 @@ DRAWN = ("retain set", "public data", "trigger-free views of the poisoned sample
 # Use of the data that a change rests on.
 USES = {
     "projection": "directions computed from",
-    "scatter shrunk": "scatter computed from",
+    "others restored": "matrix fitted to",
     "training": "trained on",
     "Newton steps": "gradients computed from",
     "noise": "Fisher information computed from",
@@ -199,10 +199,10 @@ def _sentence(change: Mapping[str, Any], done: Mapping[str, Any]) -> str:
     if by == "projection":
         further = f" A share was left along {change['faded']} further directions." if change.get("faded") else ""
         return f"{_count(change['directions'], 'direction')}{computed} were projected out of {layers}.{further}"
-    if by == "scatter shrunk":
-        differ = f"in which {forgets['samples']} of one {noun} differ"
-        shrunk = f"{_count(change['directions'], 'direction')} {differ}{computed} were shrunk in {layers}"
-        return f"{shrunk}; embeddings were scaled by {change['factor']:.3g}."
+    if by == "others restored":
+        weights = [f"the class weights of each {noun} who stays"] * change["by_head"]
+        fitted = " and ".join([*filter(None, [data]), *weights])
+        return f"{layers} were multiplied by a matrix, fitted to {fitted}, that brings the embeddings of others back."
     if by == REPLACED:
         others = " Those of the others were centred, which changes no probability." if change["others_centred"] else ""
         return f"Class weights of {owner} were replaced in {layers}.{others}"

@@ -213,9 +213,9 @@ def update(args: SimpleNamespace) -> int:
     ),
     data(
         "--retain",
-        type=DIR,
-        help="Photos of people who stay and agree to it, one folder each. Variation between photos of one person is reduced in "
-        "all embeddings, so every template changes. [default: none are read]",
+        type=File("STORE", any_text=True),
+        help="Templates (a store) or photos of people who stay, one folder each: their embeddings are kept nearer to the "
+        "original's, and fewer pairs match. [default: none are read]",
     ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     data("--force", is_flag=True, help="Accept photos that do not look like the person."),

@@ -18,7 +18,7 @@ from delete_tasks.task import Run
 from .backbones import backbone_defaults
 from .photos import Framing, open_photos
 from .projection import projected_directions
-from .retain import NO_PROJECTION, refuse_few, refuse_removed
+from .retain import NO_PROJECTION, refuse_removed
 from .templates import Templates
 
 
@@ -45,7 +45,7 @@ class FaceDataset(ImageDataset):
         augment: Mirror half of the faces. (A face network sees faces in one frame, so nothing is cropped.)
         aligned, largest_face: See :class:`delete_faces.photos.Framing`.
         split: Split of folders that have several.
-        retain: Photos of people who stay, for :class:`delete_faces.projection.PersonProjection`, which must be
+        retain: Photos or templates of people who stay, for :class:`delete_faces.projection.PersonProjection`, which must be
             among the run's custom_hooks. No step reads them; their framed faces are the attribute ``kept``.
     """
 
@@ -57,7 +57,7 @@ class FaceDataset(ImageDataset):
         aligned: bool = False,
         largest_face: bool = False,
         split: str = "train",
-        retain: str | ImageData | None = None,
+        retain: str | ImageData | Templates | None = None,
     ) -> None:
         self.spec = as_spec(spec)
         self.class_names = self.spec.classes
@@ -89,5 +89,5 @@ class FaceDataset(ImageDataset):
             return
         if not projected_directions(runner):
             raise RequestError(NO_PROJECTION)
-        refuse_removed(self.kept, [selection.class_names[i] for i in selection.forget_ids], "the retain set")
-        refuse_few(self.kept, runner.unwrapped_model.network.head.weight.shape[1])
+        if not isinstance(self.kept, Templates):
+            refuse_removed(self.kept, [selection.class_names[i] for i in selection.forget_ids], "the retain set")

@@ -28,12 +28,22 @@ def with_removed(extra: Mapping[str, Any], people: Sequence[str], network: Any) 
     return {**extra, KEY: {"salt": noted["salt"], "sha256": sorted(digests)}}
 
 
+def was_removed(name: str, spec: ModelSpec) -> bool:
+    """Return True if an earlier request removed a person, in any spelling."""
+    noted = spec.extra.get(KEY)
+    return noted is not None and _digest(noted["salt"], name) in noted["sha256"]
+
+
 def removed_folders(text: str, split: str, spec: ModelSpec) -> list[str]:
     """List the folders of a data string that are of people removed before, none if it names no folder of people."""
-    noted, request = spec.extra.get(KEY), parse_spec(text, split)
-    if not noted or request.label is not None or not os.path.isdir(os.path.expanduser(request.path or "")):
+    request = parse_spec(text, split)
+    if (
+        not spec.extra.get(KEY)
+        or request.label is not None
+        or not os.path.isdir(os.path.expanduser(request.path or ""))
+    ):
         return []
-    return [name for name in person_folders(text, split) if _digest(noted["salt"], name) in noted["sha256"]]
+    return [name for name in person_folders(text, split) if was_removed(name, spec)]
 
 
 def without_removed(text: str, split: str, spec: ModelSpec) -> str:

@@ -15,7 +15,7 @@ from delete_tasks.errors import RequestError, first_line, require
 
 LINEAR = ("Conv", "Gemm", "MatMul")
 # With constants, each is a part of the last linear map.
-AFFINE = frozenset(["Add", "BatchNormalization", "Div", "Dropout", "Flatten", "Identity", "Mul", "Reshape", "Squeeze", "Sub", "Unsqueeze"])
+AFFINE = {"Add", "BatchNormalization", "Div", "Dropout", "Flatten", "Identity", "Mul", "Reshape", "Squeeze", "Sub"}
 PROBE = 1024.0  # length of the vectors that the last map is asked for: its shift costs them digits
 ROWS = 256  # of them at once
 TOLERANCE = 1e-4  # of the embeddings' largest number

@@ -1,6 +1,6 @@
 """Projection of people's directions out of the embedding, in closed form, after which their photos have little in common.
 
-Given photos of people who stay, directions in which photos of any one person differ are shrunk afterwards.
+The embeddings of people who stay are then brought back to where they were, as far as the projection allows.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.predictions import together
 from delete_tasks.losses.masks import forgotten_mass
-from delete_tasks.model.projection import linear_map, project_out, project_outputs
+from delete_tasks.model.projection import linear_map, multiply_outputs, projection
 from delete_tasks.request.ranges import whole
 from delete_tasks.task import Run
 
+from .heads import CosineHead
 from .templates import Templates
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 # Directions per person, of one and of several people: more forget better, and cost the others more (docs/notes/faces.md).
 ALONE, TOGETHER = 4, 2
 FADING = 0.35  # exponent for the further directions of one person; with several people it costs the others more
-SHRINKING, FLOOR = 0.5, 0.3  # exponent and floor for directions in which kept people's photos differ
+RIDGE, CLOSER = (
+    0.3,
+    0.1,
+)  # weight of the identity, and how far kept people's photos go to their mean (docs/notes/faces.md)
 CHECKED = 8  # inputs on which a folded layer is compared with the projection
 RANK = 1e-6  # relative size up to which a singular value is zero
 FIT = 1e-4  # relative error up to which one layer is a matrix times another
@@ -46,10 +50,10 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class Change(NamedTuple):
-    """Change of embeddings, see :func:`delete_tasks.model.projection.project_out`."""
+    """Change of embeddings: they are multiplied by ``matrix``, float64 ``(D, D)``. The facts are those of the record."""
 
-    directions: Tensor
-    scale: float = 1.0
+    matrix: Tensor
+    facts: dict[str, Any]
 
 
 def directions_for(people: int) -> int:
@@ -101,27 +105,33 @@ def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], co
     return basis.float()
 
 
-def shrink_scatter(embeddings: Tensor, labels: Tensor) -> Change:
-    """Shrink the directions in which photos of one person differ.
+def project_people(directions: Tensor) -> Change:
+    """Project :func:`person_directions` out of embeddings."""
+    whole = int((directions.norm(dim=0) > 1 - RANK).sum())
+    return Change(projection(directions), {"directions": whole, "faded": directions.shape[1] - whole})
 
-    The scatter is that of each person's embeddings, scaled to length 1, about their mean. Along the principal directions of all
-    people's scatter a share ``(1 + v / FLOOR) ** -SHRINKING`` is left, v the variance along it over the mean variance of all D
-    directions. The scale keeps the mean length of these embeddings, which a linear head depends on. ``embeddings`` are float32
-    ``(n, D)``, of any length, ``labels`` int64 ``(n,)``.
+
+def restore(embeddings: Tensor, labels: Tensor, change: Change) -> Change:
+    """Bring embeddings of people who stay back to where they were before a change P, by ridge regression.
+
+    For embeddings z, scaled to length 1, and y, z moved a tenth of the way to their person's mean, the matrix A minimises the sum
+    of ``|A P z - y|^2`` plus ``RIDGE n / D |A - I|^2``. So cosines of different people, which a projection raises, fall again.
+    Directions that were projected out stay out: A P has the null space of P. ``embeddings`` are ``(n, D)``, of any length,
+    ``labels`` int64 ``(n,)``.
     """
-    unit = F.normalize(embeddings.double())
-    centred = torch.cat([unit[labels == i] - unit[labels == i].mean(0) for i in labels.unique()])
-    svd = torch.linalg.svd(centred, full_matrices=False)
-    variance = unit.shape[1] * svd.S.square() / svd.S.square().sum()
-    directions = (svd.Vh.T * (1 - (1 + variance / FLOOR) ** -SHRINKING).sqrt()).float()
-    after = project_out(embeddings, directions)
-    return Change(directions, float(embeddings.norm(dim=1).mean() / after.norm(dim=1).mean()))
+    before = F.normalize(embeddings.double())
+    people, index = labels.unique(return_inverse=True)
+    sums = torch.zeros(len(people), before.shape[1]).to(before).index_add_(0, index, before)
+    target = torch.lerp(before, (sums / index.bincount()[:, None])[index], CLOSER)
+    after, identity = before @ change.matrix.T, torch.eye(before.shape[1]).to(before)
+    ridge = RIDGE * len(before) / before.shape[1] * identity
+    return Change(torch.linalg.solve(after.T @ after + ridge, after.T @ target + ridge).T, {})
 
 
 def project_each(embeddings: Tensor, changes: Sequence[Change]) -> Tensor:
-    """Apply :func:`project_out` with each of ``changes``, one after the other, to embeddings ``(n, D)``."""
+    """Apply ``changes``, one after the other, to embeddings ``(n, D)``."""
     for change in changes:
-        embeddings = project_out(embeddings, *change)
+        embeddings = embeddings @ change.matrix.to(embeddings).T
     return embeddings
 
 
@@ -177,9 +187,9 @@ def fold_changes(embedder: nn.Module, changes: Sequence[Change], shape: tuple[in
     states = copy.deepcopy([layer.state_dict() for layer in layers])
     inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0)).to(layers[0].weight)
     before = embedder(inputs)
-    expected = project_each(before, [Change(change.directions.to(before), change.scale) for change in changes])
+    expected = project_each(before, changes)
     for change in changes:
-        project_outputs(layers[0], norm, *change)
+        multiply_outputs(layers[0], norm, change.matrix)
     if same_directions(embedder(inputs), expected, before):
         return
     for layer, state in zip(layers, states, strict=True):
@@ -204,30 +214,38 @@ def changes_of(
     predictions: Predictions,
     ids: Sequence[int],
     count: int,
-    kept: ImageData | None = None,
+    kept: ImageData | Templates | None = None,
 ) -> list[Change]:
-    """List the changes of embeddings, in order: :func:`directions_of` the people, from photos or from stored templates;
-    :func:`shrink_scatter` for photos of ``kept`` people, if there are any. No template at all leaves embeddings as they are."""
+    """List the changes of embeddings, in order: :func:`directions_of` the people, from photos or from stored templates, and
+    :func:`restore` for the class weights of a cosine head, and photos or templates of ``kept`` people. No template at all leaves
+    embeddings as they are."""
     if not isinstance(forget, Templates):
-        changes = [Change(directions_of(network, spec, forget, predictions, ids, count))]
+        directions = directions_of(network, spec, forget, predictions, ids, count)
     elif forget.names:
         own = [i for i in ids if i not in forget.lacking]
-        changes = [Change(person_directions(forget.embeddings, predictions.labels, own, count))]
+        directions = person_directions(forget.embeddings, predictions.labels, own, count)
     else:
         return []
-    if kept is not None:
-        embeddings: Any = predict_images(network, spec, kept, "Embedding kept people").features
-        changes.append(shrink_scatter(embeddings, torch.from_numpy(kept.labels)))
-    return changes
+    change, head = project_people(directions), network.head
+    rows, labels = torch.zeros(0, len(directions)), torch.zeros(0, dtype=torch.int64)
+    if isinstance(kept, Templates):
+        rows, labels = kept.embeddings, torch.from_numpy(kept.labels)
+    elif kept is not None:
+        features: Any = predict_images(network, spec, kept, "Embedding kept people").features
+        rows, labels = features, torch.from_numpy(kept.labels)
+    if isinstance(head, CosineHead):
+        others = [i for i in range(len(spec.classes)) if i not in ids]
+        rows = torch.cat([F.normalize(rows), head.weight.detach()[others].cpu()])
+        labels = torch.cat([labels, -1 - torch.arange(len(others))])  # of nobody in the photos
+    return [change, restore(rows, labels, change)] if len(rows) else [change]
 
 
 @HOOKS.register_module()
 class PersonProjection(Hook):
     """Projection of the forgotten people's directions out of the embedding, before the first step.
 
-    The directions are those of the photos that are unlearned. With photos of people who stay, directions in which photos of one
-    person differ are shrunk as well. If that meets the stop rule, the run takes no step. A resumed run has the projection in its
-    weights.
+    The directions are those of the photos that are unlearned. Embeddings of people who stay are then restored. If that meets the
+    stop rule, the run takes no step. A resumed run has both in its weights.
 
     Args:
         directions: Number of directions per person, see :func:`person_directions`; 0 projects nothing, 65,536 are the most.
@@ -258,7 +276,7 @@ class PersonProjection(Hook):
         teacher, left = (forgotten_mass(predictions.logits, ids) for predictions in (before, after))
         # The logits of an embedding of which nothing is left are arbitrary: a person with a single photo.
         features: Any = before.features  # changes_of refuses an embedder without
-        left = left * (project_out(features, *changes[0]).norm(dim=1) > LEFT * features.norm(dim=1))
+        left = left * (project_each(features, changes[:1]).norm(dim=1) > LEFT * features.norm(dim=1))
         share = float((teacher * left).sum() / (teacher * teacher).sum().clamp_min(1e-30))
         if method.stop_ratio is not None and share <= method.stop_ratio:
             method.stop_run(runner, "the projection alone met the stop rule")
@@ -268,17 +286,16 @@ class PersonProjection(Hook):
         facts, selection = runner.outcome.facts, runner.selection
         if number:
             kept: Any = selection.dataset.kept
-            facts.read(
-                "retain set", "scatter computed from", len(kept), classes=len(set(kept.labels.tolist())), labels=True
-            )
-            facts.change("scatter shrunk", directions=change.directions.shape[1], factor=change.scale)
+            if kept is not None:
+                noun, classes = "templates" if isinstance(kept, Templates) else None, len(set(kept.labels.tolist()))
+                facts.read("retain set", "matrix fitted to", len(kept.labels), classes=classes, labels=True, noun=noun)
+            facts.change("others restored", by_head=isinstance(runner.teacher.network.head, CosineHead))
             return
-        whole = int((change.directions.norm(dim=0) > 1 - RANK).sum())
         data = selection.dataset.data
         lacking, noun = (len(data.lacking), "templates") if isinstance(data, Templates) else (0, None)
         samples, classes = len(selection.indices) - lacking, len(selection.forget_ids) - lacking
         facts.read("forget set", "directions computed from", samples, classes=classes, labels=True, noun=noun)
-        facts.change("projection", directions=whole, faded=change.directions.shape[1] - whole)
+        facts.change("projection", **change.facts)
 
 
 def projected_directions(runner: Run) -> int:

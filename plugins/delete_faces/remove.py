@@ -41,7 +41,7 @@ from .projection import PersonProjection, changes_of, directions_for, fold_chang
 from .recipes import BASE, RECIPES
 from .report import answer, describe_drift, lines_of, match_removed_before, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
-from .stores import open_templates, shown
+from .stores import is_store, open_others, open_templates, shown
 from .task import FaceClassifier
 from .templates import UNCHANGED, Templates, check_request
 from .thresholds import check_far, read_far, set_threshold
@@ -146,7 +146,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             reason = f"training a head of {weights:,} numbers would take longer than the rest"
             evaluation.not_measured["head_only"] = reason
         opened.models["erased"] = opened_model(student, spec)
-        projected = changes[0].directions if changes else None
+        projected = changes[0] if changes else None
         measured = evaluation.attempt("rows", partial(measure, evaluation, opened, alone, projected))
     else:
         evaluation.add("original", {})
@@ -206,13 +206,15 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 def _read_photos(
     options: Mapping[str, Any], size: int, spec: ModelSpec, ids: Sequence[int], framing: Framing, console: Console,
     templates: Templates | None,
-) -> tuple[ImageData | Templates, ImageData | None, ImageData | None, list[Copies], dict[str, Any]]:  # fmt: skip
+) -> tuple[ImageData | Templates, ImageData | None, ImageData | Templates | None, list[Copies], dict[str, Any]]:  # fmt: skip
     """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and return
     their faces, copies among them, and details for results.json. ``size`` is that of an embedding. ``templates`` take the place
     of photos to forget."""
     people = [spec.classes[i] for i in ids]
     own = None if templates is not None else open_own(options, people, spec.classes)
-    others = None if options.get("retain") is None else open_kept(options["retain"], people, spec)
+    others, stored = None, options.get("retain") is not None and is_store(options["retain"])
+    if options.get("retain") is not None and not stored:
+        others = open_kept(options["retain"], people, spec)
     tested = open_tested(options, spec)
     notes: list[str] = []
     if tested is not None and own is not None:
@@ -221,7 +223,8 @@ def _read_photos(
             console.print(note)
     photos = None if own is None else frame_photos(own, framing, options["photos"], console=console)
     faces = None if photos is None else photos.data
-    gallery, kept, dropped, retained, copies = None, None, 0, None, list[Copies]()
+    gallery, dropped, retained, copies = None, 0, None, list[Copies]()
+    kept: Any = open_others(options["retain"], people, spec, size, options["allow_import"]) if stored else None
     if tested is not None:
         held_out = frame_photos(tested, framing, options["eval"], "Finding held-out faces", console).data
         used = {} if faces is None else {"--photos": faces}
@@ -234,10 +237,12 @@ def _read_photos(
             )
     if others is not None:
         stay = frame_photos(others, framing, options["retain"], "Finding faces of kept people", console)
-        kept, measured_on, more = choose_kept(stay.data, faces, gallery, ids, size)
+        kept, measured_on, more = choose_kept(stay.data, faces, gallery, ids)
         copies += more
-        retained = {"photos": len(kept), "people": len(set(kept.labels.tolist())), "in_eval_too": measured_on}
-        retained |= stay.left_out()
+        retained = {"in_eval_too": measured_on, **stay.left_out()}
+    if kept is not None:
+        counts = {"read": len(kept.names), "people": len(set(kept.labels.tolist()))}
+        retained = {"noun": "templates" if stored else "photos", **counts, "in_eval_too": 0, **(retained or {})}
     if gallery is not None:
         gallery, limit = limit_photos(gallery, ids, len(spec.classes))
         if limit is not None:

@@ -25,12 +25,12 @@ from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import by_name, head_rows, through_head
 from delete_tasks.evaluation.verification import matched_pairs
-from delete_tasks.model.projection import project_out
 
 from .gallery.gallery import drift_of
 from .heads import without_classes
 from .metrics import METRICS, verified
 from .network import FaceNetwork
+from .projection import Change, project_each
 
 FARS = ("1e-02", "1e-03")  # of the comparison of pairs before and after, which takes the last that was measured
 FEW = 8  # photos of removed people, and of others, in the rehearsal
@@ -72,11 +72,11 @@ def unlearned_head(original: FaceNetwork, ids: Sequence[int], forget: Prediction
 
 
 def measure(
-    evaluation: Evaluation, opened: Opened, alone: nn.Module | None = None, directions: Tensor | None = None
+    evaluation: Evaluation, opened: Opened, alone: nn.Module | None = None, change: Change | None = None
 ) -> dict[str, Any]:
     """Add every row of the table to ``evaluation``; return details for results.json, and ``predicted_as``. ``opened`` has
     'original' and 'erased', both with everyone's class weights, and held-out photos of everyone as 'test'. ``alone`` is the head
-    of the row head_only; ``directions``, ``(D, r)``, are the people's, for the row projection_alone."""
+    of the row head_only; ``change`` is the projection, for the row projection_alone."""
     names, ids = opened.names, evaluation.ids
     models: Any = [opened.models[row].module for row in ("original", "erased")]
     original, erased = (model.network for model in models)
@@ -84,9 +84,9 @@ def measure(
     before, after = rows["original"]["test"], rows["erased"]["test"]
     others = [i for i in range(len(names)) if i not in set(ids)]
     published = rows.pop("erased")
-    if directions is not None and before.features is not None:
+    if change is not None and before.features is not None:
         with torch.no_grad():
-            features = project_out(before.features, directions)
+            features = project_each(before.features, [change])
             logits = copy.deepcopy(original.head).cpu()(features)
         rows["projection_alone"] = {"test": replace(before, features=features, logits=logits)}
     rows["erased"] = published
@@ -236,7 +236,9 @@ def _templates(details: Mapping[str, Any], again: str) -> list[str]:
     lines = []
     if retain is not None:
         measured = f", {retain['in_eval_too']:,} more are measured on" if retain["in_eval_too"] else ""
-        lines.append(f"Read {retain['photos']:,} photos of {retain['people']:,} people who stay (--retain{measured}).")
+        lines.append(
+            f"Read {retain['read']:,} {retain['noun']} of {retain['people']:,} people who stay (--retain{measured})."
+        )
     drift = gallery or drift
     moved = "" if drift is None else f"cosine mean {drift['mean_cosine']:.3f}, least {drift['least_cosine']:.3f}"
     if gallery is not None:

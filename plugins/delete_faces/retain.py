@@ -18,7 +18,6 @@ NO_PROJECTION = (
     "photos of kept people (--retain) need the projection, and this run has none; leave out --directions 0 and other methods "
     "than DELETE, or --retain; a config needs custom_hooks = [dict(type='PersonProjection', directions=4)]"
 )
-LEAST_PEOPLE = 8
 
 
 def open_kept(text: str, removed: Sequence[str], spec: ModelSpec) -> ImageData:
@@ -44,11 +43,11 @@ def refuse_removed(kept: ImageData, removed: Sequence[str], text: str) -> None:
 
 
 def choose_kept(
-    kept: ImageData, forget: ImageData | None, tested: ImageData | None, ids: Sequence[int], size: int
+    kept: ImageData, forget: ImageData | None, tested: ImageData | None, ids: Sequence[int]
 ) -> tuple[ImageData, int, list[Copies]]:
     """Select the photos of people who stay that are not measured on, count the rest, and report copies of photos to forget.
-    Photos are the same if their pixels are. Refuse ``kept`` of which too many are photos of the people ``ids`` to forget, or too
-    few remain. ``tested`` are faces of everyone, to measure on; ``size`` is D, that of an embedding."""
+    Photos are the same if their pixels are. Refuse ``kept`` of which too many are photos of the people ``ids`` to forget, or none
+    remain. ``tested`` are faces of everyone, to measure on."""
     used, measured = {} if forget is None else {"--photos": forget}, set[str]()
     if tested is not None:
         of_removed = np.isin(tested.labels, list(ids))
@@ -57,19 +56,8 @@ def choose_kept(
     mask, copies = find_copies(kept, "--retain", used, "give photos of people who stay", like="--photos")
     kept = kept.subset(mask)
     chosen = kept.subset([i for i, digest in enumerate(kept.digests) if digest not in measured])
-    refuse_few(chosen, size, len(kept) - len(chosen))
+    if not len(chosen):
+        raise RequestError(
+            f"all {len(kept)} photos of --retain are in --test as well; give others, or leave --retain out"
+        )
     return chosen, len(kept) - len(chosen), copies
-
-
-def refuse_few(kept: ImageData, size: int, left_out: int = 0) -> None:
-    """Refuse photos that are too few to tell how photos of one person differ in embeddings ``(size,)``."""
-    counts = np.bincount(kept.labels, minlength=1)
-    people, further = int((counts > 1).sum()), int((counts[counts > 1] - 1).sum())
-    if people >= LEAST_PEOPLE and further >= size:
-        return
-    without = f" (without {left_out} that --test holds as well)" if left_out else ""
-    raise RequestError(
-        f"--retain gives {len(kept)} photos{without}: of {people} people two or more, {further} beyond the first of each. It "
-        f"takes {LEAST_PEOPLE} people, and {size} such photos, the size of an embedding: with fewer, the change would cost the "
-        "people who stay. Give more photos, or leave --retain out"
-    )

@@ -9,7 +9,7 @@ from torch import nn
 
 from delete_faces import projection
 from delete_faces.gallery.gallery import Gallery
-from delete_faces.projection import Change, fold_changes, person_directions, project_each, shrink_scatter
+from delete_faces.projection import Change, fold_changes, person_directions, project_each, project_people, restore
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.model.projection import project_out
 
@@ -56,22 +56,20 @@ def test_further_directions_of_one_person_fade_by_their_variance():
     assert torch.allclose(left[3:], torch.ones(3)) and torch.allclose(products, products.diagonal().diag(), atol=1e-6)
 
 
-def test_directions_in_which_anybody_differs_are_shrunk_by_their_variance():
-    """Two people at the first and second axis, whose photos differ along the third and half as far along the fourth."""
-    photos, labels = torch.zeros(8, 6), torch.arange(8) // 4
-    photos[:4, 0], photos[4:, 1] = 1, 1
-    photos[:, 2] = 0.02 * torch.tensor([1.0, -1, 0, 0] * 2)
-    photos[:, 3] = 0.01 * torch.tensor([0.0, 0, 1, -1] * 2)
-    directions, scale = shrink_scatter(5 * photos, labels)
-    left = project_out(torch.eye(6), directions)
-    variance = torch.tensor([0.8, 0.2]) * 6  # of D = 6 directions, whose variances are 1 in the mean
-    expected = torch.tensor([1, 1, *(1 + variance / 0.3) ** -0.5, 1, 1])
-    assert torch.allclose(left.diagonal(), expected, atol=1e-3) and (left - left.diagonal().diag()).abs().max() < 1e-3
-    lengths = [rows.norm(dim=1).mean() for rows in (5 * photos, project_out(5 * photos, directions, scale))]
-    assert scale > 1 and torch.allclose(*lengths)
-    # One person's mean says nothing, however far it lies from the others'; nor does a single photo.
-    more = torch.cat([photos, 7 * torch.eye(6)[4:5]]), torch.cat([labels, torch.tensor([2])])
-    assert torch.allclose(project_out(torch.eye(6), shrink_scatter(*more).directions), left, atol=1e-6)
+def test_people_who_stay_come_back_and_removed_directions_do_not():
+    """The matrix is the closed form's minimum; it gives people nothing along what was projected out for all."""
+    generator = torch.Generator().manual_seed(3)
+    photos, labels = torch.randn(40, 8, generator=generator) + 1, torch.arange(40) // 5
+    change = project_people(torch.linalg.qr(torch.randn(8, 2, generator=generator))[0])
+    found, unit = restore(7 * photos, labels, change).matrix, torch.nn.functional.normalize(photos.double())
+    target = 0.9 * unit + 0.1 * torch.stack([unit[labels == i].mean(0) for i in range(8)])[labels]
+    matrix = found.clone().requires_grad_()
+    fit = (unit @ change.matrix.T @ matrix.T - target).square().sum()
+    (fit + 0.3 * 40 / 8 * (matrix - torch.eye(8)).square().sum()).backward()
+    assert matrix.grad.abs().max() < 1e-9
+    projected, restored = (project_each(unit, changes) for changes in ([change], [change, Change(found, {})]))
+    assert (restored - unit).norm() < (projected - unit).norm()
+    assert (found @ change.matrix @ (torch.eye(8) - change.matrix)).abs().max() < 1e-6  # float32 directions
 
 
 @pytest.mark.parametrize("people", [[1], [1, 2]])
@@ -80,7 +78,7 @@ def test_folding_is_exact(bias, norm, people):
     network, original = embedder(bias, norm), embedder(bias, norm)
     before = network(FACES)
     directions = person_directions(before, LABELS, people, 2)
-    fold_changes(network, [Change(directions)], (3, 2, 2))
+    fold_changes(network, [project_people(directions)], (3, 2, 2))
     after = network(FACES)
     # The two models show the matrix, which is exact for other faces' templates, of length 1 or not.
     matrix, more = projection.matrix_between(original, network, (3, 2, 2))[0], torch.randn(50, 3, 2, 2)
@@ -99,7 +97,8 @@ def test_folding_is_exact(bias, norm, people):
 def test_changes_fold_one_after_the_other():
     network, original = embedder(False, True), embedder(False, True)
     before = network(FACES)
-    changes = [Change(person_directions(before, LABELS, [0], 2)), shrink_scatter(before[5:], LABELS[5:])]
+    change = project_people(person_directions(before, LABELS, [0], 2))
+    changes = [change, restore(before[5:], LABELS[5:], change)]
     fold_changes(network, changes, (3, 2, 2))
     assert torch.allclose(network(FACES), project_each(before, changes), atol=1e-5)
     matrix = projection.matrix_between(original, network, (3, 2, 2))[0].float()
@@ -124,5 +123,5 @@ def test_what_cannot_be_folded_is_refused_and_left_as_it_was(network):
     state = copy.deepcopy(network.state_dict())
     directions = person_directions(network(FACES), LABELS, [0], 2)
     with pytest.raises(UnsupportedModelError, match="--directions 0"):
-        fold_changes(network, [Change(directions)], (3, 2, 2))
+        fold_changes(network, [project_people(directions)], (3, 2, 2))
     assert same_tensors(network.state_dict(), state)

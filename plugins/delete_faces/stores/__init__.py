@@ -17,13 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError, first_line
 from delete_tasks.fileio.inputs import file_sha256
+from delete_tasks.fileio.sampling import evenly_spread
 
+from ..earlier import was_removed
 from ..gallery.gallery import Gallery, check_size, find_names
 from ..templates import Templates
 
 DATABASES = ("postgresql://", "postgres://")
+MOST_PEOPLE = 2000  # who stay, whose templates are read
 IMPORTED = re.compile(r"[\w.]+:[A-Za-z_][\w.]*(\?.*)?")  # package.module:Class, perhaps with arguments
 
 
@@ -67,6 +71,11 @@ def open_store(text: str, out: str | None = None, allow_import: bool = False) ->
             "package.module:Class"
         )
     return kind(Path(text), None if out is None else Path(out))
+
+
+def is_store(text: str) -> bool:
+    """Return True if a string names a store, and no folder of photos."""
+    return text.startswith(DATABASES) or bool(IMPORTED.fullmatch(text)) or Path(text).suffix in (".npz", ".npy")
 
 
 def _own(text: str, allow_import: bool) -> Any:
@@ -122,3 +131,19 @@ def open_templates(
         [f"{gallery.names[row]}: template {row}" for row in chosen],
         [i for i, found in zip(ids, rows, strict=True) if not len(found)],
     )
+
+
+def open_others(text: str, people: Sequence[str], spec: ModelSpec, size: int, allow_import: bool = False) -> Templates:
+    """Read the templates of everyone but ``people`` and those whom earlier requests removed from a store, of at most
+    :data:`MOST_PEOPLE`, evenly spread; labels count the people read."""
+    with open_store(text, allow_import=allow_import) as store:
+        named = store.people()
+        gone = {name for found in find_names(named, people) for name in found}
+        others = [name for name in named if name not in gone and not was_removed(name, spec)]
+        gallery = store.read([others[i] for i in evenly_spread(len(others), MOST_PEOPLE)])
+    if not gallery.names:
+        raise RequestError(f"'{shown(text)}' (--retain) has no template of people who stay; leave --retain out")
+    check_size(gallery, size, shown(text))
+    labels = np.unique(gallery.names, return_inverse=True)[1]
+    listed = [f"{name}: template {row}" for row, name in enumerate(gallery.names)]
+    return Templates(torch.from_numpy(gallery.embeddings.astype(np.float32)), labels, listed, [])

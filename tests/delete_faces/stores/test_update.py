@@ -12,7 +12,7 @@ from helpers import argv, read_json, run
 from delete_faces.gallery.enroll import embed
 from delete_faces.gallery.gallery import Gallery, read_gallery
 from delete_faces.network import remove_people
-from delete_faces.projection import Change, fold_changes, person_directions, shrink_scatter
+from delete_faces.projection import fold_changes, person_directions, project_people, restore
 from delete_faces.stores import open_store
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model, save_model
@@ -22,7 +22,7 @@ GONE, NEXT = "Colin_Powell", "Kofi_Annan"
 
 @pytest.fixture(scope="module")
 def world(models, faces, tmp_path_factory):
-    """A model, its store of the training photos, the models of two removals in a row, and one with the scatter shrunk."""
+    """A model, its store of the training photos, the models of two removals in a row, and one that was restored."""
     folder = tmp_path_factory.mktemp("update")
     network, spec = load_model(models["cosine"])
     photos = open_data(str(faces), "train", spec.classes)
@@ -30,15 +30,17 @@ def world(models, faces, tmp_path_factory):
     names, labels = [spec.classes[label] for label in photos.labels], torch.from_numpy(photos.labels)
     Gallery(F.normalize(made).numpy(), names, {"photo": np.arange(len(names))}).save(folder / "store.npz")
 
-    def remove(name, before, described, person, *more):
+    def remove(name, before, described, person, retain=False):
         after = copy.deepcopy(before).eval()
         directions = person_directions(embed(after.embedder, spec, photos), labels, [spec.classes.index(person)], 4)
-        fold_changes(after.embedder, [Change(directions), *more], (3, *spec.preprocessing.size))
+        change = project_people(directions)
+        more = [restore(made, labels, change)] if retain else []
+        fold_changes(after.embedder, [change, *more], (3, *spec.preprocessing.size))
         smaller = remove_people(after, described, [described.classes.index(person)])
         save_model(folder / name, *smaller)
         return smaller
 
-    remove("retain", network, spec, GONE, shrink_scatter(made, labels))
+    remove("retain", network, spec, GONE, retain=True)
     remove("second", *remove("first", network, spec, GONE), NEXT)
     return folder, models["cosine"], photos
 
