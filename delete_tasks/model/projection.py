@@ -31,8 +31,8 @@ def linear_map(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def multiply_outputs(layer: Any, norm: Any, matrix: Tensor) -> None:
-    """Multiply by a matrix ``(D, D)`` what a linear layer or convolution, with weight ``(D, ...)``, gives, and the batch norm after
-    it in eval mode, if there is one, in place and exactly.
+    """Multiply by a matrix ``(D, D)`` the output of a linear layer or convolution, with weight ``(D, ...)``, or of the batch norm
+    after it in eval mode, in place and exactly.
 
     With a batch norm, ``f = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and the norm only
     adds the constant, ``P (g/s (b - m) + h)``. If the norm has no g and h, the layer's bias adds it.

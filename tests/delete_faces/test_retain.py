@@ -57,7 +57,7 @@ def done(told):
 
 def test_the_embedding_is_projected_and_others_come_back(done, models, faces, kept):
     network, spec = load_model(models["cosine"])
-    erased, left = load_model(done / "erased")
+    erased, _ = load_model(done / "erased")
     photos = open_data(str(kept), "train")
     before, after = (embed(each, spec, photos) for each in (network.embedder, erased.embedder))
     changes = changes_without(network, spec, faces, photos)

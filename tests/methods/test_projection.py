@@ -8,7 +8,7 @@ from torch import nn
 
 import delete_tasks
 from delete_tasks.methods.projection import class_directions
-from delete_tasks.model.projection import project_out, project_outputs
+from delete_tasks.model.projection import multiply_outputs, project_out, projection
 
 
 def test_directions_are_orthonormal_and_span_rows_and_seen_means():
@@ -43,7 +43,7 @@ def test_outputs_lose_the_directions_exactly(layer, norm, inputs):
     model = nn.Sequential(*parts).eval()
     with torch.no_grad():
         before = model(inputs)
-        project_outputs(parts[0], None if norm is None else parts[1], basis)
+        multiply_outputs(parts[0], None if norm is None else parts[1], projection(basis))
         after = model(inputs)
     wanted = before - torch.einsum("dk,ek,ne...->nd...", basis, basis, before)
     assert torch.allclose(after, wanted, atol=1e-4)

@@ -1,0 +1,103 @@
+"""Embedders in ONNX files: imported, removed from, and written as ONNX files again."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from helpers import read_results, run
+from torch import nn
+
+from delete_faces.backbones import build_backbone, load_backbone_weights
+from delete_faces.onnx_embedder import open_session, read_onnx
+from delete_faces.onnx_embedder import run as infer
+from delete_images.models.model_file import load_model
+from delete_tasks.errors import RequestError
+
+GONE = "Colin_Powell"
+
+
+def write(network: nn.Module, path, size=112, batch=2):
+    """Export a network as others do, with a batch of any size (or one)."""
+    shapes = None if batch == 1 else ({0: torch.export.Dim("batch")},)
+    example = (torch.randn(batch, 3, size, size),)
+    torch.onnx.export(network.eval(), example, dynamo=True, dynamic_shapes=shapes, verbose=False).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(weights, tmp_path_factory):
+    """MobileFaceNet with its weights, and InceptionResnetV1 with random ones, as .onnx."""
+    folder, torch_seed = tmp_path_factory.mktemp("onnx"), torch.manual_seed(0)
+    networks = {name: build_backbone(name) for name in ("mobilefacenet", "inception_resnet_v1")}
+    load_backbone_weights(networks["mobilefacenet"], "mobilefacenet", weights)
+    sizes = {"mobilefacenet": 112, "inception_resnet_v1": 160}
+    del torch_seed
+    return {name: (network, write(network, folder / f"{name}.onnx", sizes[name])) for name, network in networks.items()}
+
+
+@pytest.mark.parametrize("name", ["mobilefacenet", "inception_resnet_v1"])
+def test_embeddings_are_the_files(files, name):
+    network, path = files[name]
+    embedder, size = read_onnx(str(path))
+    assert size == ((160, 160) if name[0] == "i" else (112, 112))
+    faces = torch.randn(3, 3, *size)
+    with torch.no_grad():
+        expected, found = network(faces), embedder(faces)
+    again = infer(open_session(embedder.whole().SerializeToString()), faces.numpy())
+    for other in (found, torch.from_numpy(again)):
+        assert (other - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_a_removal_is_that_of_the_network_and_comes_back_as_a_file(files, models, faces, tmp_path):
+    store, path = tmp_path / "store.npz", files["mobilefacenet"][1]
+    run("faces embed --model", models["cosine"], "--photos", faces, "--aligned --out", store)
+    kinds = {"pt": [files_weights(models)], "onnx": [path, "--normalization", "imagenet"]}
+    figures = {}
+    for kind, words in kinds.items():
+        run("faces import --weights", *words, "--gallery", store, "--out", tmp_path / kind)
+        more = ["--aligned --test", faces, "--audit none --work-dir", tmp_path / f"w{kind}"]
+        run(
+            "faces remove --model",
+            tmp_path / kind,
+            "--person",
+            GONE,
+            "--from-templates",
+            store,
+            *more,
+            status=(0, 3, 4),
+        )
+        figures[kind] = read_results(tmp_path / f"w{kind}")["rows"]
+    for row, values in figures["pt"].items():
+        for name, figure in values.items():
+            other = figures["onnx"][row][name]["value"]
+            assert other == pytest.approx(figure["value"], abs=1e-4) if figure["value"] is not None else other is None
+    run("export", tmp_path / "wonnx", "--onnx", tmp_path / "erased.onnx")
+    written, given = (onnx.load(str(each)) for each in (tmp_path / "erased.onnx", path))
+    for part in ("input", "output"):
+        assert [each.name for each in getattr(written.graph, part)] == [
+            each.name for each in getattr(given.graph, part)
+        ]
+    erased = load_model(tmp_path / "wpt" / "erased")[0].embedder.eval()
+    inputs = torch.randn(4, 3, 112, 112)
+    with torch.no_grad():
+        expected = erased(inputs).numpy()
+    found = infer(open_session(written.SerializeToString()), inputs.numpy())
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def files_weights(models):
+    return models["cosine"] / "weights.safetensors"
+
+
+def test_refusals(tmp_path):
+    torch.manual_seed(0)
+    body = [nn.Flatten(), nn.Linear(48, 8)]
+    path = write(nn.Sequential(*body, nn.Tanh()), tmp_path / "tanh.onnx", 4)
+    with pytest.raises(RequestError, match="must end in a linear map"):
+        read_onnx(str(path))
+    (tmp_path / "torn.onnx").write_bytes(path.read_bytes()[:200])
+    with pytest.raises(RequestError, match="cannot be read as an ONNX file"):
+        read_onnx(str(tmp_path / "torn.onnx"))
+    fixed = write(nn.Sequential(*body, nn.BatchNorm1d(8)), tmp_path / "one.onnx", 4, batch=1)
+    embedder, size = read_onnx(str(fixed))
+    assert size == (4, 4) and embedder(torch.randn(3, 3, 4, 4)).shape == (3, 8)
