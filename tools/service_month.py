@@ -95,7 +95,7 @@ class Service:
             if number == 2:  # this person sends photos
                 self._copy("sent", gone, "train")
                 what = "--photos sent"
-            request = f"--person {' '.join(gone)} {what} --aligned --test held_out --audit none"
+            request = f"--person {' '.join(gone)} {what} --retain {self.store} --aligned --test held_out --audit none"
             self.run(f"faces remove --model {model} {request} --work-dir W{number}", status=ENDED)
             carry = f"--original {model} --erased W{number}/erased --overwrite --receipt receipt{number}.json"
             self.run(f"faces update {self.store} {carry}")
