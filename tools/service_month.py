@@ -37,7 +37,6 @@ from delete_tasks.fileio.atomic import save_json, save_text
 REQUESTS = (1, 1, 5)  # people who are removed by each; the second by photos, the others by stored templates
 REMOVED = sum(REQUESTS)
 FAR = "1e-03"
-ENDED = (0, 3, 4)  # statuses of `faces remove`: done, with the verdicts that are not failures
 
 
 class Service:
@@ -48,6 +47,10 @@ class Service:
         self.database, self.table = database, f"faces_{folder.name}"
         self.store = f"{database}{'&' if '?' in database else '?'}table={self.table}"
         self.seconds: list[float] = []
+        if folder.exists():
+            raise SystemExit(
+                f"'{folder}' is of a month that did not end; delete it, and the table {self.table} of the database"
+            )
         folder.mkdir(parents=True)
         self._copy("photos", people, "train")
         self._copy("held_out", people, "test")
@@ -56,9 +59,9 @@ class Service:
         for person in people:
             shutil.copytree(self.faces / split / person, self.folder / name / split / person)
 
-    def run(self, words: str, *more: str, status: Sequence[int] = (0,)) -> None:
+    def run(self, words: str) -> None:
         """Run a command in the folder, with its output in the transcript."""
-        command, here = [*words.split(), *more], os.getcwd()
+        command, here = words.split(), os.getcwd()
         with open(self.folder / "transcript.txt", "a") as file, contextlib.redirect_stdout(file):
             print(f"\n$ delete-tasks {' '.join(command)}", flush=True)
             os.chdir(self.folder)
@@ -67,16 +70,17 @@ class Service:
                     ended = delete_tasks(command)
             finally:
                 os.chdir(here)
-        if ended not in status:
+        if ended:
             raise SystemExit(f"status {ended} of {' '.join(command)}; see {self.folder / 'transcript.txt'}")
 
-    def store_templates(self, path: Path) -> None:
-        """Insert the templates of a gallery."""
+    def store_templates(self, path: Path, new: bool = False) -> None:
+        """Insert the templates of a gallery, into a new table or the service's; a table that is there is not taken."""
         gallery = read_gallery(path, least=1)
         with require("psycopg", "postgresql").connect(self.database) as connection:
-            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            size = gallery.embeddings.shape[1]
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {self.table} (name text, embedding vector({size}))")
+            if new:
+                connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+                size = gallery.embeddings.shape[1]
+                connection.execute(f"CREATE TABLE {self.table} (name text, embedding vector({size}))")
             insert = f"INSERT INTO {self.table} VALUES (%s, %s::vector)"
             rows = zip(gallery.names, (str(row) for row in gallery.embeddings.tolist()), strict=True)
             connection.cursor().executemany(insert, list(rows))
@@ -85,7 +89,7 @@ class Service:
         """Enrol, remove, and add."""
         self.run(f"faces enroll --photos photos --aligned --weights {weights.resolve()} --test held_out --out model")
         self.run("faces embed --model model --photos photos --aligned --out templates.npz")
-        self.store_templates(self.folder / "templates.npz")
+        self.store_templates(self.folder / "templates.npz", new=True)
         shutil.rmtree(self.folder / "photos")
         (self.folder / "templates.npz").unlink()
         people, model = iter(self.people), "model"
@@ -96,7 +100,7 @@ class Service:
                 self._copy("sent", gone, "train")
                 what = "--photos sent"
             request = f"--person {' '.join(gone)} {what} --retain {self.store} --aligned --test held_out --audit none"
-            self.run(f"faces remove --model {model} {request} --work-dir W{number}", status=ENDED)
+            self.run(f"faces remove --model {model} {request} --work-dir W{number}")
             carry = f"--original {model} --erased W{number}/erased --overwrite --receipt receipt{number}.json"
             self.run(f"faces update {self.store} {carry}")
             model = f"W{number}/erased"
@@ -116,6 +120,8 @@ class Service:
         gone, added = range(REMOVED), len(self.people)
         old = labels != added  # people who are there from the start
         at = [verification(each[old], labels[old], gone)["at"][FAR] for each in rows]
+        if None in (each["kept"] for each in at):
+            raise SystemExit(f"too few pairs of people who stay for FAR {FAR}; enrol more people")
         pairs = matched_pairs(rows, labels, [each["threshold"] for each in at])
 
         def rates(person: int) -> list[float]:
