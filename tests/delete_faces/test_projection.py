@@ -66,7 +66,7 @@ def test_people_who_stay_come_back_and_removed_directions_do_not():
     matrix = found.clone().requires_grad_()
     fit = (unit @ change.matrix.T @ matrix.T - target).square().sum()
     (fit + 0.3 * 40 / 8 * (matrix - torch.eye(8)).square().sum()).backward()
-    assert matrix.grad.abs().max() < 1e-9
+    assert matrix.grad.abs().max() < 1e-6  # float32 directions
     projected, restored = (project_each(unit, changes) for changes in ([change], [change, Change(found, {})]))
     assert (restored - unit).norm() < (projected - unit).norm()
     assert (found @ change.matrix @ (torch.eye(8) - change.matrix)).abs().max() < 1e-6  # float32 directions
