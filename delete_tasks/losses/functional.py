@@ -75,11 +75,6 @@ def _forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
     return chunked.forward(call, factor, wants_gradient) if result is None else result
 
 
-def _forward_upsampled(align_corners: bool, call: Call, factor: Tensor, wants_gradient: bool) -> Result:
-    module = kernels.load("upsampled") if kernels.support(call) else by_rows
-    return module.forward(align_corners, call, factor, wants_gradient)
-
-
 class MaskedKLTerms(NamedTuple):
     """Weighted sums over the locations of one call, detached, float32 (float64 for float64 logits), 0-d.
 
@@ -167,8 +162,9 @@ def masked_kl_div_upsampled(
 ) -> Any:
     """Compute :func:`delete_tasks.losses.masked_kl_div` of logits resized bilinearly to ``size``.
 
-    The same value and gradient as ``masked_kl_div(interpolate(student, size, mode="bilinear"), ...)`` to 1e-5 in float32; on a
-    CPU, and on a GPU with Triton, no tensor of the full size times the classes is allocated.
+    The same value and gradient as ``masked_kl_div(interpolate(student, size, mode="bilinear"), ...)`` to 1e-5 in float32; no
+    tensor of the full size times the classes is allocated. Made for a CPU: :class:`delete_tasks.model.loss_point.Upsample`
+    resizes first on a GPU.
 
     Args:
         student, teacher: Logits ``(N, C, h, w)``, any floating dtype; the gradient flows to the student alone.
@@ -203,7 +199,7 @@ def masked_kl_div_upsampled(
             "reduction 'none' needs the gradient of every location; resize the logits and use masked_kl_div"
         )
     call = Call(student, teacher, mask, weight, reduction, temperature, teacher_temperature, return_terms)
-    return _apply(check(call, (height, width)), partial(_forward_upsampled, align_corners))
+    return _apply(check(call, (height, width)), partial(by_rows.forward, align_corners))
 
 
 def _apply(call: Call, implementation: Implementation) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def read_onnx(path: str) -> tuple[OnnxEmbedder, tuple[int, int]]:
         StopIteration,
         ValueError,
         RuntimeError,
-    ) as error:  # no linear map; what follows it reads more than its output
+    ) as error:  # no linear map, or what follows reads more than its output
         raise RequestError(f"'{path}': {ENDING} ({first_line(error) or 'there is no such map'})") from error
     if not fits:
         raise RequestError(f"'{path}': {ENDING}")
@@ -147,15 +146,20 @@ def _split(model: Any, source: str, output: str, faces: np.ndarray, onnx: Any) -
         if node.op_type not in AFFINE or (len(values(node)) != 1 and not shapes):
             break
         end = node.output[0]
-    body, last = (_part(model, *each, onnx) for each in (([source], features), ([features, source], end)))
+    named = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in {features, end}]
+    model.graph.value_info.extend(named)  # the last of a name counts
+    parts = onnx.utils.Extractor(model)
+    body, last = parts.extract_model([source], [features]), parts.extract_model([features, source], [end])
+    shaped_by_source = any(source in node.input for node in last.graph.node)
+    if not shaped_by_source:
+        last.graph.input.pop()
     body.metadata_props.add(key=OUTPUT, value=output)
-    read = run(open_session(body.SerializeToString()), faces)
-    session = open_session(last.SerializeToString())
-    names, count = [each.name for each in session.get_inputs()], int(np.prod(read.shape[1:]))
+    read, session = run(open_session(body.SerializeToString()), faces), open_session(last.SerializeToString())
+    count = int(np.prod(read.shape[1:]))
 
     def apply(rows: np.ndarray) -> np.ndarray:
         shaped = rows.reshape(-1, *read.shape[1:]).astype(np.float32)
-        more = {source: np.zeros((len(shaped), *faces.shape[1:]), np.float32)} if source in names else {}
+        more = {source: np.zeros((len(shaped), *faces.shape[1:]), np.float32)} if shaped_by_source else {}
         return run(session, shaped, **more).reshape(len(rows), -1)
 
     shift = apply(np.zeros((1, count)))
@@ -165,34 +169,7 @@ def _split(model: Any, source: str, output: str, faces: np.ndarray, onnx: Any) -
         weight[:, start : start + ROWS] = ((apply(PROBE * rows) - shift) / PROBE).T
     content = body.SerializeToString()
     embedder = OnnxEmbedder(len(content), count, len(weight), normalize=end != output)
-    bias = torch.from_numpy(shift[0])
-    embedder.load_state_dict(
-        {
-            "graph": torch.frombuffer(bytearray(content), dtype=torch.uint8),
-            "linear.weight": torch.from_numpy(weight),
-            "linear.bias": bias,
-        }
-    )
+    graph = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    linear = {"linear.weight": torch.from_numpy(weight), "linear.bias": torch.from_numpy(shift[0])}
+    embedder.load_state_dict({"graph": graph, **linear})
     return embedder
-
-
-def _part(model: Any, inputs: Sequence[str], output: str, onnx: Any) -> Any:
-    """Select the part of a model that computes ``output``, from those of ``inputs`` that it reads."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    read, todo = set(), [output]
-    while todo:
-        name = todo.pop()
-        if name not in read:
-            read.add(name)
-            todo += makers[name].input if name in makers and name not in inputs else ()
-    part = type(model)()
-    part.CopyFrom(model)
-    graph = part.graph
-    del graph.node[:], graph.initializer[:], graph.input[:], graph.output[:], graph.value_info[:]
-    graph.node.extend(node for node in model.graph.node if read & set(node.output) - set(inputs))
-    graph.initializer.extend(each for each in model.graph.initializer if each.name in read)
-    known = {each.name: each for each in model.graph.input}
-    for name in (each for each in inputs if each in read):
-        graph.input.append(known.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
-    return part

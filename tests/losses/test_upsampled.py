@@ -1,12 +1,10 @@
-"""Resize and loss in one step and in two, with PyTorch and with the kernel."""
+"""Resize and loss in one step and in two."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from delete_tasks.losses import by_rows, masked_kl_div, masked_kl_div_upsampled
-
-pytestmark = [pytest.mark.usefixtures("implementation"), pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +19,7 @@ pytestmark = [pytest.mark.usefixtures("implementation"), pytest.mark.filterwarni
     ("small", "size"),
     [((3, 4), (9, 11)), ((1, 1), (3, 2)), ((2, 5), (2, 5)), ((4, 3), (7, 24)), ((5, 4), (3, 2)), ((2, 3), (5, 7))],
 )
-def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, implementation, monkeypatch):
+def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, monkeypatch):
     monkeypatch.setattr(by_rows, "CPU_CHUNK", 60)
     generator = torch.Generator().manual_seed(sum(size))
     student, teacher = (3 * torch.randn(2, 5, *small, generator=generator) for _ in range(2))
@@ -53,10 +51,8 @@ def by_rows_and_resized(student, teacher, size, mask, align_corners=False, **opt
 
 @pytest.mark.parametrize("kind", ["class", "own"])
 @pytest.mark.parametrize(("scale", "infinite", "directly"), [(5, False, False), (60, False, True), (5, True, True)])
-def test_rows_between_follow_from_one_exponential(kind, scale, infinite, directly, implementation, monkeypatch):
-    """Where that is exact; PyTorch's alone."""
-    if implementation == "triton":
-        pytest.skip("PyTorch only")
+def test_rows_between_follow_from_one_exponential(kind, scale, infinite, directly, monkeypatch):
+    """Where that is exact."""
     generator = torch.Generator().manual_seed(0)
     smooth = F.interpolate(torch.randn(3, 6, 3, 3, generator=generator), (12, 10), mode="bilinear") * scale
     student, teacher = (smooth + torch.randn(3, 6, 12, 10, generator=generator) for _ in range(2))
