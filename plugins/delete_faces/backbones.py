@@ -84,12 +84,14 @@ def build_backbone(
         raise RequestError(f"{error}. Backbones of their own: {', '.join(BACKBONES)}") from error
 
 
-def read_onnx_backbone(options: Mapping[str, Any]) -> tuple[OnnxEmbedder | None, Backbone]:
-    """Read the embedder of a command's ``--weights`` if it is an .onnx, else None; and the defaults of the backbone, with the
-    file's input size and the command's ``--normalization``."""
+def read_onnx_backbone(options: Mapping[str, Any]) -> tuple[Any, Backbone]:
+    """Read the :class:`.OnnxEmbedder` of a command's ``--weights`` if it is an .onnx, else None; and the defaults of the backbone,
+    with the file's input size and the command's ``--normalization``."""
     weights, embedder, default = str(options["weights"]), None, backbone_defaults(options["backbone"])
     images, normalization = default.preprocessing, options["normalization"]
     if weights.endswith(".onnx"):
+        if options["embedding_size"] is not None or options["backbone_arguments"]:
+            raise RequestError(f"'{weights}' is a whole embedder; leave out --embedding-size and --arguments")
         embedder, size = read_onnx(weights)
         images = Preprocessing.named("half", size)
     if normalization is not None:

@@ -289,7 +289,8 @@ class PersonProjection(Hook):
             if kept is not None:
                 noun, classes = "templates" if isinstance(kept, Templates) else None, len(set(kept.labels.tolist()))
                 facts.read("retain set", "matrix fitted to", len(kept.labels), classes=classes, labels=True, noun=noun)
-            facts.change("others restored", by_head=isinstance(runner.teacher.network.head, CosineHead))
+            teacher: Any = runner.teacher
+            facts.change("others restored", by_head=isinstance(teacher.network.head, CosineHead))
             return
         data = selection.dataset.data
         lacking, noun = (len(data.lacking), "templates") if isinstance(data, Templates) else (0, None)

@@ -1,4 +1,4 @@
-"""Attacks on outputs, similarity of features, and damage to kept classes."""
+"""Attacks on outputs, and damage to kept classes."""
 
 import dataclasses
 
@@ -11,7 +11,6 @@ from torch import nn
 from delete_tasks.audit.attack import Network
 from delete_tasks.audit.attacks import find_attacks, neighbours, outputs
 from delete_tasks.audit.attacks.outputs import balanced_mean, entropy, js_distance, ranks, rate_at, threshold_hits
-from delete_tasks.audit.attacks.similarity import linear_cka
 from delete_tasks.evaluation.predictions import cut
 
 GONE = 3
@@ -73,37 +72,6 @@ def test_distance_to_a_retrained_model(make, model):
     assert ATTACKS["js_retrained"].measure(row).value == pytest.approx(0, abs=1e-6)
     assert ATTACKS["js_retrained"].measure(make("known", retrained=[other])).value > 0.5
     assert "no other retrained" in ATTACKS["js_retrained"].measure(make("known")).note
-
-
-def test_cka_of_known_features():
-    def cka(first, second):
-        return linear_cka(first @ first.T, second @ second.T)
-
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(200, 6))
-    turned, _ = np.linalg.qr(generator.normal(size=(6, 6)))
-    assert cka(x, 3 * x @ turned + 1) == pytest.approx(1)
-    assert cka(x, generator.normal(size=(200, 6))) < 0.1
-    # The reference formula in terms of covariances.
-    y = x @ generator.normal(size=(6, 3))
-    a, b = x - x.mean(0), y - y.mean(0)
-    wanted = np.linalg.norm(a.T @ b) ** 2 / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))
-    assert cka(x, y) == pytest.approx(wanted)
-
-
-def test_similarity_with_original_and_retrained(make, model, row_of):
-    attack = ATTACKS["cka_original"]
-    assert attack.measure(row_of(model("known"))).value == 1
-    strange = with_test(make("known"), features=torch.randn(160, 12, generator=torch.Generator().manual_seed(9)))
-    assert attack.measure(strange).value < 0.6
-    assert "no other retrained" in ATTACKS["cka_retrained"].measure(make("known")).note
-    other = model("other")
-    assert ATTACKS["cka_retrained"].measure(make("other", retrained=[other])).value == 1
-    constant = with_test(make("known"), features=torch.ones(160, 12))
-    assert "same features" in attack.measure(constant).note
-    few = make("known")
-    few.data["test"] = dataclasses.replace(few.data["test"], labels=few.data["test"].labels % 3)
-    assert "show no forgotten class" in attack.measure(few).note
 
 
 def test_collateral(make):

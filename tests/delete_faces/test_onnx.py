@@ -14,6 +14,7 @@ from delete_images.models.model_file import load_model
 from delete_tasks.errors import RequestError
 
 GONE = "Colin_Powell"
+SIZES = {"mobilefacenet": 112, "inception_resnet_v1": 160}
 
 
 def write(network: nn.Module, path, size=112, batch=2):
@@ -27,19 +28,18 @@ def write(network: nn.Module, path, size=112, batch=2):
 @pytest.fixture(scope="module")
 def files(weights, tmp_path_factory):
     """MobileFaceNet with its weights, and InceptionResnetV1 with random ones, as .onnx."""
-    folder, torch_seed = tmp_path_factory.mktemp("onnx"), torch.manual_seed(0)
-    networks = {name: build_backbone(name) for name in ("mobilefacenet", "inception_resnet_v1")}
+    folder = tmp_path_factory.mktemp("onnx")
+    torch.manual_seed(0)
+    networks = {name: build_backbone(name) for name in SIZES}
     load_backbone_weights(networks["mobilefacenet"], "mobilefacenet", weights)
-    sizes = {"mobilefacenet": 112, "inception_resnet_v1": 160}
-    del torch_seed
-    return {name: (network, write(network, folder / f"{name}.onnx", sizes[name])) for name, network in networks.items()}
+    return {name: (network, write(network, folder / f"{name}.onnx", SIZES[name])) for name, network in networks.items()}
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", "inception_resnet_v1"])
+@pytest.mark.parametrize("name", SIZES)
 def test_embeddings_are_the_files(files, name):
     network, path = files[name]
     embedder, size = read_onnx(str(path))
-    assert size == ((160, 160) if name[0] == "i" else (112, 112))
+    assert size == (SIZES[name], SIZES[name])
     faces = torch.randn(3, 3, *size)
     with torch.no_grad():
         expected, found = network(faces), embedder(faces)
@@ -51,21 +51,11 @@ def test_embeddings_are_the_files(files, name):
 def test_a_removal_is_that_of_the_network_and_comes_back_as_a_file(files, models, faces, tmp_path):
     store, path = tmp_path / "store.npz", files["mobilefacenet"][1]
     run("faces embed --model", models["cosine"], "--photos", faces, "--aligned --out", store)
-    kinds = {"pt": [files_weights(models)], "onnx": [path, "--normalization", "imagenet"]}
-    figures = {}
+    kinds, figures = {"pt": models["cosine"] / "weights.safetensors", "onnx": f"{path} --normalization imagenet"}, {}
     for kind, words in kinds.items():
-        run("faces import --weights", *words, "--gallery", store, "--out", tmp_path / kind)
-        more = ["--aligned --test", faces, "--audit none --work-dir", tmp_path / f"w{kind}"]
-        run(
-            "faces remove --model",
-            tmp_path / kind,
-            "--person",
-            GONE,
-            "--from-templates",
-            store,
-            *more,
-            status=(0, 3, 4),
-        )
+        run("faces import --weights", words, "--gallery", store, "--out", tmp_path / kind)
+        request = f"--person {GONE} --from-templates {store} --aligned --test {faces} --audit none"
+        run("faces remove --model", tmp_path / kind, request, "--work-dir", tmp_path / f"w{kind}", status=(0, 3, 4))
         figures[kind] = read_results(tmp_path / f"w{kind}")["rows"]
     for row, values in figures["pt"].items():
         for name, figure in values.items():
@@ -73,20 +63,14 @@ def test_a_removal_is_that_of_the_network_and_comes_back_as_a_file(files, models
             assert other == pytest.approx(figure["value"], abs=1e-4) if figure["value"] is not None else other is None
     run("export", tmp_path / "wonnx", "--onnx", tmp_path / "erased.onnx")
     written, given = (onnx.load(str(each)) for each in (tmp_path / "erased.onnx", path))
-    for part in ("input", "output"):
-        assert [each.name for each in getattr(written.graph, part)] == [
-            each.name for each in getattr(given.graph, part)
-        ]
+    names = [[each.name for each in (*file.graph.input, *file.graph.output)] for file in (written, given)]
+    assert names[0] == names[1]
     erased = load_model(tmp_path / "wpt" / "erased")[0].embedder.eval()
     inputs = torch.randn(4, 3, 112, 112)
     with torch.no_grad():
         expected = erased(inputs).numpy()
     found = infer(open_session(written.SerializeToString()), inputs.numpy())
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
-
-
-def files_weights(models):
-    return models["cosine"] / "weights.safetensors"
 
 
 def test_refusals(tmp_path):

@@ -55,7 +55,7 @@ def test_the_first_person_stays_removed(second):
     details = read_results(second)["details"]
     earlier, now = details["removed_before"], details["matches"]
     assert earlier["people"] == 1 and earlier["photos"] == 6 and earlier["pairs"] == 15
-    assert earlier["before"] <= 20 and earlier["after"] <= 20 and now["others"]["people"] == 6
+    assert earlier["after"] <= earlier["before"] <= 50 and now["others"]["people"] == 6
     assert not any(FIRST in (second / name).read_text() for name in ("record.json", "record.html"))
     assert len(load_model(second / "erased")[1].extra["removed"]["sha256"]) == 2
     run("record verify", second, "--rerun")

@@ -12,6 +12,7 @@ from helpers import argv, read_json, read_results, run, same_tensors, values
 from delete_faces.enrolment import open_own
 from delete_faces.gallery.enroll import embed
 from delete_faces.gallery.gallery import read_gallery
+from delete_faces.projection import matrix_between
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model
 from delete_tasks.errors import RequestError
@@ -79,12 +80,13 @@ def test_many_templates_do_what_photos_do(removal, models, faces, store, words, 
     run("record verify", tmp_path / "w", "--rerun")
 
 
-def test_one_template_is_one_direction(words, cut, tmp_path, tells):
+def test_one_template_is_one_direction(models, words, cut, tmp_path, tells):
     said = tells(words(cut(1), QUICK), status=ENDED)
     assert f"single template of {GONE}, hence one direction" in said and "1 direction, computed from 1 template" in said
-    gallery, erased = read_gallery(tmp_path / "cut.npz"), load_model(tmp_path / "w" / "erased")[0].embedder
+    gallery = read_gallery(tmp_path / "cut.npz")
     template = torch.from_numpy(gallery.embeddings[gallery.names.index(GONE)]).double()
-    assert (template @ erased.conv3.weight.flatten(1).double()).norm() < 1e-5 * erased.conv3.weight.norm()
+    embedders = [load_model(model)[0].embedder.eval() for model in (models["cosine"], tmp_path / "w" / "erased")]
+    assert (matrix_between(*embedders, (3, 112, 112))[0] @ template).norm() < 1e-5 * template.norm()
 
 
 def test_without_a_template_the_embedder_is_not_changed_as_the_record_says(models, faces, words, cut, tmp_path, tells):

@@ -10,13 +10,16 @@ from torch import Tensor
 from .._common import Call
 
 HAS_TRITON = find_spec("triton") is not None
+MOST_CLASSES = 2048  # that a tile holds
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def support(call: Call) -> bool:
     """Return True if the kernels support the logits of a call."""
     student, teacher = call.student, call.teacher
-    fits = student.dtype in DTYPES and teacher.dtype in DTYPES and student.numel() > 0
+    fits = (
+        student.dtype in DTYPES and teacher.dtype in DTYPES and student.numel() > 0 and student.shape[1] <= MOST_CLASSES
+    )
     return fits and runs_on(student) and teacher.device == student.device
 
 

@@ -1,7 +1,8 @@
 """The masked KL divergence as one Triton kernel, which reads student and teacher once and writes the gradient once.
 
-A program takes a tile of locations with all of their classes. Beyond ``ONE_BLOCK`` classes it reads them in blocks, twice: for
-the softmax's sums (online softmax, Milakov & Gimelshein, arXiv 1805.02867), then for the loss and the gradient.
+A program takes a tile of locations with all of their classes. These are of two groups, masked and unmasked. One exponential per
+element, relative to the greatest logit of the element's group, gives the softmax over all classes and over the unmasked ones,
+however far the groups lie apart. Computations are in float32.
 """
 
 from collections.abc import Sequence
@@ -13,14 +14,71 @@ import triton.language as tl
 from torch import Tensor
 
 from .._common import Call, Result
-from .maths import FLOOR, compare, exponentials, location_loss, merge, raised, terms_of, weighted, whole
 
-ONE_BLOCK = 2048  # classes that one tile may hold
 TILE = 2048  # elements of a tile: 16 of each tensor a thread, so that registers are left for several tiles at once
 LINE = 32  # locations beside each other that a memory access should cover
 SCALE_BLOCK = 4096
 LARGE = 2**31 - 1  # offsets beyond it take 64 bits
 Strides = tuple[int, int, int]
+FLOOR = tl.constexpr(-1e30)  # finite stand-in for a logit of -inf, see CUT in chunked.py
+INFINITY = tl.constexpr(float("inf"))
+
+
+@triton.jit
+def exponentials(x, kept, here):
+    """Compute ``exp(x - greatest of its group)``, and each group's greatest logit and sum, unmasked classes first.
+
+    ``here`` is True for existing elements, ``kept`` for the unmasked ones among them.
+    """
+    cut = here & (kept == 0)
+    kept_max = tl.maximum(tl.max(tl.where(kept, x, -INFINITY), 0), FLOOR)
+    cut_max = tl.maximum(tl.max(tl.where(cut, x, -INFINITY), 0), FLOOR)
+    e = tl.exp(x - tl.where(kept, kept_max[None, :], cut_max[None, :]))
+    kept_sum = tl.sum(tl.where(kept, e, 0.0), 0)
+    cut_sum = tl.sum(tl.where(cut, e, 0.0), 0)
+    return e, kept_max, kept_sum, cut_max, cut_sum
+
+
+@triton.jit
+def whole(kept_max, kept_sum, cut_max, cut_sum):
+    """Compute greatest and sum over all classes, and ``log(masked probability / unmasked probability)``."""
+    top = tl.maximum(kept_max, cut_max)
+    total = kept_sum * tl.exp(kept_max - top) + cut_sum * tl.exp(cut_max - top)
+    return top, total, (cut_max - kept_max) + (tl.log(cut_sum) - tl.log(kept_sum))
+
+
+@triton.jit
+def terms_of(s_odds, t_odds):
+    """Compute, from log odds of the masked classes, ``-log(1 - q_masked)``, at most ``-FLOOR``, as in PyTorch, if no unmasked
+    class has a probability; and s*t and t*t, s and t the student's and the teacher's probability of the masked classes."""
+    exact = tl.where(s_odds > 0, s_odds + tl.log(1 + tl.exp(-s_odds)), tl.log(1 + tl.exp(s_odds)))
+    s_mass, t_mass = 1 / (1 + tl.exp(-s_odds)), 1 / (1 + tl.exp(-t_odds))
+    return tl.where(exact > -FLOOR, -FLOOR, exact), s_mass * t_mass, t_mass * t_mass
+
+
+@triton.jit
+def raised(t, kept):
+    """Make the teacher's unmasked logits finite: a teacher that rules all of them out has a flat target over them."""
+    return tl.where(kept & (t < FLOOR), FLOOR, t)
+
+
+@triton.jit
+def weighted(values, weight):
+    """Multiply by weights; a location of weight 0 counts as 0 even if its value is not finite."""
+    return tl.where(weight > 0, values * weight, 0.0)
+
+
+@triton.jit
+def location_loss(s, t, kept, here):
+    """Compute losses, both models' log odds of the masked classes, and the gradient, of a tile that holds all classes."""
+    e, s_kept, s_kept_sum, s_cut, s_cut_sum = exponentials(s, kept, here)
+    s_top, s_sum, s_odds = whole(s_kept, s_kept_sum, s_cut, s_cut_sum)
+    q = e * tl.exp(tl.where(kept, s_kept[None, :], s_cut[None, :]) - s_top[None, :]) / s_sum[None, :]
+    e, t_kept, t_kept_sum, t_cut, t_cut_sum = exponentials(t, kept, here)
+    t_odds = whole(t_kept, t_kept_sum, t_cut, t_cut_sum)[2]
+    p = tl.where(kept, e / t_kept_sum[None, :], 0.0)
+    log_ratio = (t - (t_kept + tl.log(t_kept_sum))[None, :]) - (s - (s_top + tl.log(s_sum))[None, :])
+    return tl.sum(tl.where(p == 0.0, 0.0, p * log_ratio), 0), s_odds, t_odds, q - p
 
 
 @triton.jit
@@ -33,25 +91,12 @@ def _at(pointer, a, b, sa, sb, sc, sp, c, p, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _read(
-    S, T, M, a, b, c, p, inside, C, s_scale, t_scale,
-    s_a, s_b, s_c, s_p, t_a, t_b, t_c, t_p, m_a, m_b, m_c, m_p, WIDE: tl.constexpr,
-):  # fmt: skip
-    """Load student's and teacher's logits of a tile, with masks of the existing and of the unmasked elements."""
-    here = (c[:, None] < C) & inside[None, :]
-    kept = here & (tl.load(_at(M, a, b, m_a, m_b, m_c, m_p, c, p, WIDE), mask=here, other=1) == 0)
-    s = tl.load(_at(S, a, b, s_a, s_b, s_c, s_p, c, p, WIDE), mask=here, other=-float("inf"))
-    t = tl.load(_at(T, a, b, t_a, t_b, t_c, t_p, c, p, WIDE), mask=here, other=-float("inf"))
-    return s.to(tl.float32) * s_scale, raised(t.to(tl.float32) * t_scale, kept), here, kept
-
-
-@triton.jit
 def _forward(
     S, T, M, W, G, LOST, SUMS, FACTOR,
     C, B, P, blocks, s_scale, t_scale,
     s_a, s_b, s_p, t_a, t_b, t_p, m_a, m_b, m_p, g_a, g_b, g_p, l_a, l_b, l_p, w_a, w_b, w_p,
     s_c, t_c, m_c, g_c,
-    BC: tl.constexpr, BP: tl.constexpr, ONLINE: tl.constexpr, WEIGHTED: tl.constexpr, GRADIENT: tl.constexpr,
+    BC: tl.constexpr, BP: tl.constexpr, WEIGHTED: tl.constexpr, GRADIENT: tl.constexpr,
     TERMS: tl.constexpr, NONE: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
@@ -65,45 +110,14 @@ def _forward(
         w = w.to(tl.float32)
     factor = tl.load(FACTOR).to(tl.float32)
     c = tl.arange(0, BC)
-    if ONLINE:
-        low, zero = tl.full((BP,), FLOOR, tl.float32), tl.zeros((BP,), tl.float32)
-        s_kept, s_kept_sum, s_cut, s_cut_sum = low, zero, low, zero
-        t_kept, t_kept_sum, t_cut, t_cut_sum = low, zero, low, zero
-        for first in range(0, C, BC):
-            s, t, here, kept = _read(
-                S, T, M, a, b, first + c, p, inside, C, s_scale, t_scale,
-                s_a, s_b, s_c, s_p, t_a, t_b, t_c, t_p, m_a, m_b, m_c, m_p, WIDE,
-            )  # fmt: skip
-            _, top, top_sum, other, other_sum = exponentials(s, kept, here)
-            s_kept, s_kept_sum = merge(s_kept, s_kept_sum, top, top_sum)
-            s_cut, s_cut_sum = merge(s_cut, s_cut_sum, other, other_sum)
-            _, top, top_sum, other, other_sum = exponentials(t, kept, here)
-            t_kept, t_kept_sum = merge(t_kept, t_kept_sum, top, top_sum)
-            t_cut, t_cut_sum = merge(t_cut, t_cut_sum, other, other_sum)
-        s_top, s_sum, s_odds = whole(s_kept, s_kept_sum, s_cut, s_cut_sum)
-        _, _, t_odds = whole(t_kept, t_kept_sum, t_cut, t_cut_sum)
-        s_log, t_log = tl.log(s_sum), tl.log(t_kept_sum)
-        loss = zero
-        for first in range(0, C, BC):
-            s, t, here, kept = _read(
-                S, T, M, a, b, first + c, p, inside, C, s_scale, t_scale,
-                s_a, s_b, s_c, s_p, t_a, t_b, t_c, t_p, m_a, m_b, m_c, m_p, WIDE,
-            )  # fmt: skip
-            target = tl.where(kept, tl.exp(t - t_kept[None, :]) / t_kept_sum[None, :], 0.0)
-            loss += tl.sum(compare(s, t, s_top, s_log, t_kept, t_log, target), 0)
-            if GRADIENT:
-                step = (tl.exp(s - s_top[None, :]) / s_sum[None, :] - target) * (w * factor)[None, :]
-                place = _at(G, a, b, g_a, g_b, g_c, g_p, first + c, p, WIDE)
-                tl.store(place, step.to(G.dtype.element_ty), mask=here)
-    else:
-        s, t, here, kept = _read(
-            S, T, M, a, b, c, p, inside, C, s_scale, t_scale,
-            s_a, s_b, s_c, s_p, t_a, t_b, t_c, t_p, m_a, m_b, m_c, m_p, WIDE,
-        )  # fmt: skip
-        loss, s_odds, t_odds, step = location_loss(s, t, kept, here)
-        if GRADIENT:
-            place = _at(G, a, b, g_a, g_b, g_c, g_p, c, p, WIDE)
-            tl.store(place, (step * (w * factor)[None, :]).to(G.dtype.element_ty), mask=here)
+    here = (c[:, None] < C) & inside[None, :]
+    kept = here & (tl.load(_at(M, a, b, m_a, m_b, m_c, m_p, c, p, WIDE), mask=here, other=1) == 0)
+    s = tl.load(_at(S, a, b, s_a, s_b, s_c, s_p, c, p, WIDE), mask=here, other=-float("inf")).to(tl.float32) * s_scale
+    t = tl.load(_at(T, a, b, t_a, t_b, t_c, t_p, c, p, WIDE), mask=here, other=-float("inf")).to(tl.float32) * t_scale
+    loss, s_odds, t_odds, step = location_loss(s, raised(t, kept), kept, here)
+    if GRADIENT:
+        place = _at(G, a, b, g_a, g_b, g_c, g_p, c, p, WIDE)
+        tl.store(place, (step * (w * factor)[None, :]).to(G.dtype.element_ty), mask=here)
     if NONE:
         place = LOST + a.to(tl.int64) * l_a + b.to(tl.int64) * l_b + p.to(tl.int64) * l_p
         tl.store(place, weighted(loss, w), mask=inside)
@@ -142,7 +156,7 @@ def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result | None:
         student, call.teacher, call.mask.view(torch.uint8), weight, gradient, losses, sums, factor,
         classes, more, length, blocks, *call.scales,
         *(step for steps in strides for step in steps), *(tensor.stride(1) for tensor in logits),
-        BC=block, BP=width, ONLINE=classes > ONE_BLOCK, WEIGHTED=call.weight is not None, GRADIENT=wants_gradient,
+        BC=block, BP=width, WEIGHTED=call.weight is not None, GRADIENT=wants_gradient,
         TERMS=call.terms, NONE=per_location, WIDE=max(map(_last_offset, logits)) > LARGE,
         num_warps=max(4, min(16, block * width // 512)),
     )  # fmt: skip
@@ -176,8 +190,6 @@ def _last_offset(tensor: Tensor) -> int:
 def _tile(classes: int, length: int, classes_adjoin: bool) -> tuple[int, int]:
     """Choose the classes and locations of a tile: at least a line of locations if these are neighbours in memory."""
     block = triton.next_power_of_2(classes)
-    if classes > ONE_BLOCK:
-        block = 4 * TILE if classes_adjoin or length == 1 else TILE // LINE
     width = TILE // block if classes_adjoin else max(TILE // block, min(LINE, 8 * TILE // block))
     return block, max(1, min(width, triton.next_power_of_2(length)))
 
