@@ -85,7 +85,7 @@ def build_backbone(
 
 
 def read_onnx_backbone(options: Mapping[str, Any]) -> tuple[Any, Backbone]:
-    """Read the :class:`.OnnxEmbedder` of a command's ``--weights`` if it is an .onnx, else None; and the defaults of the backbone,
+    """Read the :class:`.OnnxEmbedder` of a command's ``--weights`` if it is an .onnx, else None; and the backbone's defaults,
     with the file's input size and the command's ``--normalization``."""
     weights, embedder, default = str(options["weights"]), None, backbone_defaults(options["backbone"])
     images, normalization = default.preprocessing, options["normalization"]

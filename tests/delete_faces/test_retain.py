@@ -26,7 +26,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 GONE = "Colin_Powell"
 KEPT = ("Alejandro_Toledo", "Alvaro_Uribe", "Andre_Agassi", "Arnold_Schwarzenegger", "Bill_Clinton", "David_Beckham",
         "Donald_Rumsfeld", "Jean_Chretien")  # fmt: skip
-PHOTOS = 18  # of each: 136 beyond the first of each, and embeddings have 128 numbers
+PHOTOS = 18  # of each
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,6 @@ def told(removal, faces, kept, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(told):
-    """Work dir of the same."""
     return told[0]
 
 
