@@ -3,9 +3,10 @@
     python tools/benchmark_galleries.py --faces FACES --weights ../shared/weights/mobilefacenet_foamliu.pt
 
 FACES is a folder that ``faces align`` wrote (``--held-out 0.5 --largest-face``). Faces are embedded once: projection, heads and
-probes work on embeddings. Directions come from the removed people's training faces; figures from the test faces alone. With
-``--retain`` each table also has the rows of ``faces remove --retain``: its photos are training faces of people outside the
-gallery or, if all people are in it, those of the people who stay.
+probes work on embeddings. Directions come from the removed people's training faces; figures from the test faces alone. The row
+*projection* is what a run with a linear head does, *default* restores the class weights of a cosine head's other people as well.
+With ``--retain`` each table also has the rows of ``faces remove --retain``: its photos are training faces of people outside
+the gallery or, if all people are in it, those of the people who stay.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ REQUESTS = {
     "five": ["Tony_Blair", "Laura_Bush", "Jennifer_Capriati", "Hugo_Chavez", "Gloria_Macapagal_Arroyo"],
 }
 FARS, SHOTS = ("1e-02", "1e-03"), 5
+ROWS = ("original", "projection", "default", "with --retain")
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,6 @@ def _galleries(
 
 
 def _verification(train: Faces, test: Faces, names: Sequence[str], args: argparse.Namespace) -> None:
-    rows = ("original", "projection", "with --retain")
     print(
         "\n| people | removed | row | removed TAR@1e-2 | worst | @1e-3 | others TAR@1e-2 | @1e-3 | removed identified: cosine | "
         "linear | others identified: cosine | linear |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
@@ -129,7 +130,7 @@ def _verification(train: Faces, test: Faces, names: Sequence[str], args: argpars
             others = [i for i in range(len(names)) if i not in people] or [i for i in people if i not in gone]
             kept = train.of(others) if args.retain else None
             found.append(_measure(train.of(people), test.of(people), [people.index(i) for i in gone], kept))
-        for number, row in enumerate(rows[: len(found[0])]):
+        for number, row in enumerate(ROWS[: len(found[0])]):
             cells = np.array([case[number] for case in found], float)
             mean, worst = np.nanmean(cells, 0), np.nanmax(cells[:, 0])
             figures = [mean[0], worst, *mean[1:]]
@@ -138,15 +139,14 @@ def _verification(train: Faces, test: Faces, names: Sequence[str], args: argpars
 
 
 def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> list[list[float]]:
-    """Measure the cells of the rows original, projection and, with faces of kept people, with --retain."""
-    changes = _changes(train, ids, kept)
+    """Measure the cells of the rows, of which the last is with faces of kept people."""
     people, removed = int(train.labels.max()) + 1, torch.isin(test.labels, torch.tensor(ids))
     heads = [build_head(kind, train.embeddings.shape[1], people) for kind in ("cosine", "linear")]
     for head in heads:
         fit_head(head, train.embeddings, train.labels)
     rows = []
-    for number in range(len(changes) + 1):
-        embeddings = project_each(test.embeddings, changes[:number])
+    for changes in _changes(train, ids, kept, heads[0].weight.detach()):
+        embeddings = project_each(test.embeddings, changes)
         at = verification(embeddings.numpy(), test.labels.numpy(), ids)["at"]
         with torch.no_grad():
             right = [head(embeddings).argmax(1) == test.labels for head in heads]
@@ -156,10 +156,16 @@ def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> l
     return rows
 
 
-def _changes(train: Faces, ids: list[int], kept: Faces | None) -> list[Change]:
-    """Make the changes of embeddings, in order."""
+def _changes(train: Faces, ids: list[int], kept: Faces | None, weights: Tensor) -> list[list[Change]]:
+    """List the changes of embeddings of each of the rows; ``weights`` are a cosine head's."""
     change = project_people(train.directions(ids))
-    return [change, *([] if kept is None else [restore(kept.embeddings, kept.labels, change)])]
+    others = torch.nn.functional.normalize(weights[[i for i in range(len(weights)) if i not in ids]])
+    labels = -1 - torch.arange(len(others))
+    rows = [[], [change], [change, restore(others, labels, change)]]
+    if kept is not None:
+        both = torch.cat([torch.nn.functional.normalize(kept.embeddings), others]), torch.cat([kept.labels, labels])
+        rows.append([change, restore(*both, change)])
+    return rows
 
 
 def _readers(train: Faces, test: Faces, names: Sequence[str], retain: bool) -> None:
@@ -168,13 +174,14 @@ def _readers(train: Faces, test: Faces, names: Sequence[str], retain: bool) -> N
     for request, people in REQUESTS.items():
         ids = [names.index(person) for person in people]
         kept = train.of([i for i in range(len(names)) if i not in ids]) if retain else None
-        changes = _changes(train, ids, kept)
+        head = build_head("cosine", train.embeddings.shape[1], len(names))
+        fit_head(head, train.embeddings, train.labels)
         removed = torch.isin(test.labels, torch.tensor(ids))
-        features = [("embedding, original", (train.embeddings, test.embeddings))]
-        for number, what in enumerate(("projection", "with --retain")[: len(changes)], 1):
-            projected = tuple(project_each(part.embeddings, changes[:number]) for part in (train, test))
+        features = []
+        for row, changes in zip(ROWS, _changes(train, ids, kept, head.weight.detach()), strict=False):
+            projected = tuple(project_each(part.embeddings, changes) for part in (train, test))
             scaled = tuple(torch.nn.functional.normalize(part) for part in projected)
-            features += [(f"embedding, {what}", projected), ("same, scaled to length 1", scaled)]
+            features += [(f"embedding, {row}", projected), ("same, scaled to length 1", scaled)]
         for title, pairs in [*features, ("the layer before it, in both", (train.before, test.before))]:
             for_training, for_test = (rows.numpy() for rows in pairs)
             fitted, attacked = (
