@@ -16,7 +16,7 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[all,dev]'
+	$(BIN)/python -m pip install -q --no-compile $(CONSTRAINTS) -e '.[all,dev]'
 	touch $@
 
 demo: install

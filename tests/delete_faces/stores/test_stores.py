@@ -1,9 +1,11 @@
 """Stores of templates: files, PostgreSQL with pgvector, one's own. A change is there as a whole, or not at all."""
 
 import csv
+import hashlib
 import json
 import signal
 from contextlib import suppress
+from types import SimpleNamespace
 
 import faiss
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from helpers import python
 
 from delete_faces.gallery.gallery import Gallery
-from delete_faces.stores import open_store, open_templates, shown
+from delete_faces.stores import open_others, open_store, open_templates, shown
 from delete_tasks.errors import RequestError
 
 KINDS = ("npz", "npy", "vector(16)", "real[]", "own", "guide")
@@ -116,6 +118,11 @@ def test_templates_of_people(make):
     found = open_templates(nowhere, ["bo", "Nobody"], [4, 7], 16)
     assert sorted(found.embeddings.numpy().tolist()) == sorted(made[1::3].tolist())
     assert found.labels.tolist() == [4] * 4 and list(found.lacking) == [7]
+    spec = SimpleNamespace(extra={"removed": {"salt": "s", "sha256": [hashlib.sha256("s zoë".encode()).hexdigest()]}})
+    others = open_others(text, ["bo"], spec, 16)  # of whom Zoë was removed before
+    assert sorted(others.embeddings.tolist()) == sorted(made[::3].tolist()) and others.labels.tolist() == [0] * 4
+    with pytest.raises(RequestError, match="no template of people who stay"):
+        open_others(text, ["bo", "ann_lee"], spec, 16)
 
 
 def test_refusals(make, tmp_path):
