@@ -269,13 +269,13 @@ def remove(args: SimpleNamespace) -> int:
     request = {"people": sorted(args.person), "photos": args.photos, "templates": args.templates, "retain": args.retain}
     with shared.claim_work_dir(vars(args), [args.model], load_spec(args.model).classes, **request):
         check_classes(args.model, args.person)
-        from .remove import remove
+        from .remove import remove, shown
 
         console = make_console()
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
         read = args.photos or "the photos that the model was made from"
-        read = read if args.templates is None else f"the stored templates in {args.templates}"
-        read += f" and, of people who stay, {args.retain}" if args.retain else ""
+        read = read if args.templates is None else f"the stored templates in {shown(args.templates)}"
+        read += f" and, of people who stay, {shown(args.retain)}" if args.retain else ""
         tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)
     tell_next(console, args, results)

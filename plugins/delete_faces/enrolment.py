@@ -91,7 +91,7 @@ def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     enrolment, options = read_enrolment(options["model"]), {**options, "held_out_alone": None}
     stored = options.get("templates") is not None
-    options["templates"] = store_path(options["templates"], options["model"]) if stored else None
+    options |= {name: store_path(options.get(name), options["model"]) for name in ("templates", "retain")}
     if options["photos"] is None and (enrolment is not None or not stored):
         if enrolment is None:
             raise RequestError(

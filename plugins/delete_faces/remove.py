@@ -170,7 +170,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     results = collect(
         runner,
         evaluation,
-        data={name: options.get(name) for name in DATA},
+        data={name: shown(value) if isinstance(value := options.get(name), str) else value for name in DATA},
         measured_on=options["eval"],
         predicted_as=details.pop("predicted_as", None),
         details={**details, "row_removed": not options["keep_row"], "gallery": gallery_note},
@@ -212,9 +212,9 @@ def _read_photos(
     of photos to forget."""
     people = [spec.classes[i] for i in ids]
     own = None if templates is not None else open_own(options, people, spec.classes)
-    others, stored = None, options.get("retain") is not None and is_store(options["retain"])
-    if options.get("retain") is not None and not stored:
-        others = open_kept(options["retain"], people, spec)
+    retain: Any = options.get("retain")
+    stored = retain is not None and is_store(retain)
+    others = None if retain is None or stored else open_kept(retain, people, spec)
     tested = open_tested(options, spec)
     notes: list[str] = []
     if tested is not None and own is not None:
@@ -224,7 +224,7 @@ def _read_photos(
     photos = None if own is None else frame_photos(own, framing, options["photos"], console=console)
     faces = None if photos is None else photos.data
     gallery, dropped, retained, copies = None, 0, None, list[Copies]()
-    kept: Any = open_others(options["retain"], people, spec, size, options["allow_import"]) if stored else None
+    kept: Any = open_others(retain, people, spec, size, options["allow_import"]) if stored else None
     if tested is not None:
         held_out = frame_photos(tested, framing, options["eval"], "Finding held-out faces", console).data
         used = {} if faces is None else {"--photos": faces}
@@ -236,7 +236,7 @@ def _read_photos(
                 f"all {dropped} photos of --test are among those to forget; give other held-out photos, or --test none"
             )
     if others is not None:
-        stay = frame_photos(others, framing, options["retain"], "Finding faces of kept people", console)
+        stay = frame_photos(others, framing, retain, "Finding faces of kept people", console)
         kept, measured_on, more = choose_kept(stay.data, faces, gallery, ids)
         copies += more
         retained = {"in_eval_too": measured_on, **stay.left_out()}

@@ -45,8 +45,8 @@ class Templates:
         return [*(none.format(classes[i]) for i in self.lacking), *map(one.format, single)]
 
 
-def store_path(text: str, model: str) -> str:
-    """Find the store that ``--from-templates`` names."""
+def store_path(text: str | None, model: str) -> str | None:
+    """Find the store that ``--from-templates`` or ``--retain`` names."""
     return str(Path(model, NAME)) if text == BESIDE else text
 
 

@@ -1,8 +1,11 @@
 """A service's month by the commands (tools/service_month.py): people enrolled in PostgreSQL, three requests, a person added."""
 
 import runpy
+from itertools import pairwise
 
 from helpers import read_json, read_results
+
+from delete_faces.stores import shown
 
 
 def test_a_month_of_a_service(repository, postgres, cut_faces, lfw, weights, tmp_path):
@@ -15,6 +18,9 @@ def test_a_month_of_a_service(repository, postgres, cut_faces, lfw, weights, tmp
     assert figures["removed"][1] <= 10 < 80 < figures["removed"][0] and figures["kept"][1] >= figures["kept"][0] - 2.1
     assert figures["added"][1] >= 80 and figures["least_cosine"] > 0.9999
     assert [(run["details"]["removed_before"] or {}).get("people") for run in runs] == [None, 1, 2]
+    assert {run["data"]["retain"] for run in runs} == {shown(service.store)}
     receipts = [read_json(service.folder, f"receipt{number}.json") for number in (1, 2, 3)]
-    assert [receipt["stores"][0]["removed"]["templates"] for receipt in receipts] == [12, 12, 60]
+    legs = [receipt["stores"][0] for receipt in receipts]
+    assert [leg["removed"]["templates"] for leg in legs] == [12, 12, 60]
+    assert all(one["after"]["sha256"] == following["before"]["sha256"] for one, following in pairwise(legs))
     assert "Templates: 3. People: 1" in (service.folder / "transcript.txt").read_text()

@@ -105,12 +105,12 @@ def shown(text: str) -> str:
 
 
 def digest_of(path: Any, gallery: Gallery) -> str:
-    """Compute the SHA-256 of a store's file; without one, of its names and templates."""
+    """Compute the SHA-256 of a store's file; without one, of its names and templates, in whatever order they are stored."""
     if path is not None and Path(path).is_file():
         return file_sha256(path)
-    digest = hashlib.sha256("\0".join(gallery.names).encode("utf-8", "surrogatepass"))
-    digest.update(np.ascontiguousarray(gallery.embeddings, "<f4").tobytes())
-    return digest.hexdigest()
+    pairs = zip(gallery.names, np.ascontiguousarray(gallery.embeddings, "<f4"), strict=True)
+    rows = sorted(f"{name}\0".encode("utf-8", "surrogatepass") + row.tobytes() for name, row in pairs)
+    return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
 def open_templates(

@@ -71,6 +71,7 @@ class Update:
             if not options["dry_run"]:
                 store.delete(named)
                 store.replace(after.embeddings)
+                after = store.read() if out is None else after  # a database may have rounded
         if not options["dry_run"]:
             leg["after"]["sha256"] = digest_of(out, after)
             console.print(f"SHA-256 after:  {leg['after']['sha256']}")
