@@ -185,7 +185,9 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if measured is not None:
         photos, removed = measured["held_out"].values()
         title += f", {removed} of removed and {photos - removed} of other people"
-        said = answer(measured["matches"], details["removed_before"]) if measured["matches"] else ()
+        earlier = details.get("removed_before")
+        said = answer(measured["matches"], earlier) if measured["matches"] else []
+        opened.limits = [*opened.limits, *(said[-1:] if earlier and earlier["pairs"] else ())]
         title = "\n".join([*said, title])
     results = report(
         runner,

@@ -187,7 +187,7 @@ def answer(matches: Mapping[str, Any], earlier: Mapping[str, Any] | None = None)
     lines.append(f"{count}: {others['before']:.1f} -> {others['after']:.1f}%, {change_of(*others['change'])}")
     if earlier is not None and earlier["pairs"]:
         count = f"{earlier['people']} removed by earlier requests"
-        lines.append(f"{count}: {earlier['before']:.1f} -> {earlier['after']:.1f}% ({earlier['pairs']:,} pairs)")
+        lines.append(f"{count}: {earlier['before']:.1f} -> {earlier['after']:.1f}% of {earlier['pairs']:,} pairs match")
     return lines
 
 
