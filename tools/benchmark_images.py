@@ -10,6 +10,9 @@ python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
     classes   ResNet-18, 1, 2 and 4 classes, three seeds (for a GPU)
     defaults  ResNet-20 of references/ (three seeds), five requests
     hundred   ResNet-20 and ResNet-32 on CIFAR-100, 1, 5 and 20 classes, of 25 images each and of 300
+    paper     the same requests of one network by the paper's loop (--preset paper) and by --method DELETE
+    steps     ResNet-20 of references/, deer, 5 to 600 steps
+    images    the same, 5 to 5,000 images of deer
     recipe    ResNet-20, the command and erase(), 200 and 5,000 images of one class and 200 of two: loss and calibration of the
               other classes, with and without the logits' scale matched
 
@@ -220,6 +223,33 @@ def defaults(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict
         yield f"{' and '.join(names)}, seed {seed}", run
 
 
+def paper(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    test = f"{bench.cifar}?limit={args.test}"
+    for names, options in product(REQUESTS, (["--preset", "paper"], ["--method", "DELETE"])):
+        more = ["--train-data", f"{bench.cifar}?limit=2000", "--audit", "none", *options]
+        data, folder = f"{bench.cifar}?class={','.join(names)}", f"{options[1]}_{'_'.join(names)}"
+        yield (
+            f"{' and '.join(names)}, {' '.join(options)}",
+            bench.run(folder, "references/all_seed0", names, data, test, *more),
+        )
+
+
+def steps(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    more = ["--train-data", f"{bench.cifar}?limit=2000", "--audit", "none", "--force"]
+    data, test = f"{bench.cifar}?class=deer&limit=1000", f"{bench.cifar}?limit={args.test}"
+    for count in ("5", "10", "30", "100", "300", "600"):
+        run = bench.run(f"steps_{count}", "references/all_seed0", ["deer"], data, test, "--steps", count, *more)
+        yield f"{count} steps", run
+
+
+def images(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    more = ["--train-data", f"{bench.cifar}?limit=2000", "--audit", "none"]
+    test = f"{bench.cifar}?limit={args.test}"
+    for count in (5, 25, 200, 5000):
+        data = f"{bench.cifar}?class=deer&limit={count}"
+        yield f"{count} images", bench.run(f"images_{count}", "references/all_seed0", ["deer"], data, test, *more)
+
+
 def hundred(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     more = ["--audit", "none"]
     for network, images, count in product(("hundred20", "hundred32"), (25, 300), (1, 5, 20)):
@@ -241,7 +271,10 @@ def recipe(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[s
         yield f"{title}, erase()", bench.erase(f"{folder}_erase", names, data, results["rows"]["original"])
 
 
-TABLES = {run.__name__: run for run in (choose, each, masking, methods, resnet18, classes, defaults, hundred, recipe)}
+TABLES = {
+    run.__name__: run
+    for run in (choose, each, masking, methods, resnet18, classes, defaults, paper, steps, images, hundred, recipe)
+}
 
 
 def lines(title: str, results: dict[str, Any]) -> Iterator[str]:
@@ -274,7 +307,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="resnet18: optimizer steps (default: the command's)")
-    parser.add_argument("--test", type=int, default=1000, help="resnet18, defaults: test images")
+    parser.add_argument("--test", type=int, default=1000, help="resnet18, defaults to images: test images")
     args = parser.parse_args()
     bench = Bench(args.shared, args.work_dir)
     args.work_dir.mkdir(parents=True, exist_ok=True)

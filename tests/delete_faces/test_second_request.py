@@ -57,6 +57,6 @@ def test_the_first_person_stays_removed(second):
     assert earlier["people"] == 1 and earlier["photos"] == 6 and earlier["pairs"] == 15
     assert earlier["after"] <= earlier["before"] <= 50 and now["others"]["people"] == 6
     assert not any(FIRST in (second / name).read_text() for name in ("record.json", "record.html"))
-    assert "1 removed by earlier requests" in read_json(second, "record.json")["limits"][-1]
+    assert any("1 removed by earlier requests" in text for text in read_json(second, "record.json")["limits"])
     assert len(load_model(second / "erased")[1].extra["removed"]["sha256"]) == 2
     run("record verify", second, "--rerun")
