@@ -10,7 +10,7 @@ python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
     classes   ResNet-18, 1, 2 and 4 classes, three seeds (for a GPU)
     defaults  ResNet-20 of references/ (three seeds), five requests
     hundred   ResNet-20 and ResNet-32 on CIFAR-100, 1, 5 and 20 classes, of 25 images each and of 300
-    paper     the same requests of one network by the paper's loop (--preset paper) and by --method DELETE
+    paper     the first two requests of one network by the paper's loop (--preset paper) and by --method DELETE
     steps     ResNet-20 of references/, deer, 5 to 600 steps
     images    the same, 5 to 5,000 images of deer
     recipe    ResNet-20, the command and erase(), 200 and 5,000 images of one class and 200 of two: loss and calibration of the
@@ -90,7 +90,8 @@ class Bench:
         folder = self.folder / name
         if not (folder / "results.json").exists():
             words = ["images", "forget", "--model", self.model(model), "--forget", data, "--classes", *classes]
-            if command([*words, "--test", test, "--work-dir", str(folder), *more]):
+            ended = command([*words, "--test", test, "--work-dir", str(folder), *more])
+            if ended and not (folder / "results.json").exists():  # a run that forgot too little has one
                 raise SystemExit(f"{name} failed")
         return json.loads((folder / "results.json").read_text())
 
@@ -225,7 +226,7 @@ def defaults(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict
 
 def paper(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     test = f"{bench.cifar}?limit={args.test}"
-    for names, options in product(REQUESTS, (["--preset", "paper"], ["--method", "DELETE"])):
+    for names, options in product(REQUESTS[:2], (["--preset", "paper"], ["--method", "DELETE"])):
         more = ["--train-data", f"{bench.cifar}?limit=2000", "--audit", "none", *options]
         data, folder = f"{bench.cifar}?class={','.join(names)}", f"{options[1]}_{'_'.join(names)}"
         yield (
@@ -235,7 +236,7 @@ def paper(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[st
 
 
 def steps(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    more = ["--train-data", f"{bench.cifar}?limit=2000", "--audit", "none", "--force"]
+    more = ["--train-data", f"{bench.cifar}?limit=2000", "--audit", "none"]
     data, test = f"{bench.cifar}?class=deer&limit=1000", f"{bench.cifar}?limit={args.test}"
     for count in ("5", "10", "30", "100", "300", "600"):
         run = bench.run(f"steps_{count}", "references/all_seed0", ["deer"], data, test, "--steps", count, *more)
