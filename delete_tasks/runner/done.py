@@ -202,7 +202,7 @@ def _sentence(change: Mapping[str, Any], done: Mapping[str, Any]) -> str:
     if by == "others restored":
         weights = [f"the class weights of each {noun} who stays"] * change["by_head"]
         fitted = " and ".join([*filter(None, [data]), *weights])
-        return f"{layers} were multiplied by a matrix, fitted to {fitted}, that brings the embeddings of others back."
+        return f"Embeddings were multiplied, in {layers}, by a matrix fitted to {fitted}, which brings those of others back."
     if by == REPLACED:
         others = " Those of the others were centred, which changes no probability." if change["others_centred"] else ""
         return f"Class weights of {owner} were replaced in {layers}.{others}"

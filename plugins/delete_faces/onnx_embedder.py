@@ -71,7 +71,9 @@ class OnnxEmbedder(nn.Module):
         for name, tensor in zip(names[2:4], tensors, strict=True):
             graph.initializer.append(onnx.numpy_helper.from_array(tensor.detach().cpu().numpy(), name))
         del graph.output[:], model.metadata_props[:]
-        graph.output.append(helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [None, len(tensors[1])]))
+        first = graph.input[0].type.tensor_type.shape.dim[0]
+        shape = [first.dim_param or first.dim_value or None, len(tensors[1])]
+        graph.output.append(helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, shape))
         onnx.checker.check_model(model)
         return model
 
