@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
 from torch import nn
 
 from delete_images.models.architectures import build
@@ -87,15 +88,18 @@ def build_backbone(
 def read_onnx_backbone(options: Mapping[str, Any]) -> tuple[Any, Backbone]:
     """Read the :class:`.OnnxEmbedder` of a command's ``--weights`` if it is an .onnx, else None; and the backbone's defaults,
     with the file's input size and the command's ``--normalization``."""
-    weights, embedder, default = str(options["weights"]), None, backbone_defaults(options["backbone"])
-    images, normalization = default.preprocessing, options["normalization"]
+    weights, embedder, backbone = str(options["weights"]), None, options["backbone"]
     if weights.endswith(".onnx"):
         if options["embedding_size"] is not None or options["backbone_arguments"]:
             raise RequestError(f"'{weights}' is a whole embedder; leave out --embedding-size and --arguments")
         embedder, size = read_onnx(weights)
-        images = Preprocessing.named("half", size)
-    if normalization is not None:
-        images = Preprocessing.named(normalization, images.size)
+        default = backbone_defaults(ONNX if backbone == "mobilefacenet" else backbone)
+        images = structs.replace(default.preprocessing, size=size)
+    else:
+        default = backbone_defaults(backbone)
+        images = default.preprocessing
+    if options["normalization"] is not None:
+        images = Preprocessing.named(options["normalization"], images.size)
     return embedder, replace(default, preprocessing=images)
 
 

@@ -48,25 +48,32 @@ def test_embeddings_are_the_files(files, name):
         assert (other - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-def test_a_removal_is_that_of_the_network_and_comes_back_as_a_file(files, models, faces, tmp_path):
-    store, path = tmp_path / "store.npz", files["mobilefacenet"][1]
-    run("faces embed --model", models["cosine"], "--photos", faces, "--aligned --out", store)
-    kinds, figures = {"pt": models["cosine"] / "weights.safetensors", "onnx": f"{path} --normalization imagenet"}, {}
-    for kind, words in kinds.items():
-        run("faces import --weights", words, "--gallery", store, "--out", tmp_path / kind)
-        request = f"--person {GONE} --from-templates {store} --aligned --test {faces} --audit none"
+@pytest.mark.parametrize("name", ["mobilefacenet", pytest.param("inception_resnet_v1", marks=pytest.mark.long)])
+def test_a_removal_is_that_of_the_network_and_comes_back_as_a_file(name, files, models, faces, tmp_path):
+    (network, path), model, store = files[name], models["cosine"], tmp_path / "store.npz"
+    torch.save(network.state_dict(), tmp_path / "network.pt")
+    if name != "mobilefacenet":
+        model, made_of = tmp_path / "model", ["--weights", tmp_path / "network.pt", "--backbone", name]
+        run("faces enroll --photos", faces, "--aligned --out", model, made_of)
+    run("faces embed --model", model, "--photos", faces, "--aligned --out", store)
+    words = {"mobilefacenet": "--normalization imagenet"}.get(name, "")
+    kinds, figures = {"pt": tmp_path / "network.pt", "onnx": f"{path} {words}"}, {}
+    for kind, weights in kinds.items():
+        run("faces import --weights", weights, "--backbone", name, "--gallery", store, "--out", tmp_path / kind)
+        request = f"--person {GONE} --from-templates {store} --aligned --force --test {faces} --audit none"
         run("faces remove --model", tmp_path / kind, request, "--work-dir", tmp_path / f"w{kind}", status=(0, 3, 4))
         figures[kind] = read_results(tmp_path / f"w{kind}")["rows"]
-    for row, values in figures["pt"].items():
-        for name, figure in values.items():
-            other = figures["onnx"][row][name]["value"]
-            assert other == pytest.approx(figure["value"], abs=1e-4) if figure["value"] is not None else other is None
+    for row, values in figures["pt"].items() if name == "mobilefacenet" else ():  # random weights: rounding decides
+        other = {metric: figure["value"] for metric, figure in figures["onnx"][row].items()}
+        assert other == pytest.approx(
+            {metric: figure["value"] for metric, figure in values.items()}, abs=1e-4, nan_ok=True
+        )
     run("export", tmp_path / "wonnx", "--onnx", tmp_path / "erased.onnx")
     written, given = (onnx.load(str(each)) for each in (tmp_path / "erased.onnx", path))
     ends = [[*file.graph.input, *file.graph.output] for file in (written, given)]
     assert ends[0] == ends[1]  # names and shapes
     erased = load_model(tmp_path / "wpt" / "erased")[0].embedder.eval()
-    inputs = torch.randn(4, 3, 112, 112)
+    inputs = torch.randn(4, 3, SIZES[name], SIZES[name])
     with torch.no_grad():
         expected = erased(inputs).numpy()
     found = infer(open_session(written.SerializeToString()), inputs.numpy())
