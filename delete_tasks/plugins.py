@@ -8,6 +8,7 @@ from collections.abc import Container
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .errors import MissingExtraError, RequestError
 
@@ -45,6 +46,21 @@ def import_offered(kind: str, name: str, group: str, registered: Container[str])
             f"the entry point of {kind} '{name}' names module {module}, which does not register '{name}'; install another version"
         )
     return True
+
+
+def load_offered(group: str, attribute: str) -> list[Any]:
+    """Load the members of an ``attribute`` of the module of each entry point of a ``group`` of :func:`offered`, by name. Raise
+    :class:`MissingExtraError` if one cannot be loaded."""
+    found: list[Any] = []
+    for name, module in sorted(offered(group).items()):
+        try:
+            found += getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise MissingExtraError(
+                f"'{name}' of the entry points delete_tasks.{group} names module {module}, which gives no {attribute} "
+                f"({error}); install its requirements, or uninstall it"
+            ) from error
+    return found
 
 
 def load_commands(package: str, module: str = "commands") -> ModuleType:

@@ -14,10 +14,17 @@ from ..evaluation import Evaluation, Metric
 from ..evaluation.metrics import accuracy
 from ..evaluation.opened import Opened
 from ..fileio.atomic import save_bytes
+from ..plugins import load_offered, plugin_modules
 
 FEATURES = "features.npz"
 ATTACKS = ("membership_svc", "membership_auc", "linear_probe", "prototypes_5")
 SPLITS = ("forget", "train", "test")
+
+
+# Attacks and metrics of other packages.
+OFFERED: list[Metric] = load_offered("attacks", "ATTACKS") + [
+    metric for task in plugin_modules() for metric in load_offered(f"metrics.{task}", "METRICS")
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ COLUMNS = (
     Column("prototypes_5", "5-shot", "low", 1),  # accuracy of nearest prototypes of 5 samples on them, percent
     Column("seconds", "s", "low", 0),  # time of unlearning
     Column("samples", "samples", "low", 0),  # samples read by unlearning, with repetition
+    *(Column(each.name, each.column or each.name, "low" if each.lower_is_better else "high", 2) for each in OFFERED),
 )
 
 
@@ -50,7 +58,7 @@ def metrics() -> list[Metric]:
     samples = {"f": ("forget", "forget"), "r": ("train", "retain"), "ft": ("test", "forget"), "rt": ("test", "retain")}
     attacks: dict[str, Metric] = {attack.name: attack for attack in find_attacks("full")}
     accuracies = [Metric(f"acc_{of}", f"acc_{of}", "percent", partial(accuracy, *samples[of])) for of in samples]
-    return [*accuracies, *(attacks[name] for name in ATTACKS)]
+    return [*accuracies, *(attacks[name] for name in ATTACKS), *OFFERED]
 
 
 def measure(opened: Opened, row: str, out: Path) -> tuple[dict[str, float | None], dict[str, str]]:

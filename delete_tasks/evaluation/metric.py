@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -121,6 +122,8 @@ class Metric:
             figure = self.compute(row)
         except NotMeasured as reason:
             figure = Measured(note=self.why(reason))
+        if figure.value is not None and not math.isfinite(figure.value):
+            return replace(figure, value=None, interval=None, note=f"{self.name} is {figure.value}, not a number to compare")
         if figure.value is not None or figure.note:
             return figure
         return replace(figure, note=self.lacking or "the data do not show it")

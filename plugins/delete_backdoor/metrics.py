@@ -10,6 +10,7 @@ from delete_tasks.evaluation.intervals import paired
 from delete_tasks.evaluation.metric import share
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, worst_drop
 from delete_tasks.evaluation.predictions import choose
+from delete_tasks.plugins import load_offered
 
 MOST_AT_TARGET, MOST_MISLED = 5.0, 10.0  # percent, points
 STILL_MISLEADS = "the trigger no longer leads to the target, and still misleads"
@@ -60,4 +61,5 @@ METRICS = (
     Metric("acc_drop", "loss of accuracy on clean test images", "points", partial(accuracy_drop, "test", "all"), limit=5.0,
            of="clean test images", relative=True, lacking=NO_TEST),
     *calibration("test", "other classes'", detail=True, of="clean test images", lacking=NO_TEST),
+    *load_offered("metrics.backdoor", "METRICS"),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from delete_tasks.evaluation import Measured, Metric, Predictions, Row
 from delete_tasks.evaluation.intervals import independent_pairs, wilson
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration
 from delete_tasks.evaluation.verification import verification
+from delete_tasks.plugins import load_offered
 
 NO_PHOTOS = "give held-out photos of the removed and of other people (--test)"
 TOO_FEW = "it takes two held-out photos of a removed person, and 1 / FAR pairs of photos of two kept people"
@@ -73,4 +74,5 @@ METRICS = (
     _tar("verified_as_others", "a removed and another person", "as others", "1e-02", "removed_as_kept", detail=True),
     _tar("verified_as_others_1e3", "a removed and another person", "as others", "1e-03", "removed_as_kept", detail=True),
     *calibration("test", "other people's", detail=True, of="photos", lacking=NO_PHOTOS),
+    *load_offered("metrics.faces", "METRICS"),
 )  # fmt: skip

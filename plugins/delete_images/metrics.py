@@ -14,6 +14,7 @@ from delete_tasks.evaluation import Metric
 from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation import metrics as common
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, worst_drop
+from delete_tasks.plugins import load_offered
 
 SHOTS = 5
 FEW = 20  # samples; classes with fewer are not compared as the worst class
@@ -49,6 +50,7 @@ METRICS = (
     common.still_predicted("training views"),
     *CALIBRATION[2:],
     *(common.replaced_by(name, "test", "test images of them", lacking=NO_TEST) for name in common.REPLACED_BY),
+    *load_offered("metrics.images", "METRICS"),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation.metrics import REPLACED_BY, location_agreement, location_ious, replaced_by, still_predicted
 from delete_tasks.fileio.checkpoint import load_once
 from delete_tasks.model.loss_point import LossPoint
+from delete_tasks.plugins import load_offered
 from delete_tasks.report.record.measurement import unpack
 from delete_tasks.task import Task, neutral_names, save_state_dict
 
@@ -41,6 +42,7 @@ class SegmentationTask(Task):
         still_predicted("images of the forget set"),
         misplaced("test", "test images that show them"),
         *(replaced_by(name, "test", "test images that show them") for name in REPLACED_BY),
+        *load_offered("metrics.segmentation", "METRICS"),
     )
     recipes = RECIPES
 
