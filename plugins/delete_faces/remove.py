@@ -78,7 +78,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     device = choose_device(options["device"])
     begin = time.monotonic()
     framing = framing_for(spec, options, device)
-    forget, gallery, kept, copies, details = _read_photos(options, size, spec, ids, framing, console, templates)
+    forget, gallery, kept, copies, details = _read_photos(options, network.head, spec, ids, framing, console, templates)
     if far is not None:
         check_far(far, gallery, ids)
     original: FaceNetwork = fast_layout(network.to(device))
@@ -206,11 +206,11 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
 
 def _read_photos(
-    options: Mapping[str, Any], size: int, spec: ModelSpec, ids: Sequence[int], framing: Framing, console: Console,
+    options: Mapping[str, Any], head: Any, spec: ModelSpec, ids: Sequence[int], framing: Framing, console: Console,
     templates: Templates | None,
 ) -> tuple[ImageData | Templates, ImageData | None, ImageData | Templates | None, list[Copies], dict[str, Any]]:  # fmt: skip
     """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and return
-    their faces, copies among them, and details for results.json. ``size`` is that of an embedding. ``templates`` take the place
+    their faces, copies among them, and details for results.json. ``head`` is the identity head. ``templates`` take the place
     of photos to forget."""
     people = [spec.classes[i] for i in ids]
     own = None if templates is not None else open_own(options, people, spec.classes)
@@ -226,7 +226,7 @@ def _read_photos(
     photos = None if own is None else frame_photos(own, framing, options["photos"], console=console)
     faces = None if photos is None else photos.data
     gallery, dropped, retained, copies = None, 0, None, list[Copies]()
-    kept: Any = open_others(retain, people, spec, size, options["allow_import"]) if stored else None
+    kept: Any = open_others(retain, people, spec, head, options["allow_import"]) if stored else None
     if tested is not None:
         held_out = frame_photos(tested, framing, options["eval"], "Finding held-out faces", console).data
         used = {} if faces is None else {"--photos": faces}

@@ -28,6 +28,7 @@ from ..templates import Templates
 
 DATABASES = ("postgresql://", "postgres://")
 MOST_PEOPLE = 2000  # who stay, whose templates are read
+LEAST_OWN = 0.5  # share of templates that the model must assign to their owners
 IMPORTED = re.compile(r"[\w.]+:[A-Za-z_][\w.]*(\?.*)?")  # package.module:Class, perhaps with arguments
 
 
@@ -133,9 +134,10 @@ def open_templates(
     )
 
 
-def open_others(text: str, people: Sequence[str], spec: ModelSpec, size: int, allow_import: bool = False) -> Templates:
+def open_others(text: str, people: Sequence[str], spec: ModelSpec, head: Any, allow_import: bool = False) -> Templates:
     """Read the templates of everyone but ``people`` and those whom earlier requests removed from a store, of at most
-    :data:`MOST_PEOPLE`, evenly spread; labels count the people read."""
+    :data:`MOST_PEOPLE`, evenly spread; labels count the people read. Refuse templates that another model made: the ``head`` must
+    assign half of those of its people to them."""
     with open_store(text, allow_import=allow_import) as store:
         named = store.people()
         gone = {name for found in find_names(named, people) for name in found}
@@ -143,7 +145,17 @@ def open_others(text: str, people: Sequence[str], spec: ModelSpec, size: int, al
         gallery = store.read([others[i] for i in evenly_spread(len(others), MOST_PEOPLE)])
     if not gallery.names:
         raise RequestError(f"'{shown(text)}' (--retain) has no template of people who stay; leave --retain out")
-    check_size(gallery, size, shown(text))
+    check_size(gallery, head.weight.shape[1], shown(text))
+    embeddings = torch.from_numpy(gallery.embeddings.astype(np.float32))
+    ids = {name: i for i, found in enumerate(find_names(gallery.people, spec.classes)) for name in found}
+    owners = torch.tensor([ids.get(name, -1) for name in gallery.names])
+    with torch.no_grad():
+        right = (head(embeddings).argmax(1) == owners)[owners >= 0].float()
+    if len(right) and right.mean() < LEAST_OWN:
+        raise RequestError(
+            f"of {len(right)} templates of the model's people in '{shown(text)}' (--retain), {100 * float(right.mean()):.0f}% "
+            "are nearest to their own person's class weights; another model made them: give this model's store"
+        )
     labels = np.unique(gallery.names, return_inverse=True)[1]
     listed = [f"{name}: template {row}" for row, name in enumerate(gallery.names)]
-    return Templates(torch.from_numpy(gallery.embeddings.astype(np.float32)), labels, listed, [])
+    return Templates(embeddings, labels, listed, [])

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import faiss
 import numpy as np
 import pytest
+import torch
 from helpers import python
 
 from delete_faces.gallery.gallery import Gallery
+from delete_faces.heads import build_head
 from delete_faces.stores import open_others, open_store, open_templates, shown
 from delete_tasks.errors import RequestError
 
@@ -118,11 +120,17 @@ def test_templates_of_people(make):
     found = open_templates(nowhere, ["bo", "Nobody"], [4, 7], 16)
     assert sorted(found.embeddings.numpy().tolist()) == sorted(made[1::3].tolist())
     assert found.labels.tolist() == [4] * 4 and list(found.lacking) == [7]
-    spec = SimpleNamespace(extra={"removed": {"salt": "s", "sha256": [hashlib.sha256("s zoë".encode()).hexdigest()]}})
-    others = open_others(text, ["bo"], spec, 16)  # of whom Zoë was removed before
+    noted = {"salt": "s", "sha256": [hashlib.sha256("s zoë".encode()).hexdigest()]}  # Zoë was removed before
+    spec, head = SimpleNamespace(extra={"removed": noted}, classes=["ANN_lee", "Nobody"]), build_head("cosine", 16, 2)
+    own = torch.from_numpy(made[::3]).mean(0)
+    head.weight.data = torch.stack([own, -own])
+    others = open_others(text, ["bo"], spec, head)
     assert sorted(others.embeddings.tolist()) == sorted(made[::3].tolist()) and others.labels.tolist() == [0] * 4
     with pytest.raises(RequestError, match="no template of people who stay"):
-        open_others(text, ["bo", "ann_lee"], spec, 16)
+        open_others(text, ["bo", "ann_lee"], spec, head)
+    head.weight.data = torch.stack([-own, own])
+    with pytest.raises(RequestError, match=r"4 templates .* 0% .*another model made them"):
+        open_others(text, ["bo"], spec, head)
 
 
 def test_refusals(make, tmp_path):
