@@ -1,6 +1,5 @@
 """Figures of a record: with limits (entries, lines in the terminal, the exit status), of attacks, and before and after."""
 
-import difflib
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from ...audit.pictures import BARS, TSNE
 from ...audit.results import retrained_names
 from ...audit.verdict import FAIL, NOT_MEASURED, PASS, RED, STATUSES, UNCERTAIN
-from ...errors import RequestError
+from ...errors import RequestError, did_you_mean
 from ...evaluation.metric import Evaluation, Measured, Metric, Row
 from .people import Hider
 
@@ -79,9 +78,8 @@ def check_names(accept: Mapping[str, float], metrics: Sequence[Metric]) -> None:
     names = [metric.name for metric in metrics if metric.lower_is_better]
     for name in accept:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise RequestError(f"--accept names '{name}', which is no figure.{hint} There are: {', '.join(names)}")
+            hint = did_you_mean(name, names)
+            raise RequestError(f"--accept names '{name}', which is no figure{hint} There are: {', '.join(names)}")
 
 
 def few(row: Mapping[str, Any]) -> bool:
