@@ -55,7 +55,9 @@ class AdversarialHook(UnlearnHook):
             self.outputs(frozen, args, kwargs, changed)  # caught here for location_loss
         return (args, {**kwargs, "inputs": changed}) if self.student_reads_change and changed is not inputs else None
 
-    def gradient(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor, targets: Targets) -> Tensor:
+    def gradient(
+        self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor, targets: Targets
+    ) -> Tensor:
         """Compute the gradient, of the shape of ``inputs``, of the teacher's cross entropy to ``targets`` at the forgotten
         locations, summed, of the first head."""
         with torch.enable_grad():

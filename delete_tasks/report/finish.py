@@ -38,17 +38,11 @@ def tell_before(
         batches = f" of {recipe['batch_size']} samples" if recipe.get("batch_size") else ""
         method += f", at most {recipe['steps']} steps{batches}"
     classes = ", ".join(map(str, names)) or "the classes of the config"
-    _announce(console, args, f"Unlearning {classes} from {model} ({method}).\nReads {data}")
+    tell_plan(console, args, f"Unlearning {classes} from {model} ({method}).\nReads {data}")
     begin_stage("checks")
 
 
-def tell_training(console: Console, args: SimpleNamespace, architecture: str) -> None:
-    """Print the plan of a training run."""
-    without = f" without {', '.join(map(str, args.without))}" if args.without else ""
-    _announce(console, args, f"Trains {architecture} for {args.epochs} epochs on {args.data}{without}")
-
-
-def _announce(console: Console, args: SimpleNamespace, plan: str) -> None:
+def tell_plan(console: Console, args: SimpleNamespace, plan: str) -> None:
     """Print a plan, the work dir, and with ``--resume`` the state that the run continues from."""
     lines = [f"{plan}; writes to {args.work_dir} (log: run.log)."]
     if getattr(args, "resume", False):

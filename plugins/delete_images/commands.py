@@ -12,7 +12,7 @@ from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
-from delete_tasks.report.finish import tell_before, tell_next, tell_training
+from delete_tasks.report.finish import tell_before, tell_next, tell_plan
 from delete_tasks.request.schedules import SCHEDULES
 
 from .arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, check_classes, check_given
@@ -220,7 +220,8 @@ def train(args: SimpleNamespace) -> None:
         from .train import train
 
         console = make_console()
-        tell_training(console, args, spec.architecture)
+        without = f" without {', '.join(map(str, args.without))}" if args.without else ""
+        tell_plan(console, args, f"Trains {spec.architecture} for {args.epochs} epochs on {args.data}{without}")
         train(spec, args.data, args.test, args.without, args.work_dir, {**vars(args), "console": console})
 
 
