@@ -7,7 +7,6 @@ from typing import Any
 from ...audit.pictures import BARS, TSNE
 from ...audit.results import retrained_names
 from ...audit.verdict import FAIL, NOT_MEASURED, PASS, RED, STATUSES, UNCERTAIN
-from ...errors import RequestError, did_you_mean
 from ...evaluation.metric import Evaluation, Measured, Metric, Row
 from .people import Hider
 
@@ -71,15 +70,6 @@ def _row(
         "limit_set_by": "user" if by_user else "default",
         "status": status,
     }
-
-
-def check_names(accept: Mapping[str, float], metrics: Sequence[Metric]) -> None:
-    """Refuse limits for unknown figures by a :class:`RequestError` that lists the task's figures."""
-    names = [metric.name for metric in metrics if metric.lower_is_better]
-    for name in accept:
-        if name not in names:
-            hint = did_you_mean(name, names)
-            raise RequestError(f"--accept names '{name}', which is no figure{hint} There are: {', '.join(names)}")
 
 
 def few(row: Mapping[str, Any]) -> bool:
