@@ -13,7 +13,7 @@ from delete_backdoor.triggers import TRIGGERS, parse_trigger
 from delete_backdoor.triggers.badnets import BadNetsGrid, BadNetsPatch
 from delete_backdoor.triggers.sig import Sinusoid
 from delete_backdoor.triggers.wanet import WaNet, warping_grid
-from delete_backdoor.watch import BackdoorWatch, RisingRate
+from delete_backdoor.watch import BackdoorWatch
 from delete_tasks.errors import RequestError
 
 MARK = np.zeros((32, 32, 3), np.uint8)
@@ -127,7 +127,7 @@ def test_strings_refused_with_the_reason(text, message):
     ("make", "arguments"),
     [(BadNetsPatch, {"size": -1}), (BadNetsPatch, {"value": float("nan")}), (BadNetsPatch, {"pos": (0.5, 1)}),
      (BadNetsGrid, {"pos": (10**9, 0)}), (Sinusoid, {"delta": float("inf")}), (WaNet, {"s": -0.5}), (WaNet, {"seed": True}),
-     (RisingRate, {"share": float("nan")}), (BackdoorWatch, {"interval": 0}), (BackdoorWatch, {"stop": float("nan")}),
+     (BackdoorWatch, {"interval": 0}), (BackdoorWatch, {"stop": float("nan")}),
      (BackdoorWatch, {"agreement": 101})],
 )  # fmt: skip
 def test_the_library_refuses_numbers_out_of_range(make, arguments):
