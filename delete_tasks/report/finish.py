@@ -195,17 +195,17 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
         raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")
 
 
-def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> None:
-    """Print the next step after a run, and its residue by kind. ``results`` are None on processes without results; ``first``
-    precedes the advice for a model that was not written."""
+def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> int:
+    """Print the next step after a run, and its residue by kind; return the command's exit status. ``results`` are None on a
+    process without results; ``first`` precedes the advice for a model that was not written."""
     from .record.parts import UNKNOWN
 
     if results is None or process_rank() > 0:
-        return
+        return 0
     folder = shlex.quote(str(args.work_dir))
     if results.get("withheld"):
         console.print(f"Next: {first}change the recipe (--steps, --lr) and run the command again with --overwrite.")
-        return
+        return results["exit_status"]
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)
     places: dict[str, list[str]] = {}
@@ -220,3 +220,4 @@ def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any
         console.print(f"  {kind}: {f'{len(others) + 1} places' if others else first}")
     if len(places) > KINDS:
         console.print(f"  others: {sum(map(len, list(places.values())[KINDS:]))} places")
+    return results["exit_status"]

@@ -175,10 +175,10 @@ def forget(args: SimpleNamespace) -> int:
         sources = data if public is None else f"{data} and {public} (public)"
         tell_before(console, args, cfg.unlearn.classes, original, sources, cfg.unlearn)
         results = forget.run(cfg, args, console)
-    tell_next(console, args, results)
+    status = tell_next(console, args, results)
     if results is not None and cfg.unlearn.type == "DELETE" and results["verdict"]["word"] in ("weakened", "hidden"):
         console.print("To lower what probes read: the same command with --deep, in twice the steps.")
-    return 0 if results is None else results["exit_status"]
+    return status
 
 
 @command(
@@ -266,8 +266,7 @@ def evaluate(args: SimpleNamespace) -> int:
     names = load_spec(args.original).classes
     with shared.claim_work_dir(vars(args), pair[:2], names, classes=args.classes, data=args.test) as work:
         results = forget.evaluate(args, record, work, console)
-    tell_next(console, args, results)
-    return results["exit_status"]
+    return tell_next(console, args, results)
 
 
 def _accuracies(args: SimpleNamespace) -> int:
