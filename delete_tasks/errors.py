@@ -1,9 +1,10 @@
 """Errors that a user can cause. Each message states what was given, what was expected and the fix."""
 
+import difflib
 import errno
 import importlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -67,6 +68,12 @@ def list_names(names: Sequence[str], most: int = LISTED, separator: str = ", ", 
 def shorten(name: str, longest: int | None = LONGEST) -> str:
     """Cut a name after ``longest`` characters; None keeps all."""
     return name if longest is None or len(name) <= longest else f"{name[:longest]}..."
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """End a sentence with a question about the closest of the names, ``; did you mean 'name'?``, or with a full stop."""
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else "."
 
 
 def require(module: str, extra: str) -> ModuleType:

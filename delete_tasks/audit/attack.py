@@ -117,15 +117,6 @@ def original_test(row: Row) -> Predictions:
     return original
 
 
-def other_retrained(row: Row) -> list[Mapping[str, Any]]:
-    """Return the data of retrained models other than the row's; raise :class:`NotMeasured` if there are none."""
-    test = predictions_of(row, "test")
-    others = [data for data in context_of(row).retrained if data["test"] is not test]
-    if not others:
-        raise NotMeasured("no other retrained model is given")
-    return others
-
-
 def features_of(predictions: Predictions, layer: str = "last") -> NDArray[np.float32]:
     """Return features ``(N, d)``: the last layer's input ('last') or the stage 'before' it; raise NotMeasured without any."""
     if layer == "last":

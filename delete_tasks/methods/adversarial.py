@@ -12,9 +12,10 @@ from ..errors import RequestError
 from ..model.loss_point import LossInputs, LossPoint, is_loss
 from ..model.teacher import Frozen
 from .base import UnlearnHook
+from .gradients import label_losses
 
-Loss = Callable[[LossInputs], Tensor]  # 0-d
-Gradient = Callable[[Tensor, Loss], Tensor]  # of a loss, at inputs
+Targets = Callable[[Any, int], Tensor]  # from the labels and the number of classes
+Gradient = Callable[[Tensor, Targets], Tensor]  # of the cross entropy to the targets, at inputs
 
 
 class AdversarialHook(UnlearnHook):
@@ -37,7 +38,7 @@ class AdversarialHook(UnlearnHook):
 
     @abstractmethod
     def change(self, inputs: Tensor, gradient: Gradient) -> Tensor:
-        """Change a batch's inputs, or return them; ``gradient(inputs, loss)`` is that of a loss of the teacher's first head."""
+        """Change a batch's inputs, or return them; ``gradient(inputs, targets)`` is :meth:`gradient` of the teacher."""
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> Any:
         if not is_loss(args, kwargs):
@@ -54,12 +55,17 @@ class AdversarialHook(UnlearnHook):
             self.outputs(frozen, args, kwargs, changed)  # caught here for location_loss
         return (args, {**kwargs, "inputs": changed}) if self.student_reads_change and changed is not inputs else None
 
-    def gradient(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor, loss: Loss) -> Tensor:
-        """Compute the gradient of a 0-d loss of the teacher's first head, of the shape of ``inputs``."""
+    def gradient(
+        self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor, targets: Targets
+    ) -> Tensor:
+        """Compute the gradient, of the shape of ``inputs``, of the teacher's cross entropy to ``targets`` at the forgotten
+        locations, summed, of the first head."""
         with torch.enable_grad():
             inputs = inputs.detach().requires_grad_(True)
-            value = loss(self.outputs(frozen, args, kwargs, inputs))
-            return torch.autograd.grad(value, inputs)[0]
+            read = self.outputs(frozen, args, kwargs, inputs)
+            logits = read.at_labels(read.logits[0])
+            losses = label_losses(logits, targets(read.labels, logits.shape[1])) * self.forgotten_weight(read, None)
+            return torch.autograd.grad(losses.sum(), inputs)[0]
 
     def outputs(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor) -> LossInputs:
         """Run the teacher on other inputs, catch every head's outputs, and return the loss inputs of the first head."""

@@ -36,11 +36,7 @@ class BoundaryShrink(AdversarialHook):
         self.bound = number("unlearn.bound", bound, 0, 1e3, above=True)
 
     def change(self, inputs: Tensor, gradient: Gradient) -> Tensor:
-        return within(inputs + self.bound * gradient(inputs, self._label_loss).sign(), inputs)
-
-    def _label_loss(self, inputs: LossInputs) -> Tensor:
-        weight = self.forgotten_weight(inputs, None)
-        return (label_losses(inputs.at_labels(inputs.logits[0]), inputs.labels) * weight).sum()
+        return within(inputs + self.bound * gradient(inputs, lambda labels, _: labels).sign(), inputs)
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)

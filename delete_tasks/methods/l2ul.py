@@ -64,7 +64,7 @@ class L2UL(AdversarialHook):
         self._targets = None
         changed = inputs
         for _ in range(self.attack_steps if self._attacks else 0):
-            step = self.attack_size * normalize(gradient(changed, self._target_loss).flatten(1)).view_as(inputs)
+            step = self.attack_size * normalize(gradient(changed, self._targets_like).flatten(1)).view_as(inputs)
             changed = inputs + torch.renorm(changed - step - inputs, 2, 0, self.radius)
         return changed
 
@@ -73,12 +73,6 @@ class L2UL(AdversarialHook):
         if self._targets is None:
             self._targets = random_retained((len(labels),), classes, self.ids, labels.device)
         return self._targets.view(-1, *[1] * (labels.ndim - 1)).expand_as(labels)
-
-    def _target_loss(self, inputs: LossInputs) -> Tensor:
-        weight = self.forgotten_weight(inputs, None)
-        logits = inputs.at_labels(inputs.logits[0])
-        targets = self._targets_like(inputs.labels, logits.shape[1])
-        return (label_losses(logits, targets) * weight).sum()
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)

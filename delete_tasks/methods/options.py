@@ -1,6 +1,5 @@
 """Options of ``unlearn``, split into recipe and method."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields
@@ -8,7 +7,7 @@ from typing import Any
 
 from mmengine.registry import HOOKS
 
-from ..errors import RequestError
+from ..errors import RequestError, did_you_mean
 from ..plugins import import_offered
 from ..request.config_checks import registered
 from ..request.recipe import Recipe
@@ -29,9 +28,8 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
         kinds = HOOKS.module_dict.items()
         methods = [key for key, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook)]
         names = sorted(methods, key=lambda key: (key != "DELETE", key))
-        close = difflib.get_close_matches(str(name), names, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise RequestError(f"unlearn.type={name!r} is no unlearning method; known: {', '.join(names)}{hint}")
+        hint = did_you_mean(str(name), names)
+        raise RequestError(f"unlearn.type={name!r} is no unlearning method{hint} There are: {', '.join(names)}")
     recipe_names = {f.name for f in fields(Recipe)}
     hook_names = set(method.option_names())
     unknown = set(options) - recipe_names - hook_names - {"type"}

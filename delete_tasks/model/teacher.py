@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,25 +9,13 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointMismatchError
-from ..fileio.checkpoint import load_weights
-from .modes import fast_layout
 
 TrainingFlags = Callable[[nn.Module], Sequence[nn.Module]]
 
 
-def make_teacher(student: nn.Module, path: str, training_flags: TrainingFlags) -> nn.Module:
-    """Copy the unwrapped student, load the original file's weights, freeze it in eval mode.
-
-    Norms, dropout and drop-path are in eval mode; modules that give fewer outputs in it keep their training flag, see
-    :meth:`delete_tasks.task.Task.training_flags`.
-    """
-    teacher = copy.deepcopy(student)
-    load_weights(teacher, path)
-    return fast_layout(freeze(teacher, training_flags))
-
-
 def freeze(teacher: nn.Module, training_flags: TrainingFlags) -> nn.Module:
-    """Freeze a teacher's parameters and set the modes that :func:`make_teacher` describes."""
+    """Freeze a teacher's parameters; set norms, dropout and drop-path to eval mode. Modules that give fewer outputs in it keep
+    their training flag, see :meth:`delete_tasks.task.Task.training_flags`."""
     teacher.requires_grad_(False)
     teacher.eval()
     for module in training_flags(teacher):

@@ -38,17 +38,11 @@ def tell_before(
         batches = f" of {recipe['batch_size']} samples" if recipe.get("batch_size") else ""
         method += f", at most {recipe['steps']} steps{batches}"
     classes = ", ".join(map(str, names)) or "the classes of the config"
-    _announce(console, args, f"Unlearning {classes} from {model} ({method}).\nReads {data}")
+    tell_plan(console, args, f"Unlearning {classes} from {model} ({method}).\nReads {data}")
     begin_stage("checks")
 
 
-def tell_training(console: Console, args: SimpleNamespace, architecture: str) -> None:
-    """Print the plan of a training run."""
-    without = f" without {', '.join(map(str, args.without))}" if args.without else ""
-    _announce(console, args, f"Trains {architecture} for {args.epochs} epochs on {args.data}{without}")
-
-
-def _announce(console: Console, args: SimpleNamespace, plan: str) -> None:
+def tell_plan(console: Console, args: SimpleNamespace, plan: str) -> None:
     """Print a plan, the work dir, and with ``--resume`` the state that the run continues from."""
     lines = [f"{plan}; writes to {args.work_dir} (log: run.log)."]
     if getattr(args, "resume", False):
@@ -201,17 +195,17 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
         raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")
 
 
-def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> None:
-    """Print the next step after a run, and its residue by kind. ``results`` are None on processes without results; ``first``
-    precedes the advice for a model that was not written."""
+def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> int:
+    """Print the next step after a run, and its residue by kind; return the command's exit status. ``results`` are None on a
+    process without results; ``first`` precedes the advice for a model that was not written."""
     from .record.parts import UNKNOWN
 
     if results is None or process_rank() > 0:
-        return
+        return 0
     folder = shlex.quote(str(args.work_dir))
     if results.get("withheld"):
         console.print(f"Next: {first}change the recipe (--steps, --lr) and run the command again with --overwrite.")
-        return
+        return results["exit_status"]
     recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
     console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)
     places: dict[str, list[str]] = {}
@@ -226,3 +220,4 @@ def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any
         console.print(f"  {kind}: {f'{len(others) + 1} places' if others else first}")
     if len(places) > KINDS:
         console.print(f"  others: {sum(map(len, list(places.values())[KINDS:]))} places")
+    return results["exit_status"]

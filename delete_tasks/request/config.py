@@ -148,26 +148,25 @@ def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "th
 
 
 def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
-    """Set the options of all unlearning commands in place: ``work_dir, resume, launcher, seed, amp`` (mixed precision)."""
+    """Set the options of all unlearning commands in place: ``work_dir, resume, launcher, seed, log_to``, and ``amp`` (mixed
+    precision). Raise RequestError if the package to log to is not installed."""
     cfg.runner_type = "UnlearnRunner"
     cfg.work_dir = options["work_dir"]
     cfg.resume = bool(options.get("resume"))
     cfg.launcher = options.get("launcher") or "none"
     if options.get("seed") is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": options["seed"]}
-    if options.get("log_to"):
-        set_logger(cfg, options["log_to"])
+    if package := options.get("log_to"):
+        if importlib.util.find_spec(package) is None:
+            raise RequestError(f"--log-to {package}: {package} is not installed; run: pip install {package}")
+        visualizer = {"type": "Visualizer", **(cfg.get("visualizer") or {})}
+        backend = {
+            "type": LOGGERS[package],
+            **({"artifact_suffix": ()} if package == "mlflow" else {}),
+        }  # copies no log
+        cfg.visualizer = {**visualizer, "vis_backends": [*(visualizer.get("vis_backends") or ()), backend]}
     if options.get("amp"):
         cfg.optim_wrapper = amp_wrapper(cfg.get("optim_wrapper") or {})
-
-
-def set_logger(cfg: Any, package: str) -> None:
-    """Add mmengine's backend for a package to a config's visualizer; raise RequestError if the package is not installed."""
-    if importlib.util.find_spec(package) is None:
-        raise RequestError(f"--log-to {package}: {package} is not installed; run: pip install {package}")
-    visualizer = {"type": "Visualizer", **(cfg.get("visualizer") or {})}
-    backend = {"type": LOGGERS[package], **({"artifact_suffix": ()} if package == "mlflow" else {})}  # copies no log
-    cfg.visualizer = {**visualizer, "vis_backends": [*(visualizer.get("vis_backends") or ()), backend]}
 
 
 def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:

@@ -1,6 +1,5 @@
 """Checks of a training config's hooks, dataset, optimizer and optimizer wrapper."""
 
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import DATASETS, HOOKS, OPTIM_WRAPPERS, OPTIMIZERS, Registry
 from torch import nn
 
-from ..errors import RequestError, UnsupportedModelError
+from ..errors import RequestError, UnsupportedModelError, did_you_mean
 from .ranges import number, whole
 
 # Hooks that keep, average or prefer the original's weights.
@@ -144,9 +143,8 @@ def check_optimizer(options: Any) -> None:
         raise RequestError(f"unlearn.optimizer needs a type, e.g. dict(type='AdamW', lr=1e-4); got {options}")
     optimizer_class = registered(OPTIMIZERS, options["type"])
     if optimizer_class is None:
-        close = difflib.get_close_matches(str(options["type"]), OPTIMIZERS.module_dict, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise RequestError(f"no optimizer {options['type']!r} is registered.{hint} There are: {_names(OPTIMIZERS)}")
+        hint = did_you_mean(str(options["type"]), OPTIMIZERS.module_dict)
+        raise RequestError(f"no optimizer {options['type']!r} is registered{hint} There are: {_names(OPTIMIZERS)}")
     for name in ("lr", "weight_decay"):
         if name in options:
             number(f"unlearn.optimizer.{name}", options[name], 0, 1000, above=name == "lr")

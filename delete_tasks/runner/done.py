@@ -82,8 +82,7 @@ def note_steps(runner: Any) -> None:
     method, recipe, facts = runner.method, runner.recipe, runner.outcome.facts
     own, steps = method.own_facts(facts), runner.iter // runner.accumulation - method.idle
     if steps:
-        schedule = next((hook.schedule for hook in runner.hooks if hasattr(hook, "schedule")), recipe.schedule)
-        how: dict[str, Any] = {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": schedule}
+        how: dict[str, Any] = {"steps": steps, "optimizer": dict(recipe.optimizer), "schedule": recipe.schedule}
         wrapper = runner.wrapper_config
         if "Amp" in str(wrapper.get("type")):
             how["precision"] = "bfloat16" if wrapper["type"].startswith("Cpu") else wrapper.get("dtype") or "float16"

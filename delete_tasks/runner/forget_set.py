@@ -6,7 +6,7 @@ import contextlib
 import copy
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,16 +133,6 @@ def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selectio
     if by_teacher:
         data.without_labels()
     return selection
-
-
-def loader_config(loader: Mapping[str, Any], selection: Selection, seed: int) -> dict[str, Any]:
-    """Change the config of a train_dataloader to one that reads only the forget set, as a stream."""
-    dropped = ("batch_sampler", "num_batch_per_epoch", "drop_last", "shuffle")
-    return {
-        **{name: value for name, value in loader.items() if name not in dropped},
-        "dataset": ForgetSet(selection.dataset, selection.indices, seed),
-        "sampler": {"type": "StreamSampler"},
-    }
 
 
 def _describe_samples(names: Sequence[str] | None) -> dict[str, Any] | None:

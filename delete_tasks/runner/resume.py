@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..errors import CheckpointMismatchError, list_names
-from ..request.config_checks import registered
 from ..task import Run
 from .forget_set import digest_of
 
@@ -25,12 +23,6 @@ def describe_run(runner: Run) -> dict[str, Any]:
     A hook that changes the model before the first step has ``begins_with``, its options by name.
     """
     recipe, loader, selection = runner.recipe, runner.train_dataloader, runner.selection
-    # The user's own hooks count if they have ``part_of_recipe``; others only observe.
-    own = [
-        (hook, hook.get("type") if isinstance(hook, Mapping) else type(hook))
-        for hook in runner.cfg.get("custom_hooks") or ()
-    ]
-    hooks = [hook for hook, kind in own if getattr(registered(HOOKS, kind), "part_of_recipe", False)]
     parts: dict[str, Any] = {
         "unlearn": {
             **runner.method_config,
@@ -47,10 +39,9 @@ def describe_run(runner: Run) -> dict[str, Any]:
         "public data": selection.public_data,
         "trained parameters": [n for n, p in runner.unwrapped_model.named_parameters() if p.requires_grad],
         "model": runner.cfg.get("model"),
-        "custom_hooks": hooks or None,
         "begin": {name: value for hook in runner.hooks for name, value in getattr(hook, "begins_with", {}).items()},
     }
-    if recipe.schedule != "constant" or hooks:
+    if recipe.schedule != "constant":
         parts["unlearn"]["steps"] = recipe.steps
     if selection.dataset_config is not None:
         parts["train_dataloader.dataset"] = selection.dataset_config

@@ -20,24 +20,27 @@ from torch import nn
 from ..display.terminal import begin_stage
 from ..errors import CheckpointMismatchError, RequestError
 from ..evaluation.forget_data import Selection
-from ..fileio.checkpoint import file_sha256, refuse_non_finite
+from ..fileio.checkpoint import file_sha256, load_weights, refuse_non_finite
 from ..fileio.compute import flush_subnormals
 from ..fileio.digests import WEIGHTS
 from ..fileio.inputs import marks_of
 from ..fileio.processes import SharedErrors, together, told_once
 from ..methods.options import split_options
 from ..model.head import check_linear
-from ..model.teacher import make_teacher
+from ..model.modes import fast_layout
+from ..model.teacher import freeze
 from ..request.classes import as_compared
 from ..request.ranges import SEED_MOST, whole
 from ..task import Outcome, Task, task_for
 from .done import account_of, note_steps, save_account, sentences, statement
 from .forget_check import ForgetCheckHook
-from .forget_set import ForgetSet, loader_config, select_forget_set
+from .forget_set import ForgetSet, select_forget_set
 from .hooks import StateHook
 from .recipe import apply_recipe, replaced_parts
 from .resume import describe_run
 from .states import RunStates, log_to_file
+
+NOT_OF_STREAM = ("batch_sampler", "num_batch_per_epoch", "drop_last", "shuffle")  # options of a train_dataloader
 
 
 @RUNNERS.register_module()
@@ -118,7 +121,9 @@ class UnlearnRunner(RunStates):
     @cached_property
     def teacher(self) -> nn.Module:
         """Frozen original, made at first use."""
-        teacher = make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
+        teacher = copy.deepcopy(self.unwrapped_model)
+        load_weights(teacher, self.teacher_path)
+        teacher = fast_layout(freeze(teacher, self.task.training_flags))
         self.work.check_inputs()  # the bytes that were just loaded are those of the request
         return teacher
 
@@ -191,7 +196,11 @@ class UnlearnRunner(RunStates):
             begin_stage("forget set")
             begin = time.monotonic()
             self.selection = select_forget_set(self, loader["dataset"], self._dataset_config)
-            self._train_dataloader = loader_config(dict(loader), self.selection, self.seed)
+            self._train_dataloader = {
+                **{name: value for name, value in loader.items() if name not in NOT_OF_STREAM},
+                "dataset": ForgetSet(self.selection.dataset, self.selection.indices, self.seed),
+                "sampler": {"type": "StreamSampler"},
+            }
             self.outcome.seconds["selecting"] = round(time.monotonic() - begin, 1)
         loop = super().build_train_loop(loop)
         if self.distributed:

@@ -219,7 +219,6 @@ def _other_configs(base: Config) -> list[tuple[str, Config]]:
     data.update(STRICT["dataset"], trigger_patches=0.0)
     steps = min(base.unlearn.steps, STRICT["unlearn"]["steps"])
     strict.unlearn = unlearn_options([data.target], "DELETE", {**STRICT["unlearn"], "steps": steps})
-    hooks = copy.deepcopy(STRICT["hooks"])
-    replaced = [hook["type"] for hook in hooks]
-    strict.custom_hooks = [hook for hook in strict.custom_hooks if hook.get("type") not in replaced] + hooks
+    others = [hook for hook in strict.custom_hooks if hook.get("type") != "BackdoorWatch"]
+    strict.custom_hooks = others + copy.deepcopy(STRICT["hooks"])
     return [("fine_tune", tuned), ("erased_strict", strict)]

@@ -142,8 +142,7 @@ def clean(args: SimpleNamespace) -> int:
         tell_before(console, args, [f"the backdoor to {data.target}"], model, data.poisoned, cfg.unlearn)
         results = clean.run(cfg, args, console)
     more = "more" if data.get("retain") else "a few hundred"
-    tell_next(console, args, results, f"give {more} samples without a trigger (--retain), or ")
-    return 0 if results is None else results["exit_status"]
+    return tell_next(console, args, results, f"give {more} samples without a trigger (--retain), or ")
 
 
 @command(

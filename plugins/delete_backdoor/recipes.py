@@ -16,12 +16,9 @@ WITH_RETAIN_SET: dict[str, Any] = {
     "hooks": [{"type": "BackdoorWatch", "interval": 20, "agreement": 90.0, "target_kept": 60.0}],
 }
 STRICT: dict[str, Any] = {
-    "unlearn": {**ALWAYS, "steps": 100, "batch_size": 8, "schedule": "constant"},
+    "unlearn": {**ALWAYS, "steps": 100, "batch_size": 8, "schedule": "rising"},
     "dataset": {**DATASET, "retain_each": 7, "views": 8},
-    "hooks": [
-        {"type": "BackdoorWatch", "interval": 5, "stop": 1.0, "agreement": 85.0, "target_kept": 25.0},
-        {"type": "RisingRate", "share": 0.01},
-    ],
+    "hooks": [{"type": "BackdoorWatch", "interval": 5, "stop": 1.0, "agreement": 85.0, "target_kept": 25.0}],
 }
 
 

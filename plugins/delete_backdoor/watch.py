@@ -1,6 +1,4 @@
-"""Hooks of a cleaning run: the watch, which measures the backdoor and the damage to the model on held-out samples; and a rising
-learning rate, with which a run that the watch stops has changed the model little.
-"""
+"""Watch of a cleaning run: a hook that measures the backdoor and the damage to the model on held-out samples."""
 
 from __future__ import annotations
 
@@ -174,24 +172,3 @@ def _logits(model: Any, batches: list[Tensor]) -> Tensor | None:
 
 def _percent(share: float | Tensor) -> float:
     return round(100 * float(share), 2)
-
-
-@HOOKS.register_module()
-class RisingRate(Hook):
-    """Hook that raises the learning rate from ``share`` (above 0, at most 1) of the optimizer's to all of it:
-    lr share ** (1 - step / steps).
-
-    The rate that removes a backdoor depends on the network (1e-5 for a ResNet-18, more for small ones). With the watch's ``stop``
-    it need not be known: the run ends at the first rate that is high enough. A resumed run needs no state for it.
-    """
-
-    part_of_recipe = True  # a resumed run must have it as well, and as many steps
-
-    def __init__(self, share: float = 0.01) -> None:
-        number("the share of the learning rate that RisingRate begins with", share, 0, 1, above=True)
-        self.share, self.schedule = share, f"rising to it from {share:g} of it"
-
-    def before_train_iter(self, runner: UnlearnRunner, batch_idx: int, data_batch: Any = None) -> None:
-        done = batch_idx // runner.accumulation / runner.recipe.steps
-        for group in runner.optim_wrapper.param_groups:
-            group["lr"] = runner.recipe.optimizer["lr"] * self.share ** (1 - done)

@@ -116,7 +116,10 @@ class Detector:
             return Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
         boxes, points, probabilities = (np.asarray(array, float) for array in (boxes, points, probabilities))
         likely = np.flatnonzero(probabilities >= LEAST_PROBABILITY)
-        order = likely[_largest_central_first(boxes[likely], *photo.size)]
+        # MTCNN's 'center_weighted_size': area minus twice the squared distance from the photo's centre.
+        sides = boxes[likely, 2:] - boxes[likely, :2]
+        away = (boxes[likely, :2] + boxes[likely, 2:]) / 2 - np.array(photo.size) / 2
+        order = likely[np.argsort(2 * (away**2).sum(1) - sides.prod(1), kind="stable")]
         return Faces(boxes[order], points[order], probabilities[order])
 
 
@@ -128,13 +131,6 @@ def detector(device: str = "cpu") -> Detector:
     if getattr(_DETECTORS, "device", None) != device:
         _DETECTORS.detector, _DETECTORS.device = Detector(device), device
     return _DETECTORS.detector
-
-
-def _largest_central_first(boxes: NDArray[np.float64], width: int, height: int) -> NDArray[np.int64]:
-    """Order boxes by MTCNN's 'center_weighted_size': area minus twice the squared distance from the photo's centre."""
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array([width / 2, height / 2])
-    return np.argsort(-(area - 2 * (centre**2).sum(1)), kind="stable")
 
 
 def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:

@@ -278,8 +278,7 @@ def remove(args: SimpleNamespace) -> int:
         read += f" and, of people who stay, {shown(args.retain)}" if args.retain else ""
         tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)
-    tell_next(console, args, results)
-    return results["exit_status"]
+    return tell_next(console, args, results)
 
 
 @command(

@@ -19,7 +19,8 @@ from delete_tasks.request.classes import SPELLINGS
 
 from .earlier import without_removed
 from .photos import of_people
-from .templates import hint, store_path
+from .templates import BESIDE, hint
+from .templates import NAME as GALLERY
 
 NAME = "enrolment.json"
 SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none
@@ -91,7 +92,8 @@ def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     enrolment, options = read_enrolment(options["model"]), {**options, "held_out_alone": None}
     stored = options.get("templates") is not None
-    options |= {name: store_path(options.get(name), options["model"]) for name in ("templates", "retain")}
+    beside = str(Path(options["model"], GALLERY))
+    options |= {name: beside for name in ("templates", "retain") if options.get(name) == BESIDE}
     if options["photos"] is None and (enrolment is not None or not stored):
         if enrolment is None:
             raise RequestError(

@@ -45,11 +45,6 @@ class Templates:
         return [*(none.format(classes[i]) for i in self.lacking), *map(one.format, single)]
 
 
-def store_path(text: str | None, model: str) -> str | None:
-    """Find the store that ``--from-templates`` or ``--retain`` names."""
-    return str(Path(model, NAME)) if text == BESIDE else text
-
-
 def hint(model: str) -> str:
     """Tell users who deleted the photos that stored templates are enough."""
     place = BESIDE if Path(model, NAME).is_file() else "STORE.npz"

@@ -12,7 +12,7 @@ from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
-from delete_tasks.report.finish import tell_before, tell_next, tell_training
+from delete_tasks.report.finish import tell_before, tell_next, tell_plan
 from delete_tasks.request.schedules import SCHEDULES
 
 from .arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, check_classes, check_given
@@ -175,10 +175,10 @@ def forget(args: SimpleNamespace) -> int:
         sources = data if public is None else f"{data} and {public} (public)"
         tell_before(console, args, cfg.unlearn.classes, original, sources, cfg.unlearn)
         results = forget.run(cfg, args, console)
-    tell_next(console, args, results)
+    status = tell_next(console, args, results)
     if results is not None and cfg.unlearn.type == "DELETE" and results["verdict"]["word"] in ("weakened", "hidden"):
         console.print("To lower what probes read: the same command with --deep, in twice the steps.")
-    return 0 if results is None else results["exit_status"]
+    return status
 
 
 @command(
@@ -220,7 +220,8 @@ def train(args: SimpleNamespace) -> None:
         from .train import train
 
         console = make_console()
-        tell_training(console, args, spec.architecture)
+        without = f" without {', '.join(map(str, args.without))}" if args.without else ""
+        tell_plan(console, args, f"Trains {spec.architecture} for {args.epochs} epochs on {args.data}{without}")
         train(spec, args.data, args.test, args.without, args.work_dir, {**vars(args), "console": console})
 
 
@@ -265,8 +266,7 @@ def evaluate(args: SimpleNamespace) -> int:
     names = load_spec(args.original).classes
     with shared.claim_work_dir(vars(args), pair[:2], names, classes=args.classes, data=args.test) as work:
         results = forget.evaluate(args, record, work, console)
-    tell_next(console, args, results)
-    return results["exit_status"]
+    return tell_next(console, args, results)
 
 
 def _accuracies(args: SimpleNamespace) -> int:

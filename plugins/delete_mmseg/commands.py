@@ -85,8 +85,7 @@ def forget(args: SimpleNamespace) -> int:
     with shared.claim_work_dir(vars(args), [cfg.load_from], config=os.path.abspath(args.config), classes=classes):
         tell_before(console, args, classes or (), args.checkpoint, f"the training images of {args.config}", cfg.unlearn)
         results = run.run(cfg, console)
-    tell_next(console, args, results)
-    return results["exit_status"]
+    return tell_next(console, args, results)
 
 
 @command(
@@ -115,8 +114,7 @@ def evaluate(args: SimpleNamespace) -> int:
     console, config, classes = make_console(), os.path.abspath(args.config), cfg.unlearn.get("classes")
     with shared.claim_work_dir(vars(args), [args.original, args.erased], config=config, classes=classes) as work:
         results = run.evaluate(cfg, args.erased, work, console)
-    tell_next(console, args, results)
-    return results["exit_status"]
+    return tell_next(console, args, results)
 
 
 @command(

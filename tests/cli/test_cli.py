@@ -192,7 +192,7 @@ def test_a_umask_under_which_files_cannot_be_read_is_refused(fails, tmp_path, ma
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:²", "cuda:99", "cuda:-1", "CPU"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:²", "cuda:99", "cuda:-1", "CPU", "", "mps:0"])
 def test_a_missing_device_is_refused(monkeypatch, device):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(RequestError, match="--device"):
@@ -217,7 +217,9 @@ def test_the_nth_of_the_visible_devices(monkeypatch):
     [("a.py", "x = (", "cannot be read: SyntaxError"), ("a.py", "x = nothing", "cannot be read: NameError"),
      ("a.py", "import sys; sys.exit(3)", "cannot be read: SystemExit"),
      ("a.py", "_base_ = ['none.py']", "cannot be read: "), ("a.py", "", "is empty"), ("a.json", "{", "cannot be read"),
-     ("a.txt", "x = 1", "is no config"), ("a.py", b"\xff\xfe\x00", "cannot be read")],
+     ("a.txt", "x = 1", "is no config"), ("a", "x = 1", "is no config"), ("a.py", b"\xff\xfe\x00", "cannot be read"),
+     ("a.py", bytes(range(256)), "cannot be read"), ("a.py", "x = 'é'".encode("latin-1"), "cannot be read"),
+     ("a.json", "[1]", "cannot be read"), ("a.yaml", "a: [", "cannot be read"), ("a.yml", "hello", "cannot be read")],
 )  # fmt: skip
 def test_configs_that_cannot_be_read(tmp_path, name, content, message):
     path = tmp_path / name

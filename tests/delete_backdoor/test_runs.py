@@ -1,7 +1,6 @@
 """Runs by config, resumed runs, the recipes, and the watch's verdicts."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +12,8 @@ import delete_backdoor.register  # noqa: F401
 from delete_backdoor.clean import _other_configs, make_config
 from delete_backdoor.metrics import METRICS
 from delete_backdoor.recipes import WITH_RETAIN_SET
-from delete_backdoor.watch import Reading, RisingRate, judge
+from delete_backdoor.watch import Reading, judge
 from delete_images.models.model_file import load_model
-from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
@@ -100,19 +98,6 @@ def test_the_forget_check_reads_poisoned_samples_alone(rate, passed, trigger_pat
     assert (runner.outcome.published is not None) == passed
     if not passed:
         assert "nothing" in runner.outcome.withheld
-
-
-def test_the_rate_rises():
-    recipe = SimpleNamespace(steps=4, optimizer={"lr": 1e-3})
-    runner = SimpleNamespace(recipe=recipe, accumulation=1, optim_wrapper=SimpleNamespace(param_groups=[{}]))
-    rates = []
-    hook = RisingRate(share=0.01)
-    for step in range(4):
-        hook.before_train_iter(runner, step)
-        rates.append(runner.optim_wrapper.param_groups[0]["lr"])
-    assert rates == pytest.approx([1e-5, 1e-5 * 10**0.5, 1e-4, 1e-4 * 10**0.5])
-    with pytest.raises(RequestError, match="share"):
-        RisingRate(share=0)
 
 
 def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkeypatch):

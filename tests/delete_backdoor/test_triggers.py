@@ -10,10 +10,8 @@ import torch
 from PIL import Image
 
 from delete_backdoor.triggers import TRIGGERS, parse_trigger
-from delete_backdoor.triggers.badnets import BadNetsGrid, BadNetsPatch
-from delete_backdoor.triggers.sig import Sinusoid
-from delete_backdoor.triggers.wanet import WaNet, warping_grid
-from delete_backdoor.watch import BackdoorWatch, RisingRate
+from delete_backdoor.triggers.wanet import warping_grid
+from delete_backdoor.watch import BackdoorWatch
 from delete_tasks.errors import RequestError
 
 MARK = np.zeros((32, 32, 3), np.uint8)
@@ -123,16 +121,10 @@ def test_strings_refused_with_the_reason(text, message):
         parse_trigger(text)
 
 
-@pytest.mark.parametrize(
-    ("make", "arguments"),
-    [(BadNetsPatch, {"size": -1}), (BadNetsPatch, {"value": float("nan")}), (BadNetsPatch, {"pos": (0.5, 1)}),
-     (BadNetsGrid, {"pos": (10**9, 0)}), (Sinusoid, {"delta": float("inf")}), (WaNet, {"s": -0.5}), (WaNet, {"seed": True}),
-     (RisingRate, {"share": float("nan")}), (BackdoorWatch, {"interval": 0}), (BackdoorWatch, {"stop": float("nan")}),
-     (BackdoorWatch, {"agreement": 101})],
-)  # fmt: skip
-def test_the_library_refuses_numbers_out_of_range(make, arguments):
+@pytest.mark.parametrize("arguments", [{"interval": 0}, {"stop": float("nan")}, {"agreement": 101}])
+def test_a_watch_refuses_numbers_out_of_range(arguments):
     with pytest.raises(RequestError, match=f"{next(iter(arguments))}.* must be a .*, got "):
-        make(**arguments)
+        BackdoorWatch(**arguments)
 
 
 def write_picture(path, mode, size=(32, 32), **options):

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import npz
 import pytest
 import torch
 from mmseg.models.decode_heads import FCNHead, PointHead
@@ -10,7 +9,7 @@ from torch import nn
 
 from delete_mmseg.heads import check_heads
 from delete_mmseg.task import SegmentationTask
-from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, UnsupportedModelError
+from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsupportedModelError
 
 
 @pytest.mark.parametrize(
@@ -47,13 +46,6 @@ def test_configs_that_are_refused(part, value, message, train):
     """Some would keep the original."""
     with pytest.raises(RequestError, match=message):
         train("cgnet", steps=1, parts={part: value})
-
-
-def test_pickles_are_refused(make_config, train, tmp_path):
-    cfg = make_config("cgnet", tmp_path / "run", steps=1)
-    torch.save({"state_dict": {}, "meta": npz.Payload()}, cfg.load_from)
-    with pytest.raises(UnsafeCheckpointError, match="DELETE_TASKS_ALLOW_PICKLE=1"):
-        train(cfg)
 
 
 @pytest.mark.parametrize("part", ["unlearn.teacher", "load_from"])

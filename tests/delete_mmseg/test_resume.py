@@ -13,7 +13,6 @@ import pytest
 import torch
 from helpers import argv, not_finished, same_tensors
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 
 from delete_tasks.errors import CheckpointMismatchError, FinishedError, RequestError
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
@@ -142,11 +141,6 @@ def test_outputs_with_their_own_locations_cannot_be_accumulated(train):
         train("fcn", parts={ACCUMULATE: 2}, **options)
 
 
-@HOOKS.register_module()
-class HookThatShapesARun(Hook):
-    part_of_recipe = True
-
-
 DIFFERENT = {  # fact of the message -> change of the config
     "unlearn.classes": lambda cfg: cfg.unlearn.update(classes=["person"]),
     "unlearn.optimizer.lr .*0.001 .*0.002": lambda cfg: cfg.unlearn.update(optimizer=CALM | {"lr": 2e-3}),
@@ -159,7 +153,6 @@ DIFFERENT = {  # fact of the message -> change of the config
     "model.decode_head.dropout_ratio": lambda cfg: cfg.model.decode_head.update(dropout_ratio=0.5),
     "optim_wrapper.clip_grad.max_norm .*1.0": lambda cfg: cfg.optim_wrapper.update(clip_grad=dict(max_norm=1.0)),
     "optim_wrapper.accumulative_counts .*2": lambda cfg: cfg.optim_wrapper.update(accumulative_counts=2),
-    "custom_hooks": lambda cfg: cfg.update(custom_hooks=[dict(type="HookThatShapesARun")]),
     "trained parameters": lambda cfg: cfg.unlearn.update(type="HeadOnly"),
 }
 

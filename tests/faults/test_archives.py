@@ -1,4 +1,4 @@
-"""Commands on damaged archives, images and folders of images, which are read or named in one message."""
+"""Commands on damaged images and folders of images, which are read or named in one message."""
 
 import os
 import shutil
@@ -7,41 +7,8 @@ from pathlib import Path
 import pytest
 from harness import is_refused, no_traceback, some
 from images import BAD
-from npz import FILES, FINE, MEMBERS, write
 
 MEMORY = 6 << 30
-COMMANDS = {
-    "images evaluate": lambda kit, data: ["images", "evaluate", kit.path("images/model"), "--test", data],
-    "images forget": lambda kit, data: kit.argv("images", "W", "--no-record", "--forget", data),
-    "backdoor clean": lambda kit, data: kit.argv("backdoor", "W", "--no-record", "--poisoned", data),
-    "backdoor find": lambda kit, data: ["backdoor", "find", "--model", kit.path("images/model"), "--data", data, "--out",
-                                        "W/r.json"],
-    "backdoor poison": lambda kit, data: ["backdoor", "poison", "--data", data, "--trigger", "badnets", "--target", "red",
-                                          "--out", "W/p.npz"],
-}  # fmt: skip
-
-
-def archive_rows():
-    """Yield every archive with the first command and with one of the others."""
-    for number, name in enumerate([*MEMBERS, *FILES]):
-        yield name, "images evaluate"
-        yield name, list(COMMANDS)[1 + number % 4]
-
-
-@pytest.mark.parametrize(("name", "command"), some(archive_rows(), fast=8, only=lambda row: row[0] != "a bomb"))
-def test_archives(server, here, kit, name, command):
-    data = write(here.root / "data.npz", name)
-    before = here.look()
-    done = server.run(COMMANDS[command](kit, str(data)), here, memory=MEMORY)
-    no_traceback(done)
-    if done.code == 2:
-        is_refused(done, here, before)
-    else:
-        told_by_labels = command != "images evaluate" and ("class" in name or "label" in name)
-        assert done.code in (0, 4) and (name in FINE or told_by_labels), f"read without a word: {done}"
-    assert not list(here.root.rglob("canary")), "code of the file ran"
-
-
 ALONE = {  # command that is given a file, or a folder whose only image it is
     "images evaluate": lambda kit, photo, folder: ["images", "evaluate", kit.path("images/model"), "--test", folder],
     "faces identify, aligned": lambda kit, photo, folder: ["faces", "identify", "--model", kit.path("faces/model"), "--aligned",

@@ -1,10 +1,9 @@
-"""Broken, empty and unsupported configs, and devices that do not exist."""
+"""Broken, empty and unsupported configs."""
 
 import shutil
 from pathlib import Path
 
 import pytest
-from commands import valid
 from harness import is_refused, no_traceback
 from kit import without
 
@@ -61,10 +60,6 @@ OF_SEGMENTATION = {
     "accumulation of zero": "_base_ = [{base!r}]\noptim_wrapper = dict(accumulative_counts=0)\n",
     "accumulation of text": "_base_ = [{base!r}]\noptim_wrapper = dict(accumulative_counts='two')\n",
 }  # fmt: skip
-KINDS = {"nothing.py": None, "folder.py": "folder", "config.txt": "x = 1\n", "config": "x = 1\n",
-         "binary.py": bytes(range(256)), "broken.json": "{", "list.json": "[1]", "broken.yaml": "a: [",
-         "latin.py": "x = 'é'\n".encode("latin-1"), "text.yml": "hello", "bom16.py": "x = 1\n".encode("utf-16"),
-         "": None}  # fmt: skip
 BASES = {"segmentation": "seg/config.py", "backdoor": "backdoor/config.py", "images": "images.py"}
 
 
@@ -105,17 +100,6 @@ def test_broken_configs(server, here, kit, task, name):
     is_refused(server.run(argv_with(kit, here, task, str(config)), here), here, before)
 
 
-@pytest.mark.parametrize(("task", "name"), [(t, n) for t in BASES for n in KINDS])
-def test_files_that_are_no_config(server, here, kit, task, name):
-    content, path = KINDS[name], here.root / name
-    if content == "folder":
-        path.mkdir()
-    elif content is not None:
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    before = here.look()
-    is_refused(server.run(argv_with(kit, here, task, str(path) if name else ""), here), here, before)
-
-
 OPTIONS = ["x", "=", "=1", "unlearn", "unlearn.steps", "unlearn=3", "model.a.b.c.d=1", "train_dataloader.dataset=3",
            "a=[", "a=(1", "a={", "unlearn.type=[1]", "unlearn.stop={'a':1}", "unlearn.optimizer.type=No",
            "train_dataloader.dataset.type=No", "unlearn.steps=[1,2]", "unlearn.classes=7", "unlearn.norm_eval=maybe",
@@ -138,16 +122,3 @@ def test_cfg_options(server, here, kit, option, task):
                                         "unlearn", "train_dataloader.dataset.type",
                                         "unlearn.norm_eval") or task == "segmentation", f"{done}"  # fmt: skip
         assert {path.name for path in here.cwd.iterdir()} == {"W"}
-
-
-DEVICES = ["cuda:99", "cuda:-1", "cuda:x", "gpu", "CPU", "", "cuda:", "mps:0", "cuda:²", "cpu:0"]
-USE_DEVICES = ["images evaluate", "images train", "images forget", "segmentation forget", "faces remove", "backdoor clean",
-               "attention", "record verify"]  # fmt: skip
-
-
-@pytest.mark.parametrize("command", USE_DEVICES)
-@pytest.mark.parametrize("device", DEVICES)
-def test_devices(server, here, kit, recorded, device, command):
-    words = valid(kit)[command] if command != "record verify" else ["record", "verify", str(recorded("faces"))]
-    before = here.look()
-    is_refused(server.run([*words, f"--device={device}"], here), here, before, "device")

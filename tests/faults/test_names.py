@@ -130,26 +130,6 @@ def test_digits_in_segmentation(server, here, kit, word):
         assert f"forget: {SEGMENTS[word]}\n" in done.out, done.out
 
 
-# Spellings
-
-SPELT = ("Green", "green", "light-blue", "--grey")
-MEANT = {"Green": 0, "green": 1, "GREEN": None, "Light Blue": 2, "light_blue": 2, "lightblue": None, "--grey": 3, "--GREY": 3,
-         "grey": None, "light-blue ": 2, "LIGHT-BLUE": 2, "#1": 1, "None": None, "none": None}  # fmt: skip
-
-
-@pytest.mark.parametrize("word", some(MEANT, fast=5))
-def test_spellings(server, here, kit, word):
-    model, data = rename(kit, here, SPELT)
-    before = here.look()
-    done = server.run(DIGIT_COMMANDS["images evaluate"](model, data, word), here)
-    if MEANT[word] is None:
-        is_refused(done, here, before, "class")
-    else:
-        is_done(done)
-        figures = read_json(here.cwd, "e.json")
-        assert figures["forget_acc"] == figures["per_class"][SPELT[MEANT[word]]]
-
-
 # Names that break things
 
 ODD = {"markup": "[/red]", "opening markup": "[bold red]x", "an emoji code": ":smile:",
@@ -200,14 +180,6 @@ def test_odd_class_names(server, here, kit, kind):
         is_done(server.run(["record", "verify", "W"], here))
         assert "<script>alert" not in (here.cwd / "W/record.html").read_text()
         assert str(71289 * 7919) not in (here.cwd / "W/record.html").read_text()
-
-
-@pytest.mark.parametrize("name", ["\ud800", "a\udcffb", "\udfff\ud800"])
-def test_class_names_that_are_no_text(server, here, kit, name):
-    model, data = rename(kit, here, ("red", name, "blue", "grey"), data=False)
-    done = server.run(["images", "evaluate", model, "--test", f"{data}?label=red", "--classes", "#1"], here)
-    no_traceback(done)
-    assert done.code in (0, 2), f"{done}"
 
 
 FILES = {"a line break": "a\nb.png", "a carriage return": "a\rb.png", "a form feed": "a\x0cb.png", "NEL": "a\x85b.png",

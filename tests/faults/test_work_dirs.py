@@ -128,11 +128,6 @@ def test_again(server, here, kit, task):
     assert list((here.cwd / "W2").glob("step_*.pth"))
 
 
-def test_an_empty_work_dir_is_used(server, here, kit):
-    (here.cwd / "W").mkdir()
-    is_done(server.run(kit.argv("backdoor", "W", "--no-record"), here))
-
-
 # Two at once
 
 

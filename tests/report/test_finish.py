@@ -45,8 +45,8 @@ def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
         residue = [("weights [/b]", "/m/w.pth"), ("log", "/m/a.log"), ("log", "/m/b.log"), ("copies", UNKNOWN)]
         residue += [(f"kind {i}: a, b", "/m/" + 100 * "deep/" + "k") for i in range(9)]
         found = [{"what": what, "where": where} for what, where in residue]
-        results = results | {"forgotten": ["Zoë"], "residue": found}
-    tell_next(console, args, results)
+        results = results | {"forgotten": ["Zoë"], "residue": found, "exit_status": 3}
+    assert tell_next(console, args, results) == (0 if results is None else 3)
     told = console.file.getvalue()
     finished = "record" in expected or "compare" in expected
     assert told.startswith(expected) and (told.count("\n  ") == 7) == finished

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...evaluation.functional import prediction_shares
 from ...evaluation.intervals import Interval
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, Found, NotMeasured, bootstrap, mean_of, members, other_retrained, predictions_of
+from ..attack import Attack, Found, NotMeasured, bootstrap, context_of, mean_of, members, predictions_of
 
 Scores = NDArray[np.float64]
 
@@ -106,8 +106,11 @@ def output_entropy(row: Row) -> Measured:
 def distance_to_retrained(row: Row) -> Measured:
     """Measure the mean Jensen-Shannon distance to retrained models' outputs on held-out samples of the forgotten classes."""
     mask, probabilities = torch.from_numpy(members(row, "test")), _forgotten_logits(row).softmax(1)
-    others = [data["test"].logits[mask].softmax(1) for data in other_retrained(row)]
-    return mean_of(torch.stack([js_distance(probabilities, other) for other in others]).mean(0).numpy())
+    others = [data["test"] for data in context_of(row).retrained if data["test"] is not row.data["test"]]
+    if not others:
+        raise NotMeasured("no other retrained model is given")
+    distances = [js_distance(probabilities, other.logits[mask].softmax(1)) for other in others]
+    return mean_of(torch.stack(distances).mean(0).numpy())
 
 
 def logit_rank(row: Row) -> Measured:

@@ -1,6 +1,5 @@
 """Figures of a record: with limits (entries, lines in the terminal, the exit status), of attacks, and before and after."""
 
-import difflib
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 from ...audit.pictures import BARS, TSNE
 from ...audit.results import retrained_names
 from ...audit.verdict import FAIL, NOT_MEASURED, PASS, RED, STATUSES, UNCERTAIN
-from ...errors import RequestError
 from ...evaluation.metric import Evaluation, Measured, Metric, Row
 from .people import Hider
 
@@ -36,20 +34,13 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """Compare figures of results.json, in its ``rows``, with limits, set by the user (``accept``) or by default, of metrics for
     which less is better: ``limits`` of results.json."""
-    metrics = [metric for metric in metrics if metric.lower_is_better]
-    names = [metric.name for metric in metrics]
     nothing, limits = Measured().json(), []
-    for metric in metrics:
+    for metric in (metric for metric in metrics if metric.lower_is_better):
         limit = accept.get(metric.name, metric.limit)
         if limit is not None:
             before = None if metric.relative else rows["original"].get(metric.name)
             now = rows["erased"].get(metric.name) or {**nothing, "note": "it was not measured"}
             limits.append(_row(metric, before or nothing, now, limit, metric.name in accept))
-    for name in accept:
-        if name not in names:  # report it without failing a finished run
-            unknown = Metric(name, f"'{name}'", "percent", lambda _: Measured())
-            reason = {**nothing, "note": f"no figure has this name; there are: {', '.join(names)}"}
-            limits.append(_row(unknown, nothing, reason, accept[name], True))
     return limits
 
 
@@ -72,16 +63,6 @@ def _row(
         "limit_set_by": "user" if by_user else "default",
         "status": status,
     }
-
-
-def check_names(accept: Mapping[str, float], metrics: Sequence[Metric]) -> None:
-    """Refuse limits for unknown figures by a :class:`RequestError` that lists the task's figures."""
-    names = [metric.name for metric in metrics if metric.lower_is_better]
-    for name in accept:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise RequestError(f"--accept names '{name}', which is no figure.{hint} There are: {', '.join(names)}")
 
 
 def few(row: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ...display.terminal import printable
-from ...errors import RequestError, require
+from ...errors import RequestError, did_you_mean, require
 from .log import check_log
 from .sign import read_key
 
@@ -47,9 +47,12 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
             ) from error
     if options["accept"] and values.get("command") is not None:
         from ...task import load_task
-        from .figures import check_names
 
-        check_names(options["accept"], load_task(values["command"]).metrics)
+        names = [metric.name for metric in load_task(values["command"]).metrics if metric.lower_is_better]
+        for name in options["accept"]:
+            if name not in names:
+                hint = did_you_mean(name, names)
+                raise RequestError(f"--accept names '{name}', which is no figure{hint} There are: {', '.join(names)}")
     if options["skip"]:
         return options
     for name, path in (("--sign", options["sign"]), ("--record-log", options["log"])):

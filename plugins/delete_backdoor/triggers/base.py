@@ -1,16 +1,15 @@
 """Base of triggers, an albumentations transform of one uint8 image; their registry, and the trigger that a string names."""
 
-import difflib
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from inspect import Parameter
 from typing import Any
 
 import numpy as np
 
-from delete_tasks.errors import RequestError, require
+from delete_tasks.errors import RequestError, did_you_mean, require
 from delete_tasks.plugins import import_offered
 
 from ..grammar import GROUP, READERS, parameters_of, type_of
@@ -105,17 +104,10 @@ def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[s
     """Split a trigger string into name, the trigger's options and those given, as text; raise as :func:`parse_trigger`."""
     name, _, rest = text.partition(":")
     if name not in TRIGGERS and not import_offered("trigger", name, GROUP, TRIGGERS):
-        raise RequestError(
-            f"'{text}' names no trigger{_close(name, TRIGGERS)}. Triggers: {', '.join(sorted(TRIGGERS))}"
-        )
+        hint = did_you_mean(name.lower(), TRIGGERS)
+        raise RequestError(f"'{text}' names no trigger{hint} Triggers: {', '.join(sorted(TRIGGERS))}")
     options = parameters_of(TRIGGERS[name])
     return name, options, _pairs(text, rest, options)
-
-
-def _close(word: str, candidates: Iterable[str]) -> str:
-    """Suggest the closest candidate, as a question, or nothing."""
-    close = difflib.get_close_matches(word.lower(), candidates, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _pairs(text: str, rest: str, options: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -127,8 +119,8 @@ def _pairs(text: str, rest: str, options: Mapping[str, Any]) -> list[tuple[str, 
             pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{part}")
             continue
         if key not in options or not equals or not value or key in dict(pairs):
-            close = "" if key in options else _close(key, options)
-            takes = f"expected KEY=VALUE, once each, of: {', '.join(options)}" if options else "it takes no options"
-            raise RequestError(f"'{text}': cannot read '{part}'{close}; {takes}")
+            hint = "." if key in options else did_you_mean(key.lower(), options)
+            takes = f"Expected KEY=VALUE, once each, of: {', '.join(options)}" if options else "It takes no options"
+            raise RequestError(f"'{text}': cannot read '{part}'{hint} {takes}")
         pairs.append((key, value))
     return pairs

@@ -105,11 +105,6 @@ class CifarSource:
         return images
 
 
-def is_tiny_imagenet(root: Path) -> bool:
-    """Return True if a folder has the layout of the downloaded Tiny ImageNet."""
-    return (root / "val" / ANNOTATIONS).is_file() and (root / "train").is_dir()
-
-
 class TinyImageNetSource(FolderSource):
     """Reader of a split of Tiny ImageNet: train/CLASS/images/*.JPEG, or val/images/ with a text file of their classes.
 

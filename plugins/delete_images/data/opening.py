@@ -36,7 +36,7 @@ from delete_tasks.evaluation.copies import MOST, SIDE, Copies, find_alike, leave
 from delete_tasks.request.classes import NameIndex
 
 from ..models.class_names import CLASSES as CIFAR_CLASSES
-from .layouts import CifarSource, TinyImageNetSource, is_tiny_imagenet
+from .layouts import ANNOTATIONS, CifarSource, TinyImageNetSource
 from .sources import ArraySource, FolderSource, pixels_sha256
 from .strings import DataSpec, choose_indices, parse_spec
 
@@ -169,7 +169,7 @@ def _open_source(request: DataSpec) -> CifarSource | ArraySource | FolderSource:
     request.check_place()
     path, label_given = Path(os.path.expanduser(request.path or "")), request.label is not None
     if path.is_dir():
-        if is_tiny_imagenet(path) and not label_given:
+        if (path / "val" / ANNOTATIONS).is_file() and (path / "train").is_dir() and not label_given:
             return TinyImageNetSource(path, request.split)
         return FolderSource(path, request.split, request.split_given, label_given)
     return ArraySource(path, request.split, request.split_given, label_given)

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from delete_tasks.errors import RequestError, list_names
+from delete_tasks.errors import RequestError, did_you_mean, list_names
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.request.classes import ID, UNKNOWN_CLASS, NameIndex
 
@@ -114,8 +114,7 @@ def _split_query(text: str) -> tuple[str, dict[str, str]]:
     for part in query.split("&"):
         key, equals, value = part.partition("=")
         if key not in KEYS or not equals or not value:
-            close = difflib.get_close_matches(key, KEYS, n=1)
-            hint = f"; did you mean '{close[0]}='?" if close and close[0] != key else ""
+            hint = "." if key in KEYS else did_you_mean(key, KEYS)
             raise RequestError(
                 f"'{text}': cannot read '{part}'{hint} Expected KEY=VALUE with a key of: {', '.join(KEYS)}"
             )

@@ -30,8 +30,11 @@ class ImageTransform:
     """
 
     def __init__(self, steps: Sequence[Any], pre: Preprocessing, is_random: bool = True) -> None:
-        self.pipeline = _albumentations().Compose([*steps, _normalize(pre)], seed=0)
-        self.bgr = pre.channels == "BGR"
+        albumentations, self.bgr = _albumentations(), pre.channels == "BGR"
+        order = -1 if self.bgr else 1  # the pipeline is in RGB
+        mean, std = (tuple(values[::order]) for values in unit_normalization(pre))
+        normalization = albumentations.Normalize(mean=mean, std=std, max_pixel_value=255.0)
+        self.pipeline = albumentations.Compose([*steps, normalization], seed=0)
         self.is_random = is_random
 
     def __call__(self, image: np.ndarray) -> Tensor:
@@ -48,12 +51,6 @@ class ImageTransform:
         if self.bgr:
             out = out[..., ::-1]
         return torch.from_numpy(np.ascontiguousarray(out.transpose(2, 0, 1), dtype=np.float32))
-
-
-def _normalize(pre: Preprocessing) -> Any:
-    order = -1 if pre.channels == "BGR" else 1  # the pipeline is in RGB
-    mean, std = (tuple(values[::order]) for values in unit_normalization(pre))
-    return _albumentations().Normalize(mean=mean, std=std, max_pixel_value=255.0)
 
 
 def _resize(pre: Preprocessing) -> list[Any]:

@@ -94,16 +94,10 @@ class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     """Make the content of model.json without the digest of the weights."""
-    preprocessing = asdict(spec.preprocessing).items()
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "architecture": spec.architecture,
-        "arguments": dict(spec.arguments),
-        "classes": list(spec.classes),
-        "preprocessing": {name: list(value) if isinstance(value, tuple) else value for name, value in preprocessing},
-        "extra": dict(spec.extra),
-    }
+    fields = asdict(spec.preprocessing).items()
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in fields}
+    own = {**asdict(spec), "classes": list(spec.classes), "preprocessing": lists}
+    return {"format": FORMAT, "version": VERSION, **own}
 
 
 def spec_from_json(raw: Any, source: str) -> ModelSpec:

@@ -194,9 +194,3 @@ def test_a_line_has_the_parameters_and_arguments(name, capsys):
     assert lines[at].split()[1] == f"{parameters / 1e6:.1f}"
     if name == "wide_resnet":
         assert lines[at + 1].strip() == "--arguments: depth, width"
-
-
-def test_an_unknown_name_is_refused(capsys):
-    assert main(["images", "architectures", "resnet19"]) == 2
-    error = capsys.readouterr().err
-    assert "unknown architecture 'resnet19'; closest: resnet1" in error and "images architectures" in error

@@ -2,7 +2,6 @@
 
 import sys
 
-import npz
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,7 +10,7 @@ from torch import nn
 from delete_images.models.architectures import build
 from delete_images.models.model_file import import_checkpoint, load_model, save_model
 from delete_images.models.spec import ModelSpec, Preprocessing, load_spec
-from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, UnsupportedModelError
+from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsupportedModelError
 
 CLASSES = ("ant", "bee", "cat")
 CROP = dict(channels="BGR", input_range=(0.0, 255.0), resize="crop", crop_fraction=0.875)
@@ -150,15 +149,6 @@ def test_import_is_strict_and_writes_nothing_on_failure(tmp_path):
     loaded, read = load_model(import_checkpoint(tmp_path / "good.pth", out, "wrn16_1", CLASSES, PRE))
     assert read == spec()
     assert torch.equal(loaded.fc.weight, state["fc.weight"])
-
-
-def test_pickle_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    state = build("wrn16_1", num_classes=3).state_dict()
-    torch.save({"state_dict": state, "x": npz.Payload()}, tmp_path / "w.pth")
-    with pytest.raises(UnsafeCheckpointError, match="pickle"):
-        import_checkpoint(tmp_path / "w.pth", tmp_path / "out", "wrn16_1", CLASSES, PRE)
-    assert not (tmp_path / "canary").exists()
 
 
 def test_unknown_normalization():
