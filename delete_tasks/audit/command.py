@@ -12,7 +12,13 @@ from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, VERBOSE, claim_work_dir
     "audit",
     "Try to read a forgotten class from a model.",
     data("--original", type=MODEL_FOLDER, required=True, help="Original model (folder or checkpoint)."),
-    data("--erased", type=MODEL_FOLDER, required=True, help="Erased model."),
+    data(
+        "--erased",
+        type=File("MODEL..."),
+        many=True,
+        required=True,
+        help="Erased models; the first has the verdict's depth.",
+    ),
     data("--retrained", type=File("MODEL..."), many=True, help="Models trained without the classes, for the depth."),
     data("--head-only", type=MODEL_FOLDER, help="Model with only its last layer changed: a row to compare with."),
     data(
@@ -44,7 +50,7 @@ def COMMAND(args: SimpleNamespace) -> int:
     from .run import run
 
     options = vars(args)
-    models = [args.original, args.erased, *args.retrained, *filter(None, [args.head_only])]
+    models = [args.original, *args.erased, *args.retrained, *filter(None, [args.head_only])]
     texts = {"forget": args.forget, "train": args.data, "test": args.test}
     with claim_work_dir(options, models, data=texts, classes=args.classes, level=args.level) as work:
         run(options, texts, work)

@@ -16,7 +16,7 @@ from ..errors import RequestError, require
 from ..evaluation.metric import Measured
 from ..evaluation.predictions import Predictions
 from .probes import normalize
-from .results import MODELS, Audit, retrained_names
+from .results import MODELS, Audit, names_of
 
 COLOURS = {
     "original": "tab:gray",
@@ -70,7 +70,7 @@ def bars(audit: Audit) -> list[Bars]:
         if not attack.reads:
             continue
         values: dict[str, list[float]] = {}
-        for name in (*MODELS, *retrained_names(audit.rows)):
+        for name in (*MODELS, *names_of("retrained", audit.rows)):
             figure = audit.rows.get(name, {}).get(attack.name, Measured())
             if figure.value is not None:
                 values.setdefault("retrained" if name.startswith("retrained") else name, []).append(figure.value)

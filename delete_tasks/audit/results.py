@@ -17,21 +17,23 @@ from .verdict import Reading, decide
 
 FORMAT, VERSION = "delete-tasks audit", 1
 ALIKE = "a retrained model is read as well as the original, so depth is undefined"
-MODELS = ("original", "logit_cut", "head_only", "erased")  # in order; retrained models follow
+MODELS = ("original", "logit_cut", "head_only", "erased")  # in order; further erased, and retrained models follow
 
 
 @dataclass(frozen=True)
 class Audit:
     """Results of an audit: ``rows`` are figures by model and attack, ``depth`` is by attack that reads, ``chance`` the figure by
     attack for a model without information about the class (None if unknown), ``verdict`` that of
-    :func:`delete_tasks.audit.verdict.decide`, ``not_measured`` the reasons by name of what failed; ``names`` are those of all
-    classes, ``ids`` the forgotten ones, ``seconds`` the time spent on attacks."""
+    :func:`delete_tasks.audit.verdict.decide` on the first erased model, ``further`` those of others by name, ``not_measured`` the
+    reasons by name of what failed; ``names`` are those of all classes, ``ids`` the forgotten ones, ``seconds`` the time spent on
+    attacks."""
 
     attacks: Sequence[Attack]
     rows: Mapping[str, Mapping[str, Measured]]
     depth: Mapping[str, Measured]
     chance: Mapping[str, float | None]
     verdict: Mapping[str, Any]
+    further: Mapping[str, Mapping[str, Any]]
     not_measured: Mapping[str, str]
     names: Sequence[str]
     ids: Sequence[int]
@@ -98,23 +100,28 @@ def measure(
     figures, original = evaluation.rows, Row(rows["original"], rows["original"], ids, names)
     depths = {}
     for name in (attack.name for attack in attacks if attack.reads):
-        retrained = [figures[row][name] for row in retrained_names(figures)]
+        retrained = [figures[row][name] for row in names_of("retrained", figures)]
         depths[name] = depth(figures["original"][name], figures["erased"][name], retrained)
     chance = {attack.name: None if attack.chance is None else attack.chance(original) for attack in attacks}
-    read = [
-        reading_of(attack, figures, chance[attack.name]) for attack in attacks if attack.reads and attack.of_features
-    ]
-    verdict = decide(
-        [*read, *readings],
-        predicted={**(predicted or {}), **_predicted(rows["erased"], ids, names)},
-        same_features=same_features(rows["original"], rows["erased"]),
-    )
-    return Audit(attacks, figures, depths, chance, verdict, evaluation.not_measured, names, ids, evaluation.seconds)
+
+    def judge(model: str) -> Mapping[str, Any]:
+        known = {**figures, "erased": figures[model]}
+        features = [attack for attack in attacks if attack.reads and attack.of_features]
+        return decide(
+            [*(reading_of(attack, known, chance[attack.name]) for attack in features), *readings],
+            predicted={**(predicted or {}), **_predicted(rows[model], ids, names)},
+            same_features=same_features(rows["original"], rows[model]),
+        )
+
+    verdict, *others = (judge(name) for name in names_of("erased", figures))
+    further = dict(zip(names_of("erased", figures)[1:], others, strict=True))
+    lacking = evaluation.not_measured
+    return Audit(attacks, figures, depths, chance, verdict, further, lacking, names, ids, evaluation.seconds)
 
 
-def retrained_names(rows: Iterable[str]) -> list[str]:
-    """Return the names of models that never saw the classes."""
-    return [name for name in rows if name.startswith("retrained")]
+def names_of(kind: str, rows: Iterable[str]) -> list[str]:
+    """Return the names of the models 'erased' or 'retrained' (which never saw the classes), of which there may be several."""
+    return [name for name in rows if name == kind or (name.startswith(f"{kind}_") and name[len(kind) + 1 :].isdigit())]
 
 
 def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -> Measured:
@@ -152,7 +159,7 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
 def reading_of(metric: Metric, rows: Mapping[str, Mapping[str, Measured]], chance: float | None) -> Reading:
     """Collect the figures of an attack, or of a task's metric that reads, from the rows of a table."""
     original, erased, *retrained = (
-        rows.get(row, {}).get(metric.name, Measured()) for row in ("original", "erased", *retrained_names(rows))
+        rows.get(row, {}).get(metric.name, Measured()) for row in ("original", "erased", *names_of("retrained", rows))
     )
     return Reading(metric.name, str(metric.column), metric.unit, original, erased, retrained, chance)
 

@@ -19,7 +19,7 @@ from ..fileio.workdir import WorkDir
 from ..task import open_models
 from .attack import GROUPS, Attack
 from .pictures import draw_pictures
-from .results import FORMAT, MODELS, VERSION, Audit, measure, retrained_names, with_cut_logit
+from .results import FORMAT, MODELS, VERSION, Audit, measure, names_of, with_cut_logit
 from .samples import read_all
 from .verdict import headline
 
@@ -30,7 +30,9 @@ def run(options: Mapping[str, Any], data: Mapping[str, str | None], work: WorkDi
     """Attack the models with the data ('forget', 'train', 'test'), and write audit.json, audit.md, audit.png and tsne.png into
     the work dir; raise :class:`RequestError` if no task takes the models, data cannot be read or a class is unknown."""
     retrained = list(options["retrained"])
-    paths = {name: options[name] for name in ("original", "head_only", "erased") if options.get(name) is not None}
+    paths = {name: options[name] for name in ("original", "head_only") if options.get(name) is not None}
+    paths |= {"erased" if i == 1 else f"erased_{i}": path for i, path in enumerate(options["erased"], 1)}
+    models = {"head_only": None, **paths, "retrained": retrained}
     paths |= {"retrained" if len(retrained) == 1 else f"retrained_{i}": path for i, path in enumerate(retrained, 1)}
     splits = {name: text for name, text in data.items() if text is not None}
     task, opened = open_models(paths, splits, options, "an audit")
@@ -45,7 +47,7 @@ def run(options: Mapping[str, Any], data: Mapping[str, str | None], work: WorkDi
         "version": VERSION,
         "task": task.name,
         "level": options["level"],
-        "models": {name: options.get(name) for name in ("original", "head_only", "erased")} | {"retrained": retrained},
+        "models": models,
         "data": dict(data),
         "samples": {split: len(each.labels) for split, each in predictions["original"].items() if split != "context"},
         "samples_are": opened.of,
@@ -53,6 +55,7 @@ def run(options: Mapping[str, Any], data: Mapping[str, str | None], work: WorkDi
         "stages": stages,
         **audit.json(),
         "verdict": dict(audit.verdict),
+        "further_verdicts": {name: dict(verdict) for name, verdict in audit.further.items()},
         "code": code_version(),
         "environment": environment(opened.models["original"].device),
     }
@@ -68,7 +71,8 @@ def run(options: Mapping[str, Any], data: Mapping[str, str | None], work: WorkDi
         console.print(Text(f"NOT MEASURED: {name}, because {reason.rstrip('.')}."))
     written = ", ".join(short(folder / name) for name in (RESULTS, TABLE, *content["pictures"]))
     console.print(Text(f"Written: {written}"))
-    console.print(Text(f"Verdict: {headline(audit.verdict)}"))
+    for name, verdict in {"": audit.verdict, **audit.further}.items():
+        console.print(Text(f"Verdict{f' of {row_title(name)}, {models[name]}' if name else ''}: {headline(verdict)}"))
 
 
 SHORT = {"logit_cut": "cut", "head_only": "head"}  # for a terminal's width
@@ -78,7 +82,8 @@ HIGHER, NEITHER = "↑", "↕"  # marks of figures of which a higher one is bett
 def markdown(audit: Audit) -> str:
     """Format a table of each group as Markdown, with intervals and chance, and over several retrained models their range and the
     range of their depths (each against their mean)."""
-    models, count = [name for name in MODELS if name in audit.rows], len(retrained_names(audit.rows))
+    models = [name for name in (*MODELS, *audit.further) if name in audit.rows]
+    count = len(names_of("retrained", audit.rows))
     several = ["retrained, mean", "range", "depth", "depths of the retrained"]
     columns = {0: [], 1: ["retrained", "depth"]}.get(count, several)
     texts = []
@@ -104,11 +109,12 @@ def show(audit: Audit, console: Console, wide: bool = False) -> None:
     models = [name for name in MODELS if name in audit.rows and name not in ("original", "erased")]
     reasons: dict[str, list[str]] = {}
     for title, attacks in _groups(audit):
-        columns = ["original", "erased", "interval", "retrained", "chance", "depth"]
+        columns = ["original", "erased", "interval", *map(row_title, audit.further), "retrained", "chance", "depth"]
         table = Table([*columns, *(SHORT.get(name, name) for name in models), "range"], "attack", title)
         for attack in attacks:
             line, erased = _Line(audit, attack), audit.rows["erased"][attack.name]
-            cells = [line.figure("original"), line.figure("erased"), line.range(line.interval), line.text(line.mean)]
+            cells = [line.figure("original"), line.figure("erased"), line.range(line.interval)]
+            cells += [*map(line.figure, audit.further), line.text(line.mean)]
             cells += [line.text(line.chance) if any(cells) else None, line.text(line.depth, 2)]
             cells += [*map(line.figure, models), line.range(line.retrained) if len(line.retrained) > 1 else None]
             table.add(line.title, cells)
@@ -162,7 +168,7 @@ class _Line:
     @property
     def retrained(self) -> list[float]:
         """Figures of the retrained models."""
-        return [value for name in retrained_names(self.values) if (value := self.values[name]) is not None]
+        return [value for name in names_of("retrained", self.values) if (value := self.values[name]) is not None]
 
     @property
     def mean(self) -> float | None:

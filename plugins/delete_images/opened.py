@@ -144,7 +144,7 @@ def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Ope
     """Combine networks, with logits in the order of ``names``; ``options`` are further fields of :class:`Opened`."""
     ids, first = options.get("ids", ()), next(iter(networks.values()))[1]
     models = {
-        row: opened_model(network, spec, columns_of(spec.classes, names, ids, row in ERASED))
+        row: opened_model(network, spec, columns_of(spec.classes, names, ids, row.startswith(ERASED)))
         for row, (network, spec) in networks.items()
     }
     return Opened(models, names, **{"of": "images", "look": partial(look_at_images, first), **options})
@@ -158,7 +158,7 @@ def open_attacked(
     other classes, a network that fails, and too many copies among the test images."""
     names = networks["original"][1].classes
     for row, (_, spec) in networks.items():
-        check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'", row in ERASED)
+        check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'", row.startswith(ERASED))
     samples, copies = dict(images), list[Copies]()
     if "test" in images:
         used = {OPTIONS[split]: data for split, data in images.items() if split != "test"}
@@ -208,7 +208,7 @@ def check_shapes(networks: Networks, paths: Mapping[str, str]) -> None:
                 f"the {row} model '{paths[row]}' has {len(spec.classes)} classes and input {spec.preprocessing.size}, the "
                 f"original {len(first.classes)} and {first.preprocessing.size}; compare models of one shape"
             )
-        check_classes(spec.classes, first.classes, (), f"{row} model '{paths[row]}'", row in ERASED)
+        check_classes(spec.classes, first.classes, (), f"{row} model '{paths[row]}'", row.startswith(ERASED))
 
 
 def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str], text: str) -> list[int]:

@@ -65,16 +65,18 @@ def test_a_changed_head_is_hidden(words, models, tmp_path, capsys, monkeypatch):
 
 
 def test_two_retrained_models(words, models, tmp_path, tells):
-    command = argv(words, "--erased", models / "other", "--retrained", [models / "other"] * 2)
+    command = argv(words, "--erased", models / "other", models / "head", "--retrained", [models / "other"] * 2)
     told = tells(command, "--head-only", models / "head", "--wide --work-dir", tmp_path / "w")
     said = read_json(tmp_path, "w", "audit.json")
-    assert list(said["rows"]) == ["original", "logit_cut", "head_only", "erased", "retrained_1", "retrained_2"]
+    erased = ["erased", "erased_2"]
+    assert list(said["rows"]) == ["original", "logit_cut", "head_only", *erased, "retrained_1", "retrained_2"]
+    assert said["further_verdicts"]["erased_2"]["word"] == "hidden" and f"erased 2, {models / 'head'}: HIDDEN" in told
     lines = (tmp_path / "w" / "audit.md").read_text().splitlines()
     header = next(line for line in lines if line.startswith("| attack"))
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1 and "| head only |" in header
     assert said["rows"]["head_only"]["logit_level"]["value"] is not None  # its classes are the original's
     linear = next(line for line in lines if line.startswith("| linear probe |")).split(" | ")
-    assert linear[1] == linear[2] == linear[3] != linear[4] and linear[-2:] == ["1.00", "1.00 to 1.00 |"]
+    assert linear[1] == linear[2] == linear[3] == linear[5] != linear[4] and linear[-2:] == ["1.00", "1.00 to 1.00 |"]
     assert said["verdict"]["word"] == "cannot tell"  # 15 samples do not show that it is as the retrained models
     assert said["depth"]["linear_probe"]["value"] == pytest.approx(1)
     assert said["rows"]["erased"]["js_retrained"]["value"] < 0.01

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...audit.pictures import BARS, TSNE
-from ...audit.results import retrained_names
+from ...audit.results import names_of
 from ...audit.verdict import FAIL, NOT_MEASURED, PASS, RED, STATUSES, UNCERTAIN
 from ...evaluation.metric import Evaluation, Measured, Metric, Row
 from .people import Hider
@@ -117,7 +117,9 @@ def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | No
     for attack in audit.get("attacks") or ():
         name = attack["name"]
         erased = rows["erased"][name]
-        others = [rows[row][name]["value"] for row in retrained_names(rows) if rows[row][name]["value"] is not None]
+        others = [
+            rows[row][name]["value"] for row in names_of("retrained", rows) if rows[row][name]["value"] is not None
+        ]
         depth = audit["depth"].get(name)
         attacks.append(
             {
