@@ -25,19 +25,19 @@ def write(network: nn.Module, path, size=112, batch=2):
     return path
 
 
-@pytest.fixture(scope="module")
-def files(weights, tmp_path_factory):
-    """MobileFaceNet with its weights, and InceptionResnetV1 with random ones, as .onnx."""
-    folder = tmp_path_factory.mktemp("onnx")
+@pytest.fixture(scope="module", params=["mobilefacenet", pytest.param("inception_resnet_v1", marks=pytest.mark.long)])
+def file(request, weights, tmp_path_factory):
+    """MobileFaceNet with its weights, or InceptionResnetV1 with random ones: its name, itself, and its .onnx."""
     torch.manual_seed(0)
-    networks = {name: build_backbone(name) for name in SIZES}
-    load_backbone_weights(networks["mobilefacenet"], "mobilefacenet", weights)
-    return {name: (network, write(network, folder / f"{name}.onnx", SIZES[name])) for name, network in networks.items()}
+    network = build_backbone(request.param)
+    if request.param == "mobilefacenet":
+        load_backbone_weights(network, request.param, weights)
+    path = tmp_path_factory.mktemp("onnx") / f"{request.param}.onnx"
+    return request.param, network, write(network, path, SIZES[request.param])
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_embeddings_are_the_files(files, name):
-    network, path = files[name]
+def test_embeddings_are_the_files(file):
+    name, network, path = file
     embedder, size = read_onnx(str(path))
     assert size == (SIZES[name], SIZES[name])
     faces = torch.randn(3, 3, *size)
@@ -48,9 +48,8 @@ def test_embeddings_are_the_files(files, name):
         assert (other - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", pytest.param("inception_resnet_v1", marks=pytest.mark.long)])
-def test_a_removal_is_that_of_the_network_and_comes_back_as_a_file(name, files, models, faces, tmp_path):
-    (network, path), model, store = files[name], models["cosine"], tmp_path / "store.npz"
+def test_a_removal_is_that_of_the_network_and_comes_back_as_a_file(file, models, faces, tmp_path):
+    (name, network, path), model, store = file, models["cosine"], tmp_path / "store.npz"
     torch.save(network.state_dict(), tmp_path / "network.pt")
     if name != "mobilefacenet":
         model, made_of = tmp_path / "model", ["--weights", tmp_path / "network.pt", "--backbone", name]

@@ -104,7 +104,7 @@ NOT_REQUIRED = {"timm", "transformers", *PACKAGES}
         ("delete_tasks", ["run", "audit", "export", "hub", "kernels"]),  # loaded where they are used
         ("plugins/delete_mmseg", ["segmentation"]),
         ("plugins/delete_images", ["images"]),
-        ("plugins/delete_faces", ["faces", "postgresql"]),
+        ("plugins/delete_faces", ["faces", "postgresql", "export"]),
         ("plugins/delete_backdoor", ["backdoor"]),
     ],
 )
