@@ -116,7 +116,7 @@ def postgres(tmp_path_factory):
         try:
             server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
             break
-        except Exception as error:  # of the system: no user to run it as, no shared memory; or too busy for the package's 10 s
+        except Exception as error:  # of the system: no user to run it as, no shared memory, more than 10 s
             if last:
                 pytest.skip(f"no PostgreSQL server could be started: {error}")
     server.psql("CREATE EXTENSION vector")
