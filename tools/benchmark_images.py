@@ -143,18 +143,8 @@ def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[s
     data = bench.split_training()
     for lr, augment, teacher_temperature in product(("3e-4", "6e-4", "1e-3"), ("strong", "plain"), ("1", "0.25")):
         for name in ("deer", "truck"):
-            more = [
-                "--lr",
-                lr,
-                "--teacher-temperature",
-                teacher_temperature,
-                "--augment",
-                augment,
-                "--steps",
-                "150",
-                "--batch-size",
-                "64",
-            ]
+            more = ["--lr", lr, "--teacher-temperature", teacher_temperature, "--augment", augment]
+            more += ["--steps", "150", "--batch-size", "64"]
             folder = f"choose_{name}_{lr}_{augment}_{teacher_temperature}"
             run = bench.run(folder, "resnet20", [name], f"{data}?class={name}", data, *more)
             yield f"{name}, lr {lr}, {augment}, teacher temperature {teacher_temperature}", run

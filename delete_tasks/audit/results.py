@@ -104,18 +104,18 @@ def measure(
         depths[name] = depth(figures["original"][name], figures["erased"][name], retrained)
     chance = {attack.name: None if attack.chance is None else attack.chance(original) for attack in attacks}
 
+    readers = [attack for attack in attacks if attack.reads and attack.of_features]
+
     def judge(model: str) -> Mapping[str, Any]:
-        known = {**figures, "erased": figures[model]}
-        features = [attack for attack in attacks if attack.reads and attack.of_features]
+        judged = {**figures, "erased": figures[model]}
         return decide(
-            [*(reading_of(attack, known, chance[attack.name]) for attack in features), *readings],
+            [*(reading_of(attack, judged, chance[attack.name]) for attack in readers), *readings],
             predicted={**(predicted or {}), **_predicted(rows[model], ids, names)},
             same_features=same_features(rows["original"], rows[model]),
         )
 
-    verdict, *others = (judge(name) for name in names_of("erased", figures))
-    further = dict(zip(names_of("erased", figures)[1:], others, strict=True))
-    lacking = evaluation.not_measured
+    further = {name: judge(name) for name in names_of("erased", figures)}
+    verdict, lacking = further.pop("erased"), evaluation.not_measured
     return Audit(attacks, figures, depths, chance, verdict, further, lacking, names, ids, evaluation.seconds)
 
 

@@ -43,7 +43,7 @@ class Store(AbstractContextManager[Any], Protocol):
         """Count the templates of each person."""
 
     def read(self, people: Sequence[str] | None = None) -> Gallery:
-        """Read the templates of ``people``, or all, in an order that does not change within the block."""
+        """Read the templates of ``people``, or all, as changed so far, in an order that does not change before ``replace``."""
 
     def replace(self, embeddings: NDArray[Any]) -> None:
         """Replace all templates by ``embeddings``, floating point ``(n, D)``, in the order of :meth:`read`."""
@@ -76,7 +76,9 @@ def open_store(text: str, out: str | None = None, allow_import: bool = False) ->
 
 def is_store(text: str) -> bool:
     """Return True if a string names a store, and no folder of photos."""
-    return text.startswith(DATABASES) or bool(IMPORTED.fullmatch(text)) or Path(text).suffix in (".npz", ".npy")
+    from .files import FILES
+
+    return text.startswith(DATABASES) or bool(IMPORTED.fullmatch(text)) or Path(text).suffix in FILES
 
 
 def _own(text: str, allow_import: bool) -> Any:

@@ -121,7 +121,7 @@ def test_templates_of_people(make):
     assert sorted(found.embeddings.numpy().tolist()) == sorted(made[1::3].tolist())
     assert found.labels.tolist() == [4] * 4 and list(found.lacking) == [7]
     noted = {"salt": "s", "sha256": [hashlib.sha256("s zoë".encode()).hexdigest()]}  # Zoë was removed before
-    spec, head = SimpleNamespace(extra={"removed": noted}, classes=["ANN_lee", "Nobody"]), build_head("cosine", 16, 2)
+    spec, head = SimpleNamespace(extra={"removed": noted}, classes=["ANN_lee", "Cy"]), build_head("cosine", 16, 2)
     own = torch.from_numpy(made[::3]).mean(0)
     head.weight.data = torch.stack([own, -own])
     others = open_others(text, ["bo"], spec, head)
