@@ -131,7 +131,7 @@ def _batches(runner: Run) -> Iterator[tuple[Any, int]]:
     most = min(len(loader.dataset), world * min(SAMPLES, BATCHES * loader.batch_size))
     positions = range(rank, most, world)
     for first in range(0, len(positions), loader.batch_size):
-        items = [loader.dataset[position] for position in positions[first : first + loader.batch_size]]
+        items = [loader.dataset.forgotten(position) for position in positions[first : first + loader.batch_size]]
         seed_all(runner.seed, CHECK_STREAM, first, rank)
         yield loader.collate_fn(items), len(items)
 

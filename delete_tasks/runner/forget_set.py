@@ -46,10 +46,17 @@ class ForgetSet(Dataset):
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Any:
+        return self._read(position, self.dataset.__getitem__)
+
+    def forgotten(self, position: int) -> Any:
+        """Read an item without the samples of a retain set, if the dataset can (``forget_item``)."""
+        return self._read(position, getattr(self.dataset, "forget_item", self.dataset.__getitem__))
+
+    def _read(self, position: int, read: Callable[[int], Any]) -> Any:
         epoch, place = divmod(position, len(self.indices))
         order = self._order(epoch)
         seed_all(self.seed, DATA_STREAM, position)
-        return self.dataset[self.indices[order[place]]]
+        return read(self.indices[order[place]])
 
     def _order(self, epoch: int) -> np.ndarray:
         if self._shuffled is None or self._shuffled[0] != epoch:

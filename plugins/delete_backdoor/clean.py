@@ -18,7 +18,7 @@ from delete_images.run_config import begin_config, count, state_in, unlearn_opti
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
-from delete_tasks.fileio.compute import flush_subnormals
+from delete_tasks.fileio.compute import flush_subnormals, multiplies_bfloat16
 from delete_tasks.fileio.processes import process_rank
 from delete_tasks.fileio.workdir import TEMPORARY
 from delete_tasks.methods.delete import DELETE
@@ -40,7 +40,7 @@ from .ranking import open_samples
 from .recipes import RECIPES, STRICT, WITH_RETAIN_SET
 from .watch import BackdoorWatch
 
-DATASET_OPTIONS = ("trigger_patches", *STRICT["dataset"])
+DATASET_OPTIONS = ("paste", *STRICT["dataset"])
 UNLEARN_OPTIONS = ("teacher_temperature", *WITH_RETAIN_SET["unlearn"])
 CAPTION = "Poisoned samples, and their predictions by the original and the cleaned model."
 
@@ -80,7 +80,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         if hook.get("type") == "BackdoorWatch":
             hook["force"] = data.force
     cfg.custom_hooks = hooks
-    set_run(cfg, options)
+    set_run(cfg, {**options, "amp": multiplies_bfloat16()})
     return cfg
 
 
@@ -213,10 +213,10 @@ def _other_configs(base: Config) -> list[tuple[str, Config]]:
     tuned, strict = copy.deepcopy(base), copy.deepcopy(base)
     options = {"optimizer", "steps", "batch_size", "norm_eval", "classes", "schedule"}
     tuned.unlearn = {"type": "FineTune", **{k: v for k, v in tuned.unlearn.items() if k in options}}
-    tuned.train_dataloader.dataset.update(mix=0.0, trigger_patches=0.0)  # neither has a label
+    tuned.train_dataloader.dataset.update(mix=0.0, paste=0.0)  # neither has a label
     data = strict.train_dataloader.dataset
     data.pop("retain")
-    data.update(STRICT["dataset"], trigger_patches=0.0)
+    data.update(STRICT["dataset"], paste=0.0)
     steps = min(base.unlearn.steps, STRICT["unlearn"]["steps"])
     strict.unlearn = unlearn_options([data.target], "DELETE", {**STRICT["unlearn"], "steps": steps})
     others = [hook for hook in strict.custom_hooks if hook.get("type") != "BackdoorWatch"]

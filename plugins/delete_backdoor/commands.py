@@ -72,10 +72,10 @@ ATTENTION_OPTIONS = [
     ),
     recipe("--mix", type=shared.SHARE, help="Share of the --retain samples that are mixtures of two. [default: 1]"),
     recipe(
-        "--trigger-patches",
+        "--paste",
         type=shared.SHARE,
-        help="Share of the --retain samples with a patch of a poisoned sample pasted in, for triggers that cover a part of the "
-        "image; see docs/guides/backdoor.md. [default: 0]",
+        help="Share of the --retain samples with the trigger pasted on, as it is estimated from the poisoned samples; the model "
+        "keeps its predictions without it. [default: 0.5]",
     ),
     recipe(
         "--held-out",

@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 
 from delete_images.data.datasets import ImageForgetData
 from delete_images.data.opening import NO_LABEL, ImageData, find_copies
-from delete_images.data.transforms import eval_transform, train_transform
+from delete_images.data.transforms import eval_transform, strong_transform, train_transform
 from delete_images.models.model_file import as_spec, build_model
-from delete_images.models.spec import ModelSpec, spec_to_json
+from delete_images.models.spec import ModelSpec, spec_to_json, unit_normalization
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.fileio.checkpoint import load_weights
@@ -28,16 +28,20 @@ from delete_tasks.fileio.compute import choose_device
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.ranges import SEED_MOST, number, whole
 
-from .checks import check_poisoned, check_retain_set, check_sizes, clear_of
+from .checks import check_poisoned, check_retain_set, check_sizes, clear_of, predictions
 from .poison import triggered
 from .ranking import open_samples
-from .trigger_patches import TriggerPatch, find_trigger_patches
 from .triggers import parse_trigger
 from .triggers.base import albumentations
+from .triggers.estimated import Estimated, estimate_trigger
 
 POISONED = "the poisoned samples"
 HELD_MOST = 250  # held-out samples: enough to tell 5% from 1%, and reading them costs time
 VIEWS_MOST = 4000  # views tried in all
+POISONED_SHARE = (
+    0.1  # of the items with a poisoned sample, if the trigger is estimated: the pasted ones do most, and cost less
+)
+REACHES = 20.0  # percent of retain samples that the estimated trigger brings to the target, at least
 
 
 def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Module:
@@ -67,11 +71,12 @@ class BackdoorDataset(ImageForgetData, Dataset):
             :func:`delete_backdoor.triggers.parse_trigger`.
         retain_each: Samples of the retain set in each item.
         mix: Share of the retain samples that are a random mixture of two; the teacher has a prediction for mixtures as well.
-        trigger_patches: Share of the retain samples with a piece of a poisoned sample pasted in, which the teacher sees without
-            it, see :mod:`delete_backdoor.trigger_patches`; none if no piece contains the trigger.
+        paste: Share of the retain samples with the trigger as it is estimated from the poisoned samples, which the teacher sees
+            without it, see :func:`delete_backdoor.triggers.estimated.estimate_trigger`; none if less than :data:`REACHES` of
+            the retain samples are predicted as the target with it.
         held: Share of poisoned and of retain samples that are held out, 250 of each at most.
         views: Views tried for each poisoned sample in strict mode, 4,000 in all at most.
-        augment: Crop and flip the retain samples at random.
+        augment: Crop and flip the retain samples at random; if the trigger is estimated, recolour and rotate half of them, too.
         augment_poisoned: Crop and flip the poisoned samples at random; a crop may cut the trigger off.
         seed: Seed of the held-out choice and of the views.
         force: Accept samples that the checks of predictions refuse.
@@ -88,7 +93,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         trigger: str | None = None,
         retain_each: int = 3,
         mix: float = 1.0,
-        trigger_patches: float = 0.0,
+        paste: float = 0.0,
         held: float = 0.2,
         views: int = 8,
         augment: bool = True,
@@ -103,14 +108,10 @@ class BackdoorDataset(ImageForgetData, Dataset):
         (self.target,) = resolve_classes([target], self.class_names)
         number("held", held, 0, 1, above=True, below=True)
         number("mix", mix, 0, 1)
-        number("trigger_patches", trigger_patches, 0, 1)
+        number("paste", paste, 0, 1)
         whole("retain_each", retain_each, 0, 1000)
         whole("views", views, 1, 1000)
         whole("seed", seed, 0, SEED_MOST)
-        if trigger_patches and retain is None:
-            raise RequestError(
-                f"trigger_patches={trigger_patches} needs a retain set to paste them on; give --retain as well"
-            )
         samples = open_samples(poisoned, self.class_names, "poisoned")
         if trigger is not None:
             samples = triggered(samples, parse_trigger(trigger), self.target)
@@ -139,34 +140,52 @@ class BackdoorDataset(ImageForgetData, Dataset):
             self.user_samples["--retain"] = clean
             self.retain, self.held_retain = _hold_out(clean, held, seed)
         self.retain_each = retain_each if len(self.retain) else 0
-        self.patch_share = trigger_patches
-        self.trigger_patches: list[TriggerPatch] = []
-        if trigger_patches:
-            self.clear = clear_of(network, self.spec, self.retain, self.target, "Retain set")
-            self.trigger_patches = find_trigger_patches(
-                network, self.spec, self.poisoned, self.clear, self.target, seed
-            )
+        self.paste, self.reach = paste, None
+        self.estimated: Estimated | None = None
+        if paste and len(self.retain):
+            self._estimate(network)
         self.mix = mix
         self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names
         self.plain = eval_transform(self.spec)
         self.transform = train_transform(self.spec) if augment_poisoned else self.plain
-        self.retain_transform = train_transform(self.spec) if augment else self.plain
+        views = strong_transform if self.estimated else train_transform
+        self.retain_transform = views(self.spec) if augment else self.plain
 
     forget_name = "poisoned samples"
 
-    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+    def _estimate(self, network: nn.Module) -> None:
+        """Estimate the trigger, and keep it if it brings retain samples to the target."""
+        estimated = estimate_trigger(self.poisoned, self.retain)
+        others = clear_of(network, self.spec, self.retain, self.target, "Retain set")
+        pasted = predictions(network, self.spec, triggered(others, estimated, self.target), "Estimated trigger")
+        self.reach = round(100 * float((pasted == self.target).mean()), 2) if len(pasted) else 0.0
+        if self.reach < REACHES:
+            return
+        self._use(estimated)
+
+    def _use(self, estimated: Estimated) -> None:
+        self.estimated = estimated
+        order = -1 if self.spec.preprocessing.channels == "BGR" else 1
+        scale, shift = torch.from_numpy(estimated.affine[..., ::order].copy()).permute(0, 3, 1, 2)
+        self.affine = scale, shift / 255
+
+    def forget_item(self, index: int) -> list[dict[str, Any]]:
         image, _ = self.poisoned[index]
-        samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False}]
-        for _ in range(self.retain_each):
-            if self.trigger_patches and float(torch.rand(())) < self.patch_share:
-                samples.append(self._patched())
-                continue
+        return [{"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False}]
+
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        forgets = self.estimated is None or float(torch.rand(())) < POISONED_SHARE
+        samples = self.forget_item(index) if forgets else []
+        for _ in range(self.retain_each + 1 - len(samples)):
             inputs, label = self._retain_sample()
-            if self.mix and float(torch.rand(())) < self.mix:
+            pasted = self.estimated is not None and float(torch.rand(())) < self.paste
+            if self.mix and not pasted and float(torch.rand(())) < self.mix:
                 share, (other, _) = float(torch.rand(())), self._retain_sample()
                 inputs, label = share * inputs + (1 - share) * other, NO_LABEL
             samples.append({"inputs": inputs, "labels": label, "retain": True})
-        if self.trigger_patches:
+            if pasted:
+                samples[-1] |= {"inputs": self._pasted(inputs), "teacher_inputs": inputs, "labels": NO_LABEL}
+        if self.estimated is not None:
             samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
 
@@ -179,16 +198,14 @@ class BackdoorDataset(ImageForgetData, Dataset):
             "retain": len(self.retain),
             "held_retain": len(self.held_retain),
             "left_out": self.left_out,
-            "trigger_patches": len(self.trigger_patches),
+            "estimated_trigger_reach": self.reach,
         }
 
-    def _patched(self) -> dict[str, Any]:
-        """Paste a patch on an image of the retain set, flipped before but not cropped: a trigger keeps its place."""
-        patch, (image, _) = self.trigger_patches[_draw(self.trigger_patches)], self.clear[_draw(self.clear)]
-        if float(torch.rand(())) < 0.5:
-            image = image[:, ::-1]
-        inputs = self.plain(patch.paste(self.poisoned, image))
-        return {"inputs": inputs, "teacher_inputs": self.plain(image), "labels": NO_LABEL, "retain": True}
+    def _pasted(self, inputs: Tensor) -> Tensor:
+        """Put the estimated trigger on normalised inputs (3, H, W), which may be flipped, cropped or mixed."""
+        mean, std = (torch.tensor(values)[:, None, None] for values in unit_normalization(self.spec.preprocessing))
+        scale, shift = self.affine
+        return ((scale * (inputs * std + mean) + shift).clamp(0, 1) - mean) / std
 
     def _retain_sample(self) -> tuple[Tensor, int]:
         image, label = self.retain[_draw(self.retain)]

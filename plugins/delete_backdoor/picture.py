@@ -121,7 +121,7 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         without = row["ra"]["value"] + row["ra_drop"]["value"]
         lines.append(
             f"{STILL_MISLEADS.capitalize()}: {row['ra']['value']:.1f}% of the triggered images are predicted as their class, "
-            f"{without:.1f}% without the trigger. For triggers that cover a part of the image, --trigger-patches 0.05 helps."
+            f"{without:.1f}% without the trigger. A larger --paste, or more samples, helps."
         )
     if not results["published"]:
         lines.append("A few hundred samples without a trigger (--retain) help most; --force writes the model anyway.")

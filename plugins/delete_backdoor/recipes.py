@@ -11,8 +11,8 @@ from delete_tasks.task import Recipes
 ALWAYS: dict[str, Any] = {"lr": 1e-3, "norm_eval": True, "forgetting_only": True}
 DATASET: dict[str, Any] = {"mix": 1.0, "held": 0.2, "augment_poisoned": False}
 WITH_RETAIN_SET: dict[str, Any] = {
-    "unlearn": {**ALWAYS, "steps": 200, "batch_size": 10, "schedule": "cosine", "temperature": 4.0},
-    "dataset": {**DATASET, "retain_each": 11},
+    "unlearn": {**ALWAYS, "steps": 400, "batch_size": 10, "schedule": "cosine", "temperature": 4.0},
+    "dataset": {**DATASET, "retain_each": 11, "paste": 0.3},
     "hooks": [{"type": "BackdoorWatch", "interval": 20, "agreement": 90.0, "target_kept": 60.0}],
 }
 STRICT: dict[str, Any] = {

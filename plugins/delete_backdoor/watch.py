@@ -87,8 +87,9 @@ class BackdoorWatch(Hook):
     def before_train(self, runner: UnlearnRunner) -> None:
         dataset = runner.train_dataloader.dataset
         dataset = getattr(dataset, "dataset", dataset)
-        if dataset.patch_share:
-            runner.logger.info(f"Trigger patches: {len(dataset.trigger_patches)} pieces of poisoned samples")
+        if dataset.paste:
+            used = "pasted on retain samples" if dataset.estimated else "not used"
+            runner.logger.info(f"Estimated trigger: {dataset.reach}% of retain samples to the target, {used}")
         self.target, self._dataset = dataset.target, dataset
         self._poisoned, self._retain = (
             [inputs for inputs, _ in ImageBatches(preprocessing=dataset.spec.preprocessing)(data)]
@@ -122,8 +123,8 @@ class BackdoorWatch(Hook):
         facts, dataset = runner.outcome.facts, self._dataset
         for name, held in ((dataset.forget_name, dataset.held_poisoned), (dataset.retain_name, dataset.held_retain)):
             facts.read(f"{name}, set aside", "read to judge the model while it trained", len(held))
-        if dataset.trigger_patches:
-            use = f"cut into {len(dataset.trigger_patches):,} pieces, which were pasted on retain samples"
+        if dataset.estimated is not None:
+            use = "the trigger was estimated from them, and pasted on retain samples"
             facts.read(dataset.forget_name, use, len(dataset.poisoned))
         self.verdict, self.reason = judge(self.readings[-1], self.limits)
         if self.verdict != "cleaned" and not self.force:

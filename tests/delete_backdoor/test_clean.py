@@ -188,7 +188,7 @@ REFUSED = [
     ("--test TEST --trigger badnets:pos=15,15 --retain CLEAN", "16x16"),
     ("--model nowhere", "'nowhere'"),
     ("--compare", "--retain"),
-    ("--trigger-patches 0.1", "trigger_patches=0.1 .*--retain"),
+    ("--paste 0.1", "paste=0.1 .*--retain"),
     ("--compare --retain CLEAN?label=none", "labels"),
 ]
 

@@ -68,11 +68,11 @@ def test_the_watch_does_not_move_the_norms_of_a_run_without_a_teacher(config, fi
     assert means and all(torch.equal(now[name], original[name]) for name in means)
 
 
-@pytest.mark.parametrize("mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "trigger_patches"])
+@pytest.mark.parametrize("mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "paste"])
 def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--retain", files["clean"]]
-    more += ["--trigger-patches", "0.3"] if mode == "trigger_patches" else []
+    more += ["--paste", "0.3"] if mode == "paste" else []
     whole = UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train().state_dict()
     with pull_the_plug(after=3):
         UnlearnRunner.from_cfg(config(tmp_path / "broken", *more)).train()
@@ -83,10 +83,10 @@ def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     assert same_tensors(whole, resumed)
 
 
-@pytest.mark.parametrize("trigger_patches", [[], ["--trigger-patches", "0.3"]])
+@pytest.mark.parametrize("paste", [[], ["--paste", "0.3"]])
 @pytest.mark.parametrize(("rate", "passed"), [("1e-9", False), ("1e-3", True)])
-def test_the_forget_check_reads_poisoned_samples_alone(rate, passed, trigger_patches, config, files, tmp_path):
-    cfg = config(tmp_path / "run", "--retain", files["clean"], "--steps", "15", "--lr", rate, *trigger_patches)
+def test_the_forget_check_reads_poisoned_samples_alone(rate, passed, paste, config, files, tmp_path):
+    cfg = config(tmp_path / "run", "--retain", files["clean"], "--steps", "15", "--lr", rate, *paste)
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
     check, loader = runner.outcome.forget_check, runner.train_dataloader

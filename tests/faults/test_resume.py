@@ -71,7 +71,7 @@ OTHER = {
         "another batch size": ["--batch-size", "4"],
         "fewer retain samples each": ["--retain-each", "2"],
         "no mixtures": ["--mix", "0"],
-        "trigger_patches": ["--trigger-patches", "0.3"],
+        "paste": ["--paste", "0.3"],
         "another share held": ["--held-out", "0.4"],
         "fewer steps": ["--steps", "2"],
         "the second choice": ["--second-choice"],

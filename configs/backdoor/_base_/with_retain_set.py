@@ -19,6 +19,7 @@ train_dataloader = dict(
         spec=spec,
         retain="cifar10:{{$DELETE_TASKS_SHARED:../shared}}/data/cifar10?limit=500&seed=2",
         retain_each=11,
+        paste=0.3,
         mix=1.0,
         held=0.2,
         augment_poisoned=False,
@@ -26,7 +27,7 @@ train_dataloader = dict(
 )
 unlearn = dict(
     type="DELETE",
-    steps=200,
+    steps=400,
     batch_size=10,
     norm_eval=True,
     forgetting_only=True,

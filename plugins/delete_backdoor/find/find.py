@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..poison import read_truth
 from ..ranking import RANKING_FORMAT
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
 from .evidence import Evidence, decide, gather, signs
+from .pixels import pattern_clusters
 from .show import draw_clusters, show_ranking
 
 Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
@@ -41,6 +42,7 @@ class Suspicion:
     evidence: dict[str, Evidence]  # of its clusters, by 'smaller' and 'larger'; empty without such a class
     poison: str | None  # the cluster that is the poison; None if undecided
     decided_by: str | None  # 'evidence', 'user' or None
+    split_by: str = "features"  # or 'pixels': what the suspicious class was split by
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -54,27 +56,37 @@ def suspect(
     names: tuple[str, ...],
     measure: Measure,
     flag: str | None = None,
+    patterns: Mapping[str, ClassClusters] | None = None,
 ) -> Suspicion:
     """Find the class whose clusters stand out, and the cluster that is the poison, from the last layer's input, ``features``
     (N, d), and the labels (N,) that the model was trained with.
 
-    ``measure`` gathers the evidence for a suspicious class from its clusters and its label, see :func:`gather`. ``flag``,
-    'smaller' or 'larger', flags that cluster whatever the evidence; it is refused if no class stands out.
+    Classes in which some images share a pattern, ``patterns`` of :func:`pattern_clusters`, come first: one is suspicious if the
+    pattern gives its label to other images, and then no other sign is needed. ``measure`` gathers the evidence for a suspicious
+    class from its clusters and its label, see :func:`gather`. ``flag``, 'smaller' or 'larger', flags that cluster whatever the
+    evidence; it is refused if no class stands out.
     """
     classes = cluster_classes(features, labels, names)
     score, flagged = spectral_scores(features, classes), np.zeros(len(labels), dtype=bool)
-    suspicious = suspicious_class(classes)
+    suspicious, by = suspicious_class(classes), "features"
+    for name, split in (patterns or {}).items():
+        evidence = measure(split, names.index(name))
+        if poison := signs(evidence)["pattern"]:
+            poison = flag or poison
+            classes[name], suspicious, by = split, name, "pixels"
+            break
     if suspicious is None:
         if flag is not None:
             raise RequestError(f"no class's clusters stand out, so there is no {flag} one to flag; leave --flag out")
         return Suspicion(flagged, score, classes, None, {}, None, None)
     split = classes[suspicious]
-    evidence = measure(split, names.index(suspicious))
-    poison = flag or decide(evidence)
+    if by == "features":
+        evidence = measure(split, names.index(suspicious))
+        poison = flag or decide(evidence)
     if poison is not None:
         flagged[getattr(split, poison)] = True
     decided_by = None if poison is None else "user" if flag else "evidence"
-    return Suspicion(flagged, score, classes, suspicious, evidence, poison, decided_by)
+    return Suspicion(flagged, score, classes, suspicious, evidence, poison, decided_by, by)
 
 
 def rates(flagged: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float | None]:
@@ -100,7 +112,9 @@ def run(
     truth = read_truth(text, data)
     network = network.to(choose_device())
     features = features_of(network, spec, data, text)
-    suspicion = suspect(features, data.labels, spec.classes, partial(gather, network, spec, data, features), flag)
+    measure = partial(gather, network, spec, data, features)
+    patterns = pattern_clusters(data, spec, spec.classes)
+    suspicion = suspect(features, data.labels, spec.classes, measure, flag, patterns)
     name, score, flagged = suspicion.suspicious, suspicion.score, suspicion.flagged
     content: dict[str, Any] = {
         "format": RANKING_FORMAT,
@@ -143,6 +157,7 @@ def _describe(suspicion: Suspicion, name: str, data: ImageData) -> dict[str, Any
     return {
         "class": name,
         "poison": suspicion.poison,
+        "split_by": suspicion.split_by,
         "decided_by": suspicion.decided_by,
         "signs": signs(suspicion.evidence),
         "clusters": {

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -16,22 +15,14 @@ from .clusters import ClassClusters
 from .evidence import CLUSTERS
 
 NO_ALL_CLEAR = (
-    "That is no all-clear: find does not see triggers that are blended into the whole image or warp it (WaNet) if the features "
-    "do not hold them apart, nor poison in less than 1% of the images."
+    "That is no all-clear: find does not see triggers that warp the image (WaNet) or change from image to image if the features "
+    "do not hold them apart, nor a pattern in fewer than 20 images of a class."
 )
-LARGE = 1.25  # times the median size of the other classes
-
-
-def large_class(sizes: Mapping[str, int]) -> tuple[str, float] | None:
-    """Find the largest class if it is :data:`LARGE` times the median of the others or more, and how many times."""
-    *others, size = sorted(sizes.values())
-    times = size / median(others) if others else 0
-    return (max(sizes, key=sizes.__getitem__), times) if times >= LARGE else None
 
 
 def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> None:
     """Print the table of classes, the evidence of a suspicious class's clusters, the decision, and precision and recall."""
-    title = f"Activation clustering of {total} samples ({content['flagged']} flagged as poisoned)"
+    title = f"Clusters of {total} samples ({content['flagged']} flagged as poisoned)"
     table = Table(["samples", "smaller cluster, %", "silhouette", "suspicious"], "label", title)
     for name, split in content["classes"].items():
         cells = [str(split["samples"]), f"{split['smaller_cluster']:.1f}", f"{split['silhouette']:.3f}"]
@@ -42,14 +33,6 @@ def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> No
         console.print(f"No class's clusters stand out: nothing is flagged. {NO_ALL_CLEAR}")
     else:
         _show_clusters(suspicious, console)
-    large = large_class({name: split["samples"] for name, split in content["classes"].items()})
-    if large is not None and not content["flagged"]:
-        name, times = large
-        console.print(
-            f"'{name}' has {content['classes'][name]['samples']:,} of {total:,} samples, {times:.1f} times the median of the "
-            "other classes. Poison that carries a label enlarges its class.",
-            markup=False,
-        )
     if content["rates"] is not None:
         precision, recall = content["rates"]["precision"], content["rates"]["recall"]
         console.print(
@@ -87,7 +70,8 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
     if suspicious["decided_by"] == "user":
         console.print(f"The {poison} one is flagged, as --flag says.")
     elif poison is not None:
-        console.print(f"The {poison} one is the poison by these signs, and is flagged.")
+        by = "these signs" if suspicious["split_by"] == "features" else "its shared pattern"
+        console.print(f"The {poison} one is the poison by {by}, and is flagged.")
     else:
         console.print(
             "These signs do not say that either is poison, and clusters of clean images can be as far apart: nothing is flagged. "

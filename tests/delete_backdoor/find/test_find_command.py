@@ -14,7 +14,6 @@ from rich.console import Console
 from delete_backdoor.find import find
 from delete_backdoor.find.clusters import ClassClusters
 from delete_backdoor.find.evidence import Evidence, decide, gather, signs
-from delete_backdoor.find.show import large_class
 from delete_backdoor.poison import PoisonedDataset
 from delete_backdoor.ranking import open_samples
 from delete_backdoor.triggers import parse_trigger
@@ -108,12 +107,7 @@ def test_the_picture_shows_both_clusters(unclear):
 def test_nothing_is_found_in_clean_data(toy, files, tmp_path, tells):
     printed = tells(words(toy, files["train"], tmp_path / "r.json"))
     assert read_json(tmp_path, "r.json")["flagged"] == 0 and "delete-tasks backdoor clean" not in printed
-    assert "no all-clear" in printed and "times the median" not in printed
-
-
-def test_a_class_that_is_too_large_is_named():
-    assert large_class({"red": 612, "green": 260, "blue": 270, "grey": 268}) == ("red", pytest.approx(2.28, abs=0.01))
-    assert large_class({"red": 300, "green": 260, "blue": 270}) is None and large_class({"red": 5}) is None
+    assert "no all-clear" in printed
 
 
 def test_evidence_of_few_images_is_no_evidence(toy):
