@@ -107,7 +107,7 @@ def test_record_rerun_and_limits(installed, run):
 
 
 def test_compare_and_attention(installed, run):
-    done = installed("compare", run[0], "--out", "c.png")
+    done = installed("compare", run[0])
     assert done.code == 0 and "time_steps, walk forgotten (percent; before -> after)" in done.out, done.err
     words = ["--original", "model.pth", "--erased", run[0] / "erased.pth", "--class", "walk", "--task", "time_steps"]
     done = installed("attention", "x.png", *words)

@@ -166,7 +166,8 @@ def find(args: SimpleNamespace) -> None:
 
     inputs: list[Any] = [*files_of([args.data]), *Path(args.model).glob("*")]
     refuse_existing(args.out, inputs, args.overwrite, suffix=".json")
-    refuse_existing(find.picture_path(args.out), inputs, args.overwrite)
+    for beside in (find.picture_path(args.out), find.trigger_path(args.out)):
+        refuse_existing(beside, inputs, args.overwrite)
     find.run(args.model, args.data, args.out, make_console(), args.allow_import, args.flag)
 
 

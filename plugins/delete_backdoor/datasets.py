@@ -21,7 +21,6 @@ from delete_images.data.opening import NO_LABEL, ImageData, find_copies
 from delete_images.data.transforms import eval_transform, strong_transform, train_transform
 from delete_images.models.model_file import as_spec, build_model
 from delete_images.models.spec import ModelSpec, spec_to_json, unit_normalization
-from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device

@@ -188,7 +188,6 @@ REFUSED = [
     ("--test TEST --trigger badnets:pos=15,15 --retain CLEAN", "16x16"),
     ("--model nowhere", "'nowhere'"),
     ("--compare", "--retain"),
-    ("--paste 0.1", "paste=0.1 .*--retain"),
     ("--compare --retain CLEAN?label=none", "labels"),
 ]
 

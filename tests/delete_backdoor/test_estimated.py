@@ -69,7 +69,7 @@ def test_a_file_of_an_estimated_trigger(tmp_path):
     for name, error, fact in (("none", FileNotFoundError, "none.npy"), ("flat", RequestError, r"\(16, 16, 3\)")):
         with pytest.raises(error, match=fact):
             parse_trigger(f"estimated:file={tmp_path}/{name}.npy")
-    with pytest.raises(RequestError, match="16x16 .*8x16"):
+    with pytest.raises(RequestError, match=r"16x16 .*8x16"):
         Estimated.of(affine).apply(image[:8])
 
 

@@ -139,7 +139,7 @@ def test_an_erased_model_of_train_py_is_measured(make_config, train, tmp_path, t
     assert record["samples"]["read"] == {} and record["forget_check"] is None
     assert "Not known: another program" in (tmp_path / "X" / "record.html").read_text()
     run("record verify", tmp_path / "X")
-    assert "Not measured on" not in tells("compare", tmp_path / "W", tmp_path / "X", "--out", tmp_path / "c.png")
+    assert "Not measured on" not in tells("compare", tmp_path / "W", tmp_path / "X")
     shutil.copy(cfg.load_from, tmp_path / "same.pth")
     for erased, words_of_class, fact in (
         (tmp_path / "same.pth", [], "hold the same tensors"),

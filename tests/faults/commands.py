@@ -88,7 +88,7 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
         "export": ["export", model, "--data", f"{data}?limit=4", "--onnx", "W/model.onnx"],
         "images architectures": ["images", "architectures", "resnet"],
         "card": ["card", "W", "--out", "V"],
-        "compare": ["compare", "W", "--out", "W/compare.png"],
+        "compare": ["compare", "W"],
         "methods": ["methods"],
         "record verify": ["record", "verify", "W"],
         "record sign": ["record", "sign", "W", "--key", kit.path("key")],

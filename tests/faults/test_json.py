@@ -25,7 +25,7 @@ FIELDS = {"nested field": "[" * NESTED + "]" * NESTED, "escape in a field": '"\\
           "surrogate in a field": '"\\ud800"'}  # fmt: skip
 # Name of the file in the current folder -> words of the command that reads it.
 READERS = {
-    "W/results.json": lambda kit: ["compare", "W", "--out", "c.png"],
+    "W/results.json": lambda kit: ["compare", "W"],
     "W/record.json": lambda kit: ["record", "verify", "W"],
     "images/model.json": lambda kit: ["images", "evaluate", "images", "--test", kit.path("images/data.npz")],
     "faces/enrolment.json": lambda kit: ["faces", "remove", "--model", "faces", "--person", "Bo", "--work-dir", "X"],

@@ -1,4 +1,4 @@
-"""Comparison of runs: table, notes, picture, refusals, and the results that each command writes."""
+"""Comparison of runs: table, notes, refusals, and the results that each command writes."""
 
 import copy
 import json
@@ -6,14 +6,11 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from delete_tasks.cli import main
 from delete_tasks.evaluation import Measured
 from delete_tasks.plugins import plugin_modules
-from delete_tasks.report.compare import picture
 from delete_tasks.report.compare.compare import metrics_of, read_runs
 from delete_tasks.report.results import FORMAT, VERSION
 from delete_tasks.task import load_task
@@ -87,7 +84,7 @@ def compare(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_table_and_picture(compare):
+def test_table(compare):
     second = changed(rows__erased__forget_acc__value=4.0, recipe__optimizer__lr=1e-3)
     second["rows"]["erased"]["remain_acc"]["value"] = 90.0
     status, out, _ = compare({"first": IMAGES, "second": second})
@@ -97,26 +94,6 @@ def test_table_and_picture(compare):
     assert first == ["first", "91.00", "->", "0.25", "92.50", "->", "92.25", "300", "12"]
     assert other == ["second", "91.00", "->", "4.00", "92.50", "->", "90.00", "300", "12"]
     assert "first: optimizer.lr=0.0006" in out and "second: optimizer.lr=0.001" in out and "temperature" not in out
-    with Image.open("compare.png") as picture:
-        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 50
-
-
-def test_the_picture_shows_the_figures(compare):
-    """The same figures give the same picture, other figures another one."""
-    for name, results in {"a": IMAGES, "b": IMAGES, "c": changed(rows__erased__forget_acc__value=60.0)}.items():
-        assert compare({f"{name}/run": results}, "--out", f"{name}.png")[0] == 0
-    pixels = {name: np.asarray(Image.open(f"{name}.png")) for name in "abc"}
-    assert np.array_equal(pixels["a"], pixels["b"]) and not np.array_equal(pixels["a"], pixels["c"])
-
-
-@pytest.mark.parametrize(("interval", "least", "most"), [(None, 2, 2.5), ([88.0, 95.0], 7, 12)])
-def test_a_small_difference_looks_small(compare, monkeypatch, interval, least, most):
-    """92.50 -> 92.45 on an axis of at least two points, or of the interval."""
-    figures = []
-    monkeypatch.setattr(picture, "save_figure", lambda figure, *_, **__: figures.append(figure))
-    compare({"a": changed(rows__erased__remain_acc__value=92.45, rows__erased__remain_acc__interval=interval)})
-    low, high = figures[0].axes[1].get_xlim()
-    assert least <= high - low <= most and low < 92.45 < 92.5 < high
 
 
 def test_wide(compare):
@@ -189,18 +166,12 @@ def test_notes(runs, texts, compare):
         (json.dumps(IMAGES).replace("0.25", "1e999"), [], "1e999 is not a finite number"),
         (json.dumps(changed(rows__erased__forget_acc={})), [], "\\$.rows.erased.forget_acc: 'value' is a required"),
         (json.dumps(IMAGES), ["run/../run"], "a run is given twice: run, run/../run"),
-        (json.dumps(IMAGES), ["--out", "mine.png"], "'mine.png' is there and was not made by this command"),
-        (json.dumps(IMAGES), ["--out", "picture.jpg"], "ends in .png; got 'picture.jpg'"),
-        (json.dumps(IMAGES), ["--out", "no/such.png"], "there is no folder 'no'"),
-        (json.dumps(IMAGES), ["--out", "folder.png"], "'folder.png' is a folder"),
     ],
 )
 def test_refusals(content, words, message, tmp_path, monkeypatch, capsys):
     """The status is 2, with one message, and nothing is written or replaced."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("run", "folder.png"):
-        Path(folder).mkdir()
-    Image.new("RGB", (2, 2)).save("mine.png")
+    Path("run").mkdir()
     if content is not None:
         Path("run/results.json").write_text(content)
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
@@ -210,16 +181,8 @@ def test_refusals(content, words, message, tmp_path, monkeypatch, capsys):
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
-def test_its_own_picture_is_replaced(compare):
-    assert compare({"a": IMAGES})[0] == 0
-    first = Path("compare.png").read_bytes()
-    assert compare({"a": changed(rows__erased__forget_acc__value=50.0)})[0] == 0
-    assert Path("compare.png").read_bytes() != first
-    assert sorted(path.name for path in Path().iterdir()) == ["a", "compare.png"]
-
-
 def test_results_of_each_command(recorded, segmented, faced, cleaned, tmp_path, monkeypatch, capsys):
-    """The figures of the picture are measured in every task."""
+    """The first figures of both roles are measured in every task."""
     monkeypatch.chdir(tmp_path)
     runs = {"images": recorded, "segmentation": segmented, "faces": faced, "backdoor": cleaned}
     assert set(runs) == set(plugin_modules())

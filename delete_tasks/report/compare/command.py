@@ -1,15 +1,14 @@
 """Command ``delete-tasks compare W1 W2 ...``."""
 
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
-from ...cli.command import DIR, OUT, argument, command, data, evaluation
+from ...cli.command import DIR, argument, command, evaluation
 
 
 @command(
     "compare",
-    "Print runs side by side, and draw forgotten against retained.",
+    "Print runs side by side.",
     argument(
         "runs",
         nargs=-1,
@@ -18,20 +17,15 @@ from ...cli.command import DIR, OUT, argument, command, data, evaluation
         metavar="DIR...",
         help="Work dirs of runs (results.json in each), of any tasks.",
     ),
-    data("--out", type=OUT, default="compare.png", help="Picture to write."),
     evaluation("--wide", is_flag=True, help="Print all columns of the table."),
 )
 def COMMAND(args: SimpleNamespace) -> int:
     from ...display.terminal import make_console
     from .compare import notes, read_runs, tabulate
-    from .picture import check_out, draw
 
-    out = Path(args.out)
-    check_out(out)
     runs = read_runs(args.runs)
     groups = [(task, [run for run in runs if run.task == task]) for task in dict.fromkeys(run.task for run in runs)]
     tables = [(tabulate(group, args.wide), notes(group)) for _, group in groups]
-    draw(out, groups)
     width = 200 if args.wide else None if os.isatty(1) else 80
     console = make_console(width=width)
     for number, (table, lines) in enumerate(tables):
@@ -40,5 +34,4 @@ def COMMAND(args: SimpleNamespace) -> int:
         table.show(console, args.wide, wrap=True, hint="--wide shows them")
         for line in lines:
             console.print(line)
-    console.print(f"Written: {out}")
     return 0

@@ -18,11 +18,12 @@ from delete_images.models.model_file import load_model
 from delete_images.models.spec import ModelSpec
 from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError, require
-from delete_tasks.fileio.atomic import save_json
+from delete_tasks.fileio.atomic import replacing, save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 
 from ..poison import read_truth
 from ..ranking import RANKING_FORMAT
+from ..triggers.estimated import estimate_trigger
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
 from .evidence import Evidence, decide, gather, signs
 from .pixels import pattern_clusters
@@ -62,17 +63,18 @@ def suspect(
     (N, d), and the labels (N,) that the model was trained with.
 
     Classes in which some images share a pattern, ``patterns`` of :func:`pattern_clusters`, come first: one is suspicious if the
-    pattern gives its label to other images, and then no other sign is needed. ``measure`` gathers the evidence for a suspicious
-    class from its clusters and its label, see :func:`gather`. ``flag``, 'smaller' or 'larger', flags that cluster whatever the
-    evidence; it is refused if no class stands out.
+    pattern gives its label to other images, and crops or blends agree. That features vary is no sign there. ``measure`` gathers
+    the evidence for a class from its clusters and its label, see :func:`gather`. ``flag``, 'smaller' or 'larger', flags that
+    cluster whatever the evidence; it is refused if no class stands out.
     """
     classes = cluster_classes(features, labels, names)
     score, flagged = spectral_scores(features, classes), np.zeros(len(labels), dtype=bool)
     suspicious, by = suspicious_class(classes), "features"
     for name, split in (patterns or {}).items():
         evidence = measure(split, names.index(name))
-        if poison := signs(evidence)["pattern"]:
-            poison = flag or poison
+        found = signs(evidence)
+        if found["pattern"] and {found["hangs_on_place"], found["wins_blends"]} - {None} == {found["pattern"]}:
+            poison = flag or found["pattern"]
             classes[name], suspicious, by = split, name, "pixels"
             break
     if suspicious is None:
@@ -102,8 +104,9 @@ def run(
     model: str, text: str, out: str | Path, console: Console, allow_import: bool = False, flag: str | None = None
 ) -> dict[str, Any]:
     """Run ``backdoor find`` on a model folder and the data string of its training set: write the ranking to ``out`` (.json), with
-    a picture of a suspicious class beside it, and print the tables. ``flag`` as of :func:`suspect`. Refuse data without labels, a
-    model without a row of features, and too few samples; raise MissingExtraError without scikit-learn or matplotlib."""
+    a picture of a suspicious class and the estimated trigger beside it, and print the tables. ``flag`` as of :func:`suspect`.
+    Refuse data without labels, a model without a row of features, and too few samples; raise MissingExtraError without
+    scikit-learn or matplotlib."""
     for module in ("sklearn", "matplotlib"):
         require(module, "backdoor")
     flush_subnormals()
@@ -138,6 +141,12 @@ def run(
     if name is not None:
         written.append(picture_path(out))
         draw_clusters(written[1], data, suspicion.classes[name], content["suspicious"])
+    size = (*spec.preprocessing.size, 3)
+    if flagged.any() and all(data[index][0].shape == size for index in range(len(data))):
+        others = ~flagged & (data.labels != spec.classes.index(str(name)))
+        written.append(trigger_path(out))
+        with replacing(written[-1]) as temporary, open(temporary, "xb") as file:
+            np.save(file, estimate_trigger(data.subset(flagged), data.subset(others)).affine)
     show_ranking(content, len(data), console)
     console.print(f"Written: {', '.join(map(str, written))}")
     if content["flagged"]:
@@ -145,6 +154,11 @@ def run(
         command = " ".join(shlex.quote(str(word)) for word in words)
         console.print(f"Next: delete-tasks backdoor clean {command} --work-dir DIR", markup=False, soft_wrap=True)
     return content
+
+
+def trigger_path(out: str | os.PathLike[str]) -> Path:
+    """Name the file of the trigger estimated from the flagged samples, beside the ranking."""
+    return Path(out).with_name(f"{Path(out).stem}_trigger.npy")
 
 
 def picture_path(out: str | os.PathLike[str]) -> Path:

@@ -1,10 +1,10 @@
 """Clusters of each class's images by a pattern that some of them share, from pixels alone.
 
 One pattern that is added to, blended into or pasted on many images moves them along one direction. It is faint beside what photos
-differ in, but photos differ little in fine detail. So pixels are whitened by the covariance within classes, and each class is split
-along the direction in which it then varies most. In a clean class that is one odd image; with a trigger it is two groups. The idea
-of spectral signatures (Tran et al., arXiv 1811.00636) with whitening (Hayase et al., SPECTRE, arXiv 2104.11315), on pixels, which
-see a trigger that the features do not hold apart. A warp (WaNet) has no such direction.
+differ in, but photos differ little in fine detail. So pixels are whitened by the covariance within classes, and each class is
+split along the direction in which it then varies most. In a clean class that is one odd image; with a trigger it is two groups.
+The idea of spectral signatures (Tran et al., arXiv 1811.00636) and whitening (SPECTRE, Hayase et al., arXiv 2104.11315), on
+pixels, which see a trigger that the features do not hold apart. A warp (WaNet) has no such direction.
 """
 
 import numpy as np
@@ -52,9 +52,9 @@ def pattern_clusters(data: ImageData, spec: ModelSpec, names: tuple[str, ...]) -
         last = len(white) - 1
         _, directions = eigh(white @ white.T, subset_by_index=[max(0, last - DIRECTIONS + 1), last])
         splits = [_split(indices, along) for along in directions.T[::-1]]
-        kurtosis, split = min(splits, key=lambda of: of[0])
-        if kurtosis <= TWO_GROUPS and split.silhouette >= APART and len(split.smaller) >= FEWEST:
-            found[name] = split
+        groups = [split for kurtosis, split in splits if kurtosis <= TWO_GROUPS and len(split.smaller) >= FEWEST]
+        if groups and max(split.silhouette for split in groups) >= APART:
+            found[name] = max(groups, key=lambda split: split.silhouette)
     return found
 
 

@@ -70,7 +70,7 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
     if suspicious["decided_by"] == "user":
         console.print(f"The {poison} one is flagged, as --flag says.")
     elif poison is not None:
-        by = "these signs" if suspicious["split_by"] == "features" else "its shared pattern"
+        by = "these signs" if suspicious["split_by"] == "features" else "its shared pattern, and crops or blends"
         console.print(f"The {poison} one is the poison by {by}, and is flagged.")
     else:
         console.print(

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from delete_backdoor.find.clusters import cluster_classes
+from delete_backdoor.find.clusters import ClassClusters, cluster_classes
 from delete_backdoor.find.evidence import Evidence, decide
 from delete_backdoor.find.find import rates, suspect
+from delete_backdoor.find.pixels import pattern_clusters
 from delete_backdoor.find.show import show_ranking
+from delete_images.data.opening import ImageData
+from delete_images.models.spec import ModelSpec, Preprocessing
 from delete_tasks.errors import RequestError
 
 NAMES = ("ant", "bee", "cat")
@@ -150,3 +153,42 @@ def test_rates():
     show_ranking({"flagged": 0, "classes": classes, "suspicious": None, "rates": none}, 4, console)
     text = console.file.getvalue()
     assert "precision not measured (" in text and "recall 0.0% (" in text
+
+
+def pictures(count: int, shared_by: int) -> ImageData:
+    """Smooth noise in three classes; ``shared_by`` images of the first have a faint pattern all over them."""
+    rng = np.random.default_rng(0)
+    small = rng.normal(size=(count, 4, 4, 3))
+    images = 128 + 60 * small.repeat(4, 1).repeat(4, 2) + rng.normal(size=(count, 16, 16, 3)) * 8
+    pattern = np.random.default_rng(99).choice([-20.0, 20.0], size=(16, 16, 3))
+    images[:shared_by] += pattern
+    labels = np.concatenate([np.zeros(shared_by, int), np.arange(count - shared_by) % 3])
+    return ImageData.from_arrays(np.clip(images, 0, 255).astype(np.uint8), labels, NAMES)
+
+
+SPEC = ModelSpec("x", NAMES, Preprocessing.named("half", 16))
+
+
+@pytest.mark.parametrize("shared_by", [60, 600])
+def test_a_pattern_that_images_share_splits_their_class(shared_by):
+    """As the smaller group and as the larger one; no other class is split."""
+    found = pattern_clusters(pictures(1500, shared_by), SPEC, NAMES)
+    assert list(found) == ["ant"] and found["ant"].silhouette > 0.6
+    group = found["ant"].smaller if shared_by == 60 else found["ant"].larger
+    assert np.mean(group < shared_by) > 0.98 and abs(len(group) - shared_by) <= 0.1 * shared_by
+
+
+def test_no_pattern_no_split():
+    assert pattern_clusters(pictures(1500, 0), SPEC, NAMES) == {}
+    assert pattern_clusters(pictures(12, 6), SPEC, NAMES) == {}  # too few to tell
+
+
+def test_a_pattern_is_evidence():
+    """If it gives the label to other images and crops agree: then the class is split by it, whatever the features say."""
+    x, labels, _ = features(0)
+    pattern = {"cat": ClassClusters(np.arange(200, 230), np.arange(230, 300), 0.9)}
+    moved, alone = Evidence(30, 30, 90.0, 20.0, 85.0, 30.0, 4.0), Evidence(30, 30, 90.0, 70.0, 85.0, 30.0, 9.0)
+    for evidence, poison in ((moved, "smaller"), (alone, None), (CLEAN, None)):
+        result = suspect(x, labels, NAMES, measured(evidence, CLEAN), patterns=pattern)
+        assert result.poison == poison and result.flagged.sum() == (30 if poison else 0)
+    assert suspect(x, labels, NAMES, measured(moved, CLEAN), "larger", pattern).flagged.sum() == 70

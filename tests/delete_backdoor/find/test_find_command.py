@@ -45,6 +45,8 @@ def test_command(ranking, classes):
     clean = open_samples(f"{ranking}?limit=100", classes, "clean")
     assert len(clean) == 100 and set(clean.labels.tolist()) == {0, 1, 2, 3}
     assert not set(clean.names) & {name for name, _, flagged in content["samples"] if flagged}
+    trigger = parse_trigger(f"estimated:file={ranking.with_name('ranking_trigger.npy')}")
+    assert (trigger.stamp(np.zeros((16, 16, 3), np.uint8))[11:15, 11:15] > 250).all()
 
 
 @pytest.mark.parametrize("rate", ["0.02", "0.3", "0.6"])
@@ -78,7 +80,7 @@ def test_where_it_cannot_tell_it_says_so_and_shows_both(unclear, classes):
     out, content, printed = unclear
     assert content["suspicious"]["class"] == "red" and content["suspicious"]["poison"] is None
     assert content["flagged"] == 0 and not any(flagged for _, _, flagged in content["samples"])
-    assert "Cannot tell" in printed and "no all-clear" in printed and "blended" in printed and "WaNet" in printed
+    assert "Cannot tell" in printed and "no all-clear" in printed and "WaNet" in printed
     assert "nothing is flagged" in printed and "'red'" in printed and "delete-tasks backdoor clean" not in printed
     assert all(f"{cluster['kept_cropped']:.1f}" in printed for cluster in content["suspicious"]["clusters"].values())
     assert "--flag smaller or --flag larger" in printed and out.with_name("r_clusters.png").is_file()
