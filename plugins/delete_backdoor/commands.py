@@ -54,7 +54,7 @@ ATTENTION_OPTIONS = [
         is_flag=True,
         help="Accept samples that do not look poisoned, and write the model whatever the verdict.",
     ),
-    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 200; at most 100 in strict mode]"),
+    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 400; at most 100 in strict mode]"),
     recipe(
         "--lr",
         type=shared.RATE,
@@ -63,7 +63,8 @@ ATTENTION_OPTIONS = [
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
-        help="Poisoned samples per step, each with --retain-each samples of --retain. [default: 10; 8 in strict mode]",
+        help="Items per step, each with a poisoned sample (a tenth of them, if the trigger is pasted) and --retain-each samples of "
+        "--retain. [default: 10; 8 in strict mode]",
     ),
     recipe(
         "--retain-each",
@@ -75,7 +76,7 @@ ATTENTION_OPTIONS = [
         "--paste",
         type=shared.SHARE,
         help="Share of the --retain samples with the trigger pasted on, as it is estimated from the poisoned samples; the model "
-        "keeps its predictions without it. [default: 0.5]",
+        "keeps its predictions without it. [default: 0.3; 0 in strict mode]",
     ),
     recipe(
         "--held-out",

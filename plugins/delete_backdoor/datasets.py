@@ -139,7 +139,8 @@ class BackdoorDataset(ImageForgetData, Dataset):
             self.user_samples["--retain"] = clean
             self.retain, self.held_retain = _hold_out(clean, held, seed)
         self.retain_each = retain_each if len(self.retain) else 0
-        self.paste, self.reach = paste, None
+        self.paste = paste
+        self.reach: float | None = None  # percent of the retain samples that the estimated trigger brings to the target
         self.estimated: Estimated | None = None
         if paste and len(self.retain):
             self._estimate(network)
@@ -147,20 +148,21 @@ class BackdoorDataset(ImageForgetData, Dataset):
         self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names
         self.plain = eval_transform(self.spec)
         self.transform = train_transform(self.spec) if augment_poisoned else self.plain
-        views = strong_transform if self.estimated else train_transform
-        self.retain_transform = views(self.spec) if augment else self.plain
+        transform = strong_transform(self.spec) if self.estimated else train_transform(self.spec)
+        self.retain_transform = transform if augment else self.plain
 
     forget_name = "poisoned samples"
 
     def _estimate(self, network: nn.Module) -> None:
         """Estimate the trigger, and keep it if it brings retain samples to the target."""
         estimated = estimate_trigger(self.poisoned, self.retain)
-        others = clear_of(network, self.spec, self.retain, self.target, "Retain set")
-        pasted = predictions(network, self.spec, triggered(others, estimated, self.target), "Estimated trigger")
-        self.reach = round(100 * float((pasted == self.target).mean()), 2) if len(pasted) else 0.0
-        if self.reach < REACHES:
-            return
-        self._use(estimated)
+        reach, others = 0.0, clear_of(network, self.spec, self.retain, self.target, "Retain set")
+        if len(others):
+            pasted = predictions(network, self.spec, triggered(others, estimated, self.target), "Estimated trigger")
+            reach = float((pasted == self.target).mean())
+        self.reach = round(100 * reach, 2)
+        if self.reach >= REACHES:
+            self._use(estimated)
 
     def _use(self, estimated: Estimated) -> None:
         self.estimated = estimated

@@ -25,6 +25,7 @@ USAGES = {
     "trojan": (":image=FILE[,strength=1]", "x + strength image"),
     "l0": (":image=FILE[,mask=FILE]", "x (1 - mask) + image"),
     "l2": (":image=FILE[,strength=1]", "x + strength image, of the samples' size and signed if a .npy file"),
+    "estimated": (":file=FILE", "scale x + shift, in a file of backdoor find"),
     "wanet": ("[:k=4,s=0.5,seed=0]", "a smooth warp"),
 }
 

@@ -108,22 +108,21 @@ def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkey
         assert cfg.unlearn.optimizer.lr == pytest.approx(rate, rel=0.01)
 
 
-OWN = {"resnet18": {"lr": 5.5e-5, "steps": 50}, "harder": {"steps": 400, "batch_size": 20, "temperature": 8.0}}
+OWN = {"resnet18": {"lr": 5.5e-5, "steps": 50}}
 
 
 def test_configs_say_the_recipe(repository):
     paths = sorted((repository / "configs/backdoor").glob("*.py"))
-    assert len(paths) == 6
+    assert len(paths) == 5
     for path in paths:
         cfg = Config.fromfile(str(path))
         data, unlearn = cfg.train_dataloader.dataset, cfg.unlearn.to_dict()
         assert unlearn["classes"] == [data.target] and data.original == cfg.load_from
         own = next((options for name, options in OWN.items() if name in path.name), {})
         wanted = {**WITH_RETAIN_SET["unlearn"], **own}
-        each = 5 if "harder" in path.name else WITH_RETAIN_SET["dataset"]["retain_each"]
         assert unlearn["optimizer"] == {"type": "AdamW", "lr": wanted.pop("lr")}
         assert {key: unlearn[key] for key in wanted} == wanted
-        of_data = {**WITH_RETAIN_SET["dataset"], "retain_each": each}
+        of_data = WITH_RETAIN_SET["dataset"]
         assert {key: data[key] for key in of_data} == of_data
         assert [dict(hook) for hook in cfg.custom_hooks] == WITH_RETAIN_SET["hooks"]
 

@@ -106,7 +106,7 @@ def test_they_compose_with_a_pipeline(image, stamp):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("badnet:size=3", "'badnets'"), ("nothing", "'nothing'.*badnets, blended, grid, l0, l2, sig, trojan, wanet"),
+    [("badnet:size=3", "'badnets'"), ("nothing", "'nothing'.*badnets, blended, estimated, grid, l0, l2, sig, trojan, wanet"),
      ("badnets:sice=3", "'sice=3'.*'size'.*size, pos, value"), ("BadNet", "'badnets'"),
      ("blended:file=x.png", "'file=x.png'.*image, alpha"), ("trojan:imaje=x.png", "'imaje=x.png'.*'image'"),
      ("", "badnets"), ("badnets:size=0", "size .*1 to 10000, got 0"), ("badnets:size=2.5", "size .*'2.5'"),
@@ -223,4 +223,4 @@ def test_images_refused_with_the_reason(image, stamp):
         stamp("badnets:size=3,pos=31,31")
     with pytest.raises(RequestError, match=r"H, W, 3"):
         parse_trigger("grid").apply(image / 255.0)
-    assert set(TRIGGERS) == {"badnets", "grid", "blended", "sig", "trojan", "l0", "l2", "wanet"}
+    assert set(TRIGGERS) == {"badnets", "grid", "blended", "estimated", "sig", "trojan", "l0", "l2", "wanet"}

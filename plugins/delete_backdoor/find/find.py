@@ -57,34 +57,34 @@ def suspect(
     names: tuple[str, ...],
     measure: Measure,
     flag: str | None = None,
-    patterns: Mapping[str, ClassClusters] | None = None,
+    patterns: Callable[[], Mapping[str, ClassClusters]] = dict,
 ) -> Suspicion:
     """Find the class whose clusters stand out, and the cluster that is the poison, from the last layer's input, ``features``
     (N, d), and the labels (N,) that the model was trained with.
 
-    Classes in which some images share a pattern, ``patterns`` of :func:`pattern_clusters`, come first: one is suspicious if the
-    pattern gives its label to other images, and crops or blends agree. That features vary is no sign there. ``measure`` gathers
-    the evidence for a class from its clusters and its label, see :func:`gather`. ``flag``, 'smaller' or 'larger', flags that
-    cluster whatever the evidence; it is refused if no class stands out.
+    If the features decide nothing, classes in which some images share a pattern, ``patterns`` of :func:`pattern_clusters`, are
+    looked at: one is suspicious if the pattern gives its label to other images, and crops or blends agree. That features vary is
+    no sign there. ``measure`` gathers the evidence for a class from its clusters and its label, see :func:`gather`. ``flag``,
+    'smaller' or 'larger', flags that cluster whatever the evidence; it is refused if no class stands out.
     """
     classes = cluster_classes(features, labels, names)
     score, flagged = spectral_scores(features, classes), np.zeros(len(labels), dtype=bool)
-    suspicious, by = suspicious_class(classes), "features"
-    for name, split in (patterns or {}).items():
-        evidence = measure(split, names.index(name))
-        found = signs(evidence)
+    suspicious, by, poison = suspicious_class(classes), "features", None
+    evidence: dict[str, Evidence] = {}
+    if suspicious is not None:
+        evidence = measure(classes[suspicious], names.index(suspicious))
+        poison = decide(evidence)
+    for name, split in patterns().items() if poison is None else ():
+        of_pattern = measure(split, names.index(name))
+        found = signs(of_pattern)
         if found["pattern"] and {found["hangs_on_place"], found["wins_blends"]} - {None} == {found["pattern"]}:
-            poison = flag or found["pattern"]
-            classes[name], suspicious, by = split, name, "pixels"
+            suspicious, by, poison, evidence, classes[name] = name, "pixels", found["pattern"], of_pattern, split
             break
     if suspicious is None:
         if flag is not None:
             raise RequestError(f"no class's clusters stand out, so there is no {flag} one to flag; leave --flag out")
         return Suspicion(flagged, score, classes, None, {}, None, None)
-    split = classes[suspicious]
-    if by == "features":
-        evidence = measure(split, names.index(suspicious))
-        poison = flag or decide(evidence)
+    split, poison = classes[suspicious], flag or poison
     if poison is not None:
         flagged[getattr(split, poison)] = True
     decided_by = None if poison is None else "user" if flag else "evidence"
@@ -116,7 +116,7 @@ def run(
     network = network.to(choose_device())
     features = features_of(network, spec, data, text)
     measure = partial(gather, network, spec, data, features)
-    patterns = pattern_clusters(data, spec, spec.classes)
+    patterns = partial(pattern_clusters, data, spec, spec.classes)
     suspicion = suspect(features, data.labels, spec.classes, measure, flag, patterns)
     name, score, flagged = suspicion.suspicious, suspicion.score, suspicion.flagged
     content: dict[str, Any] = {

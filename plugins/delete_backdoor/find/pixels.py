@@ -43,7 +43,9 @@ def pattern_clusters(data: ImageData, spec: ModelSpec, names: tuple[str, ...]) -
         pixels[index] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).ravel()
     for indices in members.values():
         pixels[indices] -= pixels[indices].mean(0)
-    covariance = sum(pixels[indices].T @ pixels[indices] for indices in members.values()) / len(data)
+    used = pixels[np.concatenate(list(members.values()))]
+    covariance = used.T @ used / len(used)
+    del used
     covariance[np.diag_indices_from(covariance)] += max(RIDGE * float(np.trace(covariance)) / len(covariance), 1e-6)
     root = cholesky(covariance, lower=True)
     found = {}

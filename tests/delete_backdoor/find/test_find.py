@@ -189,6 +189,6 @@ def test_a_pattern_is_evidence():
     pattern = {"cat": ClassClusters(np.arange(200, 230), np.arange(230, 300), 0.9)}
     moved, alone = Evidence(30, 30, 90.0, 20.0, 85.0, 30.0, 4.0), Evidence(30, 30, 90.0, 70.0, 85.0, 30.0, 9.0)
     for evidence, poison in ((moved, "smaller"), (alone, None), (CLEAN, None)):
-        result = suspect(x, labels, NAMES, measured(evidence, CLEAN), patterns=pattern)
+        result = suspect(x, labels, NAMES, measured(evidence, CLEAN), patterns=lambda: pattern)
         assert result.poison == poison and result.flagged.sum() == (30 if poison else 0)
-    assert suspect(x, labels, NAMES, measured(moved, CLEAN), "larger", pattern).flagged.sum() == 70
+    assert suspect(x, labels, NAMES, measured(moved, CLEAN), "larger", lambda: pattern).flagged.sum() == 70
