@@ -63,8 +63,8 @@ ATTENTION_OPTIONS = [
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
-        help="Items per step, each with a poisoned sample (a tenth of them, if the trigger is pasted) and --retain-each samples of "
-        "--retain. [default: 10; 8 in strict mode]",
+        help="Items per step, each with --retain-each samples of --retain, and a poisoned one (in a tenth of them, if the trigger is "
+        "pasted). [default: 10; 8 in strict mode]",
     ),
     recipe(
         "--retain-each",
