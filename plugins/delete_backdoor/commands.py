@@ -63,7 +63,7 @@ ATTENTION_OPTIONS = [
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
-        help="Items per step, each with --retain-each samples of --retain, and a poisoned one (in a tenth of them, if the trigger is "
+        help="Items per step, each with --retain-each samples of --retain, and a poisoned one (in a tenth, if the trigger is "
         "pasted). [default: 10; 8 in strict mode]",
     ),
     recipe(
