@@ -265,7 +265,7 @@ def save(data: Any, path: Path) -> None:
 
 def as_jpeg(path: Path) -> None:
     """Replace the images of an .npz by what JPEG of quality 92 leaves of them."""
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     for index, image in enumerate(arrays["x"]):
         encoded = io.BytesIO()

@@ -9,6 +9,7 @@ from torch import nn
 from delete_tasks.display.figure import drawable, new_figure, save_figure
 
 from .checks import predictions
+from .datasets import REACHES
 from .metrics import STILL_MISLEADS
 
 SHOWN = 8
@@ -111,6 +112,9 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         f"at the target {percent(last['to_target'])}, agreement with the original {percent(last['agreement'])}, the target's "
         f"probability in percent of the original's {percent(last['target_kept'])}"
     )
+    if (reach := samples["estimated_trigger_reach"]) is not None:
+        used = f"pasted on {kind}" if reach >= REACHES else "too few, so it was not used"
+        lines.append(f"Estimated trigger: brings {reach:.1f}% of {kind} to the target; {used}.")
     if samples["left_out"]:
         lines.append(
             f"{samples['left_out']} poisoned samples that the model does not assign to the target were left out."

@@ -164,4 +164,4 @@ def test_a_run_beside_the_other_rows(toy, files, tmp_path, monkeypatch, tells):
     assert all(results["rows"][row]["acc"]["value"] for row in ("fine_tune", "erased_strict", "erased"))
     log = (tmp_path / "run.log").read_text()
     assert "Estimated trigger: " in log and "the trigger was estimated from them" in log
-    assert "INFO" not in printed
+    assert "INFO" not in printed and "Estimated trigger: brings " in printed and "pasted on retain samples." in printed
