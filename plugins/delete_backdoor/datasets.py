@@ -75,7 +75,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
             the retain samples are predicted as the target with it.
         held: Share of poisoned and of retain samples that are held out, 250 of each at most.
         views: Views tried for each poisoned sample in strict mode, 4,000 in all at most.
-        augment: Crop and flip the retain samples at random; if the trigger is estimated, recolour and rotate half of them, too.
+        augment: Crop and flip the retain samples at random; if the trigger is estimated, also recolour or rotate half.
         augment_poisoned: Crop and flip the poisoned samples at random; a crop may cut the trigger off.
         seed: Seed of the held-out choice and of the views.
         force: Accept samples that the checks of predictions refuse.

@@ -38,10 +38,6 @@ class Run:
         names = ("erased",) if metric["relative"] else ("original", "erased")
         return tuple((rows[name].get(metric["name"]) or {}).get("value") for name in names)
 
-    def interval(self, metric: Mapping[str, Any]) -> Sequence[float] | None:
-        """Return the 95% interval of a metric after the run; None if there is none."""
-        return (self.results["rows"]["erased"].get(metric["name"]) or {}).get("interval")
-
     def settings(self) -> dict[str, str]:
         """Return the options and the data of the run, as text by name."""
         options: dict[str, str] = {}
