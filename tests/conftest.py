@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 
-# Read when Triton is imported: its kernels run in its interpreter, on the CPU.
-os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.pop("COLUMNS", None)  # print as to a pipe; a parallel run of the tests sets the width of its terminal
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tests" / name) for name in ("kit", "faults")]  # modules that tests share

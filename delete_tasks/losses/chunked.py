@@ -1,4 +1,4 @@
-"""The masked KL divergence in PyTorch, in chunks of locations: for any device, and the reference for the kernels."""
+"""The masked KL divergence in PyTorch, in chunks of locations, on any device."""
 
 import math
 from collections.abc import Iterator

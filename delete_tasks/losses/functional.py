@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import by_rows, chunked, kernels
+from . import by_rows, chunked
 from ._common import Call, Result, check
 
 Implementation = Callable[[Call, Tensor, bool], Result]
@@ -63,16 +63,8 @@ class MaskedKL(torch.autograd.Function):
         if retains is None or retains():  # retain_graph, or torch cannot tell: another backward pass may follow
             gradient = gradient.clone()
         scale = grad_output if ctx.factor is None else grad_output * ctx.factor
-        if scale.ndim or not kernels.runs_on(gradient):
-            chunked.scale_in_place(gradient, scale.unsqueeze(1) if scale.ndim else scale)
-        else:
-            kernels.load("masked_kl").scale_in_place(gradient, scale)
+        chunked.scale_in_place(gradient, scale.unsqueeze(1) if scale.ndim else scale)
         return gradient, None, None
-
-
-def _forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
-    result = kernels.load("masked_kl").forward(call, factor, wants_gradient) if kernels.support(call) else None
-    return chunked.forward(call, factor, wants_gradient) if result is None else result
 
 
 class MaskedKLTerms(NamedTuple):
@@ -144,7 +136,7 @@ def masked_kl_div(
         [0.25, 0.25, -0.481, -0.019]
     """
     call = Call(student, teacher, mask, weight, reduction, temperature, teacher_temperature, return_terms)
-    return _apply(check(call), _forward)
+    return _apply(check(call), chunked.forward)
 
 
 def masked_kl_div_upsampled(

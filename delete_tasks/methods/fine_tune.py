@@ -22,7 +22,8 @@ class FineTune(UnlearnHook):
     needs_labels = True
     needs_retain_set = retain_labels = True
     forget_use = "read without weight in the loss"
+    smoothing = 0.0  # of the labels
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
-        retain = retain_weight("FineTune", inputs)
-        return (label_losses(student, inputs.labels) * retain).sum(), {}, retain.sum()
+        retain = retain_weight(type(self).__name__, inputs)
+        return (label_losses(student, inputs.labels, self.smoothing) * retain).sum(), {}, retain.sum()

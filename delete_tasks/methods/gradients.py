@@ -67,9 +67,10 @@ def retain_weight(name: str, inputs: LossInputs, labelled: bool = True) -> Tenso
     return (retained & (inputs.labels >= 0) if labelled else retained).float()
 
 
-def label_losses(logits: Tensor, labels: Any) -> Tensor:
+def label_losses(logits: Tensor, labels: Any, smoothing: float = 0.0) -> Tensor:
     """Compute the cross entropy of each location, float32 ``(N, *locations)``; labels outside the classes are clamped."""
-    return F.cross_entropy(logits.float(), labels.clamp(0, logits.shape[1] - 1).long(), reduction="none")
+    labels = labels.clamp(0, logits.shape[1] - 1).long()
+    return F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
 
 
 def random_retained(shape: tuple[int, ...], classes: int, ids: list[int], device: torch.device) -> Tensor:

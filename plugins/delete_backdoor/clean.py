@@ -14,14 +14,13 @@ from rich.console import Console
 from delete_images.data.opening import NO_LABEL
 from delete_images.models.model_file import as_spec
 from delete_images.opened import opened_model, refuse_no_logits
-from delete_images.run_config import begin_config, count, state_in, unlearn_options
+from delete_images.run_config import begin_config, count, method_class, state_in, unlearn_options
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.fileio.compute import flush_subnormals, multiplies_bfloat16
 from delete_tasks.fileio.processes import process_rank
 from delete_tasks.fileio.workdir import TEMPORARY
-from delete_tasks.methods.delete import DELETE
 from delete_tasks.report.finish import report
 from delete_tasks.report.results import collect
 from delete_tasks.request.classes import resolve_classes
@@ -37,7 +36,7 @@ from .metrics import METRICS
 from .opened import attacked_rows, keep_apart, open_run, reopening
 from .picture import draw, lines_of
 from .ranking import open_samples
-from .recipes import RECIPES, STRICT, WITH_RETAIN_SET
+from .recipes import COMPARED, RECIPES, STRICT, WITH_RETAIN_SET
 from .watch import BackdoorWatch
 
 DATASET_OPTIONS = ("paste", *STRICT["dataset"])
@@ -60,19 +59,20 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     data.target = _target(cfg, options["target"], console)
     beside = bool(data.get("retain"))
     recipe = WITH_RETAIN_SET if beside else STRICT
-    for name, value in recipe["dataset"].items():
+    unlearn = dict(cfg.get("unlearn") or {})
+    method = options.get("method") or unlearn.pop("type", "DELETE")
+    if method not in RECIPES.methods:
+        raise RequestError(f"backdoor clean takes the methods {', '.join(RECIPES.methods)}, got {method!r}")
+    if method != "DELETE" and not beside:
+        raise RequestError(f"{method} learns from clean samples with labels; give --retain, or use --method DELETE")
+    for name, value in {**recipe["dataset"], **({} if method == "DELETE" else COMPARED)}.items():
         data.setdefault(name, value)
 
-    unlearn = dict(cfg.get("unlearn") or {})
-    if (method := unlearn.get("type", "DELETE")) != "DELETE":
-        raise RequestError(
-            f"backdoor clean erases by DELETE, and unlearn.type of '{config}' is {method!r}; leave it out"
-        )
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
-    defaults = DELETE.defaults(RECIPES, parameters=count(state_in(cfg.load_from)) if beside else 0, beside=beside)
+    defaults = method_class(method).defaults(RECIPES, parameters=count(state_in(cfg.load_from)) if beside else 0, beside=beside)
     if "lr" in unlearn.get("optimizer", {}):
         defaults.pop("lr")
-    cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **unlearn, **named, "classes": None})
+    cfg.unlearn = unlearn_options([data.target], method, {**defaults, **unlearn, **named, "classes": None, "type": None})
     hooks = list(cfg.get("custom_hooks") or ())
     if not any(hook.get("type") == "BackdoorWatch" for hook in hooks):
         hooks += copy.deepcopy(recipe["hooks"])
@@ -103,8 +103,8 @@ def _target(cfg: Config, wanted: str | int | None, console: Console) -> str:
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
     """Clean and measure; writes cleaned/ (if the verdict is 'cleaned'), results.json and backdoor.png into the work dir.
 
-    The command line's ``test``, ``trigger``, ``compare`` (adds the rows fine_tune and erased_strict) and ``wide`` say what is
-    measured beside the watch. Data, models and every evaluation are tried before the first step. A measurement that fails
+    The command line's ``test``, ``trigger``, ``compare`` (adds the row fine_tune) and ``wide`` say what is measured beside
+    the watch. Data, models and every evaluation are tried before the first step. A measurement that fails
     after the last step is "not measured", with the reason, and costs nothing else. Return the content of results.json, and the
     command's ``exit_status``; None on all processes but the first.
     """
@@ -122,9 +122,11 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     keep_apart(opened, target, dataset.user_samples)
     opened.copies = [*dataset.copies, *opened.copies]
     if args.compare and dataset.strict:
-        raise RequestError("--compare makes rows of runs with a retain set; give --retain as well, or leave it out")
-    if args.compare and (dataset.retain.labels == NO_LABEL).all():
-        raise RequestError("--compare fine-tunes on the labels of --retain, and these samples have none; give labels")
+        raise RequestError("--compare fine-tunes on the retain set; give --retain as well, or leave it out")
+    method = cfg.unlearn.type
+    if (args.compare or method != "DELETE") and (dataset.retain.labels == NO_LABEL).all():
+        what = "--compare" if args.compare else method
+        raise RequestError(f"{what} fine-tunes on the labels of --retain, and these samples have none; give labels")
     kind, aside = "trigger-free views" if dataset.strict else "retain samples", "poisoned samples set aside"
     sets = {kind: dataset.retain, aside: dataset.held_poisoned, f"{kind} set aside": dataset.held_retain}
     opened.other_samples = {name: list(samples.names) for name, samples in sets.items()}
@@ -148,8 +150,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         opened.models[name] = opened_model(network, spec)
         rows.update(opened.rows([name]))
 
-    for name, config in _other_configs(base) if args.compare else ():
-        evaluation.attempt(name, partial(add, name, config))
+    if args.compare:
+        evaluation.attempt("fine_tune", partial(add, "fine_tune", _fine_tuned(base)))
     evaluation.attempt("erased", partial(add, "erased"))
     for name, row in rows.items():
         evaluation.add(name, row)
@@ -208,17 +210,10 @@ def watch_of(runner: UnlearnRunner) -> BackdoorWatch:
     return next(hook for hook in runner.hooks if isinstance(hook, BackdoorWatch))
 
 
-def _other_configs(base: Config) -> list[tuple[str, Config]]:
-    """Make the configs of the rows for comparison, from that of a run with a retain set."""
-    tuned, strict = copy.deepcopy(base), copy.deepcopy(base)
+def _fine_tuned(base: Config) -> Config:
+    """Make the config of the row fine_tune, from that of a run with a retain set."""
+    cfg = copy.deepcopy(base)
     options = {"optimizer", "steps", "batch_size", "norm_eval", "classes", "schedule"}
-    tuned.unlearn = {"type": "FineTune", **{k: v for k, v in tuned.unlearn.items() if k in options}}
-    tuned.train_dataloader.dataset.update(mix=0.0, paste=0.0)  # neither has a label
-    data = strict.train_dataloader.dataset
-    data.pop("retain")
-    data.update(STRICT["dataset"], paste=0.0)
-    steps = min(base.unlearn.steps, STRICT["unlearn"]["steps"])
-    strict.unlearn = unlearn_options([data.target], "DELETE", {**STRICT["unlearn"], "steps": steps})
-    others = [hook for hook in strict.custom_hooks if hook.get("type") != "BackdoorWatch"]
-    strict.custom_hooks = others + copy.deepcopy(STRICT["hooks"])
-    return [("fine_tune", tuned), ("erased_strict", strict)]
+    cfg.unlearn = {"type": "FineTune", **{name: value for name, value in cfg.unlearn.items() if name in options}}
+    cfg.train_dataloader.dataset.update(COMPARED)
+    return cfg

@@ -17,6 +17,7 @@ from delete_tasks.request.schedules import SCHEDULES
 from .grammar import trigger_table
 
 TRIGGER_HELP = "e.g. badnets:size=3; 'delete-tasks backdoor poison --help' lists them"
+METHODS = ("DELETE", "FineTune", "FTSAM", "IBAU")  # of recipes.RECIPES
 # Options of `delete-tasks attention` for this task, which puts a trigger on clean INPUTS.
 ATTENTION_OPTIONS = [
     data(
@@ -53,6 +54,13 @@ ATTENTION_OPTIONS = [
         "--force",
         is_flag=True,
         help="Accept samples that do not look poisoned, and write the model whatever the verdict.",
+    ),
+    recipe(
+        "--method",
+        metavar="NAME",
+        shell_complete=lambda ctx, param, text: [name for name in METHODS if name.startswith(text)],
+        help=f"{', '.join(METHODS)}: for comparison with fine-tuning and with published defences, which learn from --retain alone. "
+        "[default: DELETE]",
     ),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 400; at most 100 in strict mode]"),
     recipe(
@@ -111,7 +119,7 @@ ATTENTION_OPTIONS = [
     shared.NORM_TRAIN,
     evaluation("--test", type=DATA_SET, help="Test images without a trigger, for the table."),
     evaluation("--trigger", metavar="SPEC", help=f"Trigger to put on the test images, for ASR and RA, {TRIGGER_HELP}."),
-    evaluation("--compare", is_flag=True, help="Add the other rows of the table; takes as long again."),
+    evaluation("--compare", is_flag=True, help="Add the row fine_tune to the table; takes as long again."),
     evaluation("--wide", is_flag=True, help="Print all columns of the table."),
     *shared.record_panel(),
     shared.seed(None, "Random seed. [default: 0]"),

@@ -30,4 +30,24 @@ def delete(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
     return {**options, "lr": rate_for(options["lr"], parameters)}
 
 
-RECIPES = Recipes({"DELETE": delete})
+# Dataset options of methods that fine-tune on labels: neither mixtures nor pasted samples have one.
+COMPARED: dict[str, Any] = {"mix": 0.0, "paste": 0.0}
+
+
+def fine_tune(*, parameters: int, **_: Any) -> dict[str, Any]:
+    """Choose FineTune's options: steps and rate of DELETE's with a retain set."""
+    options = WITH_RETAIN_SET["unlearn"]
+    chosen = {name: options[name] for name in ("steps", "batch_size", "schedule", "norm_eval")}
+    return {**chosen, "lr": rate_for(options["lr"], parameters)}
+
+
+# FTSAM and IBAU as in BackdoorBench, which gives them 100 epochs and 5 rounds of 2,500 images in batches of 256.
+SAM = {"type": "SGD", "momentum": 0.9, "weight_decay": 5e-4}
+RECIPES = Recipes(
+    {
+        "DELETE": delete,
+        "FineTune": fine_tune,
+        "FTSAM": {"steps": 400, "batch_size": 10, "schedule": "cosine", "norm_eval": False, "optimizer": SAM},
+        "IBAU": {"steps": 100, "batch_size": 10, "schedule": "constant", "optimizer": {"type": "Adam"}},
+    }
+)

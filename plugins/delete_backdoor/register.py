@@ -3,7 +3,7 @@
 import delete_images.register  # noqa: F401
 from delete_tasks.task import register_task
 
-from . import datasets, watch  # noqa: F401
+from . import datasets, defences, watch  # noqa: F401
 from .task import BackdoorTask
 
 TASK = register_task(BackdoorTask())

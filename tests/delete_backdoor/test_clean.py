@@ -39,7 +39,7 @@ def done(toy, files, tmp_path_factory):
 def test_results(done):
     _, results = done
     rows, details = values(results["rows"]), results["details"]
-    assert list(rows) == ["original", "logit_cut", "fine_tune", "erased_strict", "erased"]
+    assert list(rows) == ["original", "logit_cut", "fine_tune", "erased"]
     assert results["forgotten"] == ["red"]
     assert rows["original"]["asr"] > 95 and rows["original"]["acc"] > 90
     assert rows["logit_cut"]["asr"] == 0 and rows["logit_cut"]["target_acc"] == 0
@@ -47,8 +47,7 @@ def test_results(done):
     assert cleaned["asr"] < 5 and cleaned["acc"] > rows["original"]["acc"] - 5 and cleaned["ra"] > 30
     assert details["verdict"] == details["runs"]["erased"]["verdict"] == "cleaned" and results["published"]
     assert [results["rows"]["original"][name]["count"] for name in ("acc", "asr", "ra", "base")] == [400, 300, 300, 300]
-    assert rows["fine_tune"]["asr"] > cleaned["asr"] and details["runs"]["erased_strict"]["verdict"] in (
-        "cleaned", "damaged", "not cleaned")  # fmt: skip
+    assert rows["fine_tune"]["asr"] > cleaned["asr"]
     columns = {metric["column"]: metric["title"] for metric in results["metrics"] if metric["column"]}
     assert set(columns) == {"ACC", "ASR", "base", "RA", "target acc", "worst drop", "NLL", "ECE"}
     assert all(columns.values())
@@ -106,7 +105,7 @@ def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_pa
     assert "--target" in printed and "'red'" in printed
     assert details["samples"]["strict"] and details["samples"]["retain"] > 50
     assert (tmp_path / "cleaned").exists() == results["published"] == (details["verdict"] == "cleaned")
-    assert details["runs"]["erased"]["steps"] <= 100 and "erased_strict" not in results["rows"]
+    assert details["runs"]["erased"]["steps"] <= 100
     assert set(values(results["rows"])["original"].values()) == {None}
     assert "--test" in results["rows"]["original"]["asr"]["note"]
 
@@ -188,6 +187,9 @@ REFUSED = [
     ("--test TEST --trigger badnets:pos=15,15 --retain CLEAN", "16x16"),
     ("--model nowhere", "'nowhere'"),
     ("--compare", "--retain"),
+    ("--method SCRUB --retain CLEAN", "FTSAM"),
+    ("--method IBAU", "--retain"),
+    ("--method IBAU --retain CLEAN?label=none", "labels"),
     ("--compare --retain CLEAN?label=none", "labels"),
 ]
 

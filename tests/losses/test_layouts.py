@@ -9,7 +9,6 @@ from torch import Tensor
 from delete_tasks import masked_kl_div
 from delete_tasks.losses import chunked
 
-pytestmark = pytest.mark.usefixtures("implementation")  # every test runs with PyTorch and with the kernel
 ONE_MASKED = torch.tensor([[True, False, False]])
 
 
@@ -43,7 +42,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("changed", ["student", "teacher", "both"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_layouts(changed, layout, shape, implementation, monkeypatch):
+def test_layouts(changed, layout, shape, monkeypatch):
     torch.manual_seed(0)
     student, teacher = (
         LAYOUTS[layout](logits) if changed in (name, "both") else logits
@@ -51,7 +50,7 @@ def test_layouts(changed, layout, shape, implementation, monkeypatch):
     )
     mask = mask_of(shape, 1)
     leaf = student.detach().requires_grad_()
-    for chunk in (16, chunked.CPU_CHUNK)[implementation == "triton" :]:  # the kernel has no chunks
+    for chunk in (16, chunked.CPU_CHUNK):
         monkeypatch.setattr(chunked, "CPU_CHUNK", chunk)
         loss = masked_kl_div(leaf, teacher, mask, reduction="sum")
         assert torch.allclose(loss.double(), reference(student, teacher, mask), rtol=1e-4, atol=1e-5)

@@ -101,7 +101,7 @@ NOT_REQUIRED = {"timm", "transformers", *PACKAGES}
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("delete_tasks", ["run", "audit", "export", "hub", "kernels"]),  # loaded where they are used
+        ("delete_tasks", ["run", "audit", "export", "hub"]),  # loaded where they are used
         ("plugins/delete_mmseg", ["segmentation"]),
         ("plugins/delete_images", ["images"]),
         ("plugins/delete_faces", ["faces", "postgresql", "export"]),
