@@ -48,14 +48,12 @@ class Network:
     """Model that an attack runs, by ``forward``, ``(module, inputs) -> logits (N, C)`` with gradients, and trains.
 
     ``inputs`` are inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; 'beside' (training) and
-    'kept' (held-out) of the others. Empty if there are no such data. ``scale`` is the change of a prepared input for a change of
-    1.0 of the raw value range, broadcastable to an input.
+    'kept' (held-out) of the others. Empty if there are no such data.
     """
 
     module: nn.Module
     forward: Callable[[nn.Module, Tensor], Tensor]
     inputs: Mapping[str, tuple[Tensor, Tensor]]
-    scale: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +65,6 @@ class Context:
     original_head: nn.Module | None = None
     retrained: Sequence[Mapping[str, Any]] = ()
     network: Network | None = None
-    original_network: Network | None = None
 
 
 @dataclass(frozen=True)

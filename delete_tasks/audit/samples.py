@@ -124,7 +124,7 @@ def read_all(opened: Opened, full: bool) -> tuple[dict[str, dict[str, Any]], lis
     run = full and labels.ndim == 1
     networks = {row: _network(opened, row, rows[row]) if run else None for row in models}
     for row in models:
-        rows[row]["context"] = Context(heads[row], heads["original"], retrained, networks[row], networks["original"])
+        rows[row]["context"] = Context(heads[row], heads["original"], retrained, networks[row])
     return rows, [layer.name for layer in stages]
 
 
@@ -141,7 +141,7 @@ def _network(opened: Opened, row: str, data: Mapping[str, Any]) -> Network | Non
         batches = model.prepare(opened.samples[split].subset(chosen.numpy())) if len(chosen) else [nothing]
         each, labels_of = zip(*batches, strict=True)
         inputs[name] = torch.cat(each), torch.cat(labels_of)
-    return Network(model.module, model.forward, inputs, model.scale)
+    return Network(model.module, model.forward, inputs)
 
 
 def last_layer(model: OpenedModel, predictions: Predictions) -> nn.Module | None:

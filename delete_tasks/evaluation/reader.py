@@ -84,14 +84,12 @@ class OpenedModel:
         last_layer: Layer whose input is the features.
         prepare: Batching and preprocessing of samples.
         forward: ``(module, inputs) -> logits (N, C, *locations)``, in order of the original's classes.
-        scale: See :class:`delete_tasks.audit.attack.Network`.
     """
 
     module: nn.Module
     last_layer: nn.Module
     prepare: Prepare = field(default_factory=Loader)
     forward: Callable[[nn.Module, Any], Tensor] = call
-    scale: Tensor = field(default_factory=lambda: torch.ones(()))
 
     @property
     def device(self) -> torch.device:

@@ -1,12 +1,10 @@
 """Deep erasure: DELETE with losses on features, not only on the last layer's output."""
 
-from collections import deque
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather, get_dist_info
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
@@ -18,11 +16,10 @@ from ..model.loss_point import LossInputs
 from ..request.ranges import number
 from ..task import Run, Task
 from .base import LossSums
-from .delete import DELETE, nearest_weight, share_of_process
+from .delete import DELETE, TEACHER_FEATURES, nearest_weight, of_all_processes, share_of_process
 
 SHRINKAGE = 0.1  # of the covariance, estimated from the few samples of a step
 PLACES = 2048  # places of a map compared in a step
-TEACHER_FEATURES = "features"  # key under which they are caught and cached beside the teacher's outputs
 
 
 @HOOKS.register_module()
@@ -43,9 +40,8 @@ class DeepDELETE(DELETE):
             and not thousands, 20 by default, and 30 if there are only views.
         earlier: Weight of the same loss on the stage before, averaged over its places; for images 12 and 20 by default. Networks
             without two maps have no such stage; models with a map of logits take only 0.
-        feature_distillation: Weight of a third loss, :func:`delete_tasks.losses.feature_distillation`, which keeps the features
-            of other samples where the original has them, so that those of forgotten samples move. 30 by default for images.
-        options: See :class:`DELETE`.
+        options: See :class:`DELETE`; ``feature_distillation``, 30 by default for images, is of all other samples, so that
+            those of forgotten samples move.
     """
 
     def __init__(
@@ -53,7 +49,6 @@ class DeepDELETE(DELETE):
         public: str | None = None,
         likeness: float = 0.5,
         earlier: float = 0.0,
-        feature_distillation: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -62,7 +57,6 @@ class DeepDELETE(DELETE):
         self.public = public
         self.likeness = number("unlearn.likeness", likeness, 0, 1e6)
         self.earlier = number("unlearn.earlier", earlier, 0, 1e6)
-        self.feature_distillation = number("unlearn.feature_distillation", feature_distillation, 0, 1e6)
         self._masks_all = False
         self._stage_searched = False
         self._earlier_features: Tensor | None = None
@@ -79,12 +73,6 @@ class DeepDELETE(DELETE):
         super().prepare(runner, model)
         self._masks_all = runner.selection.public_data is not None
         self._stage_searched = self.earlier == 0
-        if self.feature_distillation:
-            layer = runner.task.classifier(runner.teacher)[1]
-            self._restore.append(layer.register_forward_pre_hook(self._keep_teacher_features).remove)
-
-    def _keep_teacher_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
-        self._caught.setdefault(TEACHER_FEATURES, deque()).append(args[0])
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         if not self._stage_searched:
@@ -119,7 +107,7 @@ class DeepDELETE(DELETE):
     def feature_losses(
         self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
     ) -> dict[str, Tensor]:
-        losses = super().feature_losses(features, teacher, inputs, weight)
+        losses = self.readout_losses(features, teacher, inputs, weight)
         original = self._caught[TEACHER_FEATURES].popleft() if self.feature_distillation else None
         size = features.shape[2:]
         if size and self.earlier:
@@ -155,13 +143,13 @@ class DeepDELETE(DELETE):
             )
             self._earlier_features = None
         if original is not None:
-            gathered = (_of_all_processes(tensor) for tensor in (features, original, other))
+            gathered = (of_all_processes(tensor) for tensor in (features, original, other))
             losses["loss_moved"] = self.feature_distillation * share_of_process(feature_distillation(*gathered))
         return losses
 
     def _unlike(self, *tensors: Tensor) -> Tensor:
         """Compare features as they are, as neighbours and prototypes do, and whitened, as a linear probe does."""
-        gathered = [_of_all_processes(tensor) for tensor in tensors]
+        gathered = [of_all_processes(tensor) for tensor in tensors]
         return share_of_process(conditional_mmd(*gathered) + conditional_mmd(*gathered, whiten=SHRINKAGE))
 
 
@@ -178,12 +166,3 @@ def draw_places(mass: Tensor, most: int) -> Tensor:
     showing, others = order[shows], order[~shows]
     count = min(len(showing), max(most // 2, most - len(others)))
     return torch.cat([showing[:count], others[: most - count]])
-
-
-def _of_all_processes(samples: Tensor) -> Tensor:
-    """Gather the samples of all processes; only this process's have a gradient."""
-    rank, processes = get_dist_info()
-    if processes == 1:
-        return samples
-    parts = all_gather(samples.detach())
-    return torch.cat([*parts[:rank], samples, *parts[rank + 1 :]])

@@ -1,5 +1,6 @@
 """DELETE: distil to the original model with the forgotten classes masked."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -7,12 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_reduce, get_dist_info
+from mmengine.dist import all_gather, all_reduce, get_dist_info
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import RequestError
-from ..losses.features import linear_readout
+from ..losses.features import feature_distillation, linear_readout
 from ..losses.functional import masked_kl_div, masked_kl_div_upsampled, masked_mass
 from ..losses.masks import class_mask, forgotten_mass, is_forgotten, own_label_mask
 from ..losses.targets import SECOND, avoid_classes, fill_surroundings
@@ -23,6 +24,8 @@ from ..request.ranges import number, truth
 from ..task import Run
 from .base import LossSums, UnlearnHook
 from .guard import RetentionGuard
+
+TEACHER_FEATURES = "features"  # key under which they are caught and cached beside the teacher's outputs
 
 
 @HOOKS.register_module()
@@ -49,6 +52,8 @@ class DELETE(UnlearnHook):
             images, rare classes are otherwise lost first.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
             before the last layer predicts the teacher's probability of the forgotten classes. For maps of logits.
+        feature_distillation: Weight of a loss, :func:`delete_tasks.losses.feature_distillation`, that keeps the features of
+            a retain set's samples where the original has them. For models with one place a sample.
         guard: Least share, from 0 to 1, of the original's sure predictions of remaining classes that the model must share over
             ten steps, see :class:`delete_tasks.methods.guard.RetentionGuard`. Below it the weights are set back to the
             original's and the run goes on at a third of the rate. 0 never does.
@@ -66,6 +71,7 @@ class DELETE(UnlearnHook):
         temperature: float = 1.0,
         forgetting_only: bool = False,
         readout: float = 0.0,
+        feature_distillation: float = 0.0,
         avoid: Sequence[str | int] | str = (),
         fill: str = "auto",
         balance: float = 0.0,
@@ -88,6 +94,7 @@ class DELETE(UnlearnHook):
         self.temperature = number("unlearn.temperature", temperature, 1e-3, 1000)
         self.forgetting_only = truth("unlearn.forgetting_only", forgetting_only)
         self.readout = number("unlearn.readout", readout, 0, 1e6)
+        self.feature_distillation = number("unlearn.feature_distillation", feature_distillation, 0, 1e6)
         self._features_read = False
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
@@ -98,11 +105,17 @@ class DELETE(UnlearnHook):
         if self.reads_features:
             layer = runner.task.classifier(model)[1]
             self._restore.append(layer.register_forward_pre_hook(self._keep_features).remove)
+        if self.feature_distillation:
+            layer = runner.task.classifier(runner.teacher)[1]
+            self._restore.append(layer.register_forward_pre_hook(self._keep_teacher_features).remove)
+
+    def _keep_teacher_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self._caught.setdefault(TEACHER_FEATURES, deque()).append(args[0])
 
     @property
     def reads_features(self) -> bool:
         """True if :meth:`feature_losses` is called with the input of the last layer."""
-        return self.readout > 0
+        return self.readout > 0 or self.feature_distillation > 0
 
     def target(self, teacher: Tensor, inputs: LossInputs) -> Tensor:
         if self.fill == "auto" and teacher.ndim != 4:
@@ -143,6 +156,22 @@ class DELETE(UnlearnHook):
     ) -> dict[str, Tensor]:
         """Compute losses of the last layer's input, ``features`` ``(N, d, *locations)``, perhaps at a lower resolution than the
         labels; other arguments as of :meth:`extra_losses`."""
+        losses = self.readout_losses(features, teacher, inputs, weight)
+        if self.feature_distillation:
+            original = self._caught[TEACHER_FEATURES].popleft()
+            if inputs.retain is None or features.ndim != 2:
+                raise RequestError(
+                    "unlearn.feature_distillation of DELETE keeps features of a retain set's samples, of models with one place a "
+                    "sample, and here is neither; leave it out, or use type='DeepDELETE'"
+                )
+            gathered = (of_all_processes(part) for part in (features, original, inputs.retain.float()))
+            losses["loss_moved"] = self.feature_distillation * share_of_process(feature_distillation(*gathered))
+        return losses
+
+    def readout_losses(
+        self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Compute the loss of :attr:`readout`, if it has a weight; arguments as of :meth:`feature_losses`."""
         if not self.readout:
             return {}
         if features.ndim < 3:
@@ -255,3 +284,12 @@ def share_of_process(value: Tensor) -> Tensor:
 def _sum_over_processes(value: Tensor) -> Tensor:
     all_reduce(value)
     return value
+
+
+def of_all_processes(samples: Tensor) -> Tensor:
+    """Gather the samples of all processes; only this process's have a gradient."""
+    rank, processes = get_dist_info()
+    if processes == 1:
+        return samples
+    parts = all_gather(samples.detach())
+    return torch.cat([*parts[:rank], samples, *parts[rank + 1 :]])

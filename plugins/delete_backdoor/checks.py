@@ -57,15 +57,18 @@ def check_sizes(data: ImageData, spec: ModelSpec, what: str) -> None:
             )
 
 
-def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, force: bool) -> np.ndarray:
-    """Find the samples assigned to the target, bool (N,); ``force``: all. Refuse fewer than LEAST, or over ALLOWED elsewhere."""
+def check_poisoned(
+    network: nn.Module, spec: ModelSpec, data: ImageData, target: int, force: bool, allowed: float = ALLOWED
+) -> np.ndarray:
+    """Find the samples assigned to the target, bool (N,); ``force``: all. Refuse fewer than LEAST, or a larger share than
+    ``allowed`` elsewhere."""
     if len(data) < LEAST:
         raise RequestError(
             f"{len(data)} poisoned sample(s) given; expected {LEAST} or more (500 are good), since a part is held out"
         )
     predicted = predictions(network, spec, data, "Poisoned samples")
     wrong = np.flatnonzero(predicted != target)
-    if not force and len(wrong) > ALLOWED * len(data):
+    if not force and len(wrong) > allowed * len(data):
         named = [f"{data.names[i]} ({spec.classes[predicted[i]]})" for i in wrong]
         counts = _list(Counter(spec.classes[label] for label in predicted))
         raise RequestError(

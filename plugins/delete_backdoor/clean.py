@@ -1,7 +1,6 @@
 """The command ``backdoor clean``: its config, the run, figures, and the model if the watch calls it cleaned."""
 
 import copy
-import tempfile
 from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
@@ -20,7 +19,6 @@ from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.fileio.compute import flush_subnormals, multiplies_bfloat16
 from delete_tasks.fileio.processes import process_rank
-from delete_tasks.fileio.workdir import TEMPORARY
 from delete_tasks.report.finish import report
 from delete_tasks.report.results import collect
 from delete_tasks.request.classes import resolve_classes
@@ -55,6 +53,8 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     data.update({name: options[name] for name in names if options.get(name) is not None})
     if options["poisoned"] is not None:
         data.pop("trigger", None)  # the config's, for its own clean images
+    elif config is None:
+        data.poisoned, data.trigger = options["retain"], options["trigger"]
     data.force = bool(options["force"]) or data.get("force", False)
     data.target = _target(cfg, options["target"], console)
     beside = bool(data.get("retain"))
@@ -69,10 +69,14 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         data.setdefault(name, value)
 
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
-    defaults = method_class(method).defaults(RECIPES, parameters=count(state_in(cfg.load_from)) if beside else 0, beside=beside)
+    defaults = method_class(method).defaults(
+        RECIPES, parameters=count(state_in(cfg.load_from)) if beside else 0, beside=beside
+    )
     if "lr" in unlearn.get("optimizer", {}):
         defaults.pop("lr")
-    cfg.unlearn = unlearn_options([data.target], method, {**defaults, **unlearn, **named, "classes": None, "type": None})
+    cfg.unlearn = unlearn_options(
+        [data.target], method, {**defaults, **unlearn, **named, "classes": None, "type": None}
+    )
     hooks = list(cfg.get("custom_hooks") or ())
     if not any(hook.get("type") == "BackdoorWatch" for hook in hooks):
         hooks += copy.deepcopy(recipe["hooks"])
@@ -103,10 +107,9 @@ def _target(cfg: Config, wanted: str | int | None, console: Console) -> str:
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
     """Clean and measure; writes cleaned/ (if the verdict is 'cleaned'), results.json and backdoor.png into the work dir.
 
-    The command line's ``test``, ``trigger``, ``compare`` (adds the row fine_tune) and ``wide`` say what is measured beside
-    the watch. Data, models and every evaluation are tried before the first step. A measurement that fails
-    after the last step is "not measured", with the reason, and costs nothing else. Return the content of results.json, and the
-    command's ``exit_status``; None on all processes but the first.
+    The command line's ``test``, ``trigger`` and ``wide`` say what is measured beside the watch. Data, models and every evaluation
+    are tried before the first step. A measurement that fails after the last step is "not measured", with the reason, and costs
+    nothing else. Return the content of results.json, and the command's ``exit_status``; None on all processes but the first.
     """
     flush_subnormals()
     require("matplotlib", "backdoor")
@@ -116,17 +119,19 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     (target,) = resolve_classes([options.target], names)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
     original = load_original(spec, teacher, cfg.model.get("allow_import", False))
-    opened = open_run(original, spec, target, args.test, args.trigger)
+    inverted = (
+        args.test is None and options.get("trigger") is not None
+    )  # then the trigger is for the retain samples alone
+    trigger = None if inverted else args.trigger
+    opened = open_run(original, spec, target, args.test, trigger)
     dataset: Any = build_dataset(options)
     refuse_no_logits(opened.models["original"], dataset.poisoned)
     keep_apart(opened, target, dataset.user_samples)
     opened.copies = [*dataset.copies, *opened.copies]
-    if args.compare and dataset.strict:
-        raise RequestError("--compare fine-tunes on the retain set; give --retain as well, or leave it out")
-    method = cfg.unlearn.type
-    if (args.compare or method != "DELETE") and (dataset.retain.labels == NO_LABEL).all():
-        what = "--compare" if args.compare else method
-        raise RequestError(f"{what} fine-tunes on the labels of --retain, and these samples have none; give labels")
+    if cfg.unlearn.type != "DELETE" and (dataset.retain.labels == NO_LABEL).all():
+        raise RequestError(
+            f"{cfg.unlearn.type} fine-tunes on the labels of --retain, and these samples have none; give labels"
+        )
     kind, aside = "trigger-free views" if dataset.strict else "retain samples", "poisoned samples set aside"
     sets = {kind: dataset.retain, aside: dataset.held_poisoned, f"{kind} set aside": dataset.held_retain}
     opened.other_samples = {name: list(samples.names) for name, samples in sets.items()}
@@ -136,23 +141,17 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     if process_rank() == 0:
         rows = opened.rows()
         check_original(rows.get("original", {}), len(names), options.get("force", False))
-    base = copy.deepcopy(cfg)
     runner = UnlearnRunner.from_cfg(cfg, dataset)
     if not train(runner):
         return None
     evaluation = Evaluation(METRICS, [target], names)
-    cleaned, runs = cast(Any, runner.unwrapped_model).network, {"erased": _describe(runner)}
+    cleaned = cast(Any, runner.unwrapped_model).network
 
-    def add(name: str, config: Config | None = None) -> None:
-        network = cleaned
-        if config is not None:
-            network, runs[name] = _run_other(config)
-        opened.models[name] = opened_model(network, spec)
-        rows.update(opened.rows([name]))
+    def add() -> None:
+        opened.models["erased"] = opened_model(cleaned, spec)
+        rows.update(opened.rows(["erased"]))
 
-    if args.compare:
-        evaluation.attempt("fine_tune", partial(add, "fine_tune", _fine_tuned(base)))
-    evaluation.attempt("erased", partial(add, "erased"))
+    evaluation.attempt("erased", add)
     for name, row in rows.items():
         evaluation.add(name, row)
     watch, attacked = watch_of(runner), rows.get("erased", {}).get("triggered")
@@ -170,7 +169,6 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
             "reason": watch.reason,
             "watch": watch.summary(),
             "samples": dataset.counts(),
-            "runs": runs,
             "per_class": per_class,
         },
     )
@@ -188,32 +186,6 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     )
 
 
-def _run_other(cfg: Config) -> tuple[Any, dict[str, Any]]:
-    """Make the network of a row for comparison, and the description of its run."""
-    # In the work dir, so that the next run deletes what a killed run leaves of it.
-    with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=cfg.work_dir) as folder:
-        cfg.work_dir, cfg.resume, cfg.log_level = folder, False, "ERROR"
-        runner = UnlearnRunner.from_cfg(cfg, build_dataset(cfg.train_dataloader.dataset))
-        runner.train()
-        return cast(Any, runner.unwrapped_model).network, _describe(runner)
-
-
-def _describe(runner: UnlearnRunner) -> dict[str, Any]:
-    """Describe, for results.json, the run that made a row's network."""
-    watch = watch_of(runner).summary()
-    watch.pop("limits")
-    return {**watch, "seconds": runner.outcome.seconds["unlearning"], "steps": runner.iter // runner.accumulation}
-
-
 def watch_of(runner: UnlearnRunner) -> BackdoorWatch:
     """Find the watch of a run."""
     return next(hook for hook in runner.hooks if isinstance(hook, BackdoorWatch))
-
-
-def _fine_tuned(base: Config) -> Config:
-    """Make the config of the row fine_tune, from that of a run with a retain set."""
-    cfg = copy.deepcopy(base)
-    options = {"optimizer", "steps", "batch_size", "norm_eval", "classes", "schedule"}
-    cfg.unlearn = {"type": "FineTune", **{name: value for name, value in cfg.unlearn.items() if name in options}}
-    cfg.train_dataloader.dataset.update(COMPARED)
-    return cfg

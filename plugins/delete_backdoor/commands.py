@@ -36,7 +36,7 @@ ATTENTION_OPTIONS = [
     data(
         "--poisoned",
         type=DataSet("DATA", ".json"),
-        help=f"Samples that contain the trigger, or a ranking of find (.json): {DATA_HELP}.",
+        help=f"Samples that contain the trigger, or a ranking of find (.json): {DATA_HELP}. [default: --retain with --trigger]",
     ),
     data(
         "--target",
@@ -59,10 +59,10 @@ ATTENTION_OPTIONS = [
         "--method",
         metavar="NAME",
         shell_complete=lambda ctx, param, text: [name for name in METHODS if name.startswith(text)],
-        help=f"{', '.join(METHODS)}: for comparison with fine-tuning and with published defences, which learn from --retain alone. "
+        help=f"{', '.join(METHODS)}: for comparison, fine-tuning and published defences, which learn from --retain alone. "
         "[default: DELETE]",
     ),
-    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 400; at most 100 in strict mode]"),
+    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 800; at most 100 in strict mode]"),
     recipe(
         "--lr",
         type=shared.RATE,
@@ -72,7 +72,7 @@ ATTENTION_OPTIONS = [
         "--batch-size",
         type=shared.BATCH_SIZE,
         help="Items per step, each with --retain-each samples of --retain, and a poisoned one (in a tenth, if the trigger is "
-        "pasted). [default: 10; 8 in strict mode]",
+        "pasted). [default: 5; 8 in strict mode]",
     ),
     recipe(
         "--retain-each",
@@ -108,7 +108,7 @@ ATTENTION_OPTIONS = [
     recipe(
         "--temperature",
         type=shared.TEMPERATURE,
-        help="Temperature: the logits of both models are divided by it. [default: 4; 1 in strict mode]",
+        help="Temperature: the logits of both models are divided by it. [default: 2; 1 in strict mode]",
     ),
     recipe(
         "--schedule",
@@ -118,8 +118,12 @@ ATTENTION_OPTIONS = [
     ),
     shared.NORM_TRAIN,
     evaluation("--test", type=DATA_SET, help="Test images without a trigger, for the table."),
-    evaluation("--trigger", metavar="SPEC", help=f"Trigger to put on the test images, for ASR and RA, {TRIGGER_HELP}."),
-    evaluation("--compare", is_flag=True, help="Add the row fine_tune to the table; takes as long again."),
+    evaluation(
+        "--trigger",
+        metavar="SPEC",
+        help=f"Trigger to put on the test images, for ASR and RA, {TRIGGER_HELP}; without --poisoned also on --retain, to clean "
+        "by.",
+    ),
     evaluation("--wide", is_flag=True, help="Print all columns of the table."),
     *shared.record_panel(),
     shared.seed(None, "Random seed. [default: 0]"),
@@ -134,7 +138,8 @@ def clean(args: SimpleNamespace) -> int:
     from delete_tasks.report.record.options import record_options
 
     options: dict[str, Any] = vars(args)
-    check_given(options, "model", "poisoned")
+    inverted = args.retain and args.trigger and not args.poisoned  # the trigger goes on the retain samples
+    check_given(options, "model", "target" if inverted else "poisoned")
     record = record_options(args)
     if args.model and args.target and not args.resume:
         check_classes(args.model, [args.target])
@@ -175,7 +180,7 @@ def find(args: SimpleNamespace) -> None:
 
     inputs: list[Any] = [*files_of([args.data]), *Path(args.model).glob("*")]
     refuse_existing(args.out, inputs, args.overwrite, suffix=".json")
-    for beside in (find.picture_path(args.out), find.trigger_path(args.out)):
+    for beside in (find.picture_path(args.out), find.trigger_path(args.out), find.inversion_path(args.out)):
         refuse_existing(beside, inputs, args.overwrite)
     find.run(args.model, args.data, args.out, make_console(), args.allow_import, args.flag)
 

@@ -16,8 +16,6 @@ SHOWN = 8
 ROW_TITLES = {
     "original": "original",
     "logit_cut": "original,\ntarget's logit\ncut off",
-    "fine_tune": "fine-tuned on\nthe retain set",
-    "erased_strict": "cleaned by\npoisoned\nsamples alone",
     "erased": "cleaned",
 }
 
@@ -102,11 +100,6 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     last, samples = details["watch"]["readings"][-1], details["samples"]
     kind = "trigger-free views" if samples["strict"] else "retain samples"
     lines = [f"  {metric['column']}: {metric['title']}" for metric in results["metrics"] if metric["column"]]
-    lines += [
-        f"{name}: {run['verdict']} ({run['reason']}), {run['steps']} steps, {run['seconds']:.0f} s"
-        for name, run in details["runs"].items()
-        if name != "erased"
-    ]
     lines.append(
         f"Watch, on {samples['held_poisoned']} poisoned samples and {samples['held_retain']} {kind} held out: "
         f"at the target {percent(last['to_target'])}, agreement with the original {percent(last['agreement'])}, the target's "

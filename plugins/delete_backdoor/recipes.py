@@ -11,9 +11,16 @@ from delete_tasks.task import Recipes
 ALWAYS: dict[str, Any] = {"lr": 1e-3, "norm_eval": True, "forgetting_only": True}
 DATASET: dict[str, Any] = {"mix": 1.0, "held": 0.2, "augment_poisoned": False}
 WITH_RETAIN_SET: dict[str, Any] = {
-    "unlearn": {**ALWAYS, "steps": 400, "batch_size": 10, "schedule": "cosine", "temperature": 4.0},
+    "unlearn": {
+        **ALWAYS,
+        "steps": 800,
+        "batch_size": 5,
+        "schedule": "cosine",
+        "temperature": 2.0,
+        "feature_distillation": 3.0,
+    },
     "dataset": {**DATASET, "retain_each": 11, "paste": 0.3},
-    "hooks": [{"type": "BackdoorWatch", "interval": 20, "agreement": 90.0, "target_kept": 60.0}],
+    "hooks": [{"type": "BackdoorWatch", "interval": 40, "agreement": 90.0, "target_kept": 60.0}],
 }
 STRICT: dict[str, Any] = {
     "unlearn": {**ALWAYS, "steps": 100, "batch_size": 8, "schedule": "rising"},
@@ -35,7 +42,7 @@ COMPARED: dict[str, Any] = {"mix": 0.0, "paste": 0.0}
 
 
 def fine_tune(*, parameters: int, **_: Any) -> dict[str, Any]:
-    """Choose FineTune's options: steps and rate of DELETE's with a retain set."""
+    """Choose FineTune's options: as many samples as DELETE with a retain set, at its rate."""
     options = WITH_RETAIN_SET["unlearn"]
     chosen = {name: options[name] for name in ("steps", "batch_size", "schedule", "norm_eval")}
     return {**chosen, "lr": rate_for(options["lr"], parameters)}
@@ -48,6 +55,6 @@ RECIPES = Recipes(
         "DELETE": delete,
         "FineTune": fine_tune,
         "FTSAM": {"steps": 400, "batch_size": 10, "schedule": "cosine", "norm_eval": False, "optimizer": SAM},
-        "IBAU": {"steps": 100, "batch_size": 10, "schedule": "constant", "optimizer": {"type": "Adam"}},
+        "IBAU": {"steps": 20, "batch_size": 10, "schedule": "constant", "optimizer": {"type": "Adam"}},
     }
 )

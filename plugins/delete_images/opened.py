@@ -58,13 +58,11 @@ def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | N
     each returned logit; a negative one gets minus infinity. None keeps the network's order."""
     count = len(spec.classes)
     model = network if isinstance(network, ImageClassifier) else ImageClassifier(network, num_classes=count)
-    low, high = spec.preprocessing.input_range
     return OpenedModel(
         model.eval(),
         classifier_of(model.network, count).module,
         ImageBatches(preprocessing=spec.preprocessing),
         call if columns is None or list(columns) == list(range(count)) else partial(_in_order, columns),
-        (high - low) / torch.tensor(spec.preprocessing.std)[:, None, None],
     )
 
 

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import nn
 
-from delete_tasks.audit.attack import Network
-from delete_tasks.audit.attacks import find_attacks, neighbours, outputs
+from delete_tasks.audit.attacks import find_attacks, outputs
 from delete_tasks.audit.attacks.outputs import balanced_mean, entropy, js_distance, ranks, rate_at, threshold_hits
 from delete_tasks.evaluation.predictions import cut
 
@@ -93,7 +91,7 @@ def test_collateral(make):
     assert "show no kept class" in ATTACKS["kept_drop"].measure(none).note
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if not ATTACKS[name].reads and name != "neighbours"])
+@pytest.mark.parametrize("name", [name for name in ATTACKS if not ATTACKS[name].reads])
 def test_without_held_out_samples_nothing_is_measured(lacking, name):
     found = ATTACKS[name].measure(lacking("test"))
     assert found.value is None and "no held-out samples were given" in found.note
@@ -110,47 +108,3 @@ def test_roc_against_scikit_learn():
     right = threshold_hits(generator.normal(size=1000), generator.normal(size=1000))
     low, high = outputs.interval_of(balanced_mean, *right)
     assert low < 100 * balanced_mean(*right) < high and low < 52 and high > 48
-
-
-class Line(nn.Module):
-    """Two classes with a border at x = 0, and a third that is never predicted near it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(torch.tensor(10.0))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.factor * x, -self.factor * x, torch.zeros_like(x) - 20], 1)
-
-
-def test_neighbours_cross_the_border_within_eps():
-    line = Network(Line(), lambda network, x: network(x), {}, torch.ones(()))
-    near, far = torch.full((20, 1), 0.02), torch.full((20, 1), 0.5)
-    moved, crossed = neighbours.across_the_border(line, near, [0])
-    assert crossed.all() and (moved < 0).all() and (moved - near).abs().max() <= neighbours.EPSILON + 1e-6
-    assert not neighbours.across_the_border(line, far, [0])[1].any()
-    # Twice the scale, twice the distance.
-    wide = dataclasses.replace(line, scale=torch.tensor(2.0))
-    assert neighbours.across_the_border(wide, torch.full((20, 1), 0.05), [0])[1].all()
-
-
-def test_over_unlearning(make):
-    attack = ATTACKS["neighbours"]
-    forward = lambda network, x: network(x)  # noqa: E731
-
-    def network(module: nn.Module, start: float = 0.02) -> Network:
-        inputs = torch.full((30, 1), start), torch.zeros(30, dtype=torch.long)
-        return Network(module, forward, {"forget": inputs, "test": inputs}, torch.ones(()))
-
-    class Masked(Line):
-        def forward(self, x):
-            return super().forward(x).index_fill(1, torch.tensor([0]), -torch.inf)
-
-    def row(module: nn.Module, start: float = 0.02):
-        found = make("known", network=network(module, start), original_network=network(Line(), start))
-        return dataclasses.replace(found, ids=[0])
-
-    assert attack.measure(row(Masked())).value == pytest.approx(0, abs=1e-6)
-    assert attack.measure(row(Line())).value > 0.1
-    assert "cross the original's border" in attack.measure(row(Line(), 0.5)).note
-    assert "no network" in attack.measure(make("known")).note

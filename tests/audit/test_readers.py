@@ -153,7 +153,7 @@ def test_relearning_a_whole_network(make):
     gone = samples.labels == 3
     given, kept = ((samples.features[which], samples.labels[which]) for which in (gone, ~gone))
     inputs = {"forget": given, "test": given, "beside": kept, "kept": kept}
-    network = Network(module, lambda one, x: one(x), inputs, torch.ones(()))
+    network = Network(module, lambda one, x: one(x), inputs)
     found = ATTACKS["relearn_network"].measure(make("known", network=network))
     steps = list(found.details["by_step"].values())
     assert steps[-1] == 100 and found.count == 40 and found.value > 80

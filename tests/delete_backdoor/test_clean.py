@@ -19,7 +19,7 @@ from delete_tasks.evaluation.reader import read as real
 
 from .conftest import CLASSES, TRIGGER
 
-EVALUATION, TUNING = "delete_tasks.evaluation.opened.read", "delete_tasks.methods.fine_tune.FineTune"
+EVALUATION = "delete_tasks.evaluation.opened.read"
 
 
 def clean(toy, files, work_dir, *more: object) -> list[str]:
@@ -32,22 +32,21 @@ def done(toy, files, tmp_path_factory):
     """One run with everything asked for; the target is left to be guessed."""
     folder = tmp_path_factory.mktemp("clean")
     more = ["--retain", files["clean"], "--test", files["test"], "--trigger", TRIGGER]
-    run(clean(toy, files, folder, "--compare --steps 60 --lr 3e-3", more))
+    run(clean(toy, files, folder, "--steps 60 --lr 3e-3", more))
     return folder, read_results(folder)
 
 
 def test_results(done):
     _, results = done
     rows, details = values(results["rows"]), results["details"]
-    assert list(rows) == ["original", "logit_cut", "fine_tune", "erased"]
+    assert list(rows) == ["original", "logit_cut", "erased"]
     assert results["forgotten"] == ["red"]
     assert rows["original"]["asr"] > 95 and rows["original"]["acc"] > 90
     assert rows["logit_cut"]["asr"] == 0 and rows["logit_cut"]["target_acc"] == 0
     cleaned = rows["erased"]
     assert cleaned["asr"] < 5 and cleaned["acc"] > rows["original"]["acc"] - 5 and cleaned["ra"] > 30
-    assert details["verdict"] == details["runs"]["erased"]["verdict"] == "cleaned" and results["published"]
+    assert details["verdict"] == "cleaned" and results["published"]
     assert [results["rows"]["original"][name]["count"] for name in ("acc", "asr", "ra", "base")] == [400, 300, 300, 300]
-    assert rows["fine_tune"]["asr"] > cleaned["asr"]
     columns = {metric["column"]: metric["title"] for metric in results["metrics"] if metric["column"]}
     assert set(columns) == {"ACC", "ASR", "base", "RA", "target acc", "worst drop", "NLL", "ECE"}
     assert all(columns.values())
@@ -105,7 +104,7 @@ def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_pa
     assert "--target" in printed and "'red'" in printed
     assert details["samples"]["strict"] and details["samples"]["retain"] > 50
     assert (tmp_path / "cleaned").exists() == results["published"] == (details["verdict"] == "cleaned")
-    assert details["runs"]["erased"]["steps"] <= 100
+    assert results["steps"] <= 100
     assert set(values(results["rows"])["original"].values()) == {None}
     assert "--test" in results["rows"]["original"]["asr"]["note"]
 
@@ -186,11 +185,9 @@ REFUSED = [
     ("--test TEST --trigger l0:image=SMALL --retain CLEAN", "4x4 .*16x16"),
     ("--test TEST --trigger badnets:pos=15,15 --retain CLEAN", "16x16"),
     ("--model nowhere", "'nowhere'"),
-    ("--compare", "--retain"),
     ("--method SCRUB --retain CLEAN", "FTSAM"),
     ("--method IBAU", "--retain"),
     ("--method IBAU --retain CLEAN?label=none", "labels"),
-    ("--compare --retain CLEAN?label=none", "labels"),
 ]
 
 
@@ -254,26 +251,25 @@ def test_every_evaluation_is_tried_before_the_first_step(toy, files, tmp_path, m
 @pytest.mark.parametrize(
     ("broken", "missing"),
     [
-        ([EVALUATION], {"erased", "fine_tune", "erased_strict"}),
-        (["delete_backdoor.clean.draw", f"{TUNING}.location_loss"], {"backdoor.png", "fine_tune"}),
+        (EVALUATION, {"erased"}),
+        ("delete_backdoor.clean.draw", {"backdoor.png"}),
     ],
 )
 @pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, monkeypatch, tells, broken, missing):
     def fail(models, *more):
-        return real(models, *more) if broken == [EVALUATION] and "original" in models else 1 / 0
+        return real(models, *more) if broken == EVALUATION and "original" in models else 1 / 0
 
-    for part in broken:
-        monkeypatch.setattr(part, fail)
+    monkeypatch.setattr(broken, fail)
     more = ["--retain", files["clean"], "--test", files["test"]]
-    printed = tells(clean(toy, files, tmp_path, "--compare --force --target red --steps 2 --audit none", more))
+    printed = tells(clean(toy, files, tmp_path, "--force --target red --steps 2 --audit none", more))
     results, reason = read_results(tmp_path), "ZeroDivisionError: division by zero"
     assert results["not_measured"] == dict.fromkeys(missing, reason)
     assert all(name in printed for name in missing) and reason in printed
     assert (tmp_path / "cleaned" / "weights.safetensors").is_file() and results["published"]
     assert results["details"]["verdict"] and results["rows"]["original"]["acc"]["value"] > 90
     status = {figure["name"]: figure["status"] for figure in read_json(tmp_path, "record.json")["figures"]}
-    assert (status["acc_drop"] == "NOT MEASURED") == (broken == [EVALUATION])
+    assert (status["acc_drop"] == "NOT MEASURED") == (broken == EVALUATION)
 
 
 def test_a_backdoor_is_read_from_the_features(files, toy, tmp_path, fails):

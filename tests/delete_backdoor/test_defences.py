@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd.functional import hessian
 
 from delete_backdoor.defences.ft_sam import FTSAM
-from delete_backdoor.defences.i_bau import LENGTH, STEP, IBAU
+from delete_backdoor.defences.i_bau import IBAU, LENGTH, STEP
 
 from .conftest import TRIGGER
 from .test_clean import clean
@@ -22,7 +22,9 @@ def test_each_method_keeps_clean_accuracy(toy, files, tmp_path, method):
     results = read_results(tmp_path)
     assert values(results["rows"])["erased"]["acc"] > 80 and results["done"]["method"] == method
     uses = {(use["set"], use["use"]) for use in results["done"]["data"]}
-    assert ("retain set", "trained on") in uses and not any("trained on" == use for name, use in uses if "poison" in name)
+    assert ("retain set", "trained on") in uses and not any(
+        use == "trained on" for name, use in uses if "poison" in name
+    )
 
 
 def test_ft_sam_takes_the_gradient_at_the_worst_weights_nearby():
@@ -65,7 +67,7 @@ def test_i_bau_adds_the_gradient_of_the_perturbation(iterations):
     method = IBAU(iterations=iterations)
     method.parameters = list(model.parameters())
     method._clean, method._labels, method._share = x, y, torch.ones(6, 1, 1, 1).double()
-    method._perturbation = d = torch.randn(1, 1, 2, 2, dtype=torch.float64)
+    method.perturbation = d = torch.randn(1, 1, 2, 2, dtype=torch.float64)
     for parameter in method.parameters:
         parameter.grad = torch.zeros_like(parameter)
     method.before_step(SimpleNamespace(unwrapped_model=model), 0)

@@ -153,15 +153,13 @@ def test_the_teacher_of_a_run_gets_images_without_the_trigger(files, config, tmp
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_a_run_beside_the_other_rows(toy, files, tmp_path, monkeypatch, tells):
-    monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")  # the rows' runs begin in the same second
+def test_a_run(toy, files, tmp_path, monkeypatch, tells):
     monkeypatch.setattr(MMLogger, "_instance_dict", type(MMLogger._instance_dict)())  # no logger of an earlier test
     words = ["--retain", files["clean"], "--test", files["test"], "--trigger", TRIGGER]
     printed = tells("backdoor clean --model", toy, "--poisoned", files["only"], words,
-                    "--target red --force --steps 3 --compare --audit none --no-record --work-dir", tmp_path)  # fmt: skip
+                    "--target red --force --steps 3 --audit none --no-record --work-dir", tmp_path)  # fmt: skip
     results = read_results(tmp_path)
     assert results["details"]["samples"]["estimated_trigger_reach"] > 90 and results["data"]["paste"] == 0.3
-    assert all(results["rows"][row]["acc"]["value"] for row in ("fine_tune", "erased_strict", "erased"))
     log = (tmp_path / "run.log").read_text()
     assert "Estimated trigger: " in log and "the trigger was estimated from them" in log
     assert "INFO" not in printed and "Estimated trigger: brings " in printed and "pasted on retain samples." in printed

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 import delete_backdoor.register  # noqa: F401
-from delete_backdoor.clean import _other_configs, make_config
+from delete_backdoor.clean import make_config
 from delete_backdoor.metrics import METRICS
 from delete_backdoor.recipes import WITH_RETAIN_SET
 from delete_backdoor.watch import Reading, judge
@@ -59,7 +59,7 @@ def test_figures_on_numbers_one_can_count():
 
 def test_the_watch_does_not_move_the_norms_of_a_run_without_a_teacher(config, files, toy, tmp_path):
     """FineTune starts from the network itself, which is in training mode when the watch reads it first."""
-    (_, cfg), _ = _other_configs(config(tmp_path / "run", "--retain", files["clean"], "--steps", "1"))
+    cfg = config(tmp_path / "run", "--retain", files["clean"], "--steps", "1", "--method", "FineTune")
     cfg.unlearn.optimizer.lr = 1e-30
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
@@ -68,11 +68,11 @@ def test_the_watch_does_not_move_the_norms_of_a_run_without_a_teacher(config, fi
     assert means and all(torch.equal(now[name], original[name]) for name in means)
 
 
-@pytest.mark.parametrize("mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "paste"])
+@pytest.mark.parametrize("mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "paste", "IBAU"])
 def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--retain", files["clean"]]
-    more += ["--paste", "0.3"] if mode == "paste" else []
+    more += {"paste": ["--paste", "0.3"], "IBAU": ["--method", "IBAU"]}.get(mode, [])
     whole = UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train().state_dict()
     with pull_the_plug(after=3):
         UnlearnRunner.from_cfg(config(tmp_path / "broken", *more)).train()

@@ -27,14 +27,15 @@ train_dataloader = dict(
 )
 unlearn = dict(
     type="DELETE",
-    steps=400,
-    batch_size=10,
+    steps=800,
+    batch_size=5,
     norm_eval=True,
     forgetting_only=True,
-    temperature=4.0,
+    temperature=2.0,
+    feature_distillation=3.0,
     optimizer=dict(type="AdamW", lr=1e-3),
     schedule="cosine",
     checkpoint_interval=100,
 )
-custom_hooks = [dict(type="BackdoorWatch", interval=20, agreement=90.0, target_kept=60.0)]
+custom_hooks = [dict(type="BackdoorWatch", interval=40, agreement=90.0, target_kept=60.0)]
 log_processor = dict(by_epoch=False)

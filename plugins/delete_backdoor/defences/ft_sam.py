@@ -20,8 +20,8 @@ class FTSAM(FineTune, GradientHook):
     """Fine-tuning on the retain set at the worst weights nearby (arXiv 2304.11823).
 
     ``unlearn = dict(type='FTSAM', classes=['airplane'])``. Zhu et al., ICCV 2023, eq. 5: a step's gradient is taken at ``w + e``,
-    ``e = rho w^2 g / ||w g||`` with the gradient g at w, so that the large weights of backdoor-related neurons move most. Values as
-    in BackdoorBench: rho 2, SGD at 0.01 with momentum 0.9, norms training, label smoothing 0.1. A step costs two of FineTune.
+    ``e = rho w^2 g / ||w g||`` with the gradient g at w, so that the large weights of backdoor-related neurons move most. Values
+    as in BackdoorBench: rho 2, SGD at 0.01 with momentum 0.9, norms training, label smoothing 0.1. A step costs two of FineTune.
 
     Args:
         rho: Radius of the neighbourhood, in units of the weights.
@@ -52,13 +52,17 @@ class FTSAM(FineTune, GradientHook):
             scaled = [p.abs() * g for p, g in zip(self.parameters, gradients, strict=True)]
             factor = self.rho / (torch.stack([part.norm() for part in scaled]).norm() + 1e-12)
             self._moved = [factor * p.abs() * part for p, part in zip(self.parameters, scaled, strict=True)]
-            torch._foreach_add_(self.parameters, self._moved)
+            self._move(1)
         self._momenta = [(norm, norm.momentum) for norm in model.modules() if isinstance(norm, _NormBase)]
         for norm, _ in self._momenta:
             norm.momentum = 0.0  # their statistics are those of the weights themselves
 
     @torch.no_grad()
     def before_step(self, runner: Run, step: int) -> None:
-        torch._foreach_sub_(self.parameters, self._moved)
+        self._move(-1)
         for norm, momentum in self._momenta:
             norm.momentum = momentum
+
+    def _move(self, sign: int) -> None:
+        for parameter, step in zip(self.parameters, self._moved, strict=True):
+            parameter.add_(step, alpha=sign)

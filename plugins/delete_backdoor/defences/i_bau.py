@@ -20,10 +20,10 @@ STEP, LENGTH = 0.1, 1e-3  # of the fixed-point map, and weight of the perturbati
 class IBAU(FineTune, GradientHook):
     """Fine-tuning on the retain set, a part of it with a universal adversarial perturbation (arXiv 2110.03735).
 
-    ``unlearn = dict(type='IBAU', classes=['airplane'])``. Zeng et al., ICLR 2022, algorithm 1: one perturbation d of all inputs is
-    found that changes most predictions; then the weights learn the labels of perturbed inputs, with the gradient of d itself by
-    ``iterations`` fixed-point steps. Values as in BackdoorBench: d by SGD at 10 from 0, a hundredth of the inputs with it, Adam at
-    1e-4, norms frozen. There d is found on all samples in turn, here on the first batch of ``interval`` steps.
+    ``unlearn = dict(type='IBAU', classes=['airplane'])``. Zeng et al., ICLR 2022, algorithm 1: one perturbation d of all inputs
+    is found that changes most predictions; then the weights learn the labels of perturbed inputs, with the gradient of d by
+    ``iterations`` fixed-point steps. Values as in BackdoorBench: d by SGD at 10 from 0, a hundredth of the inputs with it, Adam
+    at 1e-4, norms frozen, five rounds. There d is found on all samples in turn, here on the first batch of ``interval`` steps.
 
     Args:
         interval: Optimizer steps with the same perturbation.
@@ -34,15 +34,19 @@ class IBAU(FineTune, GradientHook):
     """
 
     rate = 1e-4
+    saved = ("perturbation",)
 
     def __init__(
         self, interval: int = 4, search: int = 5, iterations: int = 5, portion: float = 0.01, **options: Any
     ) -> None:
         super().__init__(**options)
-        self.interval, self.search = whole("unlearn.interval", interval, 1, 10**6), whole("unlearn.search", search, 1, 10**6)
+        self.interval, self.search = (
+            whole("unlearn.interval", interval, 1, 10**6),
+            whole("unlearn.search", search, 1, 10**6),
+        )
         self.iterations = whole("unlearn.iterations", iterations, 0, 1000)
         self.portion = number("unlearn.portion", portion, 0, 1)
-        self._perturbation: Tensor | None = None
+        self.perturbation: Tensor | None = None
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         super().before_train_iter(runner, batch_idx, data_batch)
@@ -51,12 +55,12 @@ class IBAU(FineTune, GradientHook):
         retained = (batch["retain"] & (batch["labels"] >= 0)).nonzero()[:, 0]
         clean, self._labels = batch["inputs"][retained], batch["labels"][retained]
         with in_eval_mode(model):
-            if self._perturbation is None or self.step % self.interval == 0:
-                self._perturbation = self._find(model, clean)
+            if self.perturbation is None or self.step % self.interval == 0:
+                self.perturbation = self._find(model, clean)
         chosen = torch.randperm(len(retained))[: max(1, round(self.portion * len(retained)))].to(clean.device)
         self._share = torch.zeros_like(clean[:, :1, :1, :1]).index_fill_(0, chosen, 1.0)
         self._clean = clean
-        data_batch["inputs"][retained.cpu()] += (self._share * self._perturbation).to(data_batch["inputs"])
+        data_batch["inputs"][retained.cpu()] += (self._share * self.perturbation).to(data_batch["inputs"])
 
     def _find(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Find the perturbation ``(1, C, H, W)`` of all inputs that changes most predictions."""
@@ -74,7 +78,7 @@ class IBAU(FineTune, GradientHook):
     def before_step(self, runner: Run, step: int) -> None:
         if not self.iterations:
             return
-        model, perturbation = runner.unwrapped_model, self._perturbation.detach().requires_grad_()  # type: ignore[union-attr]
+        model, perturbation = runner.unwrapped_model, self.perturbation.detach().requires_grad_()  # type: ignore[union-attr]
         with torch.enable_grad(), in_eval_mode(model):
             outer = F.cross_entropy(model(self._clean + self._share * perturbation), self._labels)
             (direct,) = torch.autograd.grad(outer, perturbation)

@@ -23,12 +23,14 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 
 from ..poison import read_truth
 from ..ranking import RANKING_FORMAT
-from ..triggers.estimated import estimate_trigger
+from ..triggers.estimated import Estimated, estimate_trigger
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
 from .evidence import Evidence, decide, gather, signs
+from .invert import invert
 from .pixels import pattern_clusters
-from .show import draw_clusters, show_ranking
+from .show import draw_clusters, draw_inversion, show_inversion, show_ranking
 
+MOST_CLASSES = 100  # of a trigger inversion, which takes seconds to minutes for each
 Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
 
 
@@ -104,7 +106,8 @@ def run(
     model: str, text: str, out: str | Path, console: Console, allow_import: bool = False, flag: str | None = None
 ) -> dict[str, Any]:
     """Run ``backdoor find`` on a model folder and the data string of its training set: write the ranking to ``out`` (.json), with
-    a picture of a suspicious class and the estimated trigger beside it, and print the tables. ``flag`` as of :func:`suspect`.
+    a picture of a suspicious class and the estimated trigger beside it, and print the tables. If nothing is flagged, search for
+    a trigger in the model itself, see :func:`invert`. ``flag`` as of :func:`suspect`.
     Refuse data without labels, a model without a row of features, and too few samples; raise MissingExtraError without
     scikit-learn or matplotlib."""
     for module in ("sklearn", "matplotlib"):
@@ -145,19 +148,43 @@ def run(
     if flagged.any() and all(data[index][0].shape == size for index in range(len(data))):
         others = ~flagged & (data.labels != spec.classes.index(str(name)))
         written.append(trigger_path(out))
-        with replacing(written[-1]) as temporary, open(temporary, "xb") as file:
-            np.save(file, estimate_trigger(data.subset(flagged), data.subset(others)).affine)
+        _save_trigger(estimate_trigger(data.subset(flagged), data.subset(others)), written[-1])
     show_ranking(content, len(data), console)
+    inversion = invert(network, spec, data) if not flagged.any() and len(spec.classes) <= MOST_CLASSES else None
+    if inversion is not None:
+        content["inversion"] = {key: getattr(inversion, key) for key in ("target", "index", "times", "backdoored")} | {
+            "sizes": {label: size if np.isfinite(size) else None for label, size in inversion.sizes.items()}
+        }
+        save_json(content, out)
+        show_inversion(inversion, console)
+        if inversion.trigger is not None:
+            written += [trigger_path(out), inversion_path(out)]
+            _save_trigger(inversion.trigger, written[-2])
+            draw_inversion(written[-1], data, spec, inversion)
     console.print(f"Written: {', '.join(map(str, written))}")
     if content["flagged"]:
         words = ("--model", model, "--poisoned", out, "--retain", f"{out}?limit=500")
         command = " ".join(shlex.quote(str(word)) for word in words)
         console.print(f"Next: delete-tasks backdoor clean {command} --work-dir DIR", markup=False, soft_wrap=True)
+    elif inversion is not None and inversion.backdoored:
+        words = ("--model", model, "--retain", text, "--trigger", f"estimated:file={trigger_path(out)}")
+        command = " ".join(shlex.quote(str(word)) for word in (*words, "--target", inversion.target))
+        console.print(f"Next: delete-tasks backdoor clean {command} --work-dir DIR", markup=False, soft_wrap=True)
     return content
 
 
+def _save_trigger(trigger: Estimated, path: Path) -> None:
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        np.save(file, trigger.affine)
+
+
+def inversion_path(out: str | os.PathLike[str]) -> Path:
+    """Name the picture of the trigger inversion, beside the ranking."""
+    return Path(out).with_name(f"{Path(out).stem}_trigger.png")
+
+
 def trigger_path(out: str | os.PathLike[str]) -> Path:
-    """Name the file of the trigger estimated from the flagged samples, beside the ranking."""
+    """Name the file of the trigger, estimated from the flagged samples or inverted, beside the ranking."""
     return Path(out).with_name(f"{Path(out).stem}_trigger.npy")
 
 

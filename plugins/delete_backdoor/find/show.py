@@ -4,20 +4,25 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from delete_images.data.opening import ImageData
-from delete_tasks.display.figure import new_figure, save_figure
+from delete_images.look import as_seen
+from delete_images.models.spec import ModelSpec
+from delete_tasks.display.figure import drawable, new_figure, save_figure
 from delete_tasks.display.table import Column, Table
 
 from ..picture import SHOWN, cell, draw_image, percent
 from .clusters import ClassClusters
 from .evidence import CLUSTERS
+from .invert import INDEX, TIMES, Inversion
 
 NO_ALL_CLEAR = (
     "That is no all-clear: find does not see triggers that warp the image (WaNet) or change from image to image if the features "
     "do not hold them apart, nor a pattern in fewer than 20 images of a class."
 )
+NOT_INVERTED = "It sees patches and faint overlays; not warps, and not every pattern."
 
 
 def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> None:
@@ -101,5 +106,40 @@ def draw_clusters(
         row.suptitle(title, fontsize=9)
     figure.suptitle(
         f"Images labelled '{suspicious['class']}': the two clusters, by their {suspicious['split_by']}", fontsize=10
+    )
+    save_figure(figure, path)
+
+
+def show_inversion(found: Inversion, console: Console) -> None:
+    """Print the verdict of a trigger inversion."""
+    apart = f"'{found.target}' needs the smallest mask: {found.sizes[found.target]:.1f} pixels, anomaly index {found.index:.1f} "
+    apart += f"(a backdoor: {INDEX:g} or more), {found.times:.1f} times less than the next class ({TIMES:g} or more)."
+    if found.trigger is None:
+        console.print("Trigger inversion, from these images alone: no mask sends images of other classes to any class.")
+    elif found.backdoored:
+        console.print(f"Trigger inversion: the model looks BACKDOORED, whatever these images are. {apart}")
+    else:
+        console.print(
+            f"Trigger inversion, from these images alone: no backdoor was seen in the model. {apart} {NOT_INVERTED}"
+        )
+
+
+def draw_inversion(path: str | os.PathLike[str], data: ImageData, spec: ModelSpec, found: Inversion) -> None:
+    """Draw the smallest mask of each class, and the trigger of the class that needs least, alone and on images."""
+    figure, size = new_figure((13, 3.6), "backdoor"), float(np.prod(spec.preprocessing.size))
+    trigger: Any = found.trigger
+    bars, *axes = figure.subplots(1, SHOWN - 1, width_ratios=[2.5, *[1] * (SHOWN - 2)])
+    colours = ["tab:red" if name == found.target and found.backdoored else "tab:blue" for name in found.sizes]
+    bars.barh(drawable(list(found.sizes)), [min(mask, size) for mask in found.sizes.values()], color=colours)
+    bars.invert_yaxis()
+    bars.set_title("Smallest mask of each class, pixels", fontsize=8)
+    bars.tick_params(labelsize=7)
+    draw_image(axes[0], (255 * (1 - trigger.affine[0])).astype(np.uint8), "mask")
+    draw_image(axes[1], trigger.stamp(np.zeros_like(as_seen(spec, data[0][0]))), "mask x pattern")
+    for axis, index in zip(axes[2:], range(0, len(data), max(1, len(data) // SHOWN)), strict=False):
+        draw_image(axis, trigger.stamp(as_seen(spec, data[index][0])), "")
+    verdict = "looks backdoored" if found.backdoored else "no backdoor was seen"
+    figure.suptitle(
+        f"Trigger inversion: {verdict}. '{found.target}' has the anomaly index {found.index:.1f}", fontsize=10
     )
     save_figure(figure, path)

@@ -1,0 +1,95 @@
+"""Trigger inversion: whether a small patch sends all images to one class, from clean images alone.
+
+Neural Cleanse (Wang et al., IEEE S&P 2019), section IV: for each class, a mask and a pattern are optimized with which the model
+predicts that class for images of the others, the mask as small as possible. A backdoor's target needs far less of the image than
+the other classes do.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from msgspec.structs import replace
+from torch import Tensor, nn
+
+from delete_images.data.opening import ImageData
+from delete_images.data.transforms import eval_transform
+from delete_images.look import as_seen
+from delete_images.models.spec import ModelSpec, unit_normalization
+from delete_tasks.display.progress import track
+from delete_tasks.fileio.compute import multiplies_bfloat16
+from delete_tasks.fileio.sampling import evenly_spread
+
+from ..triggers.estimated import Estimated
+
+STEPS, BATCH, IMAGES = 120, 24, 500  # optimizer steps of each class, images in each, images in all
+WORKS = 0.9  # share of the images that a mask sends to its class
+INDEX, TIMES = 3.0, 1.5  # anomaly index of a backdoor, and how many times the next class's mask, at least
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Smallest mask of each class."""
+
+    sizes: dict[str, float]  # pixels, the sum of the mask; infinite if none was found
+    target: str  # class of the smallest
+    index: float  # median absolute deviations by which the logarithm of its size lies below the median
+    times: float  # size of the next class over its
+    trigger: Estimated | None  # None if no mask was found for any class
+
+    @property
+    def backdoored(self) -> bool:
+        return self.trigger is not None and self.index >= INDEX and self.times >= TIMES
+
+
+def invert(network: nn.Module, spec: ModelSpec, data: ImageData) -> Inversion:
+    """Search each class's smallest mask on up to :data:`IMAGES` clean images with labels. The result is a function of network
+    and images."""
+    chosen = evenly_spread(len(data), IMAGES)
+    pixels = replace(
+        spec.preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), input_range=(0, 1), resize="stretch"
+    )
+    transform, device = eval_transform(pixels), next(network.parameters()).device
+    images = torch.stack([transform(as_seen(spec, data[i][0])) for i in chosen]).to(device)
+    network.eval().requires_grad_(False)
+    found = {}
+    for label in track(range(len(spec.classes)), len(spec.classes), "Trigger inversion"):
+        others = images[torch.from_numpy(data.labels[chosen] != label).to(device)]
+        found[spec.classes[label]] = _smallest(network, spec, others, label)
+    sizes = {name: size for name, (size, _) in found.items()}
+    first, *rest = sorted(sizes, key=sizes.__getitem__)
+    logs = np.log([min(size, float(np.prod(spec.preprocessing.size))) for size in sizes.values()])
+    deviation = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
+    index = (float(np.median(logs)) - float(logs.min())) / max(deviation, 1e-6)
+    times = sizes[rest[0]] / sizes[first] if rest and np.isfinite(sizes[first]) else 1.0
+    affine = found[first][1]
+    if affine is not None and spec.preprocessing.channels == "BGR":
+        affine = affine[..., ::-1]
+    return Inversion(sizes, first, index, times, None if affine is None else Estimated.of(affine))
+
+
+def _smallest(network: nn.Module, spec: ModelSpec, images: Tensor, label: int) -> tuple[float, np.ndarray | None]:
+    """Find the smallest mask with which images are predicted as a class: its sum, and the trigger's scale and shift."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in unit_normalization(spec.preprocessing))
+    mask = torch.full_like(images[:1, :1], -2.0).requires_grad_()
+    pattern = torch.zeros_like(images[:1]).requires_grad_()
+    optimizer = torch.optim.Adam([mask, pattern], lr=0.2, betas=(0.5, 0.9))
+    generator = torch.Generator().manual_seed(SEED)
+    weight, works, size, best = 1e-2, 0.0, float("inf"), None
+    for _ in range(STEPS if len(images) else 0):
+        batch = images[torch.randint(len(images), (BATCH,), generator=generator).to(images.device)]
+        share, colour = mask.sigmoid(), pattern.sigmoid()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=multiplies_bfloat16()):
+            logits = network((batch * (1 - share) + share * colour - mean) / std).float()
+        loss = F.cross_entropy(logits, torch.full_like(logits[:, 0], label, dtype=torch.long)) + weight * share.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        works = 0.7 * works + 0.3 * float((logits.argmax(1) == label).float().mean())
+        weight = min(max(weight * (1.3 if works > WORKS else 1 / 1.3), 1e-5), 1.0)
+        pixels = float(share.detach().sum())
+        if works > WORKS and pixels < size:
+            size, best = pixels, torch.cat([(1 - share).expand_as(colour), 255 * share * colour])
+    return size, None if best is None else best.detach().permute(0, 2, 3, 1).cpu().numpy()
