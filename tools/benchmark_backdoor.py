@@ -4,13 +4,15 @@
         [--strict|--first-try] [--seed N]
     python tools/benchmark_backdoor.py find      --shared ../shared --work-dir W [--images 10000]
     python tools/benchmark_backdoor.py find-rates --shared ../shared --work-dir W [--images 5000 --epochs 6]
+    python tools/benchmark_backdoor.py inversion --shared ../shared --work-dir W
     python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 10]
 
 ``published``: clean the published networks and the ResNet-18, from 500 poisoned and 500 clean training images each (``--strict``:
 from 500 poisoned ones alone, the ResNet-18 also from 5,000). ``find``: poison a tenth of the CIFAR-10 training images as for the
 published networks (their own choice is not published), find the poison and clean the networks by it. ``find-rates``: ``find``
 without cleaning, at 1 to 20% of poison among 5,000 images, as they are and after JPEG, with the same network at each rate
-(``blended``, ``sig`` and ``wanet`` are those of ``attacks``), and of twelve clean networks. ``attacks``: fine-tune a trained
+(``blended``, ``sig`` and ``wanet`` are those of ``attacks``), and of twelve clean networks. ``inversion``: ``find`` on 500 clean
+images, and cleaning by the trigger that it inverts, measured with the attacker's own. ``attacks``: fine-tune a trained
 ResNet-20 on data poisoned by each attack, and clean it. Runs with a
 results.json are not repeated. Test images: 2,000 fixed ones, read only for the table.
 """
@@ -24,7 +26,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from delete_backdoor.checks import predictions
+from delete_backdoor.poison import triggered
+from delete_backdoor.triggers import parse_trigger
 from delete_images.data.opening import open_data
+from delete_images.models.model_file import load_model
 from delete_tasks.cli import main as command
 
 # Name -> weights, architecture, normalization, target, trigger.
@@ -138,6 +144,7 @@ def published(args: argparse.Namespace) -> None:
                 kind = "first_try" if args.first_try else "clean"
                 more = ["--retain", f"{cifar}?limit=500&seed=2", *OWN.get(name, "").split()]
                 more += ["--method", args.method] if args.method else FIRST_TRY.split() * args.first_try
+            kind = args.method or kind
             folder = args.work_dir / f"{name}_{number}_{kind}_{args.seed}"
             more += ["--target", target, "--seed", str(args.seed), "--audit", "none"]
             show(f"{name}, {number} poisoned", clean(folder, model, str(poisoned), test, trigger, *more))
@@ -196,19 +203,8 @@ def find_rates(args: argparse.Namespace) -> None:
     data = f"cifar10:{args.shared}/data/cifar10?limit={RATE_IMAGES}&seed=5"
     for name in args.only or (*PUBLISHED, "blended", "sig (clean label)", "wanet", *CLEAN):
         folder = args.work_dir / "find_rates" / Path(name).name.replace(" ", "_")
-        more: list[str] = []
-        if name in ATTACKS:
-            (trigger, more), target = ATTACKS[name], "airplane"
-            model = poisoned_network(
-                args,
-                args.work_dir / "attacks" / name.replace(" ", "_"),
-                trigger.replace("{T}", str(args.shared / "triggers")),
-                more,
-            )[0]
-        elif name in PUBLISHED:
-            model, target, trigger = imported(args, name), PUBLISHED[name][3], PUBLISHED[name][4]
-        else:
-            model, target, trigger = Path(name), "", ""
+        more = ATTACKS[name][1] if name in ATTACKS else []
+        model, target, trigger = model_of(args, name)
         for storage in ("PNG", "JPEG"):
             cells = []
             for rate in RATES if target else (0,):
@@ -219,7 +215,7 @@ def find_rates(args: argparse.Namespace) -> None:
                         "--data",
                         data,
                         "--trigger",
-                        trigger.replace("{T}", str(args.shared / "triggers")),
+                        trigger,
                         "--target",
                         target,
                     ]
@@ -241,10 +237,60 @@ def find_rates(args: argparse.Namespace) -> None:
                         save(open_data(data, "train"), samples)
                     if storage == "JPEG":
                         as_jpeg(samples)
-                    run("backdoor", "find", "--model", str(model), "--data", str(samples), "--out", str(ranking))
+                    words = ["--model", str(model), "--data", str(samples), "--out", str(ranking), "--no-inversion"]
+                    run("backdoor", "find", *words)
                     samples.unlink()
                 cells.append(cell_of(json.loads(ranking.read_text())))
             print(f"| {Path(name).name} | {storage} | {' | '.join(cells)} |", flush=True)
+
+
+def model_of(args: argparse.Namespace, name: str) -> tuple[Path, str, str]:
+    """Return a network's folder, and the target and trigger of its backdoor; empty for a clean one."""
+    if name in ATTACKS:
+        trigger, more = ATTACKS[name]
+        trigger = trigger.replace("{T}", str(args.shared / "triggers"))
+        folder = args.work_dir / "attacks" / name.replace(" ", "_")
+        return poisoned_network(args, folder, trigger, more)[0], "airplane", trigger
+    if name in PUBLISHED:
+        target, trigger = PUBLISHED[name][3:]
+        return imported(args, name), target, trigger.replace("{T}", str(args.shared / "triggers"))
+    return Path(name), "", ""
+
+
+def inversion(args: argparse.Namespace) -> None:
+    """Print what trigger inversion says of each network by 500 clean images, and the figures after cleaning by its trigger."""
+    data = f"cifar10:{args.shared}/data/cifar10?limit=500&seed=2"
+    for name in args.only or (*PUBLISHED, "blended", "sig (clean label)", "wanet", *CLEAN):
+        model, target, trigger = model_of(args, name)
+        folder = args.work_dir / "inversion" / Path(name).name.replace(" ", "_")
+        ranking = folder / "ranking.json"
+        if not ranking.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            run("backdoor", "find", "--model", str(model), "--data", data, "--out", str(ranking))
+        found = json.loads(ranking.read_text())["inversion"]
+        verdict = f"{target or 'none'} | {found['target']} | {found['index']:.1f} | {found['times']:.1f} | {found['backdoored']}"
+        cells = []
+        if found["backdoored"] and target:
+            words = ["--retain", data, "--trigger", f"estimated:file={folder / 'ranking_trigger.npy'}"]
+            words += ["--target", found["target"], "--work-dir", str(folder / "clean"), "--audit", "none", "--force"]
+            if not (folder / "clean" / "results.json").is_file():
+                run("backdoor", "clean", "--model", str(model), *words, *OWN.get(name, "").split())
+            seconds = json.loads((folder / "clean" / "results.json").read_text())["seconds"]["unlearning"]
+            test = f"cifar10:{args.shared}/data/cifar10?split=test&limit=2000"
+            before, after = (measured(path, test, trigger, target) for path in (model, folder / "clean" / "cleaned"))
+            cells = [*(f"{a:.1f} -> {b:.1f}" for a, b in zip(before, after, strict=True)), f"{seconds:.0f}"]
+        print(f"| {Path(name).name} | {verdict} | {' | '.join(cells)} |", flush=True)
+
+
+def measured(model: Path, test: str, trigger: str, target: str) -> list[float]:
+    """Measure ACC, ASR, base and RA of a model folder."""
+    network, spec = load_model(model)
+    clean, label = open_data(test, "test", spec.classes), spec.classes.index(target)
+    others = clean.labels != label
+    said = predictions(network, spec, clean, "Clean")
+    attacked = predictions(network, spec, triggered(clean, parse_trigger(trigger), label), "Triggered")
+    shares = (said == clean.labels, attacked == label, said[others] == label, attacked == clean.labels[others])
+    return [100 * float(share.mean()) for share in shares]
 
 
 def cell_of(content: dict[str, Any]) -> str:
@@ -301,7 +347,7 @@ def attacks(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["published", "find", "find-rates", "attacks"])
+    parser.add_argument("table", choices=["published", "find", "find-rates", "inversion", "attacks"])
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/, weights/ and triggers/")
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--only", nargs="+", help="only these networks or attacks")
@@ -313,7 +359,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")
     parser.add_argument("--epochs", type=int, default=10, help="attacks: epochs of fine-tuning")
     args = parser.parse_args()
-    {"published": published, "find": find, "find-rates": find_rates, "attacks": attacks}[args.table](args)
+    tables = {
+        "published": published,
+        "find": find,
+        "find-rates": find_rates,
+        "inversion": inversion,
+        "attacks": attacks,
+    }
+    tables[args.table](args)
 
 
 if __name__ == "__main__":

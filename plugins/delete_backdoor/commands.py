@@ -58,7 +58,6 @@ ATTENTION_OPTIONS = [
     recipe(
         "--method",
         metavar="NAME",
-        shell_complete=lambda ctx, param, text: [name for name in METHODS if name.startswith(text)],
         help=f"{', '.join(METHODS)}: for comparison, fine-tuning and published defences, which learn from --retain alone. "
         "[default: DELETE]",
     ),
@@ -171,6 +170,14 @@ def clean(args: SimpleNamespace) -> int:
         type=click.Choice(["smaller", "larger"]),
         help="Cluster of the suspicious class to flag, after a look at both. [default: by the evidence]",
     ),
+    recipe(
+        "--no-inversion",
+        "inversion",
+        is_flag=True,
+        flag_value=False,
+        default=True,
+        help="Look at the samples alone. By default, if none is flagged, a trigger is searched for in the model.",
+    ),
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
@@ -180,9 +187,9 @@ def find(args: SimpleNamespace) -> None:
 
     inputs: list[Any] = [*files_of([args.data]), *Path(args.model).glob("*")]
     refuse_existing(args.out, inputs, args.overwrite, suffix=".json")
-    for beside in (find.picture_path(args.out), find.trigger_path(args.out), find.inversion_path(args.out)):
-        refuse_existing(beside, inputs, args.overwrite)
-    find.run(args.model, args.data, args.out, make_console(), args.allow_import, args.flag)
+    for end in find.BESIDE:
+        refuse_existing(find.beside(args.out, end), inputs, args.overwrite)
+    find.run(args.model, args.data, args.out, make_console(), args.allow_import, args.flag, args.inversion)
 
 
 @command(

@@ -10,15 +10,9 @@ from delete_tasks.task import Recipes
 
 ALWAYS: dict[str, Any] = {"lr": 1e-3, "norm_eval": True, "forgetting_only": True}
 DATASET: dict[str, Any] = {"mix": 1.0, "held": 0.2, "augment_poisoned": False}
+STEPS: dict[str, Any] = {"steps": 800, "batch_size": 5, "schedule": "cosine"}
 WITH_RETAIN_SET: dict[str, Any] = {
-    "unlearn": {
-        **ALWAYS,
-        "steps": 800,
-        "batch_size": 5,
-        "schedule": "cosine",
-        "temperature": 2.0,
-        "feature_distillation": 3.0,
-    },
+    "unlearn": {**ALWAYS, **STEPS, "temperature": 2.0, "feature_distillation": 3.0},
     "dataset": {**DATASET, "retain_each": 11, "paste": 0.3},
     "hooks": [{"type": "BackdoorWatch", "interval": 40, "agreement": 90.0, "target_kept": 60.0}],
 }
@@ -42,10 +36,8 @@ COMPARED: dict[str, Any] = {"mix": 0.0, "paste": 0.0}
 
 
 def fine_tune(*, parameters: int, **_: Any) -> dict[str, Any]:
-    """Choose FineTune's options: as many samples as DELETE with a retain set, at its rate."""
-    options = WITH_RETAIN_SET["unlearn"]
-    chosen = {name: options[name] for name in ("steps", "batch_size", "schedule", "norm_eval")}
-    return {**chosen, "lr": rate_for(options["lr"], parameters)}
+    """Choose FineTune's options: samples and rate of DELETE with a retain set."""
+    return {**STEPS, "norm_eval": True, "lr": rate_for(ALWAYS["lr"], parameters)}
 
 
 # FTSAM and IBAU as in BackdoorBench, which gives them 100 epochs and 5 rounds of 2,500 images in batches of 256.

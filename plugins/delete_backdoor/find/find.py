@@ -30,6 +30,8 @@ from .invert import invert
 from .pixels import pattern_clusters
 from .show import draw_clusters, draw_inversion, show_inversion, show_ranking
 
+# Pictures of a suspicious class's clusters and of the trigger inversion, and the trigger that was estimated or inverted.
+CLUSTERS, INVERSION, TRIGGER = BESIDE = "clusters.png", "trigger.png", "trigger.npy"
 MOST_CLASSES = 100  # of a trigger inversion, which takes seconds to minutes for each
 Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
 
@@ -103,11 +105,17 @@ def rates(flagged: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, flo
 
 
 def run(
-    model: str, text: str, out: str | Path, console: Console, allow_import: bool = False, flag: str | None = None
+    model: str,
+    text: str,
+    out: str | Path,
+    console: Console,
+    allow_import: bool = False,
+    flag: str | None = None,
+    inversion: bool = True,
 ) -> dict[str, Any]:
     """Run ``backdoor find`` on a model folder and the data string of its training set: write the ranking to ``out`` (.json), with
     a picture of a suspicious class and the estimated trigger beside it, and print the tables. If nothing is flagged, search for
-    a trigger in the model itself, see :func:`invert`. ``flag`` as of :func:`suspect`.
+    a trigger in the model itself, see :func:`invert`, unless ``inversion`` is False. ``flag`` as of :func:`suspect`.
     Refuse data without labels, a model without a row of features, and too few samples; raise MissingExtraError without
     scikit-learn or matplotlib."""
     for module in ("sklearn", "matplotlib"):
@@ -142,33 +150,33 @@ def run(
     save_json(content, out)
     written = [Path(out)]
     if name is not None:
-        written.append(picture_path(out))
+        written.append(beside(out, CLUSTERS))
         draw_clusters(written[1], data, suspicion.classes[name], content["suspicious"])
     size = (*spec.preprocessing.size, 3)
     if flagged.any() and all(data[index][0].shape == size for index in range(len(data))):
         others = ~flagged & (data.labels != spec.classes.index(str(name)))
-        written.append(trigger_path(out))
+        written.append(beside(out, TRIGGER))
         _save_trigger(estimate_trigger(data.subset(flagged), data.subset(others)), written[-1])
     show_ranking(content, len(data), console)
-    inversion = invert(network, spec, data) if not flagged.any() and len(spec.classes) <= MOST_CLASSES else None
-    if inversion is not None:
-        content["inversion"] = {key: getattr(inversion, key) for key in ("target", "index", "times", "backdoored")} | {
-            "sizes": {label: size if np.isfinite(size) else None for label, size in inversion.sizes.items()}
-        }
+    inverts = inversion and not flagged.any() and len(spec.classes) <= MOST_CLASSES
+    found = invert(network, spec, data) if inverts else None
+    if found is not None:
+        content["inversion"] = {key: getattr(found, key) for key in ("target", "index", "times", "backdoored", "sizes")}
         save_json(content, out)
-        show_inversion(inversion, console)
-        if inversion.trigger is not None:
-            written += [trigger_path(out), inversion_path(out)]
-            _save_trigger(inversion.trigger, written[-2])
-            draw_inversion(written[-1], data, spec, inversion)
+        show_inversion(found, console)
+        if found.trigger is not None:
+            written += [beside(out, TRIGGER), beside(out, INVERSION)]
+            _save_trigger(found.trigger, written[-2])
+            draw_inversion(written[-1], data, spec, found)
     console.print(f"Written: {', '.join(map(str, written))}")
+    words: tuple[Any, ...] = ()
     if content["flagged"]:
         words = ("--model", model, "--poisoned", out, "--retain", f"{out}?limit=500")
+    elif found is not None and found.backdoored:
+        trigger = f"estimated:file={beside(out, TRIGGER)}"
+        words = ("--model", model, "--retain", text, "--trigger", trigger, "--target", found.target)
+    if words:
         command = " ".join(shlex.quote(str(word)) for word in words)
-        console.print(f"Next: delete-tasks backdoor clean {command} --work-dir DIR", markup=False, soft_wrap=True)
-    elif inversion is not None and inversion.backdoored:
-        words = ("--model", model, "--retain", text, "--trigger", f"estimated:file={trigger_path(out)}")
-        command = " ".join(shlex.quote(str(word)) for word in (*words, "--target", inversion.target))
         console.print(f"Next: delete-tasks backdoor clean {command} --work-dir DIR", markup=False, soft_wrap=True)
     return content
 
@@ -178,19 +186,9 @@ def _save_trigger(trigger: Estimated, path: Path) -> None:
         np.save(file, trigger.affine)
 
 
-def inversion_path(out: str | os.PathLike[str]) -> Path:
-    """Name the picture of the trigger inversion, beside the ranking."""
-    return Path(out).with_name(f"{Path(out).stem}_trigger.png")
-
-
-def trigger_path(out: str | os.PathLike[str]) -> Path:
-    """Name the file of the trigger, estimated from the flagged samples or inverted, beside the ranking."""
-    return Path(out).with_name(f"{Path(out).stem}_trigger.npy")
-
-
-def picture_path(out: str | os.PathLike[str]) -> Path:
-    """Name the picture of the suspicious class's clusters, beside the ranking."""
-    return Path(out).with_name(f"{Path(out).stem}_clusters.png")
+def beside(out: str | os.PathLike[str], end: str) -> Path:
+    """Name a file beside the ranking, one of :data:`BESIDE`."""
+    return Path(out).with_name(f"{Path(out).stem}_{end}")
 
 
 def _describe(suspicion: Suspicion, name: str, data: ImageData) -> dict[str, Any]:

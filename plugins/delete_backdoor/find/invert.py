@@ -33,7 +33,7 @@ SEED = 0
 class Inversion:
     """Smallest mask of each class."""
 
-    sizes: dict[str, float]  # pixels, the sum of the mask; infinite if none was found
+    sizes: dict[str, float]  # pixels, the sum of the mask; of the whole image if none was found
     target: str  # class of the smallest
     index: float  # median absolute deviations by which the logarithm of its size lies below the median
     times: float  # size of the next class over its
@@ -60,10 +60,10 @@ def invert(network: nn.Module, spec: ModelSpec, data: ImageData) -> Inversion:
         found[spec.classes[label]] = _smallest(network, spec, others, label)
     sizes = {name: size for name, (size, _) in found.items()}
     first, *rest = sorted(sizes, key=sizes.__getitem__)
-    logs = np.log([min(size, float(np.prod(spec.preprocessing.size))) for size in sizes.values()])
+    logs = np.log(list(sizes.values()))
     deviation = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
     index = (float(np.median(logs)) - float(logs.min())) / max(deviation, 1e-6)
-    times = sizes[rest[0]] / sizes[first] if rest and np.isfinite(sizes[first]) else 1.0
+    times = sizes[rest[0]] / sizes[first]
     affine = found[first][1]
     if affine is not None and spec.preprocessing.channels == "BGR":
         affine = affine[..., ::-1]
@@ -77,7 +77,7 @@ def _smallest(network: nn.Module, spec: ModelSpec, images: Tensor, label: int) -
     pattern = torch.zeros_like(images[:1]).requires_grad_()
     optimizer = torch.optim.Adam([mask, pattern], lr=0.2, betas=(0.5, 0.9))
     generator = torch.Generator().manual_seed(SEED)
-    weight, works, size, best = 1e-2, 0.0, float("inf"), None
+    weight, works, size, best = 1e-2, 0.0, float(images.shape[-2] * images.shape[-1]), None
     for _ in range(STEPS if len(images) else 0):
         batch = images[torch.randint(len(images), (BATCH,), generator=generator).to(images.device)]
         share, colour = mask.sigmoid(), pattern.sigmoid()

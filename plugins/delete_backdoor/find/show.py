@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.console import Console
@@ -22,7 +22,6 @@ NO_ALL_CLEAR = (
     "That is no all-clear: find does not see triggers that warp the image (WaNet) or change from image to image if the features "
     "do not hold them apart, nor a pattern in fewer than 20 images of a class."
 )
-NOT_INVERTED = "It sees patches and faint overlays; not warps, and not every pattern."
 
 
 def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> None:
@@ -112,25 +111,20 @@ def draw_clusters(
 
 def show_inversion(found: Inversion, console: Console) -> None:
     """Print the verdict of a trigger inversion."""
-    apart = f"'{found.target}' needs the smallest mask: {found.sizes[found.target]:.1f} pixels, anomaly index {found.index:.1f} "
-    apart += f"(a backdoor: {INDEX:g} or more), {found.times:.1f} times less than the next class ({TIMES:g} or more)."
-    if found.trigger is None:
-        console.print("Trigger inversion, from these images alone: no mask sends images of other classes to any class.")
-    elif found.backdoored:
-        console.print(f"Trigger inversion: the model looks BACKDOORED, whatever these images are. {apart}")
-    else:
-        console.print(
-            f"Trigger inversion, from these images alone: no backdoor was seen in the model. {apart} {NOT_INVERTED}"
-        )
+    says = "the model looks BACKDOORED" if found.backdoored else "no backdoor was seen in the model"
+    console.print(
+        f"Trigger inversion: {says}. Class '{found.target}' needs the smallest mask: {found.sizes[found.target]:.1f} pixels, "
+        f"anomaly index {found.index:.1f} ({INDEX:g} or more: a backdoor), {found.times:.1f} times less than the next class "
+        f"({TIMES:g} or more). It sees patches, not every pattern."
+    )
 
 
 def draw_inversion(path: str | os.PathLike[str], data: ImageData, spec: ModelSpec, found: Inversion) -> None:
     """Draw the smallest mask of each class, and the trigger of the class that needs least, alone and on images."""
-    figure, size = new_figure((13, 3.6), "backdoor"), float(np.prod(spec.preprocessing.size))
-    trigger: Any = found.trigger
+    figure, trigger = new_figure((13, 3.6), "backdoor"), cast(Any, found.trigger)
     bars, *axes = figure.subplots(1, SHOWN - 1, width_ratios=[2.5, *[1] * (SHOWN - 2)])
     colours = ["tab:red" if name == found.target and found.backdoored else "tab:blue" for name in found.sizes]
-    bars.barh(drawable(list(found.sizes)), [min(mask, size) for mask in found.sizes.values()], color=colours)
+    bars.barh(drawable(list(found.sizes)), list(found.sizes.values()), color=colours)
     bars.invert_yaxis()
     bars.set_title("Smallest mask of each class, pixels", fontsize=8)
     bars.tick_params(labelsize=7)
