@@ -50,7 +50,7 @@ PUBLISHED = {
 # Clean network that those of ``attacks`` are fine-tuned from.
 START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet")}
 # Change of the default recipe, as in configs/backdoor: the ResNet-18 within 15 minutes on two cores.
-OWN = {"resnet18": "--steps 100"}
+OWN = {"resnet18": "--steps 150"}
 # First recipe of the published networks: the paper's loss, half of each kind, statistics of norms in training.
 FIRST_TRY = (
     "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --retain-each 1 --mix 0 "

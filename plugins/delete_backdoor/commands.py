@@ -61,7 +61,7 @@ ATTENTION_OPTIONS = [
         help=f"{', '.join(METHODS)}: for comparison, fine-tuning and published defences, which learn from --retain alone. "
         "[default: DELETE]",
     ),
-    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 800; at most 100 in strict mode]"),
+    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 1200; at most 100 in strict mode]"),
     recipe(
         "--lr",
         type=shared.RATE,
@@ -71,7 +71,7 @@ ATTENTION_OPTIONS = [
         "--batch-size",
         type=shared.BATCH_SIZE,
         help="Items per step, each with --retain-each samples of --retain, and a poisoned one (in a tenth, if the trigger is "
-        "pasted). [default: 5; 8 in strict mode]",
+        "pasted). [default: 3; 8 in strict mode]",
     ),
     recipe(
         "--retain-each",

@@ -10,11 +10,11 @@ from delete_tasks.task import Recipes
 
 ALWAYS: dict[str, Any] = {"lr": 1e-3, "norm_eval": True, "forgetting_only": True}
 DATASET: dict[str, Any] = {"mix": 1.0, "held": 0.2, "augment_poisoned": False}
-STEPS: dict[str, Any] = {"steps": 800, "batch_size": 5, "schedule": "cosine"}
+STEPS: dict[str, Any] = {"steps": 1200, "batch_size": 3, "schedule": "cosine"}
 WITH_RETAIN_SET: dict[str, Any] = {
     "unlearn": {**ALWAYS, **STEPS, "temperature": 2.0, "feature_distillation": 3.0},
     "dataset": {**DATASET, "retain_each": 11, "paste": 0.3},
-    "hooks": [{"type": "BackdoorWatch", "interval": 40, "agreement": 90.0, "target_kept": 60.0}],
+    "hooks": [{"type": "BackdoorWatch", "interval": 60, "agreement": 90.0, "target_kept": 60.0}],
 }
 STRICT: dict[str, Any] = {
     "unlearn": {**ALWAYS, "steps": 100, "batch_size": 8, "schedule": "rising"},

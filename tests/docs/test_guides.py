@@ -61,6 +61,7 @@ MORE = {
     "faces import": ["--embedding-size", "16"],
     "faces remove --model MODEL --person Bo --from-templates": ["--force"],
     "faces remove": ["--steps", "8", "--lr", "0.3", "--batch-size", "4", "--trained", "embedder", "--force"],
+    "backdoor find --model MODEL --data CLEAN.npz": [],
     "backdoor find": ["--flag", "smaller"],
     "backdoor clean": ["--steps", "8", "--batch-size", "4", "--force"],
     "attention": ["--limit", "2", "--show", "1"],

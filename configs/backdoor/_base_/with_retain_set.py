@@ -27,8 +27,8 @@ train_dataloader = dict(
 )
 unlearn = dict(
     type="DELETE",
-    steps=800,
-    batch_size=5,
+    steps=1200,
+    batch_size=3,
     norm_eval=True,
     forgetting_only=True,
     temperature=2.0,
@@ -37,5 +37,5 @@ unlearn = dict(
     schedule="cosine",
     checkpoint_interval=100,
 )
-custom_hooks = [dict(type="BackdoorWatch", interval=40, agreement=90.0, target_kept=60.0)]
+custom_hooks = [dict(type="BackdoorWatch", interval=60, agreement=90.0, target_kept=60.0)]
 log_processor = dict(by_epoch=False)

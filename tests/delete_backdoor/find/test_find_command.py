@@ -25,7 +25,7 @@ from ..conftest import CLASSES, TRIGGER, make_data, make_images
 
 
 def words(toy, data, out) -> list[str]:
-    return argv("backdoor find --model", toy, "--data", data, "--out", out)
+    return argv("backdoor find --model", toy, "--data", data, "--out", out, "--no-inversion")
 
 
 @pytest.fixture(scope="module")
