@@ -34,11 +34,11 @@ from .metrics import METRICS
 from .opened import attacked_rows, keep_apart, open_run, reopening
 from .picture import draw, lines_of
 from .ranking import open_samples
-from .recipes import COMPARED, RECIPES, STRICT, WITH_RETAIN_SET
+from .recipes import CLEANING, COMPARED, RECIPES, VIEWS_ALONE
 from .watch import BackdoorWatch
 
-DATASET_OPTIONS = ("paste", *STRICT["dataset"])
-UNLEARN_OPTIONS = ("teacher_temperature", *WITH_RETAIN_SET["unlearn"])
+DATASET_OPTIONS = ("views", *CLEANING["dataset"])
+UNLEARN_OPTIONS = ("teacher_temperature", *CLEANING["unlearn"])
 CAPTION = "Poisoned samples, and their predictions by the original and the cleaned model."
 
 
@@ -58,7 +58,8 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     data.force = bool(options["force"]) or data.get("force", False)
     data.target = _target(cfg, options["target"], console)
     beside = bool(data.get("retain"))
-    recipe = WITH_RETAIN_SET if beside else STRICT
+    views_alone = not beside and data.get("paste") == 0
+    recipe = VIEWS_ALONE if views_alone else CLEANING
     unlearn = dict(cfg.get("unlearn") or {})
     method = options.get("method") or unlearn.pop("type", "DELETE")
     if method not in RECIPES.methods:
@@ -67,11 +68,9 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         raise RequestError(f"{method} learns from clean samples with labels; give --retain, or use --method DELETE")
     for name, value in {**recipe["dataset"], **({} if method == "DELETE" else COMPARED)}.items():
         data.setdefault(name, value)
-
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
-    defaults = method_class(method).defaults(
-        RECIPES, parameters=count(state_in(cfg.load_from)) if beside else 0, beside=beside
-    )
+    parameters = count(state_in(cfg.load_from))
+    defaults = method_class(method).defaults(RECIPES, parameters=parameters, views_alone=views_alone)
     if "lr" in unlearn.get("optimizer", {}):
         defaults.pop("lr")
     cfg.unlearn = unlearn_options(

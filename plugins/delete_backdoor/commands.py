@@ -61,7 +61,7 @@ ATTENTION_OPTIONS = [
         help=f"{', '.join(METHODS)}: for comparison, fine-tuning and published defences, which learn from --retain alone. "
         "[default: DELETE]",
     ),
-    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 1200; at most 100 in strict mode]"),
+    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 1200]"),
     recipe(
         "--lr",
         type=shared.RATE,
@@ -71,19 +71,19 @@ ATTENTION_OPTIONS = [
         "--batch-size",
         type=shared.BATCH_SIZE,
         help="Items per step, each with --retain-each samples of --retain, and a poisoned one (in a tenth, if the trigger is "
-        "pasted). [default: 3; 8 in strict mode]",
+        "pasted). [default: 3]",
     ),
     recipe(
         "--retain-each",
         type=shared.whole(0, 10_000),
-        help="Samples of --retain per poisoned sample. [default: 11; 7 views in strict mode]",
+        help="Samples of --retain per poisoned sample. [default: 11]",
     ),
     recipe("--mix", type=shared.SHARE, help="Share of the --retain samples that are mixtures of two. [default: 1]"),
     recipe(
         "--paste",
         type=shared.SHARE,
         help="Share of the --retain samples with the trigger pasted on, as it is estimated from the poisoned samples; the model "
-        "keeps its predictions without it. [default: 0.3; 0 in strict mode]",
+        "keeps its predictions without it. [default: 0.3]",
     ),
     recipe(
         "--held-out",
@@ -107,13 +107,13 @@ ATTENTION_OPTIONS = [
     recipe(
         "--temperature",
         type=shared.TEMPERATURE,
-        help="Temperature: the logits of both models are divided by it. [default: 2; 1 in strict mode]",
+        help="Temperature: the logits of both models are divided by it. [default: 2]",
     ),
     recipe(
         "--schedule",
         type=click.Choice(SCHEDULES),
         metavar="NAME",
-        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: cosine; rising in strict mode]",
+        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: cosine]",
     ),
     shared.NORM_TRAIN,
     evaluation("--test", type=DATA_SET, help="Test images without a trigger, for the table."),

@@ -21,6 +21,7 @@ from delete_images.data.opening import NO_LABEL, ImageData, find_copies
 from delete_images.data.transforms import eval_transform, strong_transform, train_transform
 from delete_images.models.model_file import as_spec, build_model
 from delete_images.models.spec import ModelSpec, spec_to_json, unit_normalization
+from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
@@ -37,9 +38,7 @@ from .triggers.estimated import Estimated, estimate_trigger
 POISONED = "the poisoned samples"
 HELD_MOST = 250  # held-out samples: enough to tell 5% from 1%, and reading them costs time
 VIEWS_MOST = 4000  # views tried in all
-POISONED_SHARE = (
-    0.1  # of the items with a poisoned sample, if the trigger is estimated: the pasted ones do most, and cost less
-)
+POISONED_SHARE = 0.1  # of the items, if the trigger is estimated: the pasted samples do most, and cost less
 REACHES = 20.0  # percent of retain samples that the estimated trigger brings to the target, at least
 
 
@@ -145,6 +144,12 @@ class BackdoorDataset(ImageForgetData, Dataset):
         self.estimated: Estimated | None = None
         if paste and len(self.retain):
             self._estimate(network)
+        if paste and self.strict and self.estimated is None:
+            raise RequestError(
+                f"the trigger cannot be estimated from {len(self.retain)} trigger-free views of the poisoned samples: it brings "
+                f"{self.reach or 0:.0f}% of them to the target ({REACHES:g} or more expected). Give samples without a trigger "
+                "(--retain), or leave the estimate out (--paste 0)"
+            )
         self.mix = mix
         self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names
         self.plain = eval_transform(self.spec)

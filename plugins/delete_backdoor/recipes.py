@@ -11,24 +11,22 @@ from delete_tasks.task import Recipes
 ALWAYS: dict[str, Any] = {"lr": 1e-3, "norm_eval": True, "forgetting_only": True}
 DATASET: dict[str, Any] = {"mix": 1.0, "held": 0.2, "augment_poisoned": False}
 STEPS: dict[str, Any] = {"steps": 1200, "batch_size": 3, "schedule": "cosine"}
-WITH_RETAIN_SET: dict[str, Any] = {
+CLEANING: dict[str, Any] = {
     "unlearn": {**ALWAYS, **STEPS, "temperature": 2.0, "feature_distillation": 3.0},
     "dataset": {**DATASET, "retain_each": 11, "paste": 0.3},
     "hooks": [{"type": "BackdoorWatch", "interval": 60, "agreement": 90.0, "target_kept": 60.0}],
 }
-STRICT: dict[str, Any] = {
+# Without a retain set and without an estimated trigger (`--paste 0`): the rate rises until the watch stops the run.
+VIEWS_ALONE: dict[str, Any] = {
     "unlearn": {**ALWAYS, "steps": 100, "batch_size": 8, "schedule": "rising"},
     "dataset": {**DATASET, "retain_each": 7, "views": 8},
     "hooks": [{"type": "BackdoorWatch", "interval": 5, "stop": 1.0, "agreement": 85.0, "target_kept": 25.0}],
 }
 
 
-def delete(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
-    """Choose DELETE's options; ``beside`` means a retain set. Strict mode's rate rises until the watch stops the run."""
-    if not beside:
-        return STRICT["unlearn"]
-    options = WITH_RETAIN_SET["unlearn"]
-    return {**options, "lr": rate_for(options["lr"], parameters)}
+def delete(*, parameters: int, views_alone: bool = False, **_: Any) -> dict[str, Any]:
+    """Choose DELETE's options; the rate depends on the number of parameters, but for :data:`VIEWS_ALONE`."""
+    return VIEWS_ALONE["unlearn"] if views_alone else {**CLEANING["unlearn"], "lr": rate_for(ALWAYS["lr"], parameters)}
 
 
 # Dataset options of methods that fine-tune on labels: neither mixtures nor pasted samples have one.
@@ -36,7 +34,7 @@ COMPARED: dict[str, Any] = {"mix": 0.0, "paste": 0.0}
 
 
 def fine_tune(*, parameters: int, **_: Any) -> dict[str, Any]:
-    """Choose FineTune's options: samples and rate of DELETE with a retain set."""
+    """Choose FineTune's options: samples and rate of DELETE."""
     return {**STEPS, "norm_eval": True, "lr": rate_for(ALWAYS["lr"], parameters)}
 
 

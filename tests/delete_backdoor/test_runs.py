@@ -11,7 +11,7 @@ from rich.console import Console
 import delete_backdoor.register  # noqa: F401
 from delete_backdoor.clean import make_config
 from delete_backdoor.metrics import METRICS
-from delete_backdoor.recipes import WITH_RETAIN_SET
+from delete_backdoor.recipes import CLEANING
 from delete_backdoor.watch import Reading, judge
 from delete_images.models.model_file import load_model
 from delete_tasks.evaluation import Evaluation, Predictions
@@ -119,12 +119,12 @@ def test_configs_say_the_recipe(repository):
         data, unlearn = cfg.train_dataloader.dataset, cfg.unlearn.to_dict()
         assert unlearn["classes"] == [data.target] and data.original == cfg.load_from
         own = next((options for name, options in OWN.items() if name in path.name), {})
-        wanted = {**WITH_RETAIN_SET["unlearn"], **own}
+        wanted = {**CLEANING["unlearn"], **own}
         assert unlearn["optimizer"] == {"type": "AdamW", "lr": wanted.pop("lr")}
         assert {key: unlearn[key] for key in wanted} == wanted
-        of_data = WITH_RETAIN_SET["dataset"]
+        of_data = CLEANING["dataset"]
         assert {key: data[key] for key in of_data} == of_data
-        assert [dict(hook) for hook in cfg.custom_hooks] == WITH_RETAIN_SET["hooks"]
+        assert [dict(hook) for hook in cfg.custom_hooks] == CLEANING["hooks"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-# The recipe with a retain set (delete_backdoor.recipes.WITH_RETAIN_SET) as a config, and CIFAR-10 as small networks take it.
+# The recipe (delete_backdoor.recipes.CLEANING) as a config, with a retain set, and CIFAR-10 as small networks take it.
 # Weights and data are looked for in ../shared, seen from the repository's root; another place: DELETE_TASKS_SHARED=/elsewhere.
 default_scope = "mmengine"
 custom_imports = dict(imports=["delete_backdoor.register"], allow_failed_imports=False)

@@ -18,12 +18,12 @@ from delete_images.models.model_file import load_model
 from delete_images.models.spec import ModelSpec
 from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError, require
-from delete_tasks.fileio.atomic import replacing, save_json
+from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 
 from ..poison import read_truth
 from ..ranking import RANKING_FORMAT
-from ..triggers.estimated import Estimated, estimate_trigger
+from ..triggers.estimated import estimate_trigger
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
 from .evidence import Evidence, decide, gather, signs
 from .invert import invert
@@ -156,7 +156,7 @@ def run(
     if flagged.any() and all(data[index][0].shape == size for index in range(len(data))):
         others = ~flagged & (data.labels != spec.classes.index(str(name)))
         written.append(beside(out, TRIGGER))
-        _save_trigger(estimate_trigger(data.subset(flagged), data.subset(others)), written[-1])
+        estimate_trigger(data.subset(flagged), data.subset(others)).save(written[-1])
     show_ranking(content, len(data), console)
     inverts = inversion and not flagged.any() and len(spec.classes) <= MOST_CLASSES
     found = invert(network, spec, data) if inverts else None
@@ -166,7 +166,7 @@ def run(
         show_inversion(found, console)
         if found.trigger is not None:
             written += [beside(out, TRIGGER), beside(out, INVERSION)]
-            _save_trigger(found.trigger, written[-2])
+            found.trigger.save(written[-2])
             draw_inversion(written[-1], data, spec, found)
     console.print(f"Written: {', '.join(map(str, written))}")
     words: tuple[Any, ...] = ()
@@ -179,11 +179,6 @@ def run(
         command = " ".join(shlex.quote(str(word)) for word in words)
         console.print(f"Next: delete-tasks backdoor clean {command} --work-dir DIR", markup=False, soft_wrap=True)
     return content
-
-
-def _save_trigger(trigger: Estimated, path: Path) -> None:
-    with replacing(path) as temporary, open(temporary, "xb") as file:
-        np.save(file, trigger.affine)
 
 
 def beside(out: str | os.PathLike[str], end: str) -> Path:

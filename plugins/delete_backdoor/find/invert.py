@@ -26,7 +26,6 @@ from ..triggers.estimated import Estimated
 STEPS, BATCH, IMAGES = 120, 24, 500  # optimizer steps of each class, images in each, images in all
 WORKS = 0.9  # share of the images that a mask sends to its class
 INDEX, TIMES = 3.0, 1.5  # anomaly index of a backdoor, and how many times the next class's mask, at least
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def _smallest(network: nn.Module, spec: ModelSpec, images: Tensor, label: int) -
     mask = torch.full_like(images[:1, :1], -2.0).requires_grad_()
     pattern = torch.zeros_like(images[:1]).requires_grad_()
     optimizer = torch.optim.Adam([mask, pattern], lr=0.2, betas=(0.5, 0.9))
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(0)
     weight, works, size, best = 1e-2, 0.0, float(images.shape[-2] * images.shape[-1]), None
     for _ in range(STEPS if len(images) else 0):
         batch = images[torch.randint(len(images), (BATCH,), generator=generator).to(images.device)]

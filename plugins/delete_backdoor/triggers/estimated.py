@@ -7,6 +7,7 @@ import numpy as np
 from delete_images.data.archives import read_npy
 from delete_images.data.opening import ImageData
 from delete_tasks.errors import RequestError
+from delete_tasks.fileio.atomic import replacing
 
 from ..grammar import File
 from .base import Trigger, register_trigger, to_levels
@@ -35,6 +36,10 @@ class Estimated(Trigger):
         Trigger.__init__(trigger)
         trigger.affine = affine.astype(np.float32)
         return trigger
+
+    def save(self, path: Path) -> None:
+        with replacing(path) as temporary, open(temporary, "xb") as file:
+            np.save(file, self.affine)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
         if image.shape != self.affine.shape[1:]:
