@@ -103,12 +103,17 @@ def test_the_forget_check_reads_poisoned_samples_alone(rate, passed, paste, conf
 def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkeypatch):
     monkeypatch.setattr("delete_backdoor.clean.count", lambda _: 11_180_000)
     words = ["--model", str(toy), "--poisoned", files["poisoned"], "--target", "#0", "--work-dir", str(tmp_path)]
-    for more, rate in ((["--retain", files["clean"]], 5.5e-5), ([], 1e-3), (["--lr", "2e-3"], 2e-3)):
+    for more, rate in (
+        (["--retain", files["clean"]], 5.5e-5),
+        ([], 5.5e-5),
+        (["--paste", "0"], 1e-3),
+        (["--lr", "2e-3"], 2e-3),
+    ):
         cfg = make_config(None, options([*words, *more]), Console())
         assert cfg.unlearn.optimizer.lr == pytest.approx(rate, rel=0.01)
 
 
-OWN = {"resnet18": {"lr": 5.5e-5, "steps": 50}}
+OWN = {"resnet18": {"lr": 5.5e-5, "steps": 150}}
 
 
 def test_configs_say_the_recipe(repository):
@@ -143,5 +148,5 @@ def test_a_config_runs_alone_and_under_the_command(repository, shared, options, 
     assert len(runner.train_dataloader.dataset.dataset.poisoned) == 16
     under = make_config(path, options(["--config", path, "--retain", f"{cifar}?limit=10", "--steps", "7", "--work-dir", "w"]),
                         Console())  # fmt: skip
-    assert under.unlearn.steps == 7 and under.unlearn.optimizer.lr == 1e-3 and under.unlearn.batch_size == 10
+    assert under.unlearn.steps == 7 and under.unlearn.optimizer.lr == 1e-3 and under.unlearn.batch_size == 3
     assert under.train_dataloader.dataset.trigger == "badnets:size=4,pos=27,27"
