@@ -139,10 +139,10 @@ def published(args: argparse.Namespace) -> None:
                     str(poisoned),
                 ]
                 run("backdoor", "poison", *words)
-            kind, more = "strict", []
+            kind, more = "strict", OWN.get(name, "").split()
             if not args.strict:
                 kind = "first_try" if args.first_try else "clean"
-                more = ["--retain", f"{cifar}?limit=500&seed=2", *OWN.get(name, "").split()]
+                more += ["--retain", f"{cifar}?limit=500&seed=2"]
                 more += ["--method", args.method] if args.method else FIRST_TRY.split() * args.first_try
             kind = args.method or kind
             folder = args.work_dir / f"{name}_{number}_{kind}_{args.seed}"
@@ -264,9 +264,9 @@ def inversion(args: argparse.Namespace) -> None:
         model, target, trigger = model_of(args, name)
         folder = args.work_dir / "inversion" / Path(name).name.replace(" ", "_")
         ranking = folder / "ranking.json"
-        if not ranking.is_file():
+        if not ranking.is_file() or "inversion" not in json.loads(ranking.read_text()):
             folder.mkdir(parents=True, exist_ok=True)
-            run("backdoor", "find", "--model", str(model), "--data", data, "--out", str(ranking))
+            run("backdoor", "find", "--model", str(model), "--data", data, "--out", str(ranking), "--overwrite")
         found = json.loads(ranking.read_text())["inversion"]
         verdict = f"{target or 'none'} | {found['target']} | {found['index']:.1f} | {found['times']:.1f} | {found['backdoored']}"
         cells = []
