@@ -40,6 +40,12 @@ class GradientHook(UnlearnHook):
                 f"take more steps, or fewer unlearn.{option}"
             )
 
+    def refuse_accumulation(self, runner: Run) -> None:
+        """Refuse steps over several batches, for a method that changes the gradient by one batch."""
+        if runner.accumulation > 1:
+            name = type(self).__name__
+            raise RequestError(f"{name} takes a batch a step; take accumulative_counts out of optim_wrapper")
+
     def gradients(self) -> Tensor:
         """Concatenate all gradients, float32 ``(d,)`` on the CPU; zeros for a parameter without one."""
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]

@@ -118,19 +118,15 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     (target,) = resolve_classes([options.target], names)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
     original = load_original(spec, teacher, cfg.model.get("allow_import", False))
-    inverted = (
-        args.test is None and options.get("trigger") is not None
-    )  # then the trigger is for the retain samples alone
-    trigger = None if inverted else args.trigger
+    # Without test images the trigger is for the retain samples alone.
+    trigger = None if args.test is None and options.get("trigger") is not None else args.trigger
     opened = open_run(original, spec, target, args.test, trigger)
     dataset: Any = build_dataset(options)
     refuse_no_logits(opened.models["original"], dataset.poisoned)
     keep_apart(opened, target, dataset.user_samples)
     opened.copies = [*dataset.copies, *opened.copies]
     if cfg.unlearn.type != "DELETE" and (dataset.retain.labels == NO_LABEL).all():
-        raise RequestError(
-            f"{cfg.unlearn.type} fine-tunes on the labels of --retain, and these samples have none; give labels"
-        )
+        raise RequestError(f"{cfg.unlearn.type} learns from the labels of --retain, and these samples have none")
     kind, aside = "trigger-free views" if dataset.strict else "retain samples", "poisoned samples set aside"
     sets = {kind: dataset.retain, aside: dataset.held_poisoned, f"{kind} set aside": dataset.held_retain}
     opened.other_samples = {name: list(samples.names) for name, samples in sets.items()}

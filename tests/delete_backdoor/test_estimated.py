@@ -26,7 +26,8 @@ from .conftest import TRIGGER, make_data
 def dataset(toy, files):
     def make(**options):
         weights = str(toy / WEIGHTS_NAME)
-        return BackdoorDataset(files["only"], str(toy), "red", weights, files["clean"], force=True, **options)
+        options = {"retain": files["clean"], "force": True, **options}
+        return BackdoorDataset(files["only"], str(toy), "red", weights, **options)
 
     return make
 
@@ -115,6 +116,8 @@ def test_a_trigger_that_cannot_be_estimated_is_not_used(dataset, monkeypatch):
         items.append(data[0])
     assert all("teacher_inputs" not in sample for item in items for sample in item)
     assert all(torch.equal(a["inputs"], b["inputs"]) for a, b in zip(*items, strict=True))
+    with pytest.raises(RequestError, match=r"trigger-free views .*--retain.*--paste 0"):
+        dataset(paste=0.5, retain=None)
 
 
 IDENTITY = np.stack([np.ones((16, 16, 3)), np.zeros((16, 16, 3))])

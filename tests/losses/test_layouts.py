@@ -1,6 +1,4 @@
-"""Masked KL divergence: memory layouts, extreme values, and sums over several calls."""
-
-import math
+"""Masked KL divergence: memory layouts, and sums over several calls."""
 
 import pytest
 import torch
@@ -60,29 +58,6 @@ def test_layouts(changed, layout, shape, monkeypatch):
         )
 
 
-@pytest.mark.parametrize("value", [-math.inf, -1e30, 1e30, -1e4, 0.0])
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("who", ["student", "teacher"])
-@pytest.mark.parametrize("shape", SHAPES[:5])
-def test_extreme_values(value, who, masked, shape):
-    """-inf on a logit without a target probability gives the right finite loss and gradient."""
-    torch.manual_seed(1)
-    student, teacher, mask = torch.randn(shape), torch.randn(shape), mask_of(shape, 0)
-    if who == "teacher" and not masked and shape[1] == 2:
-        return  # the only target class
-    (student if who == "student" else teacher)[:, 0 if masked else 1] = value
-    leaf = student.requires_grad_()
-    loss = masked_kl_div(leaf, teacher, mask)
-    if who == "student" and not masked and value <= -1e30:
-        assert loss > 1e3  # unbounded
-        return
-    loss.backward()
-    assert loss.isfinite() and leaf.grad.isfinite().all()
-    if abs(value) <= 1e4 or value == -math.inf:
-        expected = reference(student.detach(), teacher, mask)
-        assert torch.allclose(loss.double() * student[:, 0].numel(), expected, rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize("places", [[], [1], [1, 4]])
 def test_micro_batches_of_different_counts_make_the_step_of_one_batch(places):
     torch.manual_seed(2)
@@ -92,13 +67,3 @@ def test_micro_batches_of_different_counts_make_the_step_of_one_batch(places):
     for part in torch.arange(6).tensor_split(places):
         masked_kl_div(student[part], teacher[part], ONE_MASKED, reduction="sum").backward()
     assert torch.allclose(student.grad, whole, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(0, 3), (2, 3, 0, 4)])
-@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
-def test_no_location_gives_zero_with_a_gradient(shape, reduction):
-    student = torch.zeros(shape, requires_grad=True)
-    mask = torch.tensor([True, False, False]).reshape(1, 3, *[1] * (len(shape) - 2))
-    loss = masked_kl_div(student, torch.zeros(shape), mask, reduction=reduction).sum()
-    loss.backward()
-    assert loss == 0 and student.grad.shape == shape

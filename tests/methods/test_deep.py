@@ -173,6 +173,10 @@ def test_the_teachers_features_are_read_once_for_each_call(batch):
     other = (1 - teacher.softmax(1)[:, GONE]) * inputs.retain
     assert losses["loss_moved"].item() == pytest.approx(2 * feature_distillation(features, was, other).item(), rel=1e-5)
     assert not any(made._caught.values())
+    plain = DELETE(classes=[GONE], feature_distillation=2.0)  # the retain set's alone
+    plain._keep_teacher_features(nn.Identity(), (was,))
+    loss = losses_of(plain, features, teacher, inputs)["loss_moved"]
+    assert loss.item() == pytest.approx(2 * feature_distillation(features, was, inputs.retain.float()).item(), rel=1e-5)
 
 
 def test_of_a_map_the_other_places_stay():

@@ -8,7 +8,6 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
-from delete_tasks.errors import RequestError
 from delete_tasks.methods.fine_tune import FineTune
 from delete_tasks.methods.gradients import GradientHook
 from delete_tasks.request.ranges import number
@@ -38,10 +37,7 @@ class FTSAM(FineTune, GradientHook):
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         super().before_train_iter(runner, batch_idx, data_batch)
-        if runner.accumulation > 1:
-            raise RequestError(
-                "FTSAM moves the weights for one batch; take accumulative_counts out of optim_wrapper, or use type='FineTune'"
-            )
+        self.refuse_accumulation(runner)
         model = runner.unwrapped_model
         with runner.optim_wrapper.optim_context(model):
             losses = model(**model.data_preprocessor(data_batch, True), mode="loss")

@@ -50,6 +50,7 @@ class IBAU(FineTune, GradientHook):
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         super().before_train_iter(runner, batch_idx, data_batch)
+        self.refuse_accumulation(runner)
         model = runner.unwrapped_model
         batch = model.data_preprocessor(data_batch, True)
         retained = (batch["retain"] & (batch["labels"] >= 0)).nonzero()[:, 0]

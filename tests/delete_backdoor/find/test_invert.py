@@ -4,8 +4,6 @@ import shlex
 
 import numpy as np
 import pytest
-import torch
-import toys
 from helpers import read_json, read_results, run
 from PIL import Image
 
@@ -16,8 +14,7 @@ from delete_backdoor.poison import triggered
 from delete_backdoor.triggers import parse_trigger
 from delete_backdoor.triggers.estimated import Estimated
 from delete_images.data.opening import ImageData, open_data
-from delete_images.data.transforms import eval_transform
-from delete_images.models.model_file import build_model, load_model, save_model
+from delete_images.models.model_file import load_model
 
 from ..conftest import CLASSES, TRIGGER
 
@@ -49,18 +46,6 @@ def test_from_clean_images_to_a_clean_model(toy, files, tmp_path, tells, monkeyp
     network, spec = load_model(tmp_path / "w/cleaned")
     attacked = triggered(open_data(files["test"], "test", CLASSES), parse_trigger(TRIGGER), 0)
     assert (predictions(network, spec, attacked, "") == 0).mean() < 0.5
-
-
-def test_a_clean_network_is_not_called_backdoored(toy, files, tmp_path, tells):
-    _, spec = load_model(toy)
-    torch.manual_seed(1)
-    model, (images, labels) = build_model(spec), toys.draw(600, 1, blob=6, brighter=90)
-    inputs = torch.stack([eval_transform(spec)(image) for image in images])
-    toys.fit(model, inputs, torch.from_numpy(labels), torch.optim.AdamW(model.parameters(), lr=3e-3), 100)
-    save_model(tmp_path / "clean", model, spec)
-    printed = tells("backdoor find --device cpu --model", tmp_path / "clean", "--data", files["clean"], "--out",
-                    tmp_path / "r.json")  # fmt: skip
-    assert "BACKDOORED" not in printed and "Next: " not in printed
 
 
 @pytest.mark.parametrize(("index", "times", "backdoored"), [(3.1, 1.6, True), (2.9, 9.0, False), (9.0, 1.4, False)])
