@@ -80,6 +80,7 @@ def config() -> str:
     """Keys of ``unlearn``: the run's, those of all methods, and each method's own."""
     from mmengine.registry import HOOKS
 
+    import delete_backdoor.defences  # noqa: F401 - registers methods
     import delete_tasks.methods.builtin  # noqa: F401 - registers methods
     from delete_tasks.methods.base import UnlearnHook
     from delete_tasks.request.classes import ForgetRequest
