@@ -160,7 +160,7 @@ def clean(args: SimpleNamespace) -> int:
 
 @command(
     "find",
-    "Rank the samples of a training set by how poisoned they look.",
+    "Rank the samples of a training set by how poisoned they look, or find a trigger in the model.",
     data("--model", type=MODEL_FOLDER, required=True, help="Folder of the model that was trained on the data."),
     data("--data", type=DATA_SET, required=True, help=f"Training set with its labels: {DATA_HELP}."),
     data("--out", type=OUT, required=True, help="Ranking to write (.json)."),
@@ -175,7 +175,7 @@ def clean(args: SimpleNamespace) -> int:
         "inversion",
         is_flag=True,
         flag_value=False,
-        default=True,
+        default=None,
         help="Look at the samples alone. By default, if none is flagged, a trigger is searched for in the model.",
     ),
     shared.DEVICE,
@@ -189,7 +189,7 @@ def find(args: SimpleNamespace) -> None:
     refuse_existing(args.out, inputs, args.overwrite, suffix=".json")
     for end in find.BESIDE:
         refuse_existing(find.beside(args.out, end), inputs, args.overwrite)
-    find.run(args.model, args.data, args.out, make_console(), args.allow_import, args.flag, args.inversion)
+    find.run(args.model, args.data, args.out, make_console(), args.allow_import, args.flag, args.inversion is None)
 
 
 @command(
