@@ -95,7 +95,7 @@ def _draw_rows(axis: Any, results: Mapping[str, Any]) -> None:
 
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:
-    """Write the lines beside the table of a cleaning: its columns, the other runs, the watch's last reading and the verdict."""
+    """Write the lines beside the table of a cleaning: its columns, the watch's last reading and the verdict."""
     details = results["details"]
     last, samples = details["watch"]["readings"][-1], details["samples"]
     kind = "trigger-free views" if samples["strict"] else "retain samples"
@@ -108,10 +108,13 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     if (reach := samples["estimated_trigger_reach"]) is not None:
         used = f"pasted on {kind}" if reach >= REACHES else "too few, so it was not used"
         lines.append(f"Estimated trigger: brings {reach:.1f}% of {kind} to the target; {used}.")
-    if samples["left_out"]:
+    if results["data"]["poisoned"] == results["data"].get("retain"):
         lines.append(
-            f"{samples['left_out']} poisoned samples that the model does not assign to the target were left out."
+            "It was cleaned by a trigger on the retain samples. The attacker's own may differ and still work: run backdoor find "
+            "on the cleaned model, until it sees no backdoor."
         )
+    if samples["left_out"]:
+        lines.append(f"{samples['left_out']} poisoned samples that are not predicted as the target were left out.")
     lines.append(f"Watch: {details['verdict']} ({details['reason']}).")
     row = results["rows"]["erased"]
     if row["ra_drop"]["note"] == STILL_MISLEADS:

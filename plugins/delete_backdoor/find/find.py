@@ -30,7 +30,6 @@ from .invert import invert
 from .pixels import pattern_clusters
 from .show import draw_clusters, draw_inversion, show_inversion, show_ranking
 
-# Pictures of a suspicious class's clusters and of the trigger inversion, and the trigger that was estimated or inverted.
 CLUSTERS, INVERSION, TRIGGER = BESIDE = "clusters.png", "trigger.png", "trigger.npy"
 MOST_CLASSES = 100  # of a trigger inversion, which takes seconds to minutes for each
 Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
@@ -182,7 +181,7 @@ def run(
 
 
 def beside(out: str | os.PathLike[str], end: str) -> Path:
-    """Name a file beside the ranking, one of :data:`BESIDE`."""
+    """Name a file beside the ranking, of :data:`BESIDE`: picture of clusters, of the inversion, or the trigger of either."""
     return Path(out).with_name(f"{Path(out).stem}_{end}")
 
 

@@ -133,7 +133,5 @@ def draw_inversion(path: str | os.PathLike[str], data: ImageData, spec: ModelSpe
     for axis, index in zip(axes[2:], range(0, len(data), max(1, len(data) // SHOWN)), strict=False):
         draw_image(axis, trigger.stamp(as_seen(spec, data[index][0])), "")
     verdict = "looks backdoored" if found.backdoored else "no backdoor was seen"
-    figure.suptitle(
-        f"Trigger inversion: {verdict}. '{found.target}' has the anomaly index {found.index:.1f}", fontsize=10
-    )
+    figure.suptitle(f"Trigger inversion: {verdict} ('{found.target}', index {found.index:.1f})", fontsize=10)
     save_figure(figure, path)
