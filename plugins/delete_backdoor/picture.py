@@ -111,7 +111,7 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     if results["data"]["poisoned"] == results["data"].get("retain"):
         lines.append(
             "It was cleaned by a trigger on the retain samples. The attacker's own may differ and still work: run backdoor find "
-            "on the cleaned model, until it sees no backdoor."
+            "on the cleaned model. Samples that contain the trigger clean far better."
         )
     if samples["left_out"]:
         lines.append(f"{samples['left_out']} poisoned samples that are not predicted as the target were left out.")
