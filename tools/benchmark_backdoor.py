@@ -1,7 +1,6 @@
 """Make the tables of docs/benchmarks/backdoor.md by the package's commands.
 
-    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad]
-        [--strict|--first-try] [--seed N]
+    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad] [--strict|--method NAME] [--seed N]
     python tools/benchmark_backdoor.py find      --shared ../shared --work-dir W [--images 10000]
     python tools/benchmark_backdoor.py find-rates --shared ../shared --work-dir W [--images 5000 --epochs 6]
     python tools/benchmark_backdoor.py inversion --shared ../shared --work-dir W
@@ -12,9 +11,9 @@ from 500 poisoned ones alone, the ResNet-18 also from 5,000). ``find``: poison a
 published networks (their own choice is not published), find the poison and clean the networks by it. ``find-rates``: ``find``
 without cleaning, at 1 to 20% of poison among 5,000 images, as they are and after JPEG, with the same network at each rate
 (``blended``, ``sig`` and ``wanet`` are those of ``attacks``), and of twelve clean networks. ``inversion``: ``find`` on 500 clean
-images, and cleaning by the trigger that it inverts, measured with the attacker's own. ``attacks``: fine-tune a trained
-ResNet-20 on data poisoned by each attack, and clean it. Runs with a
-results.json are not repeated. Test images: 2,000 fixed ones, read only for the table.
+images, and cleaning by the trigger that it inverts, measured with the attacker's own. ``attacks``: fine-tune a trained ResNet-20
+on data poisoned by each attack, and clean it. Runs with a results.json are not repeated. Test images: 2,000 fixed ones, read only
+for the table.
 """
 
 import argparse
@@ -33,29 +32,19 @@ from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model
 from delete_tasks.cli import main as command
 
+L0 = "l0:image={T}/ibau_l0_inv.png,mask={T}/ibau_mask.npy"
 # Name -> weights, architecture, normalization, target, trigger.
 PUBLISHED = {
     "resnet18": ("cifar10_resnet18_badnets.pt", "resnet18", "cifar10", "airplane", "badnets:size=3,pos=28,28"),
     "badnets": ("ibau_cifar10_badnets_8_02.pth", "ibau_vgg", "none", "ship", "badnets:size=4,pos=27,27"),
     "trojan_wm": ("ibau_cifar10_trojan_wm_2_02.pth", "ibau_vgg", "none", "bird", "trojan:image={T}/ibau_trojan_wm.png"),
-    "l0_inv": (
-        "ibau_cifar10_l0_inv_0_02.pth",
-        "ibau_vgg",
-        "none",
-        "airplane",
-        "l0:image={T}/ibau_l0_inv.png,mask={T}/ibau_mask.npy",
-    ),
+    "l0_inv": ("ibau_cifar10_l0_inv_0_02.pth", "ibau_vgg", "none", "airplane", L0),
     "nad": ("nad_wrn16-1_badnet_backdoored.pth", "wrn16_1", "none", "dog", "grid:pos=29,29"),
 }
 # Clean network that those of ``attacks`` are fine-tuned from.
 START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet")}
 # Change of the default recipe, as in configs/backdoor: the ResNet-18 within 15 minutes on two cores.
 OWN = {"resnet18": "--steps 150"}
-# First recipe of the published networks: the paper's loss, half of each kind, statistics of norms in training.
-FIRST_TRY = (
-    "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --retain-each 1 --mix 0 "
-    "--paste 0"
-)
 # Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs
 # taught the ResNet-20 a quarter of their backdoor.
 ATTACKS: dict[str, tuple[str, list[str]]] = {
@@ -64,7 +53,7 @@ ATTACKS: dict[str, tuple[str, list[str]]] = {
     "blended": ("blended:image={T}/bb_hello_kitty.jpeg,alpha=0.2", []),
     "sig (clean label)": ("sig:delta=40,f=6", ["--clean-label", "--rate", "0.08"]),
     "trojan": ("trojan:image={T}/ibau_trojan_wm.png", []),
-    "l0": ("l0:image={T}/ibau_l0_inv.png,mask={T}/ibau_mask.npy", []),
+    "l0": (L0, []),
     "wanet": ("wanet:k=4,s=1.5", []),
 }
 
@@ -98,9 +87,8 @@ def show(title: str, results: dict[str, Any]) -> None:
                 f"{row['nll']['value']:.3f}",
                 f"{row['ece']['value']:.2f}",
                 f"{worst['value']:.1f} ({worst['of_class']})",
-                results["details"]["verdict"] if erased else "",
-                f"{results['seconds']['unlearning']:.0f}" if erased else "",
             ]
+            cells += [results["details"]["verdict"], f"{results['seconds']['unlearning']:.0f}"] if erased else ["", ""]
             print(f"| {title} | {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -116,37 +104,19 @@ def imported(args: argparse.Namespace, name: str) -> Path:
 
 
 def published(args: argparse.Namespace) -> None:
-    cifar, triggers = f"cifar10:{args.shared}/data/cifar10", f"{args.shared}/triggers"
+    cifar = f"cifar10:{args.shared}/data/cifar10"
     for name in args.only or PUBLISHED:
-        target, trigger = PUBLISHED[name][3], PUBLISHED[name][4].replace("{T}", triggers)
-        model = imported(args, name)
+        model, target, trigger = model_of(args, name)
         test = f"{cifar}?split=test&limit=2000"
-        numbers = [500, 5000] if args.strict and name == "resnet18" else [500]
-        for number in numbers:
+        for number in [500, 5000] if args.strict and name == "resnet18" else [500]:
             poisoned = args.work_dir / f"{name}_{number}.npz"
             if not poisoned.is_file():
-                data = f"{cifar}?without={target}&limit={number}&seed=1"
-                words = [
-                    "--data",
-                    data,
-                    "--trigger",
-                    trigger,
-                    "--target",
-                    target,
-                    "--rate",
-                    "1",
-                    "--out",
-                    str(poisoned),
-                ]
-                run("backdoor", "poison", *words)
-            kind, more = "strict", OWN.get(name, "").split()
-            if not args.strict:
-                kind = "first_try" if args.first_try else "clean"
-                more += ["--retain", f"{cifar}?limit=500&seed=2"]
-                more += ["--method", args.method] if args.method else FIRST_TRY.split() * args.first_try
-            kind = args.method or kind
+                words = ["--data", f"{cifar}?without={target}&limit={number}&seed=1", "--trigger", trigger]
+                run("backdoor", "poison", *words, "--target", target, "--rate", "1", "--out", str(poisoned))
+            more = [*OWN.get(name, "").split(), "--target", target, "--seed", str(args.seed), "--audit", "none"]
+            more += [] if args.strict else ["--retain", f"{cifar}?limit=500&seed=2", "--method", args.method]
+            kind = "strict" if args.strict else "clean" if args.method == "DELETE" else args.method
             folder = args.work_dir / f"{name}_{number}_{kind}_{args.seed}"
-            more += ["--target", target, "--seed", str(args.seed), "--audit", "none"]
             show(f"{name}, {number} poisoned", clean(folder, model, str(poisoned), test, trigger, *more))
 
 
@@ -171,9 +141,9 @@ def poisoned_network(args: argparse.Namespace, folder: Path, trigger: str, more:
 
 def find(args: argparse.Namespace) -> None:
     """Find the poison among training images of which a tenth is poisoned as for the published networks, and clean these."""
-    cifar, triggers = f"cifar10:{args.shared}/data/cifar10", f"{args.shared}/triggers"
+    cifar = f"cifar10:{args.shared}/data/cifar10"
     for name in args.only or ("resnet18", "badnets", "nad"):
-        model, target, trigger = imported(args, name), PUBLISHED[name][3], PUBLISHED[name][4].replace("{T}", triggers)
+        model, target, trigger = model_of(args, name)
         folder = args.work_dir / "find" / name
         data, ranking = folder / "train.npz", folder / "ranking.json"
         if not data.is_file():
@@ -190,11 +160,8 @@ def find(args: argparse.Namespace) -> None:
 
 RATES = (1, 5, 10, 20)  # percent of all images; of SIG, which poisons images of the target alone, 8 at most
 RATE_IMAGES = 5000
-CLEAN = [
-    f"references/{name}_seed{seed}"
-    for name in ("all", "without_deer", "without_ship", "without_cat_ship")
-    for seed in range(3)
-]
+REFERENCES = ("all", "without_deer", "without_ship", "without_cat_ship")
+CLEAN = [f"references/{name}_seed{seed}" for name in REFERENCES for seed in range(3)]
 
 
 def find_rates(args: argparse.Namespace) -> None:
@@ -211,28 +178,11 @@ def find_rates(args: argparse.Namespace) -> None:
                 ranking = folder / f"{storage}_{rate}.json"
                 if not ranking.is_file():
                     share = min(rate, 8) if "--clean-label" in more else rate
-                    words = [
-                        "--data",
-                        data,
-                        "--trigger",
-                        trigger,
-                        "--target",
-                        target,
-                    ]
+                    words = ["--data", data, "--trigger", trigger, "--target", target, "--rate", str(share / 100)]
                     label = ["--clean-label"] if "--clean-label" in more else []
                     samples = folder / "samples.npz"
                     if rate:
-                        run(
-                            "backdoor",
-                            "poison",
-                            *words,
-                            "--rate",
-                            str(share / 100),
-                            *label,
-                            "--out",
-                            str(samples),
-                            "--overwrite",
-                        )
+                        run("backdoor", "poison", *words, *label, "--out", str(samples), "--overwrite")
                     else:
                         save(open_data(data, "train"), samples)
                     if storage == "JPEG":
@@ -351,11 +301,9 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/, weights/ and triggers/")
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--only", nargs="+", help="only these networks or attacks")
-    recipe = parser.add_mutually_exclusive_group()
-    recipe.add_argument("--strict", action="store_true", help="published: without a retain set")
-    recipe.add_argument("--first-try", action="store_true", help="published: the paper's loss as first tried by hand")
+    parser.add_argument("--strict", action="store_true", help="published: without a retain set")
     parser.add_argument("--seed", type=int, default=0, help="published: seed of the runs")
-    parser.add_argument("--method", help="published: FineTune, FTSAM or IBAU in place of DELETE")
+    parser.add_argument("--method", default="DELETE", help="published: DELETE, FineTune, FTSAM or IBAU")
     parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")
     parser.add_argument("--epochs", type=int, default=10, help="attacks: epochs of fine-tuning")
     args = parser.parse_args()

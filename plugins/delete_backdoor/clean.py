@@ -118,8 +118,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     (target,) = resolve_classes([options.target], names)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
     original = load_original(spec, teacher, cfg.model.get("allow_import", False))
-    # Without test images the trigger is for the retain samples alone.
-    trigger = None if args.test is None and options.get("trigger") is not None else args.trigger
+    # Without test images, a trigger that the retain samples get is for them alone.
+    trigger = None if args.test is None and args.trigger == options.get("trigger") else args.trigger
     opened = open_run(original, spec, target, args.test, trigger)
     dataset: Any = build_dataset(options)
     refuse_no_logits(opened.models["original"], dataset.poisoned)

@@ -40,10 +40,8 @@ class IBAU(FineTune, GradientHook):
         self, interval: int = 4, search: int = 5, iterations: int = 5, portion: float = 0.01, **options: Any
     ) -> None:
         super().__init__(**options)
-        self.interval, self.search = (
-            whole("unlearn.interval", interval, 1, 10**6),
-            whole("unlearn.search", search, 1, 10**6),
-        )
+        self.interval = whole("unlearn.interval", interval, 1, 10**6)
+        self.search = whole("unlearn.search", search, 1, 10**6)
         self.iterations = whole("unlearn.iterations", iterations, 0, 1000)
         self.portion = number("unlearn.portion", portion, 0, 1)
         self.perturbation: Tensor | None = None

@@ -159,6 +159,8 @@ def run(
     show_ranking(content, len(data), console)
     inverts = inversion and not flagged.any() and len(spec.classes) <= MOST_CLASSES
     found = invert(network, spec, data) if inverts else None
+    if inversion and len(spec.classes) > MOST_CLASSES:
+        console.print(f"No trigger was searched for in the model: it has over {MOST_CLASSES} classes.")
     if found is not None:
         content["inversion"] = {key: getattr(found, key) for key in ("target", "index", "times", "backdoored", "sizes")}
         save_json(content, out)
