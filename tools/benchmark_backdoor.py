@@ -41,8 +41,7 @@ PUBLISHED = {
     "l0_inv": ("ibau_cifar10_l0_inv_0_02.pth", "ibau_vgg", "none", "airplane", L0),
     "nad": ("nad_wrn16-1_badnet_backdoored.pth", "wrn16_1", "none", "dog", "grid:pos=29,29"),
 }
-# Clean network that those of ``attacks`` are fine-tuned from.
-START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet")}
+START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet")}  # of ``attacks``
 # Change of the default recipe, as in configs/backdoor: the ResNet-18 within 15 minutes on two cores.
 OWN = {"resnet18": "--steps 150"}
 # Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs
