@@ -34,7 +34,6 @@ methods = {
     "random label": dict(type="RandomLabel", lr=2.5e-5, steps=100, batch_size=64),
     "boundary shrink": dict(type="BoundaryShrink", lr=2e-4, steps=100),
     "boundary expand": dict(type="BoundaryExpand", lr=1e-5, steps=100),
-    "influence": dict(type="InfluenceUnlearning", batch_size=64),
     "TREW": dict(type="TREW", lr=3e-4),
     "L2UL": dict(type="L2UL", steps=40, batch_size=64),
     # With retain data.

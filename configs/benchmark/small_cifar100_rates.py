@@ -32,7 +32,6 @@ methods = {
     "DELETE x300": dict(type="DELETE"),
     "DELETE x300 T 2": dict(type="DELETE", temperature=2.0),
     "projection": dict(type="Projection"),
-    "influence": dict(type="InfluenceUnlearning", batch_size=64),
     **{f"{name} {rate:g}": dict(type=name, lr=rate, **_short) for name, rates in _tried.items() for rate in rates},
     **{f"TREW {rate:g}": dict(type="TREW", lr=rate, steps=100) for rate in (3e-4, 1e-4, 5e-5)},
     **{f"L2UL {rate:g}": dict(type="L2UL", lr=rate, steps=40, batch_size=64) for rate in (1e-3, 2e-4)},

@@ -28,6 +28,5 @@ methods = {
     **{f"{name} {rate:g}": dict(type=name, lr=rate, **_short) for name, rates in _tried.items() for rate in rates},
     **{f"L2UL {rate:g}": dict(type="L2UL", lr=rate, steps=40, batch_size=64) for rate in (1e-3, 3e-4, 1e-4, 3e-5)},
     **{f"Fisher {a:g}": dict(type="Fisher", alpha=a, steps=40, batch_size=64) for a in (1e-6, 3e-7, 1e-7)},
-    **{f"influence {d:g}": dict(type="InfluenceUnlearning", damping=d, batch_size=64) for d in (1e-3, 1e-4)},
 }
 seeds = [0]

@@ -39,7 +39,6 @@ RECIPES = Recipes(
         "HeadOnly": {"teacher_temperature": 0.25},
         "BoundaryExpand": BOUNDARY,
         "BoundaryShrink": BOUNDARY,
-        "InfluenceUnlearning": {"steps": 100},
         "L2UL": {"optimizer": SGD, "steps": 60},
         "NegativeGradient": {"steps": 60},
         "Projection": {"steps": 10},

@@ -128,7 +128,7 @@ def test_the_papers_grids_run_end_to_end(name, network, repository, few, tmp_pat
     path = few(3, 3) if name == "paper_cifar10" else few_of_each(name, tmp_path)
     methods = {}
     for method, options in grid.methods.items():
-        first = {"InfluenceUnlearning": "gradients", "SalUn": "saliency_steps"}.get(options["type"])
+        first = {"SalUn": "saliency_steps"}.get(options["type"])
         steps = {"steps": 1} if first is None else {"steps": 2, first: 1}
         methods[method] = {**options, **steps, "batch_size": 2}
     described = grid.networks[network]

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ("display.table", "losses.functional", "methods.influence", "model.head")
+MODULES = ("display.table", "losses.functional", "model.head")
 
 
 @pytest.mark.parametrize("name", MODULES)

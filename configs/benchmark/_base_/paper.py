@@ -10,7 +10,6 @@ methods = {
     "random label": dict(type="RandomLabel"),
     "boundary shrink": dict(type="BoundaryShrink"),
     "boundary expand": dict(type="BoundaryExpand"),
-    "influence": dict(type="InfluenceUnlearning"),
     "TREW": dict(type="TREW"),
     "L2UL": dict(type="L2UL"),
     # With retain data.
