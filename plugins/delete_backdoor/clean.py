@@ -34,7 +34,7 @@ from .metrics import METRICS
 from .opened import attacked_rows, keep_apart, open_run, reopening
 from .picture import draw, lines_of
 from .ranking import open_samples
-from .recipes import CLEANING, COMPARED, RECIPES, VIEWS_ALONE
+from .recipes import CLEANING, COMPARED, LABELLED, RECIPES, VIEWS_ALONE
 from .watch import BackdoorWatch
 
 DATASET_OPTIONS = ("views", *CLEANING["dataset"])
@@ -61,12 +61,14 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     views_alone = not beside and data.get("paste") == 0
     recipe = VIEWS_ALONE if views_alone else CLEANING
     unlearn = dict(cfg.get("unlearn") or {})
-    method = options.get("method") or unlearn.pop("type", "DELETE")
+    # An inverted trigger is one of many that work.
+    inverted = config is None and options["poisoned"] is None and str(options["trigger"]).startswith("estimated:")
+    method = options.get("method") or unlearn.pop("type", "InversionDELETE" if inverted else "DELETE")
     if method not in RECIPES.methods:
         raise RequestError(f"backdoor clean takes the methods {', '.join(RECIPES.methods)}, got {method!r}")
-    if method != "DELETE" and not beside:
+    if method in LABELLED and not beside:
         raise RequestError(f"{method} learns from clean samples with labels; give --retain, or use --method DELETE")
-    for name, value in {**recipe["dataset"], **({} if method == "DELETE" else COMPARED)}.items():
+    for name, value in {**recipe["dataset"], **(COMPARED if method in LABELLED else {})}.items():
         data.setdefault(name, value)
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
     parameters = count(state_in(cfg.load_from))
@@ -125,7 +127,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     refuse_no_logits(opened.models["original"], dataset.poisoned)
     keep_apart(opened, target, dataset.user_samples)
     opened.copies = [*dataset.copies, *opened.copies]
-    if cfg.unlearn.type != "DELETE" and (dataset.retain.labels == NO_LABEL).all():
+    if cfg.unlearn.type in LABELLED and (dataset.retain.labels == NO_LABEL).all():
         raise RequestError(f"{cfg.unlearn.type} learns from the labels of --retain, and these samples have none")
     kind, aside = "trigger-free views" if dataset.strict else "retain samples", "poisoned samples set aside"
     sets = {kind: dataset.retain, aside: dataset.held_poisoned, f"{kind} set aside": dataset.held_retain}

@@ -17,7 +17,7 @@ from delete_tasks.request.schedules import SCHEDULES
 from .grammar import trigger_table
 
 TRIGGER_HELP = "e.g. badnets:size=3; 'delete-tasks backdoor poison --help' lists them"
-METHODS = ("DELETE", "FineTune", "FTSAM", "IBAU")  # of recipes.RECIPES
+METHODS = ("DELETE", "InversionDELETE", "FineTune", "FTSAM", "IBAU")  # of recipes.RECIPES
 # Options of `delete-tasks attention` for this task, which puts a trigger on clean INPUTS.
 ATTENTION_OPTIONS = [
     data(
@@ -58,8 +58,8 @@ ATTENTION_OPTIONS = [
     recipe(
         "--method",
         metavar="NAME",
-        help=f"{', '.join(METHODS)}: for comparison, fine-tuning and published defences, which learn from --retain alone. "
-        "[default: DELETE]",
+        help=f"{', '.join(METHODS)}: the last three, for comparison, learn from --retain and its labels alone. [default: DELETE; "
+        "InversionDELETE, which searches for more triggers, for an estimated --trigger without --poisoned]",
     ),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 1200]"),
     recipe(

@@ -29,7 +29,8 @@ def delete(*, parameters: int, views_alone: bool = False, **_: Any) -> dict[str,
     return VIEWS_ALONE["unlearn"] if views_alone else {**CLEANING["unlearn"], "lr": rate_for(ALWAYS["lr"], parameters)}
 
 
-# Dataset options of methods that fine-tune on labels: neither mixtures nor pasted samples have one.
+LABELLED = ("FineTune", "FTSAM", "IBAU")  # methods that fine-tune on labels
+# Their dataset options: neither mixtures nor pasted samples have one.
 COMPARED: dict[str, Any] = {"mix": 0.0, "paste": 0.0}
 
 
@@ -43,6 +44,7 @@ SAM = {"type": "SGD", "momentum": 0.9, "weight_decay": 5e-4}
 RECIPES = Recipes(
     {
         "DELETE": delete,
+        "InversionDELETE": delete,
         "FineTune": fine_tune,
         "FTSAM": {"steps": 400, "batch_size": 10, "schedule": "cosine", "norm_eval": False, "optimizer": SAM},
         "IBAU": {"steps": 20, "batch_size": 10, "schedule": "constant", "optimizer": {"type": "Adam"}},

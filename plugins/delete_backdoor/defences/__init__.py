@@ -1,3 +1,3 @@
-"""Published defences that read clean samples alone, for comparison with `backdoor clean --method`."""
+"""Methods of `backdoor clean --method`: inverted triggers, and published defences that read clean samples alone."""
 
-from . import ft_sam, i_bau  # noqa: F401
+from . import ft_sam, i_bau, inversion  # noqa: F401

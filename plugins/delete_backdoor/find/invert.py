@@ -46,17 +46,12 @@ class Inversion:
 def invert(network: nn.Module, spec: ModelSpec, data: ImageData) -> Inversion:
     """Search each class's smallest mask on up to :data:`IMAGES` clean images with labels. The result is a function of network
     and images."""
-    chosen = evenly_spread(len(data), IMAGES)
-    pixels = replace(
-        spec.preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), input_range=(0, 1), resize="stretch"
-    )
-    transform, device = eval_transform(pixels), next(network.parameters()).device
-    images = torch.stack([transform(as_seen(spec, data[i][0])) for i in chosen]).to(device)
-    network.eval().requires_grad_(False)
+    data = data.subset(evenly_spread(len(data), IMAGES))
+    images = pixels_of(spec, data).to(next(network.parameters()).device)
     found = {}
     for label in track(range(len(spec.classes)), len(spec.classes), "Trigger inversion"):
-        others = images[torch.from_numpy(data.labels[chosen] != label).to(device)]
-        found[spec.classes[label]] = _smallest(network, spec, others, label)
+        others = images[torch.from_numpy(data.labels != label).to(images.device)]
+        found[spec.classes[label]] = smallest_mask(network.eval(), spec, others, label)
     sizes = {name: size for name, (size, _) in found.items()}
     first, *rest = sorted(sizes, key=sizes.__getitem__)
     logs = np.log(list(sizes.values()))
@@ -69,26 +64,45 @@ def invert(network: nn.Module, spec: ModelSpec, data: ImageData) -> Inversion:
     return Inversion(sizes, first, index, times, None if affine is None else Estimated.of(affine))
 
 
-def _smallest(network: nn.Module, spec: ModelSpec, images: Tensor, label: int) -> tuple[float, np.ndarray | None]:
-    """Find the smallest mask with which images are predicted as a class: its sum, and the trigger's scale and shift."""
+def pixels_of(spec: ModelSpec, data: ImageData) -> Tensor:
+    """Read images at the model's size, in 0..1 and its order of channels: (N, 3, H, W)."""
+    unit = replace(spec.preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), input_range=(0, 1), resize="stretch")
+    transform = eval_transform(unit)
+    return torch.stack([transform(as_seen(spec, data[index][0])) for index in range(len(data))])
+
+
+def smallest_mask(
+    network: nn.Module,
+    spec: ModelSpec,
+    images: Tensor,
+    label: int,
+    near: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    steps: int = STEPS,
+    share: float = WORKS,
+) -> tuple[float, np.ndarray | None]:
+    """Find the smallest mask with which ``images`` (N, 3, H, W) in 0..1 are predicted as a class: its sum, and the trigger's
+    scale and shift (2, H, W, 3), None if it sends no ``share`` of them there. The search starts from a thin grey mask everywhere,
+    or with a random pattern where ``near`` (1, 1, H, W) is 1."""
+    generator = generator or torch.Generator().manual_seed(0)
+    mask, pattern = torch.full_like(images[:1, :1], -2.0), torch.zeros_like(images[:1])
+    if near is not None:
+        mask, pattern = 9 * near.to(mask) - 6, torch.randn(pattern.shape, generator=generator).to(pattern)
+    searched = [mask.requires_grad_(), pattern.requires_grad_()]
     mean, std = (images.new_tensor(values)[:, None, None] for values in unit_normalization(spec.preprocessing))
-    mask = torch.full_like(images[:1, :1], -2.0).requires_grad_()
-    pattern = torch.zeros_like(images[:1]).requires_grad_()
-    optimizer = torch.optim.Adam([mask, pattern], lr=0.2, betas=(0.5, 0.9))
-    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(searched, lr=0.2, betas=(0.5, 0.9))
     weight, works, size, best = 1e-2, 0.0, float(images.shape[-2] * images.shape[-1]), None
-    for _ in range(STEPS if len(images) else 0):
+    for _ in range(steps if len(images) else 0):
         batch = images[torch.randint(len(images), (BATCH,), generator=generator).to(images.device)]
-        share, colour = mask.sigmoid(), pattern.sigmoid()
+        cover, colour = mask.sigmoid(), pattern.sigmoid()
         with torch.autocast(images.device.type, torch.bfloat16, enabled=multiplies_bfloat16()):
-            logits = network((batch * (1 - share) + share * colour - mean) / std).float()
-        loss = F.cross_entropy(logits, torch.full_like(logits[:, 0], label, dtype=torch.long)) + weight * share.sum()
-        optimizer.zero_grad()
-        loss.backward()
+            logits = network((batch * (1 - cover) + cover * colour - mean) / std).float()
+        loss = F.cross_entropy(logits, torch.full_like(logits[:, 0], label, dtype=torch.long)) + weight * cover.sum()
+        mask.grad, pattern.grad = torch.autograd.grad(loss, searched)
         optimizer.step()
         works = 0.7 * works + 0.3 * float((logits.argmax(1) == label).float().mean())
-        weight = min(max(weight * (1.3 if works > WORKS else 1 / 1.3), 1e-5), 1.0)
-        pixels = float(share.detach().sum())
-        if works > WORKS and pixels < size:
-            size, best = pixels, torch.cat([(1 - share).expand_as(colour), 255 * share * colour])
+        weight = min(max(weight * (1.3 if works > share else 1 / 1.3), 1e-5), 1.0)
+        pixels = float(cover.detach().sum())
+        if works > share and pixels < size:
+            size, best = pixels, torch.cat([(1 - cover).expand_as(colour), 255 * cover * colour])
     return size, None if best is None else best.detach().permute(0, 2, 3, 1).cpu().numpy()

@@ -8,6 +8,7 @@ from helpers import read_json, read_results
 from PIL import Image
 
 from delete_backdoor.checks import predictions
+from delete_backdoor.defences import inversion
 from delete_backdoor.find import invert as module
 from delete_backdoor.find.invert import Inversion, invert
 from delete_backdoor.poison import triggered
@@ -23,6 +24,7 @@ def test_from_clean_images_to_a_clean_model(toy, files, tmp_path, tells, monkeyp
     """find sees the patch in the model, and the command that it prints cleans it, by the attacker's trigger as well."""
     monkeypatch.setattr(module, "INDEX", 0.0)  # of four classes the median says little
     monkeypatch.setattr(module, "TIMES", 1.0)
+    monkeypatch.setattr(inversion, "STEPS", 60)
     printed = tells(
         "backdoor find --device cpu --model", toy, "--data", files["clean"], "--out", tmp_path / "ranking.json"
     )
@@ -44,6 +46,8 @@ def test_from_clean_images_to_a_clean_model(toy, files, tmp_path, tells, monkeyp
     assert "run backdoor find on the cleaned model" in printed
     results = read_results(tmp_path / "w")
     assert results["published"] and results["data"]["poisoned"] == files["clean"]
+    (change, *_), method = results["done"]["changes"], results["done"]["method"]
+    assert method == "InversionDELETE" and len(change["patch_pixels"]) == 20 and change["patches"] > 1
     network, spec = load_model(tmp_path / "w/cleaned")
     attacked = triggered(open_data(files["test"], "test", CLASSES), parse_trigger(TRIGGER), 0)
     assert (predictions(network, spec, attacked, "") == 0).mean() < 0.5
