@@ -109,9 +109,10 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         used = f"pasted on {kind}" if reach >= REACHES else "too few, so it was not used"
         lines.append(f"Estimated trigger: brings {reach:.1f}% of {kind} to the target; {used}.")
     if results["data"]["poisoned"] == results["data"].get("retain"):
+        patches = max(change.get("patches", 1) for change in results["done"]["changes"])
         lines.append(
-            "It was cleaned by a trigger on the retain samples. The attacker's own may differ and still work: run backdoor find "
-            "on the cleaned model. Samples that contain the trigger clean far better."
+            f"It was cleaned by {patches} trigger(s) on the retain samples. The attacker's own may differ and still work: run "
+            "backdoor find on the cleaned model."
         )
     if samples["left_out"]:
         lines.append(f"{samples['left_out']} poisoned samples that are not predicted as the target were left out.")

@@ -1,9 +1,11 @@
 """Trigger inversion: the patch is found from clean images alone, and cleans the model by the command that find prints."""
 
 import shlex
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from helpers import read_json, read_results
 from PIL import Image
 
@@ -25,6 +27,8 @@ def test_from_clean_images_to_a_clean_model(toy, files, tmp_path, tells, monkeyp
     monkeypatch.setattr(module, "INDEX", 0.0)  # of four classes the median says little
     monkeypatch.setattr(module, "TIMES", 1.0)
     monkeypatch.setattr(inversion, "STEPS", 60)
+    # The patch covers 6% of these images of 16x16 pixels.
+    monkeypatch.setattr(inversion.InversionDELETE.__init__, "__defaults__", (20, 0.07))
     printed = tells(
         "backdoor find --device cpu --model", toy, "--data", files["clean"], "--out", tmp_path / "ranking.json"
     )
@@ -65,3 +69,31 @@ def test_one_class_alone_finds_nothing(toy):
     images = np.random.default_rng(0).integers(0, 255, (8, 16, 16, 3), np.uint8)
     data = ImageData.from_arrays(images, np.zeros(8, np.int64), CLASSES)
     assert invert(network, spec, data).sizes["red"] == 256
+
+
+@pytest.mark.parametrize(("largest", "kept"), [(0.5, True), (0.01, False)])
+def test_samples_get_patches_that_are_searched_for_in_the_model(toy, files, largest, kept):
+    """A patch at most as large as wanted joins the others; only samples with a trigger get one of them."""
+    network, spec = load_model(toy)
+    model, logger = SimpleNamespace(network=network.eval()), SimpleNamespace(info=print)
+    model.parameters, model.modules, model.eval = network.parameters, network.modules, network.eval
+    dataset = SimpleNamespace(spec=spec, target=0, retain=open_data(files["clean"], "train", CLASSES), estimated=True)
+    dataset.affine = torch.ones(3, 16, 16), torch.zeros(3, 16, 16)
+    dataset.affine[0][:, 8:] = 0.0  # black below
+    method = inversion.InversionDELETE(largest=largest, searches=4)
+    loader, loop = SimpleNamespace(dataset=dataset), SimpleNamespace(max_iters=10)
+    runner = SimpleNamespace(unwrapped_model=model, train_dataloader=loader, train_loop=loop, logger=logger, seed=0)
+    runner.accumulation = 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inversion.DELETE, "prepare", lambda *_: None)
+        method.prepare(runner, model)
+    clean = 2 * torch.rand(6, 3, 16, 16) - 1  # normalised with 0.5 and 0.5
+    batch = {"inputs": clean.clone(), "teacher_inputs": clean, "retain": torch.tensor([True] * 5 + [False])}
+    batch["inputs"][3:] += 1
+    method.before_train_iter(runner, 4, batch)
+    assert len(method.sizes) == 1 and len(method.patches) == 1 + kept
+    assert torch.equal(batch["inputs"][:3], clean[:3]) and torch.equal(batch["inputs"][5], clean[5] + 1)
+    changed = (batch["inputs"] - clean).abs().amax(1)[3:5]
+    assert (changed[:, 8:] > 0).any() and not torch.equal(batch["inputs"][3:5], clean[3:5] + 1)
+    if not kept:
+        assert changed[:, :8].max() < 1e-5
