@@ -39,7 +39,7 @@ class InversionDELETE(DELETE):
 
     saved: ClassVar = (*DELETE.saved, "patches", "sizes")
 
-    def __init__(self, searches: int = 20, largest: float = 0.05, **options: Any) -> None:
+    def __init__(self, searches: int = 20, largest: float = 0.03, **options: Any) -> None:
         super().__init__(**options)
         self.searches = whole("unlearn.searches", searches, 1, 10**6)
         self.largest = number("unlearn.largest", largest, 0, 1)
