@@ -13,5 +13,5 @@ def COMMAND(args: SimpleNamespace) -> None:
         for name, text in methods.items():
             print(f"  {name:<20} {text}")
     print("Commands take --method NAME, configs unlearn = dict(type='NAME', ...).")
-    print("backdoor clean takes DELETE, FineTune, and its own: InversionDELETE, FTSAM, IBAU.")
+    print("backdoor clean takes DELETE, FineTune; its own: InversionDELETE, FTSAM, IBAU.")
     print("Per task: docs/reference/methods.md.")
