@@ -68,7 +68,9 @@ def test_the_watch_does_not_move_the_norms_of_a_run_without_a_teacher(config, fi
     assert means and all(torch.equal(now[name], original[name]) for name in means)
 
 
-@pytest.mark.parametrize("mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "paste", "IBAU", "InversionDELETE"])
+@pytest.mark.parametrize(
+    "mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "paste", "IBAU", "InversionDELETE"]
+)
 def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--retain", files["clean"]]
