@@ -63,6 +63,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     unlearn = dict(cfg.get("unlearn") or {})
     # An inverted trigger is one of many that work.
     inverted = config is None and options["poisoned"] is None and str(options["trigger"]).startswith("estimated:")
+    inverted &= data.get("paste") != 0
     method = options.get("method") or unlearn.pop("type", "InversionDELETE" if inverted else "DELETE")
     if method not in RECIPES.methods:
         raise RequestError(f"backdoor clean takes the methods {', '.join(RECIPES.methods)}, got {method!r}")

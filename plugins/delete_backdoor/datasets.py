@@ -191,7 +191,11 @@ class BackdoorDataset(ImageForgetData, Dataset):
                 inputs, label = share * inputs + (1 - share) * other, NO_LABEL
             samples.append({"inputs": inputs, "labels": label, "retain": True})
             if pasted:
-                samples[-1] |= {"inputs": self._pasted(inputs), "teacher_inputs": inputs, "labels": NO_LABEL}
+                samples[-1] |= {
+                    "inputs": self.pasted(inputs, *self.affine),
+                    "teacher_inputs": inputs,
+                    "labels": NO_LABEL,
+                }
         if self.estimated is not None:
             samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
@@ -208,10 +212,9 @@ class BackdoorDataset(ImageForgetData, Dataset):
             "estimated_trigger_reach": self.reach,
         }
 
-    def _pasted(self, inputs: Tensor) -> Tensor:
-        """Put the estimated trigger on normalised inputs (3, H, W), which may be flipped, cropped or mixed."""
+    def pasted(self, inputs: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Put a trigger, in 0..1, on normalised inputs (3, H, W), which may be flipped, cropped or mixed."""
         mean, std = (torch.tensor(values)[:, None, None] for values in unit_normalization(self.spec.preprocessing))
-        scale, shift = self.affine
         return ((scale * (inputs * std + mean) + shift).clamp(0, 1) - mean) / std
 
     def _retain_sample(self) -> tuple[Tensor, int]:

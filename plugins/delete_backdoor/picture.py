@@ -109,7 +109,7 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         used = f"pasted on {kind}" if reach >= REACHES else "too few, so it was not used"
         lines.append(f"Estimated trigger: brings {reach:.1f}% of {kind} to the target; {used}.")
     if results["data"]["poisoned"] == results["data"].get("retain"):
-        patches = max(change.get("patches", 1) for change in results["done"]["changes"])
+        patches = max((change.get("patches", 1) for change in results["done"]["changes"]), default=1)
         lines.append(
             f"It was cleaned by {patches} trigger(s) on the retain samples. The attacker's own may differ and still work: run "
             "backdoor find on the cleaned model."

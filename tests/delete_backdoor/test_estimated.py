@@ -85,7 +85,7 @@ def test_inputs_with_the_trigger_are_images_with_it(dataset, channels):
     data.spec = replace(data.spec, preprocessing=replace(data.spec.preprocessing, channels=channels))
     plain = eval_transform(data.spec)
     data._use(data.estimated)
-    assert torch.allclose(data._pasted(plain(image)), plain(data.estimated.stamp(image)), atol=0.01)
+    assert torch.allclose(data.pasted(plain(image), *data.affine), plain(data.estimated.stamp(image)), atol=0.01)
 
 
 def test_items_have_the_trigger_and_the_teacher_does_not_see_it(dataset, toy):

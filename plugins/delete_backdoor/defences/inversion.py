@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from delete_images.models.spec import unit_normalization
 from delete_tasks.errors import RequestError
 from delete_tasks.methods.delete import DELETE
 from delete_tasks.model.facts import Facts
@@ -55,9 +54,9 @@ class InversionDELETE(DELETE):
                 "InversionDELETE changes the trigger that 'backdoor clean' pastes on retain samples, and here none is pasted; "
                 "use type='DELETE'"
             )
-        self._spec, self._target = dataset.spec, dataset.target
-        retain = dataset.retain
-        self._images = pixels_of(self._spec, retain.subset(retain.labels != self._target))
+        self._dataset = dataset
+        others = torch.from_numpy(dataset.retain.labels != dataset.target)
+        self._images = pixels_of(dataset.spec, dataset.retain)[others]
         self.patches = self.patches or [torch.stack(dataset.affine)]
         mask = 1 - self.patches[0][0].mean(0)
         covered = (mask >= COVERS * mask.max()).float()[None, None]
@@ -68,20 +67,19 @@ class InversionDELETE(DELETE):
         if len(self.sizes) < (self.searches + 1) * batch_idx // runner.train_loop.max_iters:
             self._search(runner)
         inputs, clean = data_batch["inputs"], data_batch["teacher_inputs"]
-        mean, std = (inputs.new_tensor(v)[:, None, None] for v in unit_normalization(self._spec.preprocessing))
         for index in (data_batch["retain"] & (inputs != clean).flatten(1).any(1)).nonzero()[:, 0].tolist():
             newest = float(torch.rand(())) < NEWEST
-            scale, shift = self.patches[-1 if newest else int(torch.randint(len(self.patches), ()))].to(inputs)
-            inputs[index] = ((scale * (clean[index] * std + mean) + shift).clamp(0, 1) - mean) / std
+            patch = self.patches[-1 if newest else int(torch.randint(len(self.patches), ()))]
+            inputs[index] = self._dataset.pasted(clean[index], *patch)
 
     def _search(self, runner: Run) -> None:
         """Search for a patch in the model so far, and keep it if it is small enough."""
-        model: Any = runner.unwrapped_model
+        model, data = runner.unwrapped_model, self._dataset
         generator = torch.Generator().manual_seed(len(self.sizes))
         images = self._images.to(next(model.parameters()).device)
         with torch.enable_grad(), in_eval_mode(model):
             size, affine = smallest_mask(
-                model.network, self._spec, images, self._target, self._near, generator, STEPS, WORKS
+                model.network, data.spec, images, data.target, self._near, generator, STEPS, WORKS
             )
         self.sizes.append(round(size, 1))
         if affine is not None and size <= self.largest * images[0, 0].numel():

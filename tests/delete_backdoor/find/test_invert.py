@@ -10,6 +10,7 @@ from helpers import read_json, read_results
 from PIL import Image
 
 from delete_backdoor.checks import predictions
+from delete_backdoor.datasets import BackdoorDataset
 from delete_backdoor.defences import inversion
 from delete_backdoor.find import invert as module
 from delete_backdoor.find.invert import Inversion, invert
@@ -77,7 +78,9 @@ def test_samples_get_patches_that_are_searched_for_in_the_model(toy, files, larg
     network, spec = load_model(toy)
     model, logger = SimpleNamespace(network=network.eval()), SimpleNamespace(info=print)
     model.parameters, model.modules, model.eval = network.parameters, network.modules, network.eval
-    dataset = SimpleNamespace(spec=spec, target=0, retain=open_data(files["clean"], "train", CLASSES), estimated=True)
+    dataset = BackdoorDataset.__new__(BackdoorDataset)
+    dataset.spec, dataset.target, dataset.estimated = spec, 0, True
+    dataset.retain = open_data(files["clean"], "train", CLASSES)
     dataset.affine = torch.ones(3, 16, 16), torch.zeros(3, 16, 16)
     dataset.affine[0][:, 8:] = 0.0  # black below
     method = inversion.InversionDELETE(largest=largest, searches=4)
