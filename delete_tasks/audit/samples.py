@@ -101,15 +101,19 @@ def evenly(mask: Tensor, most: int) -> Tensor:
     return indices[evenly_spread(len(indices), most)]
 
 
+def stages_of(opened: Opened, row: str) -> list[Layer]:
+    """Find the stages of a model, see :func:`find_stages`; none if its samples have many locations."""
+    model, samples = opened.models[row], next(iter(opened.samples.values()))
+    inputs, labels = next(iter(model.prepare(samples.subset([0]))))
+    if labels.ndim > 1:
+        return []
+    return find_stages(model.module, inputs.to(model.device), model.last_layer, model.forward)
+
+
 def read_all(opened: Opened, full: bool) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Read every model and split; return the predictions by model and split, with each model's 'context', and the names of the
     stages. A ``full`` reading includes the networks and, if samples have many locations, regions (see :func:`read_rows`)."""
-    models, original = opened.models, opened.models["original"]
-    first = next(iter(opened.samples))
-    inputs, labels = next(iter(original.prepare(opened.samples[first].subset([0]))))
-    stages = []
-    if labels.ndim == 1:
-        stages = find_stages(original.module, inputs.to(original.device), original.last_layer, original.forward)
+    models, first, stages = opened.models, next(iter(opened.samples)), stages_of(opened, "original")
     rows: dict[str, dict[str, Any]] = {row: {} for row in models}
     for split in opened.samples:
         for row, read in read_rows(opened, split, stages, full).items():
@@ -121,7 +125,7 @@ def read_all(opened: Opened, full: bool) -> tuple[dict[str, dict[str, Any]], lis
             data["train"] = together([data["train"], forget])
     retrained = [dict(rows[row]) for row in models if row.startswith("retrained")]
     heads = {row: last_layer(model, rows[row][first]) for row, model in models.items()}
-    run = full and labels.ndim == 1
+    run = full and rows["original"][first].labels.ndim == 1
     networks = {row: _network(opened, row, rows[row]) if run else None for row in models}
     for row in models:
         rows[row]["context"] = Context(heads[row], heads["original"], retrained, networks[row])

@@ -23,7 +23,7 @@ from ..fileio.processes import raise_lost
 from ..fileio.validate import as_type, read_json
 from ..fileio.workdir import holds_files
 from .grid import REFERENCES, RETRAINED, Cell, GridSource
-from .measure import COLUMNS, measure
+from .measure import COLUMNS, COMPARED, measure
 
 DONE = "cell.json"
 AGAIN = "delete its folder to run the cell again"
@@ -39,6 +39,7 @@ class _Finished(Struct):
     retain: bool
     seed: int
     figures: dict[str, Figure | None]
+    by_class: list[Figure | None]
     not_measured: dict[str, str]
     made_of: dict[str, str | None]
     code: dict[str, Any]
@@ -63,7 +64,7 @@ def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise RequestError(f"'{path}' cannot be read ({error}); {AGAIN}") from error
     saved: _Finished = as_type(content, _Finished, f"'{path}' ({AGAIN})")
-    missing = {column.name for column in COLUMNS} - {"h_mean"} - set(saved.figures)
+    missing = {column.name for column in COLUMNS} - set(COMPARED) - set(saved.figures)
     if missing:
         raise RequestError(f"'{path}' lacks the figures {', '.join(sorted(missing))}; {AGAIN}")
     if (saved.network, saved.group, saved.method, saved.seed) != (cell.network, cell.group, cell.method, cell.seed):
@@ -148,7 +149,7 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     else:
         row = "erased"
         opened, cost = source.erase(cell, folder / "run")
-    values, reasons = measure(opened, row, folder)
+    values, reasons, by_class = measure(opened, row, folder)
     made_now = source.made_of(cell)
     changed = [name for name, before in made_of.items() if before not in (None, made_now[name])]
     if changed:
@@ -158,6 +159,7 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
         "classes": len(cell.classes),
         "ids": list(opened.ids),
         "figures": {**values, **cost},
+        "by_class": by_class,
         "not_measured": reasons,
         "made_of": made_now,
         "code": code_version(),

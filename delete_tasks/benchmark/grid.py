@@ -57,7 +57,8 @@ class Cell:
 class Grid(Struct, frozen=True, forbid_unknown_fields=True):
     """Content of a grid file: ``networks`` by name, and ``data`` ('forget', 'retain', 'train' and 'test'), both in the own form
     of the ``task`` that runs the grid; ``groups`` of classes to forget, by name; options of ``unlearn`` by name (``methods``),
-    with those of all methods (``unlearn``); and seeds, of the runs and of the networks trained without the classes."""
+    with those of all methods (``unlearn``); seeds, of the runs and of the networks trained without the classes; and the
+    ``columns`` of the tables, all if empty."""
 
     task: str
     networks: Annotated[dict[str, Any], SOME]
@@ -67,6 +68,7 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
     unlearn: dict[str, Any] = {}
     seeds: Seeds = field(default_factory=lambda: [0])
     retrained_seeds: Seeds = field(default_factory=lambda: [0])
+    columns: list[str] = []
 
     def json(self) -> dict[str, Any]:
         """Describe the grid as JSON; two grids with the same description are the same request."""

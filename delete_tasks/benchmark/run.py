@@ -22,7 +22,7 @@ from ..task import load_task
 from .cells import check_cells, claim_root, failures, results, run_cells
 from .figures import draw_all
 from .grid import GRIDS, Cell, Grid, GridSource, read_grid
-from .table import lines, to_csv, to_latex, to_markdown
+from .table import chosen_columns, lines, to_csv, to_latex, to_markdown
 
 
 def open_grid(grid: Grid, root: Path) -> GridSource:
@@ -42,6 +42,7 @@ def run(args: SimpleNamespace) -> int:
     if args.tables_only and args.cells_only:
         raise RequestError("--tables-only runs no cell and --cells-only writes no table; give one of them")
     root, grid = Path(args.work_dir), read_grid(args.grid, parse_options(args.cfg_options))
+    chosen_columns(grid.columns)
     source = open_grid(grid, root)
     source.check()
     cells = list(grid.cells(source.has_retrained))
@@ -59,15 +60,17 @@ def run(args: SimpleNamespace) -> int:
         raise Interrupted(message, signal_of(error)) from error
     if args.cells_only:
         return 1 if failures(root, cells) else 0
-    return finish(cells, root)
+    return finish(cells, root, grid.columns)
 
 
-def finish(cells: Sequence[Cell], root: Path) -> int:
+def finish(cells: Sequence[Cell], root: Path, columns: Sequence[str] = ()) -> int:
     """Write tables and figures, and print the cells that failed or are not done; return 1 if a cell failed, else 0."""
     done, failed = results(root, cells), failures(root, cells)
     if done:
-        rows = lines(done)
-        texts = {"cells.csv": to_csv(done), "table.md": to_markdown(rows), "table.tex": to_latex(rows)}
+        rows, shown = lines(done), chosen_columns(columns)
+        merged = lines(done, merge=True) if len({cell.network for cell, _ in done}) > 1 else []
+        texts = {"cells.csv": to_csv(done)}
+        texts |= {"table.md": to_markdown([*merged, *rows], shown), "table.tex": to_latex([*merged, *rows], shown)}
         for name, text in texts.items():
             save_text(text, root / name)
         drawn, reasons = draw_all(rows, root)

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from ..display.table import Table
 from ..display.terminal import printable
+from ..errors import RequestError
 from ..evaluation.functional import drop, h_mean
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
-from .measure import COLUMNS, Column
+from .measure import COLUMNS, COMPARED, Column
 
 TITLES = {ORIGINAL: "original", CUT: "original, logit cut off", RETRAINED: "retrained"}
 Results = Sequence[tuple[Cell, Mapping[str, Any]]]
@@ -44,23 +45,48 @@ class Line:
         return float(np.mean(values)) if values else None
 
 
-def with_h_mean(results: Results) -> list[tuple[Cell, dict[str, Any]]]:
-    """Add the harmonic mean to the cells' figures; it compares with the original of the same network and classes."""
-    originals = {(cell.network, cell.group): content["figures"] for cell, content in results if cell.method == ORIGINAL}
+def with_compared(results: Results) -> list[tuple[Cell, dict[str, Any]]]:
+    """Add the figures that compare a cell with the original, and with the retrained networks, of its network and classes."""
+    references: dict[Any, list[Mapping[str, Any]]] = {}
+    for cell, content in results:
+        if cell.method in REFERENCES:
+            references.setdefault((cell.network, cell.group, cell.method), []).append(content)
     completed = []
     for cell, content in results:
-        figures, original = dict(content["figures"]), originals.get((cell.network, cell.group))
-        lost = None if original is None else drop(original["acc_ft"], figures["acc_ft"], 10)
-        measured = lost is not None and figures["acc_rt"] is not None and cell.method != ORIGINAL
-        figures["h_mean"] = h_mean(lost, figures["acc_rt"]) if measured else None  # type: ignore[arg-type]
-        completed.append((cell, {**content, "figures": figures}))
+        originals, retrained = (references.get((cell.network, cell.group, row), []) for row in (ORIGINAL, RETRAINED))
+        compared = _compare(cell, content, originals[0], retrained) if originals else dict.fromkeys(COMPARED)
+        completed.append((cell, {**content, "figures": {**content["figures"], **compared}}))
     return completed
 
 
-def lines(results: Results) -> list[Line]:
-    """Collect the rows of the table, in the order of the cells."""
+def _compare(
+    cell: Cell, content: Mapping[str, Any], original: Mapping[str, Any], retrained: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """Compute the figures of :data:`COMPARED`. With the information I of each network's features, IDI is (I - I of retrained) /
+    (I of the original - I of retrained), arXiv 2405.17878."""
+    before, after, is_original = original["figures"], content["figures"], cell.method == ORIGINAL
+    remaining = [index for index in range(len(content["by_class"])) if index not in content["ids"]]
+    drops = [drop(original["by_class"][index], content["by_class"][index]) for index in remaining]
+    lost = drop(before["acc_ft"], after["acc_ft"], 10)
+    measured = lost is not None and after["acc_rt"] is not None and not is_original
+    values = [each["figures"]["information"] for each in (original, content, *retrained)]
+    idi = None
+    if retrained and None not in values:
+        least = float(np.mean(values[2:]))
+        idi = round((values[1] - least) / (values[0] - least), 2) if values[0] > least else None
+    return {
+        "worst_drop": None if is_original else max((value for value in drops if value is not None), default=None),
+        "h_mean": h_mean(lost, after["acc_rt"]) if measured else None,  # type: ignore[arg-type]
+        "idi": idi,
+    }
+
+
+def lines(results: Results, merge: bool = False) -> list[Line]:
+    """Collect the rows of the table, in the order of the cells; with ``merge``, those of all networks together."""
     groups: dict[tuple[str, str, str], list[tuple[Cell, Mapping[str, Any]]]] = {}
-    for cell, content in with_h_mean(results):
+    together = f"{len({cell.network for cell, _ in results})} networks"
+    for cell, content in with_compared(results):
+        cell = replace(cell, network=together) if merge else cell
         groups.setdefault((cell.network, cell.group, cell.method), []).append((cell, content))
     rows = []
     for group in groups.values():
@@ -76,7 +102,7 @@ def to_csv(results: Results) -> str:
     names = ("network", "group", "classes", "method", "retain", "seed")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*names, *(column.name for column in COLUMNS)])
-    for _, content in with_h_mean(results):
+    for _, content in with_compared(results):
         texts = (_inert(content[name]) for name in names)
         writer.writerow([*texts, *(content["figures"][column.name] for column in COLUMNS)])
     return out.getvalue()
@@ -120,31 +146,42 @@ def tables(rows: Sequence[Line]) -> list[tuple[str, list[Line]]]:
 
 NOTE = (
     "Mean and standard deviation over seeds. Bold: best of the methods that read only the forget set. {retain}. Acc_f, Acc_r: "
-    "accuracy of forgotten and remaining classes on training samples; Acc_ft, Acc_rt: on test samples. MIA: share of the "
-    "forget set that the papers' SVC attack takes for training samples; in class: AUC, 50 is chance. Probe and 5-shot: accuracy "
-    "of attacks that read the forgotten classes from the features."
+    "accuracy of forgotten and remaining classes on training samples; Acc_ft, Acc_rt: on test samples. Worst: largest loss of a "
+    "remaining class, points. MIA: share of the "
+    "forget set that the papers' SVC attack takes for training samples; in class: AUC, 50 is chance. Probes and 5-shot: "
+    "accuracy of attacks that read the forgotten classes from the features. Information: about the forget label in the stages' "
+    "features, nats; IDI: 0 as in the retrained networks, 1 as in the original."
 )
 
 
-def to_markdown(rows: Sequence[Line]) -> str:
+def chosen_columns(names: Sequence[str]) -> Sequence[Column]:
+    """Find columns by name, all if there are no names; raise :class:`RequestError` for an unknown one."""
+    by_name = {column.name: column for column in COLUMNS}
+    for name in names:
+        if name not in by_name:
+            raise RequestError(f"columns of the grid holds '{name}'; expected names of {', '.join(by_name)}")
+    return [by_name[name] for name in names] or COLUMNS
+
+
+def to_markdown(rows: Sequence[Line], columns: Sequence[Column] = COLUMNS) -> str:
     """Render a table for each network and group, with methods that read retain data in italics."""
-    parts = [f"### {table.title}\n\n{table.to_markdown()}" for table in _rendered(rows)]
+    parts = [f"### {table.title}\n\n{table.to_markdown()}" for table in _rendered(rows, columns)]
     return "\n\n".join([*parts, NOTE.format(retain="Italics: methods that read retain data")]) + "\n"
 
 
-def to_latex(rows: Sequence[Line]) -> str:
+def to_latex(rows: Sequence[Line], columns: Sequence[Column] = COLUMNS) -> str:
     """Render the same tables with booktabs, with methods that read retain data in grey."""
     packages = ["% \\usepackage{booktabs}", "% \\usepackage[table]{xcolor}"]
     note = f"% {NOTE.format(retain='Grey: methods that read retain data')}"
-    return "\n\n".join([*packages, *(table.to_latex() for table in _rendered(rows)), note]) + "\n"
+    return "\n\n".join([*packages, *(table.to_latex() for table in _rendered(rows, columns)), note]) + "\n"
 
 
-def _rendered(rows: Sequence[Line]) -> Iterator[Table]:
+def _rendered(rows: Sequence[Line], columns: Sequence[Column]) -> Iterator[Table]:
     for title, group in tables(rows):
-        table = Table([column.title for column in COLUMNS], "method", title)
-        bests = [best(group, column) for column in COLUMNS]
+        table = Table([column.title for column in columns], "method", title)
+        bests = [best(group, column) for column in columns]
         for index, row in enumerate(group):
-            cells = [cell_text(row, column) for column in COLUMNS]
+            cells = [cell_text(row, column) for column in columns]
             bold = [number for number, indices in enumerate(bests) if index in indices]
             ruled = row.is_reference and index + 1 < len(group) and not group[index + 1].is_reference
             table.add(row.title, cells, bold=bold, muted=row.cell.retain, ruled=ruled)

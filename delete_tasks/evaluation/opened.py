@@ -116,9 +116,12 @@ class Opened:
             fast_layout(model.module)
         return read(models, self.samples[split], f"{', '.join(models).replace('_', ' ')}: {split}", stages)
 
-    def rows(self, rows: Sequence[str] | None = None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    def rows(
+        self, rows: Sequence[str] | None = None, splits: Sequence[str] | None = None, stages: Sequence[Layer] = ()
+    ) -> dict[str, dict[str, Any]]:
         """Predict each split with each model, and with the original's logits cut off, in order of :data:`ROWS`: return
-        :class:`Predictions`, or :class:`LocationCounts` for samples of many locations, by row and split."""
+        :class:`Predictions`, with features of the ``stages``, or :class:`LocationCounts` for samples of many locations, by row
+        and split."""
         rows_of: dict[str, dict[str, Any]] = {row: {} for row in (self.models if rows is None else rows)}
         if "original" in rows_of:
             rows_of["logit_cut"] = {}
@@ -126,7 +129,7 @@ class Opened:
             parts: dict[str, list[Predictions]] = {}
             counts: dict[str, ConfusionState] = {}
             first: list[Tensor] | None = None  # the original's predictions of the batch, which it reads first
-            for row, batch in self.read(split, rows):
+            for row, batch in self.read(split, rows, stages):
                 if batch.labels.ndim == 1:
                     parts.setdefault(row, []).append(batch)
                     continue

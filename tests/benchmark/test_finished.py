@@ -10,14 +10,15 @@ import pytest
 from delete_tasks.benchmark.cells import check_cells, claim_root, digest, read_cell, run_cell
 from delete_tasks.benchmark.figures import read_features
 from delete_tasks.benchmark.grid import Cell
-from delete_tasks.benchmark.measure import COLUMNS, FEATURES
+from delete_tasks.benchmark.measure import COLUMNS, COMPARED, FEATURES
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 
 CELL = Cell("net", "one", ("deer",), "DELETE", {"type": "DELETE"}, 0)
 MADE_OF = {"settings": "0a", "test data": "1b", "weights of the original": "2c"}
 CONTENT = {"network": "net", "group": "one", "classes": 1, "ids": [4], "method": "DELETE", "retain": False, "seed": 0,
-           "figures": {column.name: 50.0 for column in COLUMNS if column.name != "h_mean"}, "not_measured": {},
+           "figures": {column.name: 50.0 for column in COLUMNS if column.name not in COMPARED},
+           "by_class": [50.0, None], "not_measured": {},
            "made_of": MADE_OF, "code": {}}  # fmt: skip
 
 

@@ -8,17 +8,19 @@ import pytest
 from delete_tasks.benchmark import figures as drawing
 from delete_tasks.benchmark.figures import draw_by_classes, draw_probe, draw_seeds
 from delete_tasks.benchmark.grid import Cell
-from delete_tasks.benchmark.measure import COLUMNS
-from delete_tasks.benchmark.table import best, lines, to_csv, to_latex, to_markdown
+from delete_tasks.benchmark.measure import COLUMNS, COMPARED
+from delete_tasks.benchmark.table import best, chosen_columns, lines, to_csv, to_latex, to_markdown
 from delete_tasks.errors import RequestError
 
-BASE = {column.name: 50.0 for column in COLUMNS if column.name != "h_mean"}
+BASE = {column.name: 50.0 for column in COLUMNS if column.name not in COMPARED}
 
 
-def cell(method, seed=0, retain=False, group="deer", classes=("deer",), **figures):
-    one = Cell("net_1", group, classes, method, {}, seed, retain)
+def cell(
+    method, seed=0, retain=False, group="deer", classes=("deer",), network="net_1", by_class=(50.0,) * 10, **figures
+):
+    one = Cell(network, group, classes, method, {}, seed, retain)
     content = {name: getattr(one, name) for name in ("network", "group", "method", "retain", "seed")}
-    return one, {**content, "classes": len(classes), "ids": [4], "figures": {**BASE, **figures}}
+    return one, {**content, "classes": len(classes), "ids": [4], "figures": {**BASE, **figures}, "by_class": by_class}
 
 
 @pytest.fixture
@@ -42,6 +44,33 @@ def test_lines(found):
     assert ours.mean("acc_rt") == 91.0 and [one.seed for one in ours.cells] == [0, 1]
     assert ours.values["h_mean"] == [90.0, pytest.approx(2 * 88 * 92 / 180, abs=0.01)], "drop of 90 and 88 points"
     assert rows[0].mean("h_mean") is None and rows[3].values["linear_probe"] == [50.0]
+
+
+def test_figures_that_compare_cells():
+    """The class that lost most among the others, and the information between the original's and the retrained networks'."""
+    after = (49.0, None, 53.0, 50.0, 0.0, *(47.5,) * 5)
+    results = [
+        cell("original", information=0.9),
+        *(cell("retrained", seed, information=value) for seed, value in enumerate((0.1, 0.3))),
+        cell("ours", by_class=after, information=0.55),
+        cell("theirs", information=None),
+        cell("ours", network="net_2", information=0.9),  # its original is not there
+    ]
+    rows = lines(results)
+    assert [row.values["idi"] for row in rows] == [[1.0], [-0.14, 0.14], [0.5], [], []]
+    assert [row.values["worst_drop"] for row in rows] == [[], [0.0, 0.0], [2.5], [0.0], []]
+    together = lines(results, merge=True)
+    assert [(row.cell.network, len(row.cells)) for row in together] == [("2 networks", n) for n in (1, 2, 2, 1)]
+    assert together[2].values["information"] == [0.55, 0.9]
+
+
+def test_chosen_columns(found):
+    text = to_markdown(lines(found), chosen_columns(["acc_rt", "idi"]))
+    assert "| method | Acc_rt | IDI |" in text and chosen_columns([]) == COLUMNS
+    with pytest.raises(
+        RequestError, match=r"columns of the grid holds 'rt'; expected names of acc_f, acc_r, .*worst_drop"
+    ):
+        chosen_columns(["rt"])
 
 
 def test_csv_holds_every_cell(found):

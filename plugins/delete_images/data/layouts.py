@@ -29,9 +29,10 @@ def is_mosaic_folder(root: Path) -> bool:
 
 
 class CifarSource:
-    """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known. ``root`` is a
-    folder of mosaics or of torchvision's files (downloaded there if missing); None is :func:`default_root`. Data that are
-    damaged, or missing and cannot be downloaded, are refused. ``labels``, int64 (N,), are indices into ``class_names``."""
+    """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known. ``root``
+    is a folder of mosaics, or with one of the name ``kind``, or of torchvision's files (downloaded there if missing); None is
+    :func:`default_root`. Data that are damaged, or missing and cannot be downloaded, are refused. ``labels``, int64 (N,), are
+    indices into ``class_names``."""
 
     def __init__(self, kind: str, root: str | None, split: str) -> None:
         self.class_names = CLASSES[kind]
@@ -39,6 +40,7 @@ class CifarSource:
         self._mosaics: list[Path] = []
         self._images: np.ndarray | None = None
         folder = Path(root).expanduser() if root else default_root()
+        folder = folder / kind if is_mosaic_folder(folder / kind) else folder
         if is_mosaic_folder(folder):
             self._open_mosaics(kind, folder)
         else:

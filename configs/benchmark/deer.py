@@ -1,0 +1,34 @@
+"""ResNet-20 on CIFAR-10 forgets deer, three networks: the table of the README's first page (an hour and a half of two cores).
+
+    delete-tasks benchmark configs/benchmark/deer.py --work-dir W --processes 2
+
+Original and retrained networks are in the folder references. CIFAR-10 and CIFAR-100 are looked for in the folder that
+DELETE_TASKS_DATA names. Each method has its own recipe.
+"""
+
+task = "images"
+networks = {
+    f"ResNet-20, seed {seed}": dict(
+        original=f"references/all_seed{seed}", retrained=f"references/without_{{classes}}_seed{seed}"
+    )
+    for seed in range(3)
+}
+data = dict(forget="cifar10", retain="cifar10", train="cifar10?limit=4000", test="cifar10?limit=5000")
+classes = dict(deer=["deer"])
+unlearn = dict(keep_row=True, match_scale=False)
+methods = {
+    # The forget set alone.
+    "last layer alone": dict(type="HeadOnly"),
+    "the paper's loop": dict(type="DELETE", preset="paper"),
+    "DELETE": dict(type="DELETE"),
+    "TREW": dict(type="TREW"),
+    "DeepDELETE (default)": dict(type="DeepDELETE"),
+    # With other images: unlabelled ones of other classes, or a retain set.
+    "DeepDELETE, public": dict(type="DeepDELETE", public="cifar100"),
+    "SCRUB": dict(type="SCRUB"),
+    "SalUn": dict(type="SalUn"),
+}
+columns = [
+    *("acc_ft", "acc_rt", "worst_drop", "linear_probe", "hidden_probe", "prototypes_5", "idi", "membership_auc"),
+    *("seconds", "samples"),
+]
