@@ -35,7 +35,6 @@ methods = {
     "boundary shrink": dict(type="BoundaryShrink", lr=2e-4, steps=100),
     "boundary expand": dict(type="BoundaryExpand", lr=1e-5, steps=100),
     "TREW": dict(type="TREW", lr=3e-4, steps=100),
-    "L2UL": dict(type="L2UL", lr=2e-4, steps=40, batch_size=64),
     # With retain data.
     "fine-tuning": dict(type="FineTune", lr=1e-3, steps=100, batch_size=64),
     "Fisher": dict(type="Fisher", alpha=1e-8, steps=40, batch_size=64),

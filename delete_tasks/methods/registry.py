@@ -20,7 +20,6 @@ METHODS = {
         "NegativeGradient": "Gradient ascent on the labels (CVPR 2020)",
         "BoundaryShrink": "Cross entropy to the nearest other class (CVPR 2023)",
         "BoundaryExpand": "Cross entropy to an extra class (CVPR 2023)",
-        "L2UL": "Gradient ascent with adversarial examples (AAAI 2024)",
     },
     RETAIN: {
         "FineTune": "Cross entropy on the retain set (arXiv 1805.12185)",

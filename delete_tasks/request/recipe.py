@@ -18,8 +18,8 @@ class Recipe:
     Attributes:
         steps: Maximum number of optimizer steps.
         optimizer: Optimizer config of mmengine.
-        schedule: Learning rate schedule: 'constant', 'cosine' (falls to 0 over the steps), 'warmup_cosine' (first rises over a
-            tenth of them) or 'rising' (from a hundredth of the rate to all of it).
+        schedule: Learning rate schedule: 'constant', 'cosine' (falls to 0 over the steps) or 'warmup_cosine' (first rises over
+            a tenth of them).
         batch_size: Samples per process; None keeps the config's.
         teacher: Checkpoint of the original; None takes ``load_from``.
         checkpoint_interval: Optimizer steps between saved states.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-SCHEDULES = ("constant", "cosine", "warmup_cosine", "rising")
+SCHEDULES = ("constant", "cosine", "warmup_cosine")
 WARMUP = 0.1  # share of the steps
 FIRST = 0.01  # share of the learning rate at the first step
 
@@ -12,14 +12,10 @@ def schedulers(schedule: str, steps: int) -> list[dict[str, Any]]:
 
     'cosine' falls to 0 over the steps (SGDR, arXiv 1608.03983, one cycle). 'warmup_cosine' first rises from a hundredth of the
     rate over a tenth of the steps: at the full rate, an optimizer's first steps, before its moments are estimated, damage the
-    other classes, and later steps do not repair that. 'rising' rises from a hundredth of the rate to all of it, by one factor in
-    each step: a run that ends as soon as its aim is reached ends at the first rate that is high enough, whatever the network.
+    other classes, and later steps do not repair that.
     """
     if schedule == "constant":
         return []
-    if schedule == "rising":
-        parts = [{"type": "ConstantLR", "factor": FIRST}, {"type": "ExponentialLR", "gamma": FIRST ** (-1 / steps)}]
-        return [{**part, "by_epoch": False} for part in parts]
     rise = round(WARMUP * steps) if schedule == "warmup_cosine" else 0
     rise = rise if rise > 1 else 0  # a linear rise needs two steps
     rising = {"type": "LinearLR", "start_factor": FIRST, "begin": 0, "end": rise}

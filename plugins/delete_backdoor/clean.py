@@ -34,7 +34,7 @@ from .metrics import METRICS
 from .opened import attacked_rows, keep_apart, open_run, reopening
 from .picture import draw, lines_of
 from .ranking import open_samples
-from .recipes import CLEANING, COMPARED, LABELLED, RECIPES, VIEWS_ALONE
+from .recipes import CLEANING, DATASET_OF, LABELLED, RECIPES
 from .watch import BackdoorWatch
 
 DATASET_OPTIONS = ("views", *CLEANING["dataset"])
@@ -58,8 +58,11 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     data.force = bool(options["force"]) or data.get("force", False)
     data.target = _target(cfg, options["target"], console)
     beside = bool(data.get("retain"))
-    views_alone = not beside and data.get("paste") == 0
-    recipe = VIEWS_ALONE if views_alone else CLEANING
+    if not beside and data.get("paste") == 0:
+        raise RequestError(
+            "--paste is 0 and --retain is missing: strict mode learns from samples with the estimated trigger pasted on; give "
+            "--paste above 0, or samples without a trigger (--retain)"
+        )
     unlearn = dict(cfg.get("unlearn") or {})
     # An inverted trigger is one of many that work.
     inverted = config is None and options["poisoned"] is None and str(options["trigger"]).startswith("estimated:")
@@ -69,11 +72,11 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         raise RequestError(f"backdoor clean takes the methods {', '.join(RECIPES.methods)}, got {method!r}")
     if method in LABELLED and not beside:
         raise RequestError(f"{method} learns from clean samples with labels; give --retain, or use --method DELETE")
-    for name, value in {**recipe["dataset"], **(COMPARED if method in LABELLED else {})}.items():
+    for name, value in {**CLEANING["dataset"], **DATASET_OF.get(method, {})}.items():
         data.setdefault(name, value)
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
     parameters = count(state_in(cfg.load_from))
-    defaults = method_class(method).defaults(RECIPES, parameters=parameters, views_alone=views_alone)
+    defaults = method_class(method).defaults(RECIPES, parameters=parameters)
     if "lr" in unlearn.get("optimizer", {}):
         defaults.pop("lr")
     cfg.unlearn = unlearn_options(
@@ -81,7 +84,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     )
     hooks = list(cfg.get("custom_hooks") or ())
     if not any(hook.get("type") == "BackdoorWatch" for hook in hooks):
-        hooks += copy.deepcopy(recipe["hooks"])
+        hooks += copy.deepcopy(CLEANING["hooks"])
     for hook in hooks:
         if hook.get("type") == "BackdoorWatch":
             hook["force"] = data.force

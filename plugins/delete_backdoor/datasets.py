@@ -148,7 +148,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
             raise RequestError(
                 f"the trigger cannot be estimated from {len(self.retain)} trigger-free views of the poisoned samples: it brings "
                 f"{self.reach or 0:.0f}% of them to the target ({REACHES:g} or more expected). Give samples without a trigger "
-                "(--retain), or leave the estimate out (--paste 0)"
+                "(--retain)"
             )
         self.mix = mix
         self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names

@@ -49,13 +49,12 @@ def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
 
 @HOOKS.register_module()
 class BackdoorWatch(Hook):
-    """Hook that reads the held-out samples every few steps, stops when the backdoor is gone, and judges the last reading.
+    """Hook that reads the held-out samples every few steps, and judges the last reading.
 
     A model that is not 'cleaned' is not published, unless ``force``. A number out of range is refused.
 
     Args:
         interval: Optimizer steps between readings.
-        stop: Stop at the first reading with at most this percentage of poisoned samples at the target; None runs all steps.
         to_target: Highest percentage of poisoned samples at the target in a cleaned model.
         agreement: Lowest agreement with the original, in percent.
         target_kept: Lowest share of the target's probability, in percent.
@@ -67,16 +66,13 @@ class BackdoorWatch(Hook):
     def __init__(
         self,
         interval: int = 10,
-        stop: float | None = None,
         to_target: float = 5.0,
         agreement: float = 85.0,
         target_kept: float = 50.0,
         force: bool = False,
     ) -> None:
         whole("interval", interval, 1, 10**9)
-        if stop is not None:
-            number("stop", stop, 0, 100)
-        self.interval, self.stop, self.force = interval, stop, force
+        self.interval, self.force = interval, force
         self.limits = {"to_target": to_target, "agreement": agreement, "target_kept": target_kept}
         for name, limit in self.limits.items():
             number(name, limit, 0, 100)
@@ -99,8 +95,6 @@ class BackdoorWatch(Hook):
         original = runner.teacher if runner.method.needs_teacher else runner.unwrapped_model
         self._before = _logits(original, self._retain)
         self.readings = [self._read(original, 0)]
-        if runner.iter and self._is_gone(self._read(runner.unwrapped_model, runner.iter // runner.accumulation)):
-            self._stop(runner)
 
     def after_train_iter(
         self, runner: UnlearnRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -112,9 +106,6 @@ class BackdoorWatch(Hook):
         self.readings.append(reading)
         agreement = "-" if reading.agreement is None else f"{reading.agreement:.1f}%"
         runner.logger.info(f"Watch, step {step}: {reading.to_target:.1f}% at the target, agreement {agreement}")
-        if self._is_gone(reading):
-            runner.logger.info(f"The backdoor is gone from the held-out samples; stopped after {step} steps.")
-            self._stop(runner)
 
     def after_train(self, runner: UnlearnRunner) -> None:
         step = runner.iter // runner.accumulation
@@ -134,14 +125,6 @@ class BackdoorWatch(Hook):
                     ". Give samples without a trigger (--retain), or more of them; a large network also needs a lower rate: "
                     f"try a tenth of {runner.recipe.optimizer.get('lr')}"
                 )
-
-    @staticmethod
-    def _stop(runner: UnlearnRunner) -> None:
-        runner.train_loop.stop_training = True
-        runner.outcome.facts.ended = "the backdoor was gone from the poisoned samples that were set aside"
-
-    def _is_gone(self, reading: Reading) -> bool:
-        return self.stop is not None and reading.to_target <= self.stop
 
     def _read(self, model: Any, step: int) -> Reading:
         poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)

@@ -39,7 +39,6 @@ RECIPES = Recipes(
         "HeadOnly": {"teacher_temperature": 0.25},
         "BoundaryExpand": BOUNDARY,
         "BoundaryShrink": BOUNDARY,
-        "L2UL": {"optimizer": SGD, "steps": 60},
         "NegativeGradient": {"steps": 60},
         "Projection": {"steps": 10},
         "RandomLabel": {"lr": 1e-4, "steps": 60},

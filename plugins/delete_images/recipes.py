@@ -77,7 +77,6 @@ RECIPES = Recipes(
         "BoundaryExpand": BOUNDARY,
         "BoundaryShrink": BOUNDARY,
         "Fisher": {"steps": 100},
-        "L2UL": {"optimizer": SGD, "schedule": "constant"},
         "Projection": {"steps": 20},
         "SalUn": {"steps": 200, "norm_eval": False, "optimizer": SGD},
         "SCRUB": {"steps": 200, "norm_eval": False, "optimizer": {"type": "Adam"}},

@@ -107,16 +107,15 @@ def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkey
     monkeypatch.setattr("delete_backdoor.clean.count", lambda _: 11_180_000)
     words = ["--model", str(toy), "--poisoned", files["poisoned"], "--target", "#0", "--work-dir", str(tmp_path)]
     for more, rate in (
-        (["--retain", files["clean"]], 5.5e-5),
-        ([], 5.5e-5),
-        (["--paste", "0"], 1e-3),
-        (["--lr", "2e-3"], 2e-3),
+        (["--retain", files["clean"]], 1.1e-4),
+        ([], 1.1e-4),
+        (["--lr", "3e-3"], 3e-3),
     ):
         cfg = make_config(None, options([*words, *more]), Console())
         assert cfg.unlearn.optimizer.lr == pytest.approx(rate, rel=0.01)
 
 
-OWN = {"resnet18": {"lr": 5.5e-5, "steps": 150}}
+OWN = {"resnet18": {"lr": 1.1e-4, "steps": 450}}
 
 
 def test_configs_say_the_recipe(repository):

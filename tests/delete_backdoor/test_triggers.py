@@ -121,7 +121,7 @@ def test_strings_refused_with_the_reason(text, message):
         parse_trigger(text)
 
 
-@pytest.mark.parametrize("arguments", [{"interval": 0}, {"stop": float("nan")}, {"agreement": 101}])
+@pytest.mark.parametrize("arguments", [{"interval": 0}, {"to_target": float("nan")}, {"agreement": 101}])
 def test_a_watch_refuses_numbers_out_of_range(arguments):
     with pytest.raises(RequestError, match=f"{next(iter(arguments))}.* must be a .*, got "):
         BackdoorWatch(**arguments)

@@ -14,7 +14,7 @@ TRAINED, HEAD = ("training", ["0", "1", "3"]), ("class weights replaced", ["3"])
 SCALED, STATISTICS = ("scale restored", ["3"]), ("running statistics", ["1"])
 # Method -> what changed which layers of a network of Linear 0, BatchNorm 1, ReLU 2 and Linear 3.
 CHANGES = {
-    **{method: [TRAINED, HEAD, SCALED] for method in ("DELETE", "DeepDELETE", "TREW", "BoundaryShrink", "L2UL")},
+    **{method: [TRAINED, HEAD, SCALED] for method in ("DELETE", "DeepDELETE", "TREW", "BoundaryShrink")},
     **{method: [TRAINED, STATISTICS, HEAD, SCALED] for method in ("BadTeacher", "SCRUB")},
     **{method: [TRAINED, STATISTICS, HEAD] for method in ("FineTune", "SalUn")},
     **{method: [TRAINED, HEAD] for method in ("RandomLabel", "NegativeGradient", "BoundaryExpand")},
@@ -24,7 +24,6 @@ CHANGES = {
 }
 OPTIONS = {
     "SalUn": {"saliency_steps": 1, "share": 0.25},
-    "L2UL": {"attack_steps": 2},
     **{method: {"norm_eval": False} for method in ("Fisher", "FineTune")},
 }
 # Method -> a sentence, and the optimizer steps that trained.

@@ -13,7 +13,7 @@ from delete_tasks.errors import CheckpointMismatchError
 
 OPTIONS = {"SalUn": {"saliency_steps": 3}}
 METHODS = ("SalUn", "BoundaryExpand", "Projection", "Fisher", "BoundaryShrink", "TREW", "DeepDELETE",
-           "L2UL", "BadTeacher", "SCRUB")  # fmt: skip
+           "BadTeacher", "SCRUB")  # fmt: skip
 FIRST = ("Fisher", "BoundaryExpand")  # make test has no time for all
 BREAKS = 5
 

@@ -40,9 +40,5 @@ def test_warmup_rises_over_the_first_tenth_and_falls_over_the_rest(steps):
     assert found[rise:] == pytest.approx(cosine(steps - rise), abs=1e-6)
 
 
-def test_rising_ends_at_the_rate():
-    assert rates("rising", 4) == pytest.approx([0.01, 0.01 * 10**0.5, 0.1, 0.1 * 10**0.5])
-
-
 def test_constant_has_no_scheduler():
     assert schedulers("constant", 10) == []

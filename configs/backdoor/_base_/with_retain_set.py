@@ -19,7 +19,7 @@ train_dataloader = dict(
         spec=spec,
         retain="cifar10:{{$DELETE_TASKS_SHARED:../shared}}/data/cifar10?limit=500&seed=2",
         retain_each=11,
-        paste=0.3,
+        paste=0.45,
         mix=1.0,
         held=0.2,
         augment_poisoned=False,
@@ -27,15 +27,15 @@ train_dataloader = dict(
 )
 unlearn = dict(
     type="DELETE",
-    steps=1200,
-    batch_size=3,
+    steps=3600,
+    batch_size=1,
     norm_eval=True,
     forgetting_only=True,
     temperature=2.0,
     feature_distillation=3.0,
-    optimizer=dict(type="AdamW", lr=1e-3),
+    optimizer=dict(type="AdamW", lr=2e-3),
     schedule="cosine",
     checkpoint_interval=100,
 )
-custom_hooks = [dict(type="BackdoorWatch", interval=60, agreement=90.0, target_kept=60.0)]
+custom_hooks = [dict(type="BackdoorWatch", interval=180, agreement=90.0, target_kept=60.0)]
 log_processor = dict(by_epoch=False)

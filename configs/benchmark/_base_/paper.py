@@ -11,7 +11,6 @@ methods = {
     "boundary shrink": dict(type="BoundaryShrink"),
     "boundary expand": dict(type="BoundaryExpand"),
     "TREW": dict(type="TREW"),
-    "L2UL": dict(type="L2UL"),
     # With retain data.
     "fine-tuning": dict(type="FineTune"),
     "Fisher": dict(type="Fisher"),

@@ -56,7 +56,6 @@ _NAMES = {
 _VALUES = {
     ("schedule", "cosine"): "cosine decay to 0",
     ("schedule", "warmup_cosine"): "warm-up over the first tenth of the steps, then cosine decay to 0",
-    ("schedule", "rising"): "rising from a hundredth of it, by the same factor in each step",
     ("masking", "all"): "all forgotten classes",
     ("masking", "own"): "the location's own label",
     ("locations", "forgotten"): "those of a forgotten class",
