@@ -162,7 +162,7 @@ def test_a_run(toy, files, tmp_path, monkeypatch, tells):
     printed = tells("backdoor clean --model", toy, "--poisoned", files["only"], words,
                     "--target red --force --steps 3 --audit none --no-record --work-dir", tmp_path)  # fmt: skip
     results = read_results(tmp_path)
-    assert results["details"]["samples"]["estimated_trigger_reach"] > 90 and results["data"]["paste"] == 0.3
+    assert results["details"]["samples"]["estimated_trigger_reach"] > 90 and results["data"]["paste"] == 0.45
     log = (tmp_path / "run.log").read_text()
     assert "Estimated trigger: " in log and "the trigger was estimated from them" in log
     assert "INFO" not in printed and "Estimated trigger: brings " in printed and "pasted on retain samples." in printed

@@ -150,5 +150,5 @@ def test_a_config_runs_alone_and_under_the_command(repository, shared, options, 
     assert len(runner.train_dataloader.dataset.dataset.poisoned) == 16
     under = make_config(path, options(["--config", path, "--retain", f"{cifar}?limit=10", "--steps", "7", "--work-dir", "w"]),
                         Console())  # fmt: skip
-    assert under.unlearn.steps == 7 and under.unlearn.optimizer.lr == 1e-3 and under.unlearn.batch_size == 3
+    assert under.unlearn.steps == 7 and under.unlearn.optimizer.lr == 2e-3 and under.unlearn.batch_size == 1
     assert under.train_dataloader.dataset.trigger == "badnets:size=4,pos=27,27"
