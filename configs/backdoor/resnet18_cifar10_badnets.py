@@ -9,7 +9,7 @@ spec = dict(
 model = dict(spec=spec)
 load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cifar10_resnet18_badnets.pt"
 # At a rate of 1e-3 this network, dozens of times as large as the others, collapses within 20 steps. This is what the command
-# takes for its size; an eighth of the usual steps keeps it within 15 minutes on two cores.
+# takes for its size; a tenth of the usual steps keeps it within 15 minutes on two cores.
 unlearn = dict(classes=["airplane"], steps=450, optimizer=dict(lr=1.1e-4))
 train_dataloader = dict(
     dataset=dict(

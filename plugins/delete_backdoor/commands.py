@@ -61,7 +61,7 @@ ATTENTION_OPTIONS = [
         help=f"{', '.join(METHODS)}: the last three, for comparison, learn from --retain and its labels alone. [default: DELETE; "
         "InversionDELETE, which searches for more triggers, for an estimated --trigger without --poisoned]",
     ),
-    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 3600; 1200 or less for other methods]"),
+    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 4800; 1200 or less for other methods]"),
     recipe(
         "--lr",
         type=shared.RATE,

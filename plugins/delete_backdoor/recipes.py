@@ -10,7 +10,7 @@ from delete_tasks.task import Recipes
 
 CLEANING: dict[str, Any] = {
     "unlearn": {
-        "steps": 3600,
+        "steps": 4800,
         "batch_size": 1,
         "lr": 2e-3,
         "schedule": "cosine",
@@ -20,7 +20,7 @@ CLEANING: dict[str, Any] = {
         "feature_distillation": 3.0,
     },
     "dataset": {"mix": 1.0, "held": 0.2, "augment_poisoned": False, "retain_each": 11, "paste": 0.45},
-    "hooks": [{"type": "BackdoorWatch", "interval": 180, "agreement": 90.0, "target_kept": 60.0}],
+    "hooks": [{"type": "BackdoorWatch", "interval": 240, "agreement": 90.0, "target_kept": 60.0}],
 }
 FEWER: dict[str, Any] = {"steps": 1200, "batch_size": 3, "lr": 1e-3}
 LABELLED = ("FineTune", "FTSAM", "IBAU")  # methods that fine-tune on labels

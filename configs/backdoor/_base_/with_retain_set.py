@@ -27,7 +27,7 @@ train_dataloader = dict(
 )
 unlearn = dict(
     type="DELETE",
-    steps=3600,
+    steps=4800,
     batch_size=1,
     norm_eval=True,
     forgetting_only=True,
@@ -37,5 +37,5 @@ unlearn = dict(
     schedule="cosine",
     checkpoint_interval=100,
 )
-custom_hooks = [dict(type="BackdoorWatch", interval=180, agreement=90.0, target_kept=60.0)]
+custom_hooks = [dict(type="BackdoorWatch", interval=240, agreement=90.0, target_kept=60.0)]
 log_processor = dict(by_epoch=False)
