@@ -187,6 +187,7 @@ REFUSED = [
     ("--model nowhere", "'nowhere'"),
     ("--method SCRUB --retain CLEAN", "FTSAM"),
     ("--method IBAU", "--retain"),
+    ("--paste 0", "--paste is 0 and --retain is missing: strict mode .*above 0"),
     ("--method IBAU --retain CLEAN?label=none", "labels"),
 ]
 

@@ -17,7 +17,7 @@ from delete_tasks.errors import RequestError
 
 def test_cifar100_mosaics(shared):
     folder = shared / "data" / "cifar100"
-    test = open_data(f"cifar100:{folder}?class=apple,worm", "test")
+    test = open_data(f"cifar100:{folder.parent}?class=apple,worm", "test")  # a folder with one of the data set's name
     assert len(test) == 100 and test.class_names == CIFAR100_CLASSES and set(test.labels) == {0, 99}
     train = open_data(f"cifar100:{folder}?class=apple,worm", "train")
     assert (train.labels == 0).sum() == 300 and (train.labels == 99).sum() == 25
