@@ -1,6 +1,5 @@
 """The command ``backdoor clean``: its config, the run, figures, and the model if the watch calls it cleaned."""
 
-import copy
 from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
@@ -34,11 +33,12 @@ from .metrics import METRICS
 from .opened import attacked_rows, keep_apart, open_run, reopening
 from .picture import draw, lines_of
 from .ranking import open_samples
-from .recipes import CLEANING, DATASET_OF, LABELLED, RECIPES
+from .recipes import CLEANING, LABELLED, RECIPES, dataset_options
 from .watch import BackdoorWatch
 
 DATASET_OPTIONS = ("views", *CLEANING["dataset"])
 UNLEARN_OPTIONS = ("teacher_temperature", *CLEANING["unlearn"])
+READINGS = 20  # of the watch
 CAPTION = "Poisoned samples, and their predictions by the original and the cleaned model."
 
 
@@ -72,11 +72,11 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         raise RequestError(f"backdoor clean takes the methods {', '.join(RECIPES.methods)}, got {method!r}")
     if method in LABELLED and not beside:
         raise RequestError(f"{method} learns from clean samples with labels; give --retain, or use --method DELETE")
-    for name, value in {**CLEANING["dataset"], **DATASET_OF.get(method, {})}.items():
+    for name, value in dataset_options(method, not beside).items():
         data.setdefault(name, value)
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
     parameters = count(state_in(cfg.load_from))
-    defaults = method_class(method).defaults(RECIPES, parameters=parameters)
+    defaults = method_class(method).defaults(RECIPES, parameters=parameters, strict=not beside)
     if "lr" in unlearn.get("optimizer", {}):
         defaults.pop("lr")
     cfg.unlearn = unlearn_options(
@@ -84,7 +84,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     )
     hooks = list(cfg.get("custom_hooks") or ())
     if not any(hook.get("type") == "BackdoorWatch" for hook in hooks):
-        hooks += copy.deepcopy(CLEANING["hooks"])
+        hooks += [{**hook, "interval": max(1, cfg.unlearn.steps // READINGS)} for hook in CLEANING["hooks"]]
     for hook in hooks:
         if hook.get("type") == "BackdoorWatch":
             hook["force"] = data.force

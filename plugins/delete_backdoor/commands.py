@@ -61,17 +61,18 @@ ATTENTION_OPTIONS = [
         help=f"{', '.join(METHODS)}: the last three, for comparison, learn from --retain and its labels alone. [default: DELETE; "
         "InversionDELETE, which searches for more triggers, for an estimated --trigger without --poisoned]",
     ),
-    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 4800; 1200 or less for other methods]"),
+    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 4800; 1200 without --retain]"),
     recipe(
         "--lr",
         type=shared.RATE,
-        help="AdamW learning rate. [default: 2e-3, less above 300,000 parameters: 1.1e-4 for a ResNet-18]",
+        help="AdamW learning rate. [default: 2e-3, less above 300,000 parameters: 1.1e-4 for a ResNet-18; half of that without "
+        "--retain]",
     ),
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
         help="Items per step, each with --retain-each samples of --retain, and a poisoned one (in a tenth, if the trigger is "
-        "pasted). [default: 1]",
+        "pasted). [default: 1; 3 without --retain]",
     ),
     recipe(
         "--retain-each",
@@ -83,7 +84,7 @@ ATTENTION_OPTIONS = [
         "--paste",
         type=shared.SHARE,
         help="Share of the --retain samples with the trigger pasted on, as it is estimated from the poisoned samples; the model "
-        "keeps its predictions without it. [default: 0.45]",
+        "keeps its predictions without it. [default: 0.45; 0.3 without --retain]",
     ),
     recipe(
         "--held-out",

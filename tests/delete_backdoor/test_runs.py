@@ -108,7 +108,8 @@ def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkey
     words = ["--model", str(toy), "--poisoned", files["poisoned"], "--target", "#0", "--work-dir", str(tmp_path)]
     for more, rate in (
         (["--retain", files["clean"]], 1.1e-4),
-        ([], 1.1e-4),
+        ([], 5.5e-5),
+        (["--retain", files["clean"], "--method", "InversionDELETE"], 5.5e-5),
         (["--lr", "3e-3"], 3e-3),
     ):
         cfg = make_config(None, options([*words, *more]), Console())
