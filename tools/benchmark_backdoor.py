@@ -85,8 +85,11 @@ def show(title: str, results: dict[str, Any]) -> None:
         if row["acc"]["value"] is not None:
             worst, erased = row["worst_drop"], name == "erased"
             cells = [f"{row[key]['value']:.1f}" for key in ("acc", "asr", "base", "ra", "target_acc")]
-            cells += [f"{row['nll']['value']:.3f}", f"{row['ece']['value']:.2f}"]
-            cells += [f"{worst['value']:.1f} ({worst['of_class']})"]
+            cells += [
+                f"{row['nll']['value']:.3f}",
+                f"{row['ece']['value']:.2f}",
+                f"{worst['value']:.1f} ({worst['of_class']})",
+            ]
             cells += [results["details"]["verdict"], f"{results['seconds']['unlearning']:.0f}"] if erased else ["", ""]
             print(f"| {title} | {name} | {' | '.join(cells)} |", flush=True)
 

@@ -1,9 +1,9 @@
-"""ResNet-20 on CIFAR-10 forgets deer, three networks: the table of the README's first page (an hour and a half of two cores).
+"""ResNet-20 on CIFAR-10 forgets deer, three networks: the table of the README's first page (35 minutes of a core a network).
 
     delete-tasks benchmark configs/benchmark/deer.py --work-dir W --processes 2
 
 Original and retrained networks are in the folder references. CIFAR-10 and CIFAR-100 are looked for in the folder that
-DELETE_TASKS_DATA names. Each method has its own recipe.
+DELETE_TASKS_DATA names. Each method has its own recipe, SCRUB and SalUn at the rates that docs/benchmarks/comparisons.md chose.
 """
 
 task = "images"
@@ -25,8 +25,8 @@ methods = {
     "DeepDELETE (default)": dict(type="DeepDELETE"),
     # With other images: unlabelled ones of other classes, or a retain set.
     "DeepDELETE, public": dict(type="DeepDELETE", public="cifar100"),
-    "SCRUB": dict(type="SCRUB"),
-    "SalUn": dict(type="SalUn"),
+    "SCRUB": dict(type="SCRUB", lr=1e-4),
+    "SalUn": dict(type="SalUn", lr=4e-3),
 }
 columns = [
     *("acc_ft", "acc_rt", "worst_drop", "linear_probe", "hidden_probe", "prototypes_5", "idi", "membership_auc"),

@@ -60,12 +60,12 @@ def draw_seeds(rows: Sequence[Line], path: Path) -> None:
         values = [row.values[name] for row in rows]
         axis.boxplot(values, orientation="horizontal", widths=0.6, medianprops={"color": "black"})
         for height, (row, dots) in enumerate(zip(rows, values, strict=True), 1):
-            axis.plot(dots, [height] * len(dots), ".", color="tab:orange" if row.cell.retain else "tab:blue", ms=5)
+            axis.plot(dots, [height] * len(dots), ".", color="tab:orange" if row.cell.beside else "tab:blue", ms=5)
         axis.set_yticks(range(1, len(rows) + 1), [drawn(row.title) for row in rows], fontsize=8)
         axis.set_xlabel(f"accuracy of the {title} on test samples, percent")
         axis.grid(axis="x", alpha=0.3)
     figure.axes[0].invert_yaxis()
-    _set_title(figure, f"{_title(rows)} (one dot per seed; orange: reads retain data)")
+    _set_title(figure, f"{_title(rows)} (one dot per seed; orange: reads retain or public data)")
     save_figure(figure, path)
 
 
@@ -83,7 +83,7 @@ def draw_by_classes(rows: Sequence[Line], path: Path) -> None:
         for method in dict.fromkeys(row.cell.method for row in group):
             members = [row for row in group if row.cell.method == method]
             x, y = zip(*sorted((len(row.cell.classes), row.mean("acc_rt")) for row in members), strict=True)
-            style, marker = "--" if members[0].cell.retain else "-", MARKERS.get(method, "o")
+            style, marker = "--" if members[0].cell.beside else "-", MARKERS.get(method, "o")
             axis.plot(x, y, style, marker=marker, ms=5, color=colours[method], label=members[0].title)
         axis.set(xlabel="forgotten classes", ylabel="accuracy of the remaining classes, percent")
         axis.set_xticks(sorted({len(row.cell.classes) for row in group}))
@@ -111,12 +111,12 @@ def draw_probe(rows: Sequence[Line], path: Path) -> None:
             color=colours[row.cell.method],
             ms=9,
             label=row.title + ("" if forgotten is None else f" (Acc_ft {forgotten:.0f})"),
-            **({"mfc": "white"} if row.cell.retain else {}),
+            **({"mfc": "white"} if row.cell.beside else {}),
         )
     axis.set_xlabel("accuracy of a linear probe on the forgotten classes, percent (left is better)")
     axis.set_ylabel("accuracy of the remaining classes, percent")
     axis.grid(alpha=0.3)
-    _set_title(figure, f"{_title(rows)} (hollow: reads retain data)")
+    _set_title(figure, f"{_title(rows)} (hollow: reads retain or public data)")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     save_figure(figure, path)
 

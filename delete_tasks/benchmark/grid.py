@@ -50,6 +50,11 @@ class Cell:
         return f"cells/{slug(self.network)}/{slug(self.group)}/{slug(self.method)}_seed{self.seed}"
 
     @property
+    def beside(self) -> bool:
+        """Whether the method reads other data than the forget set: a retain set, or public data."""
+        return self.retain or bool(self.unlearn.get("public"))
+
+    @property
     def title(self) -> str:
         return f"{self.network}, {self.group}, {self.method}, seed {self.seed}"
 

@@ -125,7 +125,7 @@ def best(rows: Sequence[Line], column: Column) -> set[int]:
     distances = {
         index: distance(round(row.mean(column.name), column.digits))  # type: ignore[arg-type]
         for index, row in enumerate(rows)
-        if not row.is_reference and not row.cell.retain and row.mean(column.name) is not None
+        if not row.is_reference and not row.cell.beside and row.mean(column.name) is not None
     }
     return {index for index, value in distances.items() if value == min(distances.values())}
 
@@ -164,15 +164,15 @@ def chosen_columns(names: Sequence[str]) -> Sequence[Column]:
 
 
 def to_markdown(rows: Sequence[Line], columns: Sequence[Column] = COLUMNS) -> str:
-    """Render a table for each network and group, with methods that read retain data in italics."""
+    """Render a table for each network and group, with methods that read other data than the forget set in italics."""
     parts = [f"### {table.title}\n\n{table.to_markdown()}" for table in _rendered(rows, columns)]
-    return "\n\n".join([*parts, NOTE.format(retain="Italics: methods that read retain data")]) + "\n"
+    return "\n\n".join([*parts, NOTE.format(retain="Italics: methods that read retain or public data")]) + "\n"
 
 
 def to_latex(rows: Sequence[Line], columns: Sequence[Column] = COLUMNS) -> str:
-    """Render the same tables with booktabs, with methods that read retain data in grey."""
+    """Render the same tables with booktabs, with such methods in grey."""
     packages = ["% \\usepackage{booktabs}", "% \\usepackage[table]{xcolor}"]
-    note = f"% {NOTE.format(retain='Grey: methods that read retain data')}"
+    note = f"% {NOTE.format(retain='Grey: methods that read retain or public data')}"
     return "\n\n".join([*packages, *(table.to_latex() for table in _rendered(rows, columns)), note]) + "\n"
 
 
@@ -184,5 +184,5 @@ def _rendered(rows: Sequence[Line], columns: Sequence[Column]) -> Iterator[Table
             cells = [cell_text(row, column) for column in columns]
             bold = [number for number, indices in enumerate(bests) if index in indices]
             ruled = row.is_reference and index + 1 < len(group) and not group[index + 1].is_reference
-            table.add(row.title, cells, bold=bold, muted=row.cell.retain, ruled=ruled)
+            table.add(row.title, cells, bold=bold, muted=row.cell.beside, ruled=ruled)
         yield table

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -85,7 +86,9 @@ def test_no_text_of_the_csv_is_a_formula(name):
     assert rows[0]["method"] == (name if name[0] in "pa" else f"'{name}") and rows[0]["acc_ft"] == "-2.0"
 
 
-def test_best_is_among_methods_without_retain_data(found):
+def test_best_is_among_methods_without_other_data(found):
+    one, content = cell("public", acc_rt=100.0)
+    found = [*found, (replace(one, unlearn={"public": "cifar100"}), content)]
     rows, columns = lines(found), {column.name: column for column in COLUMNS}
     assert best(rows, columns["acc_ft"]) == {2} and best(rows, columns["seconds"]) == {3}
     assert best(rows, columns["acc_rt"]) == {2, 3}, "equal means share it; the cut logit and retain data stay out"
