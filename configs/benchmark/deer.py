@@ -3,7 +3,7 @@
     delete-tasks benchmark configs/benchmark/deer.py --work-dir W --processes 2
 
 Original and retrained networks are in the folder references. CIFAR-10 and CIFAR-100 are looked for in the folder that
-DELETE_TASKS_DATA names. Each method has its own recipe, SCRUB and SalUn at the rates that docs/benchmarks/comparisons.md chose.
+DELETE_TASKS_DATA names. Each method has its own recipe, SCRUB and SalUn the steps and rates that docs/benchmarks/comparisons.md chose.
 """
 
 task = "images"
@@ -25,8 +25,8 @@ methods = {
     "DeepDELETE (default)": dict(type="DeepDELETE"),
     # With other images: unlabelled ones of other classes, or a retain set.
     "DeepDELETE, public": dict(type="DeepDELETE", public="cifar100"),
-    "SCRUB": dict(type="SCRUB", lr=1e-4),
-    "SalUn": dict(type="SalUn", lr=4e-3),
+    "SCRUB": dict(type="SCRUB", lr=1e-4, steps=100, batch_size=64),
+    "SalUn": dict(type="SalUn", lr=4e-3, steps=100, batch_size=64),
 }
 columns = [
     *("acc_ft", "acc_rt", "worst_drop", "linear_probe", "hidden_probe", "prototypes_5", "idi", "membership_auc"),

@@ -101,12 +101,12 @@ def evenly(mask: Tensor, most: int) -> Tensor:
     return indices[evenly_spread(len(indices), most)]
 
 
-def stages_of(opened: Opened, row: str) -> list[Layer]:
-    """Find the stages of a model, see :func:`find_stages`; none if its samples have many locations."""
+def stages_of(opened: Opened, row: str) -> list[Layer] | None:
+    """Find the stages of a model, see :func:`find_stages`; None if its samples have many locations."""
     model, samples = opened.models[row], next(iter(opened.samples.values()))
     inputs, labels = next(iter(model.prepare(samples.subset([0]))))
     if labels.ndim > 1:
-        return []
+        return None
     return find_stages(model.module, inputs.to(model.device), model.last_layer, model.forward)
 
 
@@ -116,7 +116,7 @@ def read_all(opened: Opened, full: bool) -> tuple[dict[str, dict[str, Any]], lis
     models, first, stages = opened.models, next(iter(opened.samples)), stages_of(opened, "original")
     rows: dict[str, dict[str, Any]] = {row: {} for row in models}
     for split in opened.samples:
-        for row, read in read_rows(opened, split, stages, full).items():
+        for row, read in read_rows(opened, split, stages or [], full).items():
             rows[row] |= read
     forgotten = torch.tensor(list(opened.ids))
     for data in rows.values():  # the auditor has the forget set, also if the training samples show no forgotten class
@@ -125,11 +125,11 @@ def read_all(opened: Opened, full: bool) -> tuple[dict[str, dict[str, Any]], lis
             data["train"] = together([data["train"], forget])
     retrained = [dict(rows[row]) for row in models if row.startswith("retrained")]
     heads = {row: last_layer(model, rows[row][first]) for row, model in models.items()}
-    run = full and rows["original"][first].labels.ndim == 1
+    run = full and stages is not None
     networks = {row: _network(opened, row, rows[row]) if run else None for row in models}
     for row in models:
         rows[row]["context"] = Context(heads[row], heads["original"], retrained, networks[row])
-    return rows, [layer.name for layer in stages]
+    return rows, [layer.name for layer in stages or []]
 
 
 def _network(opened: Opened, row: str, data: Mapping[str, Any]) -> Network | None:

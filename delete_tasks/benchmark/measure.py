@@ -73,7 +73,7 @@ def measure(opened: Opened, row: str, out: Path) -> tuple[dict[str, float | None
     """Measure the figures of ``row`` ('logit_cut', or the model's name) on 'forget', 'train' and 'test', and save features of
     some test samples in the folder ``out``; return the figures by column, the reasons for those that are None, and the percentage
     of each class's test samples that are predicted as it (None without samples)."""
-    stages = stages_of(opened, next(iter(opened.models)))
+    stages = stages_of(opened, next(iter(opened.models))) or []
     data: dict[str, Any] = opened.rows(splits=SPLITS, stages=stages)[row]
     evaluation = Evaluation(metrics(), opened.ids, opened.names)
     evaluation.add("model", data)
