@@ -116,7 +116,7 @@ def test_a_trigger_that_cannot_be_estimated_is_not_used(dataset, monkeypatch):
         items.append(data[0])
     assert all("teacher_inputs" not in sample for item in items for sample in item)
     assert all(torch.equal(a["inputs"], b["inputs"]) for a, b in zip(*items, strict=True))
-    with pytest.raises(RequestError, match=r"trigger-free views .*--retain.*--paste 0"):
+    with pytest.raises(RequestError, match=r"trigger-free views .*--retain"):
         dataset(paste=0.5, retain=None)
 
 
