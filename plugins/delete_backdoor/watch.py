@@ -14,6 +14,7 @@ from torch import Tensor
 
 from delete_images.models.classifier import predict_batch
 from delete_images.opened import ImageBatches
+from delete_tasks.methods.delete import DELETE
 from delete_tasks.model.modes import in_eval_mode
 from delete_tasks.request.ranges import number, whole
 
@@ -58,6 +59,8 @@ class BackdoorWatch(Hook):
         to_target: Highest percentage of poisoned samples at the target in a cleaned model.
         agreement: Lowest agreement with the original, in percent.
         target_kept: Lowest share of the target's probability, in percent.
+        restart: Agreement, in percent, below which a reading in the first half of the run sets DELETE's weights back to the
+            original's and lowers the rate, see :class:`delete_tasks.methods.guard.RetentionGuard`; 0 never does.
         force: Publish whatever the verdict.
     """
 
@@ -69,12 +72,14 @@ class BackdoorWatch(Hook):
         to_target: float = 5.0,
         agreement: float = 85.0,
         target_kept: float = 50.0,
+        restart: float = 0.0,
         force: bool = False,
     ) -> None:
         whole("interval", interval, 1, 10**9)
         self.interval, self.force = interval, force
         self.limits = {"to_target": to_target, "agreement": agreement, "target_kept": target_kept}
-        for name, limit in self.limits.items():
+        self.restart = restart
+        for name, limit in {**self.limits, "restart": restart}.items():
             number(name, limit, 0, 100)
         self.readings: list[Reading] = []  # in order, the first of the original
         self.verdict: str | None = None  # see judge(); None before the end
@@ -106,6 +111,9 @@ class BackdoorWatch(Hook):
         self.readings.append(reading)
         agreement = "-" if reading.agreement is None else f"{reading.agreement:.1f}%"
         runner.logger.info(f"Watch, step {step}: {reading.to_target:.1f}% at the target, agreement {agreement}")
+        early = 2 * step <= runner.recipe.steps and isinstance(runner.method, DELETE)
+        if early and reading.agreement is not None and reading.agreement < self.restart:
+            runner.method.retention.restart(runner, step, reading.agreement / 100)
 
     def after_train(self, runner: UnlearnRunner) -> None:
         step = runner.iter // runner.accumulation
