@@ -3,7 +3,7 @@
     delete-tasks benchmark configs/benchmark/deer.py --work-dir W --processes 2
 
 Original and retrained networks are in the folder references. CIFAR-10 and CIFAR-100 are looked for in the folder that
-DELETE_TASKS_DATA names. Each method has its own recipe, SCRUB and SalUn the steps and rates that docs/benchmarks/comparisons.md chose.
+DELETE_TASKS_DATA names. Each method has its own recipe, SCRUB and SalUn those of small_cifar10.py.
 """
 
 task = "images"
