@@ -20,7 +20,7 @@ CLEANING: dict[str, Any] = {
         "feature_distillation": 3.0,
     },
     "dataset": {"mix": 1.0, "held": 0.2, "augment_poisoned": False, "retain_each": 11, "paste": 0.45},
-    "hooks": [{"type": "BackdoorWatch", "interval": 240, "agreement": 90.0, "target_kept": 60.0, "restart": 75.0}],
+    "hooks": [{"type": "BackdoorWatch", "interval": 240, "agreement": 90.0, "target_kept": 60.0, "restart": 85.0}],
 }
 # Fewer and larger steps at half the rate, without a retain set (strict mode): there, more cost agreement with the original.
 FEWER: dict[str, Any] = {"steps": 1200, "batch_size": 3, "lr": 1e-3}

@@ -37,5 +37,5 @@ unlearn = dict(
     schedule="cosine",
     checkpoint_interval=100,
 )
-custom_hooks = [dict(type="BackdoorWatch", interval=240, agreement=90.0, target_kept=60.0, restart=75.0)]
+custom_hooks = [dict(type="BackdoorWatch", interval=240, agreement=90.0, target_kept=60.0, restart=85.0)]
 log_processor = dict(by_epoch=False)
