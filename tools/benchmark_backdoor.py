@@ -61,6 +61,7 @@ NOTHING_WRITTEN = 4  # exit status of a verdict other than 'cleaned'
 
 
 def own(name: str, method: str = "DELETE") -> list[str]:
+    """Change a network's recipe."""
     return OWN[name].get(method, "--steps 150").split() if name in OWN else []
 
 
@@ -115,15 +116,8 @@ def published(args: argparse.Namespace) -> None:
             if not poisoned.is_file():
                 words = ["--data", f"{cifar}?without={target}&limit={number}&seed=1", "--trigger", trigger]
                 run("backdoor", "poison", *words, "--target", target, "--rate", "1", "--out", str(poisoned))
-            more = [
-                *own(name, "strict" if args.strict else args.method),
-                "--target",
-                target,
-                "--seed",
-                str(args.seed),
-                "--audit",
-                "none",
-            ]
+            more = own(name, "strict" if args.strict else args.method)
+            more += ["--target", target, "--seed", str(args.seed), "--audit", "none"]
             more += [] if args.strict else ["--retain", f"{cifar}?limit=500&seed=2", "--method", args.method]
             kind = "strict" if args.strict else "clean" if args.method == "DELETE" else args.method
             folder = args.work_dir / f"{name}_{number}_{kind}_{args.seed}"
@@ -289,9 +283,8 @@ def attacks(args: argparse.Namespace) -> None:
         model, data = poisoned_network(args, folder, trigger, more)
         poisoned = str(data)
         if "--clean-label" in more:
-            poisoned = str(
-                folder / "poisoned.npz"
-            )  # training samples show the target itself, so triggered images of others
+            # Its poisoned training samples show the target class itself, so it is cleaned by triggered images of others.
+            poisoned = str(folder / "poisoned.npz")
             words = ["--data", f"{cifar}?without=airplane&limit=500&seed=1", "--target", "airplane"]
             run("backdoor", "poison", *words, "--trigger", trigger, "--rate", "1", "--out", poisoned)
         words = ["--target", "airplane", "--retain", f"{cifar}?limit=500&seed=2", "--force"]

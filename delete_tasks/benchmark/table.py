@@ -12,7 +12,7 @@ import numpy as np
 from ..display.table import Table
 from ..display.terminal import printable
 from ..errors import RequestError
-from ..evaluation.functional import drop, h_mean
+from ..evaluation.functional import class_drops, drop, h_mean
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import COLUMNS, COMPARED, Column
 
@@ -66,7 +66,7 @@ def _compare(
     (I of the original - I of retrained), arXiv 2405.17878."""
     before, after, is_original = original["figures"], content["figures"], cell.method == ORIGINAL
     remaining = [index for index in range(len(content["by_class"])) if index not in content["ids"]]
-    drops = [drop(original["by_class"][index], content["by_class"][index]) for index in remaining]
+    drops = class_drops(original["by_class"], content["by_class"], remaining)
     lost = drop(before["acc_ft"], after["acc_ft"], 10)
     measured = lost is not None and after["acc_rt"] is not None and not is_original
     values = [each["figures"]["information"] for each in (original, content, *retrained)]
@@ -75,7 +75,7 @@ def _compare(
         least = float(np.mean(values[2:]))
         idi = round((values[1] - least) / (values[0] - least), 2) if values[0] > least else None
     return {
-        "worst_drop": None if is_original else max((value for value in drops if value is not None), default=None),
+        "worst_drop": None if is_original else max(drops.values(), default=None),
         "h_mean": h_mean(lost, after["acc_rt"]) if measured else None,  # type: ignore[arg-type]
         "idi": idi,
     }

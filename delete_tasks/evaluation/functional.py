@@ -52,6 +52,12 @@ def drop(before: float | None, after: float | None, digits: int = 2) -> float | 
     return None if before is None or after is None else round(before - after, digits)
 
 
+def class_drops(before: Sequence[float | None], after: Sequence[float | None], ids: Iterable[int]) -> dict[int, float]:
+    """Compute the loss in points of each class in ``ids`` that was measured, from the accuracies of all classes."""
+    losses = {index: drop(before[index], after[index]) for index in ids}
+    return {index: loss for index, loss in losses.items() if loss is not None}
+
+
 def rise(before: float | None, after: float | None, least: float) -> float | None:
     """Compute the increase in percent of ``before``, or of ``least`` if that is more, since a share of nearly nothing says
     nothing; at most a million. None if a figure was not measured."""

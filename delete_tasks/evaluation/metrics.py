@@ -69,7 +69,7 @@ def worst_drop(data: str, which: str, row: Row) -> Measured:
     """Measure the drop of accuracy in points of the class that lost most."""
     original, predictions = _read(row.original, data), _read(row.data, data)
     before, after = (f.per_class_accuracy(each.counts) for each in (original, predictions))
-    drops = {i: lost for i in _classes(row, which) if (lost := f.drop(before[i], after[i])) is not None}
+    drops = f.class_drops(before, after, _classes(row, which))
     if not drops:
         return Measured(note=NONE_SHOWN)
     worst = max(drops, key=drops.__getitem__)

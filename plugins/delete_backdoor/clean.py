@@ -84,10 +84,10 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     )
     hooks = list(cfg.get("custom_hooks") or ())
     if not any(hook.get("type") == "BackdoorWatch" for hook in hooks):
-        own = {"interval": max(1, cfg.unlearn.steps // READINGS)} | (
-            {} if beside else {"restart": 0.0}
-        )  # views differ more
-        hooks += [{**hook, **own} for hook in CLEANING["hooks"]]
+        changes: dict[str, Any] = {"interval": max(1, cfg.unlearn.steps // READINGS)}
+        if not beside:  # trigger-free views differ more from the first steps on
+            changes["restart"] = 0.0
+        hooks += [{**hook, **changes} for hook in CLEANING["hooks"]]
     for hook in hooks:
         if hook.get("type") == "BackdoorWatch":
             hook["force"] = data.force

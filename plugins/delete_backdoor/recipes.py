@@ -42,7 +42,7 @@ def delete(*, parameters: int, strict: bool = False, **_: Any) -> dict[str, Any]
 
 
 def fine_tune(*, parameters: int, **_: Any) -> dict[str, Any]:
-    """Choose FineTune's options: the samples of DELETE, in fewer and larger steps at half the rate."""
+    """Choose FineTune's options: the steps and rate of DELETE in strict mode."""
     return {**FEWER, "norm_eval": True, "schedule": "cosine", "lr": rate_for(FEWER["lr"], parameters)}
 
 

@@ -21,6 +21,8 @@ from delete_tasks.request.ranges import number, whole
 if TYPE_CHECKING:
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
+LEAST = 40  # held-out retain samples, of which one in seven hardly differs by chance
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -60,7 +62,8 @@ class BackdoorWatch(Hook):
         agreement: Lowest agreement with the original, in percent.
         target_kept: Lowest share of the target's probability, in percent.
         restart: Agreement, in percent, below which a reading in the first half of the run sets DELETE's weights back to the
-            original's and lowers the rate, see :class:`delete_tasks.methods.guard.RetentionGuard`; 0 never does.
+            original's and lowers the rate, see :class:`delete_tasks.methods.guard.RetentionGuard`; 0 never does, nor do fewer
+            than :data:`LEAST` held-out samples.
         force: Publish whatever the verdict.
     """
 
@@ -111,8 +114,13 @@ class BackdoorWatch(Hook):
         self.readings.append(reading)
         agreement = "-" if reading.agreement is None else f"{reading.agreement:.1f}%"
         runner.logger.info(f"Watch, step {step}: {reading.to_target:.1f}% at the target, agreement {agreement}")
-        early = 2 * step <= runner.recipe.steps and isinstance(runner.method, DELETE)
-        if early and reading.agreement is not None and reading.agreement < self.restart:
+        known = len(self._dataset.held_retain) >= LEAST and 2 * step <= runner.recipe.steps
+        if (
+            known
+            and isinstance(runner.method, DELETE)
+            and reading.agreement is not None
+            and reading.agreement < self.restart
+        ):
             runner.method.retention.restart(runner, step, reading.agreement / 100)
 
     def after_train(self, runner: UnlearnRunner) -> None:
@@ -142,7 +150,7 @@ class BackdoorWatch(Hook):
             before, after = (float(logits.softmax(1)[:, self.target].mean()) for logits in (self._before, retain))
             target_kept = _percent(after / before) if before > 0 else None
         to_target = 0.0 if poisoned is None else _percent((poisoned.argmax(1) == self.target).float().mean())
-        # One reading for all processes, or one might stop and leave the others waiting.
+        # One reading for all processes, or one might restart without the others.
         reading = [Reading(step, to_target, agreement, target_kept)]
         broadcast_object_list(reading)
         return reading[0]

@@ -69,12 +69,12 @@ def test_the_watch_does_not_move_the_norms_of_a_run_without_a_teacher(config, fi
 
 
 @pytest.mark.parametrize(
-    "mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "paste", "IBAU", "InversionDELETE"]
+    "mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "paste", "IBAU", "InversionDELETE", "restart"]
 )
 def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--retain", files["clean"]]
-    more += {"paste": ["--paste", "0.3"], "IBAU": ["--method", "IBAU"]}.get(mode, [])
+    more += {"paste": ["--paste", "0.3"], "IBAU": ["--method", "IBAU"], "restart": ["--lr", "0.9"]}.get(mode, [])
     more += ["--paste", "0.9", "--method", mode] if mode == "InversionDELETE" else []
     whole = UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train().state_dict()
     with pull_the_plug(after=3):
