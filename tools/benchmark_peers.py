@@ -5,7 +5,7 @@
     python tools/benchmark_peers.py measure --work-dir W --data cifar10:ROOT
 
 ``export`` writes the original network of references/, the 5,000 images of deer, 5,000 images of other classes (a fixed draw) and
-all 45,000 of them into W/exchange.pt: tensors and numbers only. ``run`` is started once for each method, by the Python of an
+all 45,000 of them into W/exchange.npz: arrays only. ``run`` is started once for each method, by the Python of an
 environment that holds PyTorch and the library; it reads that file, imports nothing of this package and writes the weights, its
 seconds and the number of images that the network processed. ``measure`` makes model folders of the weights, audits all of them
 and prints the table. A method that fails ends with its error, and has a row with it.
@@ -41,6 +41,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -95,9 +96,9 @@ class ResNet20(nn.Module):
 class Images(Dataset[Any]):
     """Normalised images; an item is (image, class), or with ``three`` (image, nothing, class), as supreme's data sets give it."""
 
-    def __init__(self, exchange: dict[str, Any], name: str, three: bool) -> None:
+    def __init__(self, exchange: Mapping[str, Tensor], name: str, three: bool) -> None:
         self.images, self.labels, self.three = exchange[name], exchange[f"{name}_labels"].tolist(), three
-        self.mean, self.std = (torch.tensor(exchange[name]).view(3, 1, 1) for name in ("mean", "std"))
+        self.mean, self.std = (exchange[name].view(3, 1, 1) for name in ("mean", "std"))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -143,11 +144,12 @@ def run_torchunlearn(method: str, network: nn.Module, sets: Sets, seed: int) -> 
 
 
 def run(args: argparse.Namespace) -> None:
-    exchange = torch.load(args.work_dir / "exchange.pt", weights_only=True)
+    with np.load(args.work_dir / "exchange.npz", allow_pickle=False) as arrays:
+        exchange = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     keys = {"forget": "forget", "retain": "others" if args.retain == "all" else "retain"}
     sets = {name: Images(exchange, key, three=args.library == "supreme") for name, key in keys.items()}
     network = ResNet20().eval()
-    network.load_state_dict(exchange["network"])
+    network.load_state_dict({name: exchange[f"network.{name}"] for name in network.state_dict()})
     with torch.no_grad():
         logits = network(torch.stack([sets["forget"][index][0] for index in range(CHECKED)]))
     torch.testing.assert_close(logits, exchange["logits"], rtol=1e-3, atol=1e-3)
@@ -183,32 +185,34 @@ def export(args: argparse.Namespace) -> None:
     network, spec = load_model(args.original)
     if spec.architecture != "cifar_resnet20":
         sys.exit(f"'{args.original}' is a {spec.architecture}; this tool builds a cifar_resnet20 for the libraries")
-    exchange: dict[str, Any] = {"network": network.state_dict()}
-    exchange |= {"mean": list(spec.preprocessing.mean), "std": list(spec.preprocessing.std)}
+    exchange = {f"network.{name}": tensor.numpy() for name, tensor in network.state_dict().items()}
+    exchange |= {"mean": np.float32(spec.preprocessing.mean), "std": np.float32(spec.preprocessing.std)}
     choices = {"forget": "class=deer", "retain": "without=deer&limit=5000&seed=0", "others": "without=deer"}
     for name, choice in choices.items():
         data = open_data(f"{args.data}?{choice}", "train", spec.classes)
-        images = torch.stack([torch.from_numpy(data[index][0].copy()).permute(2, 0, 1) for index in range(len(data))])
-        exchange |= {name: images, f"{name}_labels": torch.from_numpy(data.labels)}
+        images = np.stack([data[index][0] for index in range(len(data))]).transpose(0, 3, 1, 2)
+        exchange |= {name: images, f"{name}_labels": data.labels}
         print(f"{name}: {len(data)} images")
         if name == "forget":
             transform = eval_transform(spec)
             with torch.no_grad():
-                exchange["logits"] = network(torch.stack([transform(data[index][0]) for index in range(CHECKED)]))
+                inputs = torch.stack([transform(data[index][0]) for index in range(CHECKED)])
+                exchange["logits"] = network(inputs).numpy()
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    torch.save(exchange, args.work_dir / "exchange.pt")
+    np.savez(args.work_dir / "exchange.npz", **exchange)
 
 
 def measure(args: argparse.Namespace) -> None:
     from delete_images.models.model_file import load_model, save_model
     from delete_tasks.cli import main as command
+    from delete_tasks.fileio.checkpoint import load_weights
 
     runs = {path.stem: json.loads(path.read_text()) for path in sorted(args.work_dir.glob("*_*.json"))}
     models = {"original": Path(args.original), "retrained": Path(args.retrained)}
     for name, figures in runs.items():
         if "failed" not in figures:
             network, spec = load_model(args.original)
-            network.load_state_dict(torch.load(args.work_dir / f"{name}.pt", weights_only=True))
+            load_weights(network, args.work_dir / f"{name}.pt")
             models[name] = save_model(args.work_dir / "models" / name, network, spec)
     erased = list(models)[2:]
     if not erased:
