@@ -29,6 +29,6 @@ methods = {
     "SalUn": dict(type="SalUn", lr=4e-3, steps=100, batch_size=64),
 }
 columns = [
-    *("acc_ft", "acc_rt", "worst_drop", "linear_probe", "hidden_probe", "prototypes_5", "idi", "membership_auc"),
+    *("acc_ft", "acc_rt", "worst_drop", "linear_probe", "hidden_probe", "prototypes_5", "gap", "idi", "membership_auc"),
     *("seconds", "samples"),
 ]

@@ -53,12 +53,14 @@ COLUMNS = (
     Column("prototypes_5", "5-shot", "low", 1),  # accuracy of nearest prototypes of 5 samples on them, percent
     Column("information", "information", "low", 3),  # about the forget label in the stages' features, nats
     Column("idi", "IDI", 0.0, 2),  # information: 0 as in the retrained networks, 1 as in the original
+    Column("gap", "gap", "low", 1),  # mean distance of the READERS to the range of the retrained networks, points
     Column("seconds", "s", "low", 0),  # time of unlearning
     Column("samples", "samples", "low", 0),  # samples read by unlearning, with repetition
     *(Column(each.name, each.column or each.name, "low" if each.lower_is_better else "high", 2) for each in OFFERED),
 )
 
-COMPARED = ("worst_drop", "h_mean", "idi")  # with other cells, when the table is made
+READERS = ("linear_probe", "hidden_probe", "prototypes_5")
+COMPARED = ("worst_drop", "h_mean", "idi", "gap")  # with other cells, when the table is made
 
 
 def metrics() -> list[Metric]:

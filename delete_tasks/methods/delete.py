@@ -81,6 +81,8 @@ class DELETE(UnlearnHook):
     ) -> None:
         super().__init__(**options)
         self.guard, self.retention = number("unlearn.guard", guard, 0, 1), RetentionGuard()
+        if self.guard and not self.norm_eval:  # batches of the forget set alone have other statistics at once
+            raise RequestError("guard compares predictions with running statistics; with norm_eval=False give guard=0")
         self.step_back = number("unlearn.step_back", step_back, 0, 1, below=True)
         # Step after which the weights went back, since the state that is saved then has gone back.
         self.stepped_back_at = -1

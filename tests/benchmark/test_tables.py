@@ -48,17 +48,20 @@ def test_lines(found):
 
 
 def test_figures_that_compare_cells():
-    """The class that lost most among the others, and the information between the original's and the retrained networks'."""
+    """The class that lost most, the information between the original's and the retrained networks' and the gap to these."""
     after = (49.0, None, 53.0, 50.0, 0.0, *(47.5,) * 5)
     results = [
         cell("original", information=0.9),
-        *(cell("retrained", seed, information=value) for seed, value in enumerate((0.1, 0.3))),
+        *(cell("retrained", i, information=info, prototypes_5=30 + 9 * i) for i, info in enumerate((0.1, 0.3))),
         cell("ours", by_class=after, information=0.55),
         cell("theirs", information=None),
         cell("ours", network="net_2", information=0.9),  # its original is not there
     ]
     rows = lines(results)
     assert [row.values["idi"] for row in rows] == [[1.0], [-0.14, 0.14], [0.5], [], []]
+    assert [row.values["gap"] for row in rows] == [[11 / 3], [0.0, 0.0], [11 / 3], [11 / 3], []], (
+        "50 of 30 to 39, one in three"
+    )
     assert [row.values["worst_drop"] for row in rows] == [[], [0.0, 0.0], [2.5], [0.0], []]
     together = lines(results, merge=True)
     assert [(row.cell.network, len(row.cells)) for row in together] == [("2 networks", n) for n in (1, 2, 2, 1)]
@@ -93,6 +96,10 @@ def test_best_is_among_methods_without_other_data(found):
     assert best(rows, columns["acc_ft"]) == {2} and best(rows, columns["seconds"]) == {3}
     assert best(rows, columns["acc_rt"]) == {2, 3}, "equal means share it; the cut logit and retain data stay out"
     assert best(rows, columns["membership_auc"]) == {2}, "the nearest to a guess"
+    ruined = lines([*found, cell("ruins", acc_rt=86.9, acc_ft=0.0, linear_probe=1.0)])
+    assert ruined[-1].mean("linear_probe") == 1.0 and best(ruined, columns["linear_probe"]) == {2, 3}, (
+        "5.1 points are lost"
+    )
 
 
 def test_markdown_and_latex(found):

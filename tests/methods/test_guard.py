@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from delete_tasks import erase
+from delete_tasks.errors import RequestError
+from delete_tasks.methods.delete import DELETE
 from delete_tasks.methods.guard import LEAST, WINDOW, RetentionGuard
 from delete_tasks.runner.done import sentences
 
@@ -36,6 +38,12 @@ def test_maps_are_compared_at_every_fourth_place():
         guard.compare(student, teacher, ids=[0])
         agreement = guard.end_step()
     assert agreement == 1.0
+
+
+def test_norms_that_train_are_refused():
+    """Predictions by the statistics of a batch of the class alone would restart such a run again and again."""
+    with pytest.raises(RequestError, match="norm_eval=False give guard=0"):
+        DELETE(classes=["deer"], guard=0.5, norm_eval=False)
 
 
 @pytest.fixture
