@@ -1,4 +1,4 @@
-"""ResNet-20 on CIFAR-10 forgets deer, three networks: the table of the README's first page (35 minutes of a core a network).
+"""ResNet-20 on CIFAR-10 forgets deer, three networks: the table of the README's first page (22 minutes of a core a network).
 
     delete-tasks benchmark configs/benchmark/deer.py --work-dir W --processes 2
 
