@@ -1,9 +1,9 @@
 """ResNet-20 on CIFAR-10, one class, three seeds: for two processor cores and half an hour (--processes 2).
 
 Original and retrained networks are those of tools/train_references.py in the folder references, where they are; else the
-original is He et al.'s of ../shared, and there is no retrained row. Runs are shorter than the methods' own recipes. A rate (or
-Fisher's alpha) that stands here is not the method's own: of several that were tried on training images set apart, it had the
-highest H-mean, see docs/benchmarks/comparisons.md.
+original is He et al.'s of ../shared, and there is no retrained row. Runs are shorter than the methods' own recipes. A rate that
+stands here is not the method's own: of several that were tried on training images set apart, it had the highest H-mean, see
+docs/benchmarks/comparisons.md.
 """
 
 task = "images"
@@ -37,7 +37,6 @@ methods = {
     "TREW": dict(type="TREW", lr=3e-4),
     # With retain data.
     "fine-tuning": dict(type="FineTune", lr=1e-3, steps=100, batch_size=64),
-    "Fisher": dict(type="Fisher", alpha=1e-7, steps=40, batch_size=64),
     "SalUn": dict(type="SalUn", lr=4e-3, steps=100, batch_size=64),
     "bad teacher": dict(type="BadTeacher", lr=3e-4, steps=100, batch_size=64),
     "SCRUB": dict(type="SCRUB", lr=1e-4, steps=100, batch_size=64),

@@ -37,7 +37,6 @@ methods = {
     "TREW": dict(type="TREW", lr=3e-4, steps=100),
     # With retain data.
     "fine-tuning": dict(type="FineTune", lr=1e-3, steps=100, batch_size=64),
-    "Fisher": dict(type="Fisher", alpha=1e-8, steps=40, batch_size=64),
     "SalUn": dict(type="SalUn", lr=4e-3, steps=100, batch_size=64),
     "bad teacher": dict(type="BadTeacher", lr=3e-4, steps=100, batch_size=64),
     "SCRUB": dict(type="SCRUB", lr=1e-4, steps=100, batch_size=64),

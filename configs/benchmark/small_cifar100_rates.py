@@ -34,5 +34,4 @@ methods = {
     "projection": dict(type="Projection"),
     **{f"{name} {rate:g}": dict(type=name, lr=rate, **_short) for name, rates in _tried.items() for rate in rates},
     **{f"TREW {rate:g}": dict(type="TREW", lr=rate, steps=100) for rate in (3e-4, 1e-4, 5e-5)},
-    **{f"Fisher {a:g}": dict(type="Fisher", alpha=a, steps=40, batch_size=64) for a in (1e-6, 1e-7, 1e-8)},
 }

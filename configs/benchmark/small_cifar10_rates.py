@@ -26,6 +26,5 @@ methods = {
     "projection": dict(type="Projection"),
     **{f"TREW {rate:g}": dict(type="TREW", lr=rate) for rate in (6e-4, 3e-4)},
     **{f"{name} {rate:g}": dict(type=name, lr=rate, **_short) for name, rates in _tried.items() for rate in rates},
-    **{f"Fisher {a:g}": dict(type="Fisher", alpha=a, steps=40, batch_size=64) for a in (1e-6, 3e-7, 1e-7)},
 }
 seeds = [0]

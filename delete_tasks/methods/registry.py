@@ -23,7 +23,6 @@ METHODS = {
     },
     RETAIN: {
         "FineTune": "Cross entropy on the retain set (arXiv 1805.12185)",
-        "Fisher": "Noise on weights of little Fisher information (CVPR 2020)",
         "BadTeacher": "Distil the forget set to an untrained network (AAAI 2023)",
         "SCRUB": "Away from the original on the forget set (NeurIPS 2023)",
         "SalUn": "Random labels for the most salient weights (ICLR 2024)",

@@ -26,8 +26,6 @@ USES = {
     "projection": "directions computed from",
     "others restored": "matrix fitted to",
     "training": "trained on",
-    "Newton steps": "gradients computed from",
-    "noise": "Fisher information computed from",
     "scale restored": "scale fitted on",
 }
 PLURAL = {"person": "people", "class": "classes"}
@@ -212,10 +210,6 @@ def _sentence(change: Mapping[str, Any], done: Mapping[str, Any]) -> str:
     if by == "scale restored":
         fitted = f"Class weights in {layers} were multiplied by {change['factor']:.3g}, fitted on {data}"
         return f"{fitted}, to restore the original's scale of the logits."
-    if by == "noise":
-        return f"Noise (alpha {change['alpha']:g}) was added to {layers}, by the Fisher information of {data}."
-    if by == "Newton steps":
-        return f"{_count(change['moves'], 'Newton step')}{computed} changed {layers}."
     if by == "running statistics":
         return f"The running statistics of {layers} were updated on the batches of the steps."
     return f"{by[0].upper()}{by[1:]}: {layers}."

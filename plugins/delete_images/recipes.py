@@ -76,7 +76,6 @@ RECIPES = Recipes(
         "BadTeacher": {"norm_eval": False, "optimizer": {"type": "Adam"}, "schedule": "constant"},
         "BoundaryExpand": BOUNDARY,
         "BoundaryShrink": BOUNDARY,
-        "Fisher": {"steps": 100},
         "Projection": {"steps": 20},
         "SalUn": {"steps": 200, "norm_eval": False, "optimizer": SGD},
         "SCRUB": {"steps": 200, "norm_eval": False, "optimizer": {"type": "Adam"}},

@@ -20,18 +20,16 @@ CHANGES = {
     **{method: [TRAINED, HEAD] for method in ("RandomLabel", "NegativeGradient", "BoundaryExpand")},
     "HeadOnly": [("training", ["3"]), HEAD, SCALED],
     "Projection": [("projection", ["0", "1", "3"]), ("biases replaced", ["3"]), HEAD],
-    "Fisher": [("noise", ["0", "1", "3"]), STATISTICS, HEAD],
 }
 OPTIONS = {
     "SalUn": {"saliency_steps": 1, "share": 0.25},
-    **{method: {"norm_eval": False} for method in ("Fisher", "FineTune")},
+    "FineTune": {"norm_eval": False},
 }
 # Method -> a sentence, and the optimizer steps that trained.
 SAID = {
     "DELETE": ("3 training steps (AdamW, learning rate 0.01, cosine) on 48 of 100 images of 1 class changed `0`, `1`, `3`.", 3),
     "HeadOnly": ("2 other layers are bitwise the original's.", 3),
     "Projection": ("2 directions, computed from 48 of 100 images of 1 class, were projected out of `0`, `1`, `3`.", 0),
-    "Fisher": ("No training step was taken.", 0),
     "FineTune": ("Also: 48 of 100 images of 1 class, read without weight in the loss.", 3),
     "SalUn": ("1 step only read its batch.", 2),
 }  # fmt: skip

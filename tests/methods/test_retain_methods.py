@@ -10,12 +10,11 @@ from torch import nn
 
 from delete_tasks.errors import RequestError
 from delete_tasks.methods.bad_teacher import BadTeacher, untrained
-from delete_tasks.methods.fisher import Fisher
 from delete_tasks.methods.salun import SalUn
 from delete_tasks.methods.scrub import SCRUB, distillation
 from delete_tasks.model.loss_point import LossInputs
 
-KINDS = (Fisher, SalUn, BadTeacher, SCRUB)
+KINDS = (SalUn, BadTeacher, SCRUB)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,38 +71,3 @@ def test_salun_trains_the_salient_weights_alone(forget, accuracy, trained):
     assert 0.5 * len(before) - 1 <= (before == after).sum() < len(before)
     with pytest.raises(RequestError, match=r"SalUn .* 20 steps, and steps is 20; .*unlearn\.saliency_steps"):
         forget("SalUn", retain=True, steps=20)
-
-
-def test_fisher_adds_noise_where_the_retain_set_does_not_look(forget, trained):
-    little, much = (forget("Fisher", retain=True, steps=6, alpha=alpha) for alpha in (1e-9, 1e-4))
-    again = forget("Fisher", retain=True, steps=6, alpha=1e-4)
-    moved = [sum(float((model[i].weight - trained[i].weight).norm()) for i in (0, 1)) for model in (little, much)]
-    assert 0 < moved[0] < moved[1] / 50
-    assert torch.equal(much[0].weight, again[0].weight), "noise follows from the seed"
-    assert much[3].weight[2].abs().max() < 0.06 and not torch.equal(much[3].weight[2], trained[3].weight[2])
-    assert not torch.equal(much[3].weight[[0, 1, 3]], trained[3].weight[[0, 1, 3]])
-
-
-def test_fisher_of_a_known_layer_is_that_of_the_samples():
-    """The squared gradient of a batch under labels drawn from the predictions has the diagonal of F as its mean."""
-    torch.manual_seed(0)
-    layer, inputs = nn.Linear(3, 4), torch.randn(6, 3)
-    probabilities = layer(inputs).softmax(1).detach()
-    wanted = torch.zeros_like(layer.weight)
-    for x, p in zip(inputs, probabilities, strict=True):
-        for label in range(4):
-            error = p - F.one_hot(torch.tensor(label), 4)
-            wanted += p[label] * (error[:, None] * x[None]) ** 2 / len(inputs)
-    method = Fisher(classes=[1])
-    method.ids = [1]
-    method.parameters = [layer.weight]
-    runner = type("Runner", (), {"recipe": type("Recipe", (), {"steps": 600})()})()
-    for step in range(400):
-        logits = layer(inputs)
-        batch = LossInputs([logits], [1.0], labels=torch.zeros(6, dtype=torch.long), retain=torch.ones(6).bool())
-        total, _, count = method.location_loss(logits, None, batch, None)
-        (total / count).backward()
-        method.before_step(runner, step)
-        assert layer.weight.grad is None
-        layer.zero_grad()
-    assert torch.allclose(method.information.view_as(wanted) * 600 / 400, wanted, rtol=0.3, atol=0.02)

@@ -13,7 +13,6 @@ methods = {
     "TREW": dict(type="TREW"),
     # With retain data.
     "fine-tuning": dict(type="FineTune"),
-    "Fisher": dict(type="Fisher"),
     "SalUn": dict(type="SalUn"),
     "bad teacher": dict(type="BadTeacher"),
     "SCRUB": dict(type="SCRUB"),
