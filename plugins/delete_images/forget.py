@@ -76,9 +76,10 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     if method != unlearn.pop("type", default):
         unlearn.pop("optimizer", None)  # the rate of another method
     data.setdefault("augment", runs.method_class(method).views)
-    unlearn = {**runs.default_recipe(method, data.augment, runs.count(state), public or retain, steps), **unlearn}
-    if "lr" in unlearn.get("optimizer", {}) and options["lr"] is None:
-        unlearn.pop("lr", None)
+    recipe = runs.default_recipe(method, data.augment, runs.count(state), public or retain, steps)
+    if "lr" in unlearn.get("optimizer", {}):
+        recipe.pop("lr", None)
+    unlearn = {**recipe, **unlearn}
     forgotten = list(options["classes"] or ()) or old.get("classes") or ()
     cfg.unlearn = runs.unlearn_options(forgotten, method, {**unlearn, "classes": None})
     runs.check_retain(method, data.get("retain"), public)

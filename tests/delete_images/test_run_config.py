@@ -100,6 +100,7 @@ def test_the_papers_loop_is_a_preset(repository):
         "--preset", "paper", "--steps", "5", "--lr", "1e-3", "--cfg-options", "unlearn.batch_size=32"
     ).unlearn
     assert (changed.steps, changed.optimizer.lr, changed.optimizer.type, changed.batch_size) == (5, 1e-3, "SGD", 32)
+    assert config("--preset", "paper", "--cfg-options", "unlearn.lr=1e-3").unlearn.optimizer.lr == 1e-3
     for other in (["--deep"], ["--method", "SCRUB"], ["--cfg-options", "unlearn.type=TREW"]):
         with pytest.raises(RequestError, match="is a recipe of DELETE"):
             config("--preset", "paper", *other)
