@@ -6,7 +6,7 @@ says how to make it.
 
 _base_ = ["./deer_budget.py"]
 networks = dict(_delete_=True, apart=dict(original="references/all_seed0"))
-data = dict(forget="apart.npz", retain="apart.npz", train="apart.npz", test="apart.npz?split=test")
+data = dict(forget="apart.npz", retain="apart.npz", train="apart.npz?limit=4000", test="apart.npz?split=test")
 _sgd, _both = dict(steps=150, batch_size=128), dict(steps=150, batch_size=64, augment="strong")
 methods = {
     "_delete_": True,

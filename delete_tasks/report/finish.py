@@ -17,7 +17,7 @@ from rich.console import Console
 from ..display.table import Column, Table, row_title
 from ..display.terminal import announce, begin_stage, short
 from ..errors import RequestError
-from ..fileio.atomic import save_json
+from ..fileio.atomic import save_json, save_text
 from ..fileio.inputs import read_text
 from ..fileio.processes import process_rank
 
@@ -82,7 +82,7 @@ def report(
     from .record.figures import CAPTIONS, before_after, rows_of
     from .record.write import write_record
     from .residue import find_residue
-    from .results import RESULTS
+    from .results import FIGURES, RESULTS, to_csv
 
     if get_rank() != 0:
         return results | {"exit_status": 0}
@@ -114,6 +114,7 @@ def report(
         written += [folder / name for name in results["audit"]["pictures"]]
         captions |= {str(folder / name): CAPTIONS[name] for name in results["audit"]["pictures"]}
     save_json(results, folder / RESULTS)
+    save_text(to_csv(results), folder / FIGURES)
     salted = runner.task.classes_are_people and not options.get("show_names") and not options.get("skip")
     results["residue"] = find_residue(runner, results, captions, salted)
     save_json(results, folder / RESULTS)

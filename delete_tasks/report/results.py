@@ -1,5 +1,7 @@
-"""results.json of every task: settings and figures of a run."""
+"""results.json of every task: settings and figures of a run; results.csv: the figures alone."""
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from ..fileio.validate import read_json
 from ..task import Run
 
 FORMAT, VERSION = "delete-tasks results", 1
-RESULTS = "results.json"
+RESULTS, FIGURES = "results.json", "results.csv"
 SCHEMA = Path(__file__).with_name("results.schema.json")
 
 
@@ -63,6 +65,19 @@ def collect(
         "peak_memory_mb": peak_memory_mb(),
         "details": plain(details or {}),
     }
+
+
+def to_csv(results: Mapping[str, Any]) -> str:
+    """Render the figures of results.json, one line per model and metric; ``low`` and ``high`` are the 95% interval."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["row", "metric", "unit", "value", "low", "high", "count"])
+    for row, figures in results["rows"].items():
+        for metric in results["metrics"]:
+            figure = figures[metric["name"]]
+            ends = figure["interval"] or (None, None)
+            writer.writerow([row, metric["name"], metric["unit"], figure["value"], *ends, figure["count"]])
+    return out.getvalue()
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The images commands on a command line."""
 
+import csv
 import json
 import os
 import shutil
@@ -40,6 +41,10 @@ def test_results(done):
     assert rows["erased"]["remain_acc"] > rows["original"]["remain_acc"] - 12
     assert rows["logit_cut"]["forget_acc"] == 0 and rows["head_only"]["forget_acc"] < 20
     assert rows["retrained"] == rows["original"]
+    lines = [*csv.DictReader((done / "results.csv").read_text().splitlines())]
+    assert len(lines) == len(ROWS) * len(results["metrics"])
+    accuracy = next(line for line in lines if (line["row"], line["metric"]) == ("original", "forget_acc"))
+    assert float(accuracy["low"]) < float(accuracy["value"]) == rows["original"]["forget_acc"] < float(accuracy["high"])
     erased_names = load_model(done / "erased")[1].classes
     assert erased_names[4] == "class_4"
     assert set(results["details"]["per_class"]["erased"]) == {*erased_names, "deer"} - {"class_4"}

@@ -107,8 +107,8 @@ WRITERS = ("images train", "images import", "images evaluate", "backdoor poison"
 
 def written(task: str) -> list[str]:
     """Return names of files and folders that a task's run writes into its work dir."""
-    names = ["results.json", "record.json", "record.html", "record.sha256", "samples.txt", "run.log", "attention.jpg",
-             PICTURES[task], ".delete-tasks.json", ".delete-tasks.lock", "last_checkpoint", "forget_set.json",
+    names = ["results.json", "results.csv", "record.json", "record.html", "record.sha256", "samples.txt", "run.log",
+             "attention.jpg", PICTURES[task], ".delete-tasks.json", ".delete-tasks.lock", "last_checkpoint", "forget_set.json",
              PUBLISHED[task]]  # fmt: skip
     return names + [
         f"{PUBLISHED[task]}/{name}" for name in ("weights.safetensors", "model.json") if task != "segmentation"

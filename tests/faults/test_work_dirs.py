@@ -54,8 +54,8 @@ def test_an_original_inside(server, here, kit, task, place, way, more):
 # Foreign files
 
 # Names under which the run writes itself, which `--overwrite` may take the place of.
-OVERWRITTEN = ["samples.txt", "results.json", "attention.jpg", "record.json", "record.html", "record.sha256", "last_checkpoint",
-               "forget_set.json", "{picture}", ".delete-tasks.json", "config.py", "step_2.pth"]  # fmt: skip
+OVERWRITTEN = ["samples.txt", "results.json", "results.csv", "attention.jpg", "record.json", "record.html", "record.sha256",
+               "last_checkpoint", "forget_set.json", "{picture}", ".delete-tasks.json", "config.py", "step_2.pth"]  # fmt: skip
 FOREIGN = ["notes.txt", "step_1000.pth", "vis_data/scalars.json", ".hidden", "{published}/other.bin", "data/1.png",
            "20260101_000000/20260101_000000.log"]  # fmt: skip
 
@@ -97,6 +97,7 @@ def test_again(server, here, kit, task):
     left = {path.relative_to(work_dir).parts[0] for path in work_dir.rglob("*")}
     always = {
         "results.json",
+        "results.csv",
         "record.json",
         "record.html",
         "record.sha256",
