@@ -118,7 +118,7 @@ class ImagesGrid(GridSource, task="images"):
         models = {"weights of the original": self._original_path(cell.network) or self._trained_folder(cell.network)}
         if cell.method == RETRAINED:
             cut = cell.network, cell.classes, cell.seed
-            models["weights of the retrained model"] = self._retrained_folder(*cut) or self._trained_folder(*cut)
+            models["weights of the retrained model"] = self._retrained_path(*cut) or self._trained_folder(*cut)
         return digests | {name: weights_sha256(path) for name, path in models.items()}
 
     def inputs(self) -> Sequence[Path]:
@@ -151,21 +151,21 @@ class ImagesGrid(GridSource, task="images"):
         path = self._original_path(network)
         return path if path is not None and path.is_dir() else self._made(network)
 
-    def _retrained_folder(self, network: str, classes: Sequence[str], seed: int) -> Path | None:
-        """Find the retrained model that the grid names; None if it does not exist."""
+    def _retrained_path(self, network: str, classes: Sequence[str], seed: int | None) -> Path | None:
+        """Find the weights file or model folder of the retrained model that the grid names; None if it does not exist."""
         pattern = self.networks[network].retrained
         if pattern is None:
             return None
-        folder = Path(pattern.format(classes="_".join(sorted(classes)), seed=seed))
-        return folder if (folder / SPEC_NAME).is_file() else None
+        path = Path(pattern.format(classes="_".join(sorted(classes)), seed=seed))
+        return path if path.is_file() or (path / SPEC_NAME).is_file() else None
 
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
-        return self.networks[network].train is not None or self._retrained_folder(network, classes, seed) is not None
+        return self.networks[network].train is not None or self._retrained_path(network, classes, seed) is not None
 
     def _made(self, network: str, without: Sequence[str] = (), seed: int | None = None) -> Path:
-        """Train a network completely, or import the original's weights, if it is missing; other processes that need it wait."""
+        """Train a network completely, or import its weights, if it is missing; other processes that need it wait."""
         folder = self._trained_folder(network, without, seed)
-        weights = None if without else self._original_path(network)
+        weights = self._retrained_path(network, without, seed) if without else self._original_path(network)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if (folder / SPEC_NAME).is_file():
@@ -225,8 +225,8 @@ class ImagesGrid(GridSource, task="images"):
 
     def retrained(self, cell: Cell) -> Opened:
         without = cell.network, cell.classes, cell.seed
-        folder = self._retrained_folder(*without) or self._made(*without)
-        return self._opened(cell, "retrained", *load_model(folder))
+        path = self._retrained_path(*without)
+        return self._opened(cell, "retrained", *load_model(path if path and path.is_dir() else self._made(*without)))
 
     def _config(self, cell: Cell, folder: Path) -> Config:
         """Make the config of a cell's run; it reads the original's weights if they exist."""

@@ -7,13 +7,16 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from images import write_tiny_imagenet
 from msgspec.structs import replace
 
+from delete_images.models.model_file import load_model
 from delete_tasks.benchmark.cells import claim_root, run_cells, time_left
 from delete_tasks.benchmark.grid import CUT, ORIGINAL, Cell, read_grid
 from delete_tasks.benchmark.run import finish, open_grid
 from delete_tasks.cli import main
+from delete_tasks.fileio.checkpoint import load_file
 
 THREE = "{'ours': dict(type='DELETE'), 'cut direction': dict(type='Projection'), 'tuned': dict(type='FineTune')}"
 
@@ -171,6 +174,15 @@ def few_of_each(name, folder):
     arrays = {f"{key}_{split}": value for split in ("train", "test") for key, value in (("x", images), ("y", labels))}
     np.savez(folder / "c100.npz", classes=np.array(CIFAR100_CLASSES), **arrays)
     return str(folder / "c100.npz")
+
+
+def test_a_retrained_network_may_be_a_weights_file(repository, monkeypatch, shared, tmp_path):
+    monkeypatch.chdir(repository)
+    source = open_grid(read_grid(repository / "configs" / "benchmark" / "deer_resnet18.py"), tmp_path)
+    assert source.has_retrained("ResNet-18", ["deer"], 0)
+    folder, path = source._made("ResNet-18", ["deer"], 0), "cifar10_resnet18_retrained_without_deer.pt"
+    weights = load_file(shared / "weights" / path)
+    assert torch.equal(load_model(folder)[0].fc.weight, weights["fc.weight"].float())
 
 
 @pytest.mark.parametrize("name", [pytest.param("small_cifar10", marks=pytest.mark.long), "small_cifar100"])
