@@ -10,9 +10,9 @@ networks = dict(
 )
 methods = {
     "last layer alone": dict(steps=300, batch_size=64, augment="strong"),
-    "the paper's loop": dict(steps=150, augment="strong"),
+    "the paper's loop": dict(steps=150, augment="strong", lr=2e-3),
     "DeepDELETE (default)": dict(steps=300),
     "DeepDELETE, public": dict(steps=150),
     "SCRUB": dict(steps=150, augment="strong"),
-    "SalUn": dict(steps=150, augment="strong"),
+    "SalUn": dict(steps=150, augment="strong", lr=1.3e-2),
 }
