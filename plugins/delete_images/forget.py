@@ -77,9 +77,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         unlearn.pop("optimizer", None)  # the rate of another method
     data.setdefault("augment", runs.method_class(method).views)
     recipe = runs.default_recipe(method, data.augment, runs.count(state), public or retain, steps)
-    if "lr" in unlearn.get("optimizer", {}):
-        recipe.pop("lr", None)
-    unlearn = {**recipe, **unlearn}
+    unlearn = runs.over_defaults(recipe, unlearn)
     forgotten = list(options["classes"] or ()) or old.get("classes") or ()
     cfg.unlearn = runs.unlearn_options(forgotten, method, {**unlearn, "classes": None})
     runs.check_retain(method, data.get("retain"), public)

@@ -94,7 +94,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "schedule": "constant",
         "masking": "own",
         "norm_eval": False,
-        "guard": 0.0,
         "teacher_temperature": 1.0,
     },
 }

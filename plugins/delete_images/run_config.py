@@ -49,6 +49,16 @@ def default_recipe(
     return method_class(method).defaults(RECIPES, parameters=parameters, views=augment, beside=beside, steps=steps)
 
 
+def over_defaults(default: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the user's options over a method's: its rate goes if their optimizer has one, and its guard if norms train, since it
+    compares predictions by running statistics."""
+    if "lr" in chosen.get("optimizer", {}):
+        default.pop("lr", None)
+    if chosen.get("norm_eval") is False:
+        default.pop("guard", None)
+    return {**default, **chosen}
+
+
 def state_in(weights: str) -> dict[str, Tensor]:
     """Load the tensors of a weights file; none without a file, which the run will refuse."""
     return tensors(state_dict_of(load_once(weights), f"'{weights}'")) if Path(weights).is_file() else {}
