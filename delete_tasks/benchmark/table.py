@@ -183,7 +183,7 @@ def to_markdown(rows: Sequence[Line], columns: Sequence[Column] = COLUMNS) -> st
 
 def to_latex(rows: Sequence[Line], columns: Sequence[Column] = COLUMNS) -> str:
     """Render the same tables with booktabs, with such methods in grey."""
-    packages = ["% \\usepackage{booktabs}", "% \\usepackage[table]{xcolor}"]
+    packages = ["% \\usepackage{adjustbox}", "% \\usepackage{booktabs}", "% \\usepackage[table]{xcolor}"]
     note = f"% {NOTE.format(retain='Grey: methods that read retain or public data')}"
     return "\n\n".join([*packages, *(table.to_latex() for table in _rendered(rows, columns)), note]) + "\n"
 

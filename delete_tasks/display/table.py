@@ -130,10 +130,10 @@ class Table:
         return "\n".join([head, f"|{'---|' * len(self.columns)}", *body])
 
     def to_latex(self) -> str:
-        r"""Render as a LaTeX table (``\usepackage{booktabs}`` and, for muted lines, ``\usepackage[table]{xcolor}``)."""
+        r"""Render as a LaTeX table (packages booktabs, adjustbox, which narrows it to the line, and for muted lines xcolor with ``table``)."""
         columns = "".join("l" if column.words else "r" for column in self.columns)
         text = ["\\begin{table}", "\\centering", f"\\caption{{{_escape(self.title)}}}"]
-        text += [f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
+        text += ["\\begin{adjustbox}{max width=\\linewidth}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
         text += [" & ".join(_escape(column.title) for column in self.columns) + " \\\\", "\\midrule"]
         for line in self.lines:
             cells = ["-" if cell is None else _escape(cell) for cell in line.cells]
@@ -141,7 +141,7 @@ class Table:
             grey = "\\rowcolor{gray!20} " if line.muted else ""
             text.append(f"{grey}{' & '.join(cells)} \\\\")
             text += ["\\midrule"] if line.ruled else []
-        return "\n".join([*text, "\\bottomrule", "\\end{tabular}", "\\end{table}"])
+        return "\n".join([*text, "\\bottomrule", "\\end{tabular}", "\\end{adjustbox}", "\\end{table}"])
 
 
 def _escape(text: str) -> str:

@@ -72,6 +72,7 @@ def test_markdown_and_latex():
         r"\begin{table}",
         r"\centering",
         r"\caption{net\_1: 100\%}",
+        r"\begin{adjustbox}{max width=\linewidth}",
         r"\begin{tabular}{lrl}",
         r"\toprule",
         r"method & ACC\_f & read by \\",
@@ -82,5 +83,6 @@ def test_markdown_and_latex():
         r"\rowcolor{gray!20} tuned & - & c \\",
         r"\bottomrule",
         r"\end{tabular}",
+        r"\end{adjustbox}",
         r"\end{table}",
     ]
