@@ -130,7 +130,7 @@ class Table:
         return "\n".join([head, f"|{'---|' * len(self.columns)}", *body])
 
     def to_latex(self) -> str:
-        r"""Render as a LaTeX table (packages booktabs, adjustbox, which narrows it to the line, and for muted lines xcolor with ``table``)."""
+        r"""Render as a LaTeX table, no wider than the line: packages booktabs, adjustbox, and for muted lines xcolor[table]."""
         columns = "".join("l" if column.words else "r" for column in self.columns)
         text = ["\\begin{table}", "\\centering", f"\\caption{{{_escape(self.title)}}}"]
         text += ["\\begin{adjustbox}{max width=\\linewidth}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
