@@ -56,7 +56,7 @@ class DELETE(UnlearnHook):
             a retain set's samples where the original has them. For models with one place a sample.
         guard: Least share, from 0 to 1, of the original's sure predictions of remaining classes that the model must share over
             ten steps, see :class:`delete_tasks.methods.guard.RetentionGuard`. Below it the weights are set back to the
-            original's and the run goes on at a third of the rate. 0 never does.
+            original's and the run goes on at a third of the rate. 0 never does, as is needed with ``norm_eval=False``.
         step_back: Share of the way, 0 to below 1, that the weights go back to the original's after the last step. It keeps more
             of the other classes, and of the forgotten ones: ``images evaluate --frontier`` measures how much.
         options: See :class:`UnlearnHook`.

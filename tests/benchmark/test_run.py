@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,12 +177,13 @@ def few_of_each(name, folder):
     return str(folder / "c100.npz")
 
 
-def test_a_retrained_network_may_be_a_weights_file(repository, monkeypatch, shared, tmp_path):
-    monkeypatch.chdir(repository)
-    source = open_grid(read_grid(repository / "configs" / "benchmark" / "deer_resnet18.py"), tmp_path)
+def test_a_retrained_network_may_be_a_weights_file(repository, shared, tmp_path):
+    grid = read_grid(repository / "configs" / "benchmark" / "deer_resnet18.py")
+    described = grid.networks["ResNet-18"]
+    paths = {key: str(shared / "weights" / Path(described[key]).name) for key in ("original", "retrained")}
+    source = open_grid(replace(grid, networks={"ResNet-18": {**described, **paths}}), tmp_path)
     assert source.has_retrained("ResNet-18", ["deer"], 0)
-    folder, path = source._made("ResNet-18", ["deer"], 0), "cifar10_resnet18_retrained_without_deer.pt"
-    weights = load_file(shared / "weights" / path)
+    folder, weights = source._made("ResNet-18", ["deer"], 0), load_file(paths["retrained"])
     assert torch.equal(load_model(folder)[0].fc.weight, weights["fc.weight"].float())
 
 

@@ -87,8 +87,8 @@ class Erasure:
     ) -> tuple[nn.Module, dict[str, Any]]:
         """Train and measure; return the erased model and its figures."""
         chosen = {name: value for name, value in recipe.items() if value is not None}
-        options_of_method = runs.over_defaults(self._defaults(chosen.get("steps")), chosen)
-        unlearn = runs.unlearn_options(self.ids, self.method, options_of_method)
+        chosen = runs.over_defaults(self._defaults(chosen.get("steps")), chosen)
+        unlearn = runs.unlearn_options(self.ids, self.method, chosen)
         if options["resume"] and work_dir is None:
             raise RequestError("resume=True continues from the state in work_dir; give work_dir")
         if work_dir is not None:
