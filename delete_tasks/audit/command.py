@@ -34,7 +34,7 @@ from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, VERBOSE, claim_work_dir
     data("--classes", many=True, metavar="NAME...", help=f"Forgotten classes, {BY_NAME}. [default: those of --forget]"),
     data("--task", metavar="TASK", help="Task of the models. [default: detected]"),
     *plugin_options(),
-    *work_dir_options("audit.json, audit.md, audit.png and tsne.png", resumes=False),
+    *work_dir_options("audit.json, audit.md and pictures", resumes=False),
     evaluation(
         "--level",
         type=click.Choice(["quick", "full"]),

@@ -35,7 +35,7 @@ def audit_run(
     read: Callable[[], Rows] | None = None,
     original: OpenedModel | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """Attack the models that a command measured, and draw audit.png and tsne.png in its work dir, ``folder``.
+    """Attack the models that a command measured, and draw its pictures in its work dir, ``folder``.
 
     The attacks are those of ``level``: 'none', 'quick' or 'full'. ``read`` returns predictions by row and split; None takes those
     behind the rows. The last layer of the ``original`` reads the other models' features as well.

@@ -1,4 +1,4 @@
-"""Pictures of an audit: bars of attacks (audit.png) and t-SNE maps of features (tsne.png)."""
+"""Pictures of an audit: bars of attacks, curves of relearning, and t-SNE maps of features."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ COLOURS = {
     "erased": "tab:blue",
     "retrained": "tab:green",
 }
-BARS, TSNE = "audit.png", "tsne.png"
+BARS, CURVES, TSNE = "audit.png", "relearning.png", "tsne.png"
 MOST, MOST_FORGOTTEN = 400, 130  # points of a t-SNE map, and points of the forgotten classes among them
 ITERATIONS = 500  # of 400 points; 500 more take as long again and lower the divergence by 3%
 MOST_NAMED = 10  # kept classes in a legend
@@ -34,8 +34,13 @@ MOST_NAMED = 10  # kept classes in a legend
 def draw_pictures(
     audit: Audit, rows: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> tuple[list[str], dict[str, str]]:
-    """Draw audit.png and tsne.png; return the names of the files written, and the reasons by name for the others."""
-    jobs = {BARS: partial(draw_bars, audit), TSNE: partial(draw_tsne, rows, audit.ids, audit.names)}
+    """Draw audit.png, tsne.png and, if there are curves by step, relearning.png; return the names of the files written, and the
+    reasons by name for the others."""
+    jobs: dict[str, Callable[[Path], None]] = {BARS: partial(draw_bars, audit)}
+    curves = curves_by_attack(audit)
+    if curves:
+        jobs[CURVES] = partial(draw_curves, curves)
+    jobs[TSNE] = partial(draw_tsne, rows, audit.ids, audit.names)
     return draw_each(jobs, folder)
 
 
@@ -122,6 +127,40 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
     )
     handles = [axis.barh([0], [0], color=COLOURS[name], label=row_title(name)) for name in models]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(models), frameon=False)
+    save_figure(figure, path)
+
+
+def curves_by_attack(audit: Audit) -> dict[str, dict[str, Mapping[str, Mapping[str, float]]]]:
+    """Find the curves of relearning by attack and model (not of further erased ones): percent by step, see
+    :func:`delete_tasks.audit.attacks.relearning.score_curves`."""
+    curves: dict[str, dict[str, Mapping[str, Mapping[str, float]]]] = {}
+    for attack in audit.attacks:
+        for name in (*MODELS, *names_of("retrained", audit.rows)):
+            details = getattr(audit.rows.get(name, {}).get(attack.name), "details", None) or {}
+            if "by_step" in details:
+                curves.setdefault(attack.column or attack.name, {})[name] = details
+    return curves
+
+
+def draw_curves(
+    curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], path: str | os.PathLike[str]
+) -> None:
+    """Draw a panel for each attack of :func:`curves_by_attack`, a colour for each model."""
+    figure = new_figure((4.2 * len(curves), 3.9), "audit")
+    axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    handles = {}
+    for axis, (title, models) in zip(axes, curves.items(), strict=True):
+        for name, details in models.items():
+            kind = "retrained" if name.startswith("retrained") else name
+            for style, key in (("-", "by_step"), (":", "kept_taken_by_step")):
+                steps, values = zip(*((int(step), value) for step, value in details[key].items()), strict=True)
+                (line,) = axis.plot(steps, values, style, color=COLOURS[kind], label=row_title(kind), linewidth=1.4)
+                handles.setdefault(kind, line)
+        axis.set(title=title, xlabel="steps", ylim=(-2, 102))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("percent of held-out samples")
+    figure.supxlabel("solid: forgotten classes recognised; dotted: other classes taken for them", fontsize=9)
+    figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=len(handles), frameon=False)
     save_figure(figure, path)
 
 

@@ -27,7 +27,7 @@ RESULTS, TABLE = "audit.json", "audit.md"
 
 
 def run(options: Mapping[str, Any], data: Mapping[str, str | None], work: WorkDir) -> None:
-    """Attack the models with the data ('forget', 'train', 'test'), and write audit.json, audit.md, audit.png and tsne.png into
+    """Attack the models with the data ('forget', 'train', 'test'), and write audit.json, audit.md and pictures into
     the work dir; raise :class:`RequestError` if no task takes the models, data cannot be read or a class is unknown."""
     retrained = list(options["retrained"])
     paths = {name: options[name] for name in ("original", "head_only") if options.get(name) is not None}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ..audit.pictures import BARS
+from ..audit.pictures import BARS, CURVES
 from ..errors import RequestError
 from ..fileio.digests import SUMS, WEIGHTS, is_temporary
 from ..fileio.inputs import read_bytes
@@ -20,7 +20,7 @@ from .record.samples import SAMPLES
 from .record.sign import SIGNATURE
 
 # Files of the record, and figures without a name.
-NO_RESIDUE = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION, BARS, MANIFEST)
+NO_RESIDUE = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION, BARS, CURVES, MANIFEST)
 PICTURES = (".png", ".jpg")
 OPAQUE = (*WEIGHTS, *PICTURES, ".npz", ".npy")  # listed whatever names they hold
 MOST_BYTES = 2**28  # of a file that is searched; a larger one is listed

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...audit.pictures import BARS, TSNE
+from ...audit.pictures import BARS, CURVES, TSNE
 from ...audit.results import names_of
 from ...audit.verdict import FAIL, NOT_MEASURED, PASS, RED, STATUSES, UNCERTAIN
 from ...evaluation.metric import Evaluation, Measured, Metric, Row
@@ -16,6 +16,7 @@ WIDTH = 80
 MOST_OWN, MOST = 2, 4  # bars of the model's own answers, and bars in all
 CAPTIONS = {
     BARS: "Figures of attacks on the forgotten classes' held-out samples, by model.",
+    CURVES: "Relearning: accuracy by step while a model is fine-tuned on a few samples of the forgotten classes.",
     TSNE: "Features of held-out samples by model (t-SNE), the forgotten classes as triangles.",
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...audit.pictures import BARS, TSNE
+from ...audit.pictures import BARS, CURVES, TSNE
 from ...audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, NOT_FORGOTTEN, WEAKENED
 from ...errors import require
 from ...fileio.inputs import read_bytes
@@ -90,7 +90,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         r=record,
         pictures=pictures,
-        first=next((one for one in pictures if one["path"] not in (BARS, TSNE, ATTENTION)), None),
+        first=next((one for one in pictures if one["path"] not in (BARS, CURVES, TSNE, ATTENTION)), None),
         plain=PLAIN,
         places=sum(item["where"] != UNKNOWN for item in record["residue"]),
         unread=unread,

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ...audit.pictures import BARS
+from ...audit.pictures import BARS, CURVES
 from ...audit.verdict import headline
 from ...display.terminal import printable, say, short
 from ...errors import RequestError
@@ -90,7 +90,7 @@ def _write(
     samples = _samples(runner, opened, folder, salt)
     discard(folder / ATTENTION)
     if hide:
-        drawn = [pair for pair in captions.items() if Path(pair[0]).name == BARS]
+        drawn = [pair for pair in captions.items() if Path(pair[0]).name in (BARS, CURVES)]
         picture_note: str | None = "Pictures with people's names or faces are left out, since names are hidden."
     else:
         drawn, picture_note = _pictures(runner, opened, captions, folder)
