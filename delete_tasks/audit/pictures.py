@@ -130,36 +130,34 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
     save_figure(figure, path)
 
 
-def curves_by_attack(audit: Audit) -> dict[str, dict[str, Mapping[str, Mapping[str, float]]]]:
-    """Find the curves of relearning by attack and model (not of further erased ones): percent by step, see
-    :func:`delete_tasks.audit.attacks.relearning.score_curves`."""
-    curves: dict[str, dict[str, Mapping[str, Mapping[str, float]]]] = {}
+def curves_by_attack(audit: Audit) -> dict[str, dict[str, dict[int, float]]]:
+    """Find the curves of relearning by attack and model (not of further erased ones): percent by step, less the share of other
+    classes' samples, see :func:`delete_tasks.audit.attacks.relearning.score_curves`."""
+    curves: dict[str, dict[str, dict[int, float]]] = {}
     for attack in audit.attacks:
         for name in (*MODELS, *names_of("retrained", audit.rows)):
             details = getattr(audit.rows.get(name, {}).get(attack.name), "details", None) or {}
             if "by_step" in details:
-                curves.setdefault(attack.column or attack.name, {})[name] = details
+                less = details["kept_taken_by_step"]
+                values = {int(step): value - less[step] for step, value in details["by_step"].items()}
+                curves.setdefault(attack.column or attack.name, {})[name] = values
     return curves
 
 
-def draw_curves(
-    curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], path: str | os.PathLike[str]
-) -> None:
+def draw_curves(curves: Mapping[str, Mapping[str, Mapping[int, float]]], path: str | os.PathLike[str]) -> None:
     """Draw a panel for each attack of :func:`curves_by_attack`, a colour for each model."""
     figure = new_figure((4.2 * len(curves), 3.9), "audit")
     axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    handles = {}
+    handles: dict[str, Any] = {}
     for axis, (title, models) in zip(axes, curves.items(), strict=True):
-        for name, details in models.items():
+        for name, values in models.items():
             kind = "retrained" if name.startswith("retrained") else name
-            for style, key in (("-", "by_step"), (":", "kept_taken_by_step")):
-                steps, values = zip(*((int(step), value) for step, value in details[key].items()), strict=True)
-                (line,) = axis.plot(steps, values, style, color=COLOURS[kind], label=row_title(kind), linewidth=1.4)
-                handles.setdefault(kind, line)
-        axis.set(title=title, xlabel="steps", ylim=(-2, 102))
+            style = "--" if kind == "logit_cut" else "-"  # the last layer relearns as the original's
+            (line,) = axis.plot(list(values), list(values.values()), style, color=COLOURS[kind], label=row_title(kind))
+            handles.setdefault(kind, line)
+        axis.set(title=title, xlabel="steps of fine-tuning", ylim=(0, 102))
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("percent of held-out samples")
-    figure.supxlabel("solid: forgotten classes recognised; dotted: other classes taken for them", fontsize=9)
+    axes[0].set_ylabel("percent recognised, less the\nothers taken for the classes")
     figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=len(handles), frameon=False)
     save_figure(figure, path)
 

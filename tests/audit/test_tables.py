@@ -8,7 +8,7 @@ from rich.console import Console
 from delete_tasks.audit import measure
 from delete_tasks.audit.attack import GROUPS
 from delete_tasks.audit.attacks import find_attacks
-from delete_tasks.audit.pictures import bars, draw_bars
+from delete_tasks.audit.pictures import bars, curves_by_attack, draw_bars, draw_curves
 from delete_tasks.audit.run import HIGHER, NEITHER, markdown, show
 
 
@@ -64,3 +64,13 @@ def test_bars_have_chance_and_the_erased_models_interval(audits, tmp_path):
     draw_bars(audits[1], tmp_path / "bars.png")
     nothing = dataclasses.replace(audits[0], attacks=[attack for attack in audits[0].attacks if not attack.reads])
     assert bars(nothing) == [] and (tmp_path / "bars.png").stat().st_size > 10_000
+
+
+def test_curves_of_relearning_are_its_figures_by_step(audits, tmp_path):
+    curves = curves_by_attack(audits[1])["relearning, head"]
+    assert list(curves) == ["original", "erased", "retrained_1", "retrained_2"]
+    details = audits[1].rows["erased"]["relearn_head"].details
+    last = details["by_step"]["50"] - details["kept_taken_by_step"]["50"]
+    assert curves["erased"][50] == last < curves["original"][50]
+    draw_curves(curves_by_attack(audits[1]), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
