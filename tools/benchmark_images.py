@@ -4,6 +4,7 @@ python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
 
     defaults  ResNet-20 of references/ (three seeds), five requests
     paper     the same requests of the first network by the paper's loop (--preset paper)
+    public    the same with unlabelled images of CIFAR-100 (--public)
     hundred   ResNet-20 and ResNet-32 on CIFAR-100, 1, 5 and 20 classes, of 25 images each and of 300
     steps     ResNet-20 of references/, deer, 5 to 600 steps
     images    the same, 5 to 5,000 images of deer
@@ -77,12 +78,21 @@ def defaults(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict
         yield f"{' and '.join(names)}, seed {seed}", run
 
 
-def paper(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    more = ["--preset", "paper", "--train-data", f"{bench.cifar}?limit=2000", "--audit", "none"]
+def first(bench: Bench, args: argparse.Namespace, title: str, *options: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run the requests of the first network with further options."""
+    more = ["--train-data", f"{bench.cifar}?limit=2000", "--audit", "none", *options]
     for names in REQUESTS:
         data, test = f"{bench.cifar}?class={','.join(names)}", f"{bench.cifar}?limit={args.test}"
-        run = bench.run(f"paper_{'_'.join(names)}", "references/all_seed0", names, data, test, *more)
-        yield f"{' and '.join(names)}, the paper's loop", run
+        run = bench.run(f"{title}_{'_'.join(names)}", "references/all_seed0", names, data, test, *more)
+        yield f"{' and '.join(names)}, {title}", run
+
+
+def paper(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from first(bench, args, "paper", "--preset", "paper")
+
+
+def public(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from first(bench, args, "public", "--public", bench.cifar100)
 
 
 def steps(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -118,7 +128,7 @@ def masking(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[
         yield f"masking {rule}", bench.run(f"masking_{rule}", "references/all_seed0", THREE, data, test, *more)
 
 
-TABLES = {run.__name__: run for run in (defaults, paper, hundred, steps, images, masking)}
+TABLES = {run.__name__: run for run in (defaults, paper, public, hundred, steps, images, masking)}
 
 
 def lines(title: str, results: dict[str, Any]) -> Iterator[str]:
