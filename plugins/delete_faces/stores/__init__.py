@@ -132,7 +132,7 @@ def open_store(text: str, out: str | None = None, allow_import: bool = False) ->
         return _own(text, allow_import)
     if kind is None:
         raise RequestError(
-            f"'{text}' is no store of templates; expected {' or '.join(FILES)}, or package.module:Class (a table of a database is "
+            f"'{text}' is no store of templates; expected {' or '.join(FILES)}, or package.module:Class (a database's table is "
             "exported to .npz first)"
         )
     return kind(Path(text), None if out is None else Path(out))

@@ -128,7 +128,7 @@ def test_templates_of_people(make):
 def test_refusals(make, tmp_path):
     npy = make("npy")[0]
     for text, out, words in (
-        ("faces.csv", None, "no store of templates; expected .npz or .npy.*a database is exported"),
+        ("faces.csv", None, "no store of templates; expected .npz or .npy.*database.s table is exported"),
         ("os:system", None, "an import path, whose code would run.*--allow-import"),
         ("os:system", "new.npz", "in place, in one transaction"),
         (npy, None, "cannot be replaced at once.*--out NEW.npy"),
