@@ -26,7 +26,7 @@ from delete_tasks.report.results import collect
 from delete_tasks.request.classes import resolve_classes
 
 from . import register  # noqa: F401
-from .checks import check_looks
+from .checks import check_far, check_looks, read_far, set_threshold
 from .datasets import FaceDataset, framing_for
 from .earlier import open_removed
 from .enrolment import complete_options, divide, limit_photos, open_own, open_tested, pass_on_enrolment
@@ -44,7 +44,6 @@ from .retain import NO_PROJECTION, choose_kept, open_kept
 from .stores import is_store, open_others, open_templates
 from .task import FaceClassifier
 from .templates import UNCHANGED, Templates, check_request
-from .thresholds import check_far, read_far, set_threshold
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each
 DATA = ("model", "photos", "templates", "retain", "eval", "aligned", "largest_face")
