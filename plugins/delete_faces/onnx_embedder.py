@@ -116,11 +116,7 @@ def read_onnx(path: str) -> tuple[OnnxEmbedder, tuple[int, int]]:
         with torch.no_grad():
             found = embedder.eval()(torch.from_numpy(faces)).numpy()
         fits = expected.shape == found.shape and np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
-    except (
-        StopIteration,
-        ValueError,
-        RuntimeError,
-    ) as error:  # no linear map, or what follows reads more than its output
+    except (StopIteration, ValueError, RuntimeError) as error:  # no linear map, or what follows reads more than it
         raise RequestError(f"'{path}': {ENDING} ({first_line(error) or 'there is no such map'})") from error
     if not fits:
         raise RequestError(f"'{path}': {ENDING}")

@@ -36,10 +36,8 @@ if TYPE_CHECKING:
 # Directions per person, of one and of several people: more forget better, and cost the others more (docs/notes/faces.md).
 ALONE, TOGETHER = 4, 2
 FADING = 0.35  # exponent for the further directions of one person; with several people it costs the others more
-RIDGE, CLOSER = (
-    0.3,
-    0.1,
-)  # weight of the identity, and how far kept people's photos go to their mean (docs/notes/faces.md)
+# Weight of the identity, and how far kept people's photos go to their mean (docs/notes/faces.md).
+RIDGE, CLOSER = 0.3, 0.1
 CHECKED = 8  # inputs on which a folded layer is compared with the projection
 RANK = 1e-6  # relative size up to which a singular value is zero
 FIT = 1e-4  # relative error up to which one layer is a matrix times another

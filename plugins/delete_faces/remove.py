@@ -26,7 +26,7 @@ from delete_tasks.report.results import collect
 from delete_tasks.request.classes import resolve_classes
 
 from . import register  # noqa: F401
-from .checks import check_looks
+from .checks import check_far, check_looks, read_far, set_threshold
 from .datasets import FaceDataset, framing_for
 from .earlier import open_removed
 from .enrolment import complete_options, divide, limit_photos, open_own, open_tested, pass_on_enrolment
@@ -41,10 +41,9 @@ from .projection import PersonProjection, changes_of, directions_for, fold_chang
 from .recipes import BASE, RECIPES
 from .report import answer, describe_drift, lines_of, match_removed_before, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
-from .stores import is_store, open_others, open_templates, shown
+from .stores import is_store, open_others, open_templates
 from .task import FaceClassifier
 from .templates import UNCHANGED, Templates, check_request
-from .thresholds import check_far, read_far, set_threshold
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each
 DATA = ("model", "photos", "templates", "retain", "eval", "aligned", "largest_face")
@@ -69,7 +68,6 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if options.get("templates") is not None:
         check_request(options)
         templates = open_templates(options["templates"], people, ids, size, options["allow_import"])
-        options["templates"] = shown(options["templates"])
     count = _directions(options, len(people) - (0 if templates is None else len(templates.lacking)))
     if options.get("retain") is not None and not count:
         raise RequestError(NO_PROJECTION)
@@ -170,7 +168,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     results = collect(
         runner,
         evaluation,
-        data={name: shown(value) if isinstance(value := options.get(name), str) else value for name in DATA},
+        data={name: options.get(name) for name in DATA},
         measured_on=options["eval"],
         predicted_as=details.pop("predicted_as", None),
         details={**details, "row_removed": not options["keep_row"], "gallery": gallery_note},

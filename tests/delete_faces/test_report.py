@@ -11,12 +11,12 @@ from helpers import read_json, read_results, run
 from rich.console import Console
 from rich.text import Text
 
+from delete_faces.checks import check_far, read_far
 from delete_faces.heads import build_head
 from delete_faces.metrics import METRICS
 from delete_faces.photos import frame_photos
 from delete_faces.picture import caption
 from delete_faces.report import answer, lines_of, match_pairs
-from delete_faces.thresholds import check_far, read_far
 from delete_images.data.opening import ImageData
 from delete_images.models.model_file import load_model
 from delete_tasks.errors import RequestError

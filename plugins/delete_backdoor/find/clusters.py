@@ -51,26 +51,31 @@ def cluster_classes(
 
 
 def _split(features: NDArray[np.float32], members: NDArray[np.int64]) -> ClassClusters:
-    require("sklearn", "backdoor")
-    from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.metrics import silhouette_score
 
     points = features[members].astype(np.float64)
     if not points.std(0).any():  # one point, many times: PCA would divide by its variance
         return ClassClusters(members[:0], members, 0.0)
-    reduced = PCA(min(DIMENSIONS, *points.shape), random_state=SEED).fit_transform(points)
+    return split_in_two(PCA(min(DIMENSIONS, *points.shape), random_state=SEED).fit_transform(points), members)
+
+
+def split_in_two(points: NDArray[np.floating], members: NDArray[np.int64]) -> ClassClusters:
+    """Split the samples ``members``, (n,), in two by k-means on their ``points`` (n, d)."""
+    require("sklearn", "backdoor")
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.metrics import silhouette_score
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
-        cluster = KMeans(2, n_init=10, random_state=SEED).fit_predict(reduced)
+        cluster = KMeans(2, n_init=10, random_state=SEED).fit_predict(points)
     is_smaller = cluster == np.bincount(cluster, minlength=2).argmin()
     if is_smaller.all() or not is_smaller.any():
         return ClassClusters(members[:0], members, 0.0)
     # A share of both clusters of a large class: a plain random choice could miss a small one.
     step = -(-len(points) // SILHOUETTE_ON)
     part = np.concatenate([np.flatnonzero(is_smaller)[::step], np.flatnonzero(~is_smaller)[::step]])
-    silhouette = float(silhouette_score(reduced[part], is_smaller[part]))
+    silhouette = float(silhouette_score(points[part], is_smaller[part]))
     return ClassClusters(members[is_smaller], members[~is_smaller], silhouette)
 
 

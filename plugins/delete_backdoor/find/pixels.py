@@ -8,14 +8,13 @@ pixels, which see a trigger that the features do not hold apart. A warp (WaNet) 
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from delete_images.data.opening import ImageData
 from delete_images.look import as_seen
 from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import require
 
-from .clusters import LEAST, ClassClusters
+from .clusters import LEAST, ClassClusters, split_in_two
 
 SIDE = 32  # pixels of the images that are compared, at most
 IMAGES_EACH = 1.5  # images for each number of an image, at least: fewer do not give a covariance
@@ -53,22 +52,12 @@ def pattern_clusters(data: ImageData, spec: ModelSpec, names: tuple[str, ...]) -
         white = solve_triangular(root, pixels[indices].T, lower=True).T
         last = len(white) - 1
         _, directions = eigh(white @ white.T, subset_by_index=[max(0, last - DIRECTIONS + 1), last])
-        splits = [_split(indices, along) for along in directions.T[::-1]]
-        groups = [split for kurtosis, split in splits if kurtosis <= TWO_GROUPS and len(split.smaller) >= FEWEST]
+        groups = []
+        for along in directions.T[::-1]:
+            along = (along - along.mean()) / max(float(along.std()), 1e-12)
+            split = split_in_two(along[:, None], indices)
+            if float((along**4).mean()) <= TWO_GROUPS and len(split.smaller) >= FEWEST:
+                groups.append(split)
         if groups and max(split.silhouette for split in groups) >= APART:
             found[name] = max(groups, key=lambda split: split.silhouette)
     return found
-
-
-def _split(indices: NDArray[np.int64], along: NDArray[np.float32]) -> tuple[float, ClassClusters]:
-    """Split a class in two along a direction; return its kurtosis, and the clusters with their silhouette."""
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import silhouette_score
-
-    along = (along - along.mean()) / max(float(along.std()), 1e-12)
-    cluster = KMeans(2, n_init=10, random_state=0).fit_predict(along[:, None])
-    smaller = cluster == np.bincount(cluster, minlength=2).argmin()
-    if smaller.all() or not smaller.any():
-        return np.inf, ClassClusters(indices[:0], indices, 0.0)
-    silhouette = float(silhouette_score(along[:, None], smaller, sample_size=min(len(along), 5000), random_state=0))
-    return float((along**4).mean()), ClassClusters(indices[smaller], indices[~smaller], silhouette)
