@@ -33,7 +33,6 @@ methods = {
     "negative gradient": dict(type="NegativeGradient", steps=100, batch_size=64),
     "random label": dict(type="RandomLabel", lr=2.5e-5, steps=100, batch_size=64),
     "boundary shrink": dict(type="BoundaryShrink", lr=2e-4, steps=100),
-    "boundary expand": dict(type="BoundaryExpand", lr=1e-5, steps=100),
     "TREW": dict(type="TREW", lr=3e-4),
     # With retain data.
     "fine-tuning": dict(type="FineTune", lr=1e-3, steps=100, batch_size=64),

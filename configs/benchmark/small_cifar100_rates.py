@@ -15,7 +15,6 @@ _tried = dict(
     NegativeGradient=(1e-5, 3e-6),
     RandomLabel=(2.5e-5, 8e-6),
     BoundaryShrink=(2e-4, 5e-5),
-    BoundaryExpand=(1e-5, 3e-6),
     FineTune=(1e-3, 3e-4),
     SalUn=(1.3e-2, 4e-3),
     BadTeacher=(3e-4, 1e-4),

@@ -15,7 +15,6 @@ _tried = dict(
     NegativeGradient=(1e-5, 5e-6, 3e-6, 1e-6),
     RandomLabel=(5e-5, 2.5e-5, 1.5e-5, 5e-6),
     BoundaryShrink=(2e-4, 1e-4, 5e-5),
-    BoundaryExpand=(5e-5, 2e-5, 1e-5, 5e-6),
     FineTune=(2e-3, 1e-3, 6e-4),
     SalUn=(4e-2, 1.3e-2, 4e-3),
     BadTeacher=(1e-3, 3e-4, 1e-4),

@@ -1,21 +1,24 @@
 """Boundary shrink: cross entropy to the class nearest across the decision boundary."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..errors import RequestError
 from ..losses.masks import class_mask
-from ..model.loss_point import LossInputs
+from ..model.loss_point import LossInputs, LossPoint, is_loss
+from ..model.teacher import Frozen
 from ..request.ranges import number
-from .adversarial import AdversarialHook, Gradient, within
-from .base import LossSums
+from .base import LossSums, UnlearnHook
 from .gradients import label_losses
 
 
 @HOOKS.register_module()
-class BoundaryShrink(AdversarialHook):
+class BoundaryShrink(UnlearnHook):
     """Cross entropy to the nearest other class, across the decision boundary (CVPR 2023).
 
     ``unlearn = dict(type='BoundaryShrink', classes=['car'])``. Chen et al., "Boundary Unlearning" (arXiv 2303.11570), section
@@ -25,21 +28,61 @@ class BoundaryShrink(AdversarialHook):
     paper's target is that class; here it is the likeliest retained one. Needs the forget set alone, with labels.
 
     Args:
-        bound: Largest change of an input's value, in the units in which the model takes it.
+        bound: Largest change of an input's value, in the units in which the model takes it: the batch that its forward takes as
+            ``inputs``, floating-point ``(N, ...)`` and already normalised.
         options: See :class:`UnlearnHook`.
     """
 
+    needs_labels = True
+    uses_retain_set = watches = False
     rate = 1e-5
+
+    _first: Callable[[], LossInputs] | None = None  # reads the loss inputs of a first head
 
     def __init__(self, bound: float = 0.1, **options: Any) -> None:
         super().__init__(**options)
         self.bound = number("unlearn.bound", bound, 0, 1e3, above=True)
 
-    def change(self, inputs: Tensor, gradient: Gradient) -> Tensor:
-        return within(inputs + self.bound * gradient(inputs, lambda labels, _: labels).sign(), inputs)
+    def _catch(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        if self._first is None:
+            self._first = partial(point.read, outputs, *args, **kwargs)
+        return super()._catch(point, outputs)
+
+    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Run the teacher on changed inputs; the student reads the batch as it is."""
+        if not is_loss(args, kwargs):
+            return
+        inputs = kwargs.get("inputs")
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+            raise RequestError(
+                f"BoundaryShrink changes the model's floating-point tensor 'inputs', and got {type(inputs).__name__}; use "
+                "type='DELETE'"
+            )
+        with torch.enable_grad():
+            changing = inputs.detach().requires_grad_(True)
+            read = self._outputs(frozen, args, kwargs, changing)
+            losses = label_losses(read.at_labels(read.logits[0]), read.labels) * self.forgotten_weight(read, None)
+            (gradient,) = torch.autograd.grad(losses.sum(), changing)
+        with torch.no_grad():
+            self._outputs(frozen, args, kwargs, within(inputs + self.bound * gradient.sign(), inputs))
+
+    def _outputs(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor) -> LossInputs:
+        """Run the teacher on other inputs, catch every head's outputs, and return the loss inputs of the first head."""
+        self._caught.clear()
+        self._first = None
+        frozen.module(*args, **{**kwargs, "inputs": inputs})
+        if self._first is None:
+            raise RequestError("BoundaryShrink needs a head that computes a loss, and none did; use type='DELETE'")
+        return self._first()
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)
         forgotten = class_mask(self.ids, student.shape[1], student.ndim, student.device)
         nearest = teacher.masked_fill(forgotten, -torch.inf).argmax(1)
         return (label_losses(student, nearest) * weight).sum(), {}, weight.sum()
+
+
+def within(inputs: Tensor, like: Tensor) -> Tensor:
+    """Clamp inputs to the range of each channel of ``like``, since their normalisation is unknown."""
+    axes = [axis for axis in range(like.ndim) if axis != 1]
+    return torch.maximum(torch.minimum(inputs, like.amax(axes, keepdim=True)), like.amin(axes, keepdim=True))

@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from ..errors import RequestError
-from ..losses.masks import is_forgotten
 from ..model.loss_point import LossInputs
 from ..task import Run
 from .base import UnlearnHook
@@ -31,14 +29,6 @@ class GradientHook(UnlearnHook):
     @abstractmethod
     def before_step(self, runner: Run, step: int) -> None:
         """Change the gradients of a step, counted from 0, in ``parameters``: the mean over processes."""
-
-    def check_steps(self, runner: Run, first: int, option: str) -> None:
-        """Refuse a run that ends with its ``first`` steps, which only collect gradients; ``option`` sets their number."""
-        if runner.recipe.steps <= first:
-            raise RequestError(
-                f"{type(self).__name__} collects gradients in its first {first} steps, and steps is {runner.recipe.steps}; "
-                f"take more steps, or fewer unlearn.{option}"
-            )
 
     def refuse_accumulation(self, runner: Run) -> None:
         """Refuse steps over several batches, for a method that changes the gradient by one batch."""
@@ -83,12 +73,3 @@ def random_retained(shape: tuple[int, ...], classes: int, ids: list[int], device
     """Draw random classes other than ``ids``, int64 of a shape, from the run's seed."""
     retained = torch.tensor([i for i in range(classes) if i not in ids], device=device)
     return retained[torch.randint(len(retained), shape, device=device)]
-
-
-def share_left(logits: Tensor, ids: list[int], weight: Tensor) -> float:
-    """Compute the share of locations with a weight, in all processes, that is predicted as forgotten; 1 if there are no
-    locations, since nothing shows then that the class is forgotten."""
-    counted = weight > 0
-    sums = torch.stack([(is_forgotten(logits.detach().argmax(1), ids) & counted).sum(), counted.sum()]).double()
-    all_reduce(sums)
-    return float(sums[0] / sums[1]) if sums[1] else 1.0

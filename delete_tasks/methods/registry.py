@@ -19,7 +19,6 @@ METHODS = {
         "RandomLabel": "Cross entropy to random other labels (CVPR 2020)",
         "NegativeGradient": "Gradient ascent on the labels (CVPR 2020)",
         "BoundaryShrink": "Cross entropy to the nearest other class (CVPR 2023)",
-        "BoundaryExpand": "Cross entropy to an extra class (CVPR 2023)",
     },
     RETAIN: {
         "FineTune": "Cross entropy on the retain set (arXiv 1805.12185)",

@@ -6,6 +6,7 @@ import torch
 from mmengine.registry import HOOKS
 from torch import Tensor
 
+from ..errors import RequestError
 from ..model.facts import Facts
 from ..model.loss_point import LossInputs
 from ..request.ranges import number, whole
@@ -45,7 +46,11 @@ class SalUn(GradientHook):
         self.mask: Tensor | None = None
 
     def prepare(self, runner: Run, model: Any) -> None:
-        self.check_steps(runner, self.saliency_steps, "saliency_steps")
+        if runner.recipe.steps <= self.saliency_steps:
+            raise RequestError(
+                f"SalUn collects gradients in its first {self.saliency_steps} steps, and steps is {runner.recipe.steps}; take "
+                "more steps, or fewer unlearn.saliency_steps"
+            )
         super().prepare(runner, model)
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:

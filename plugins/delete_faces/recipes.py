@@ -37,7 +37,6 @@ RECIPES = Recipes(
         "DeepDELETE": "it does not generalise from a person's few photos to others, and the projection removes more "
         "(docs/notes/deep.md, Faces)",
         "HeadOnly": {"teacher_temperature": 0.25},
-        "BoundaryExpand": BOUNDARY,
         "BoundaryShrink": BOUNDARY,
         "NegativeGradient": {"steps": 60},
         "Projection": {"steps": 10},

@@ -74,7 +74,6 @@ RECIPES = Recipes(
         "TREW": trew,
         "DeepDELETE": deep,
         "BadTeacher": {"norm_eval": False, "optimizer": {"type": "Adam"}, "schedule": "constant"},
-        "BoundaryExpand": BOUNDARY,
         "BoundaryShrink": BOUNDARY,
         "Projection": {"steps": 20},
         "SalUn": {"steps": 200, "norm_eval": False, "optimizer": SGD},

@@ -45,8 +45,7 @@ def test_steps_after_a_projection_are_for_heads_that_still_name_the_person():
     assert _directions({"method": "RandomLabel", "directions": 3}, 1) == 3
 
 
-METHODS = ("Projection", "BoundaryShrink", "BoundaryExpand", "TREW", "RandomLabel",
-           "NegativeGradient", "HeadOnly")  # fmt: skip
+METHODS = ("Projection", "BoundaryShrink", "TREW", "RandomLabel", "NegativeGradient", "HeadOnly")
 CAUSES = {"Projection": ["projection"]}
 
 

@@ -5,9 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from delete_tasks.errors import RequestError
-from delete_tasks.methods.adversarial import within
-from delete_tasks.methods.boundary_expand import BoundaryExpand
-from delete_tasks.methods.boundary_shrink import BoundaryShrink
+from delete_tasks.methods.boundary_shrink import BoundaryShrink, within
 
 SGD = {"type": "SGD", "momentum": 0.9, "lr": 0.05}
 
@@ -46,34 +44,6 @@ def test_stop_rule_and_inputs_are_refused(forget):
         BoundaryShrink(classes=[2])._run_teacher(None, None, ("loss",), {"inputs": torch.ones(2, 3, dtype=torch.int64)})
     with pytest.raises(RequestError, match=r"unlearn\.bound"):
         BoundaryShrink(classes=[2], bound=0)
-
-
-def test_expand_moves_the_class_into_a_shadow_class_that_is_removed(forget, accuracy, trained):
-    model = forget("BoundaryExpand", steps=100, optimizer=SGD)
-    forgotten, others = accuracy(model)
-    assert forgotten < 30 and others > 60
-    shapes, before = ({name: x.shape for name, x in net.state_dict().items()} for net in (model, trained))
-    assert shapes == before, "the shadow class is no part of the model"
-
-
-@pytest.mark.parametrize("shape", [(), (4, 6)])
-def test_expand_loss_has_one_more_class(batch, shape):
-    student, _, inputs = batch(*shape)
-    method = BoundaryExpand(classes=[2])
-    method.ids = [2]
-    torch.manual_seed(0)
-    method.row = torch.nn.Parameter(torch.randn(9))
-    features = torch.randn(8, 8, *(n // 2 for n in shape))
-    method._features = features
-    total, _, weight = method.location_loss(student, None, inputs, None)
-    shadow = torch.einsum("nd...,d->n...", features, method.row[:-1])[:, None] + method.row[-1]
-    if shape:
-        shadow = F.interpolate(shadow, shape, mode="bilinear")
-    widened = torch.cat([student, shadow], 1)[4:]
-    wanted = F.cross_entropy(widened, torch.full((4, *shape), 4), reduction="sum")
-    assert torch.allclose(total, wanted, atol=1e-4) and weight == wanted.new_tensor(4.0 * max(1, (shape and 24) or 1))
-    nothing = method.location_loss(student, None, inputs, None)[0]  # a head without these features
-    assert nothing == 0 and nothing.requires_grad
 
 
 def test_within_keeps_each_channels_range():

@@ -17,7 +17,7 @@ CHANGES = {
     **{method: [TRAINED, HEAD, SCALED] for method in ("DELETE", "DeepDELETE", "TREW", "BoundaryShrink")},
     **{method: [TRAINED, STATISTICS, HEAD, SCALED] for method in ("BadTeacher", "SCRUB")},
     **{method: [TRAINED, STATISTICS, HEAD] for method in ("FineTune", "SalUn")},
-    **{method: [TRAINED, HEAD] for method in ("RandomLabel", "NegativeGradient", "BoundaryExpand")},
+    **{method: [TRAINED, HEAD] for method in ("RandomLabel", "NegativeGradient")},
     "HeadOnly": [("training", ["3"]), HEAD, SCALED],
     "Projection": [("projection", ["0", "1", "3"]), ("biases replaced", ["3"]), HEAD],
 }

@@ -9,7 +9,6 @@ methods = {
     "negative gradient": dict(type="NegativeGradient"),
     "random label": dict(type="RandomLabel"),
     "boundary shrink": dict(type="BoundaryShrink"),
-    "boundary expand": dict(type="BoundaryExpand"),
     "TREW": dict(type="TREW"),
     # With retain data.
     "fine-tuning": dict(type="FineTune"),
