@@ -3,7 +3,7 @@
     python tools/service_month.py --faces FACES --weights ../shared/weights/mobilefacenet_foamliu.pt --out OUT
 
 FACES is a folder that ``faces align`` wrote (``--held-out 0.5 --largest-face``). For each choice people are enrolled and their
-templates stored in a file, the photos are deleted, one person is removed by stored templates, one by photos, five at once by
+templates stored in PostgreSQL, the photos are deleted, one person is removed by stored templates, one by photos, five at once by
 stored templates, and a person is added. OUT/CHOICE/transcript.txt holds what the commands print. Figures are of held-out photos,
 which no command but the evaluation reads. Choices that OUT/figures.json has are not made again.
 """
@@ -25,10 +25,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from delete_faces.gallery.enroll import embed
-from delete_faces.gallery.gallery import Gallery, read_gallery
+from delete_faces.gallery.gallery import read_gallery
+from delete_faces.stores import open_store
 from delete_images.data.opening import ImageData, open_data
 from delete_images.models.model_file import load_model
 from delete_tasks.cli import main as delete_tasks
+from delete_tasks.errors import require
 from delete_tasks.evaluation.verification import matched_pairs, verification
 from delete_tasks.fileio.atomic import save_json, save_text
 
@@ -38,13 +40,17 @@ FAR = "1e-03"
 
 
 class Service:
-    """The service's folder, with its model, photos, requests and stored templates."""
+    """The service's folder, with its model, photos and requests, and its table in PostgreSQL, with pgvector."""
 
-    def __init__(self, folder: Path, faces: Path, people: Sequence[str], added: str) -> None:
+    def __init__(self, folder: Path, faces: Path, database: str, people: Sequence[str], added: str) -> None:
         self.folder, self.faces, self.people, self.added = folder, faces, list(people), added
-        self.store, self.seconds = "store.npz", list[float]()
+        self.database, self.table = database, f"faces_{folder.name}"
+        self.store = f"{database}{'&' if '?' in database else '?'}table={self.table}"
+        self.seconds: list[float] = []
         if folder.exists():
-            raise SystemExit(f"'{folder}' is of a month that did not end; delete it")
+            raise SystemExit(
+                f"'{folder}' is of a month that did not end; delete it, and the table {self.table} of the database"
+            )
         folder.mkdir(parents=True)
         self._copy("photos", people, "train")
         self._copy("held_out", people, "test")
@@ -67,17 +73,25 @@ class Service:
         if ended:
             raise SystemExit(f"status {ended} of {' '.join(command)}; see {self.folder / 'transcript.txt'}")
 
-    def add_templates(self, path: Path) -> None:
-        """Add the templates of a gallery to the store."""
-        stored, new = read_gallery(self.folder / self.store), read_gallery(path, least=1)
-        both = np.concatenate([stored.embeddings, new.embeddings])
-        Gallery(both, [*stored.names, *new.names], {}).save(self.folder / self.store)
+    def store_templates(self, path: Path, new: bool = False) -> None:
+        """Insert the templates of a gallery, into a new table or the service's; a table that is there is not taken."""
+        gallery = read_gallery(path, least=1)
+        with require("psycopg", "postgresql").connect(self.database) as connection:
+            if new:
+                connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+                size = gallery.embeddings.shape[1]
+                connection.execute(f"CREATE TABLE {self.table} (name text, embedding vector({size}))")
+            insert = f"INSERT INTO {self.table} VALUES (%s, %s::vector)"
+            rows = zip(gallery.names, (str(row) for row in gallery.embeddings.tolist()), strict=True)
+            connection.cursor().executemany(insert, list(rows))
 
     def month(self, weights: Path) -> None:
         """Enrol, remove, and add."""
         self.run(f"faces enroll --photos photos --aligned --weights {weights.resolve()} --test held_out --out model")
-        self.run(f"faces embed --model model --photos photos --aligned --out {self.store}")
+        self.run("faces embed --model model --photos photos --aligned --out templates.npz")
+        self.store_templates(self.folder / "templates.npz", new=True)
         shutil.rmtree(self.folder / "photos")
+        (self.folder / "templates.npz").unlink()
         people, model = iter(self.people), "model"
         for number, count in enumerate(REQUESTS, 1):
             gone, begin = [next(people) for _ in range(count)], time.process_time()
@@ -93,7 +107,7 @@ class Service:
             self.seconds.append(time.process_time() - begin)
         self._copy("new", [self.added, *self.people[:REMOVED]], "train")  # photos of people removed before are left out
         self.run(f"faces embed --model {model} --photos new --aligned --out new.npz")
-        self.add_templates(self.folder / "new.npz")
+        self.store_templates(self.folder / "new.npz")
         for number in range(1, len(REQUESTS) + 1):
             self.run(f"record verify W{number}")
 
@@ -136,9 +150,10 @@ class Service:
         people = [*self.people[REMOVED:], self.added]
         data, names = self._open("train", people)
         again = F.normalize(embed(network.embedder, spec, data))
-        found = read_gallery(self.folder / self.store)
-        if Counter(found.names) != Counter(names.tolist()):
-            raise SystemExit(f"the store holds {dict(Counter(found.names))}")
+        with open_store(self.store) as store:
+            found = store.read(people)
+            if dict(store.people()) != Counter(names.tolist()):
+                raise SystemExit(f"the store holds {dict(store.people())}")
         least = 1.0
         for person in people:
             theirs = torch.from_numpy(found.embeddings[np.array(found.names) == person])
@@ -173,17 +188,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--people", type=int, default=40, help="people who are enrolled")
     parser.add_argument("--choices", type=int, default=10)
+    parser.add_argument("--database", help="connection URI. [default: a server of the package pgserver, in OUT/pg]")
     args = parser.parse_args()
     names, kept = sorted(path.name for path in (args.faces / "train").iterdir()), args.out / "figures.json"
     if not REMOVED < args.people < len(names):
         parser.error(f"--people {args.people}: expected {REMOVED + 1} to {len(names) - 1}, of {len(names)} in --faces")
     figures = json.loads(kept.read_text()) if kept.is_file() else {}
     args.out.mkdir(parents=True, exist_ok=True)
+    uri = args.database or require("pgserver", "dev").get_server(args.out / "pg", cleanup_mode="stop").get_uri()
     for choice in range(args.choices):
         if str(choice) in figures:
             continue
         drawn = np.random.default_rng(choice).permutation(names)[: args.people + 1].tolist()
-        service = Service(args.out / str(choice), args.faces, drawn[:-1], drawn[-1])
+        service = Service(args.out / str(choice), args.faces, uri, drawn[:-1], drawn[-1])
         service.month(args.weights)
         figures[str(choice)] = service.figures()
         save_json(figures, kept)

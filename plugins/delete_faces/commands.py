@@ -175,7 +175,7 @@ def embed(args: SimpleNamespace) -> None:
         nargs=-1,
         required=True,
         metavar="STORE...",
-        help="Templates: .npz; .npy with a .csv of names; or package.module:Class.",
+        help="Templates: .npz; .npy with a .csv of names; postgresql://...?table=NAME; or package.module:Class.",
     ),
     data("--original", type=MODEL_FOLDER, required=True, help="Model folder that made the templates."),
     data("--erased", type=MODEL_FOLDER, required=True, help="Model folder of faces remove: W/erased."),
@@ -187,7 +187,8 @@ def embed(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def update(args: SimpleNamespace) -> int:
-    from .stores.update import check_places, update_stores
+    from .stores.places import check_places
+    from .stores.update import update_stores
 
     receipt = update_stores({**vars(args), "receipt": check_places(args)}, make_console())
     return int(not args.dry_run and not all(leg["changed"] for leg in receipt["stores"]))
@@ -268,13 +269,13 @@ def remove(args: SimpleNamespace) -> int:
     request = {"people": sorted(args.person), "photos": args.photos, "templates": args.templates, "retain": args.retain}
     with shared.claim_work_dir(vars(args), [args.model], load_spec(args.model).classes, **request):
         check_classes(args.model, args.person)
-        from .remove import remove
+        from .remove import remove, shown
 
         console = make_console()
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
         read = args.photos or "the photos that the model was made from"
-        read = read if args.templates is None else f"the stored templates in {args.templates}"
-        read += f" and, of people who stay, {args.retain}" if args.retain else ""
+        read = read if args.templates is None else f"the stored templates in {shown(args.templates)}"
+        read += f" and, of people who stay, {shown(args.retain)}" if args.retain else ""
         tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)
     return tell_next(console, args, results)

@@ -41,7 +41,7 @@ from .projection import PersonProjection, changes_of, directions_for, fold_chang
 from .recipes import BASE, RECIPES
 from .report import answer, describe_drift, lines_of, match_removed_before, measure, rehearse, unlearned_head
 from .retain import NO_PROJECTION, choose_kept, open_kept
-from .stores import is_store, open_others, open_templates
+from .stores import is_store, open_others, open_templates, shown
 from .task import FaceClassifier
 from .templates import UNCHANGED, Templates, check_request
 
@@ -68,6 +68,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if options.get("templates") is not None:
         check_request(options)
         templates = open_templates(options["templates"], people, ids, size, options["allow_import"])
+        options["templates"] = shown(options["templates"])
     count = _directions(options, len(people) - (0 if templates is None else len(templates.lacking)))
     if options.get("retain") is not None and not count:
         raise RequestError(NO_PROJECTION)
@@ -168,7 +169,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     results = collect(
         runner,
         evaluation,
-        data={name: options.get(name) for name in DATA},
+        data={name: shown(value) if isinstance(value := options.get(name), str) else value for name in DATA},
         measured_on=options["eval"],
         predicted_as=details.pop("predicted_as", None),
         details={**details, "row_removed": not options["keep_row"], "gallery": gallery_note},

@@ -1,5 +1,6 @@
 """Eight people of LFW, cut to the face without a detector, and a model that knows them."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,41 @@ def config(models, faces, repository, tmp_path, monkeypatch):
         return cfg
 
     return load
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """URI of a PostgreSQL server with pgvector on a local socket."""
+    if sys.version_info >= (3, 13):
+        pytest.skip("pgserver has no wheel for this Python")
+    import pgserver
+
+    for last in (False, True):
+        try:
+            server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+            break
+        except Exception as error:  # of the system: no user to run it as, no shared memory, more than 10 s
+            if last:
+                pytest.skip(f"no PostgreSQL server could be started: {error}")
+    server.psql("CREATE EXTENSION vector")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def database(postgres):
+    """``database(type, names, templates)``: the string of a new table of templates, with a serial number for each."""
+    import psycopg
+
+    def make(kind, names, templates) -> str:
+        with psycopg.connect(postgres) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+            table = f"faces_{count}"
+            connection.execute(f"CREATE TABLE {table} (id serial PRIMARY KEY, name text, embedding {kind})")
+            left, right = "[]" if "vec" in kind else "{}"
+            vectors = (f"{left}{','.join(map(str, row))}{right}" for row in templates.tolist())
+            insert = f"INSERT INTO {table} (name, embedding) VALUES (%s, %s::{kind})"
+            connection.cursor().executemany(insert, list(zip(names, vectors, strict=True)))
+        return f"{postgres}{'&' if '?' in postgres else '?'}table={table}"
+
+    return make

@@ -82,7 +82,7 @@ def test_extras(requirements):
     for extra in (*parts, "run", "all"):
         assert requirements["record"] <= requirements[extra], extra
     assert requirements["record"] - requirements[""] == {"jinja2", "jsonschema", "cryptography"}
-    assert requirements["all"] == set().union(*(requirements[part] for part in (*parts, "export", "hub")))
+    assert requirements["all"] == set().union(*(requirements[part] for part in (*parts, "export", "hub", "postgresql")))
     assert "opencv-contrib-python-headless" in requirements["segmentation"]  # put in place after MMCV's opencv-python
     for extra in ("images", "faces", "backdoor"):
         assert "opencv-python-headless" in requirements[extra]
@@ -104,7 +104,7 @@ NOT_REQUIRED = {"timm", "transformers", *PACKAGES}
         ("delete_tasks", ["run", "audit", "export", "hub"]),  # loaded where they are used
         ("plugins/delete_mmseg", ["segmentation"]),
         ("plugins/delete_images", ["images"]),
-        ("plugins/delete_faces", ["faces", "export"]),
+        ("plugins/delete_faces", ["faces", "postgresql", "export"]),
         ("plugins/delete_backdoor", ["backdoor"]),
     ],
 )

@@ -1,11 +1,9 @@
 """The command ``faces update``: carry stores of templates over from a model to the erased one, without photos."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,50 +15,21 @@ from torch import Tensor
 from delete_images.models.model_file import load_model
 from delete_tasks.display.terminal import short
 from delete_tasks.errors import USER_ERRORS, RequestError, first_line, list_names, require
-from delete_tasks.fileio.atomic import refuse_existing, save_json, save_text
+from delete_tasks.fileio.atomic import save_json, save_text
 from delete_tasks.fileio.digests import describe_model
-from delete_tasks.fileio.inputs import file_sha256, read_text, refuse_inputs
+from delete_tasks.fileio.inputs import file_sha256, read_text
 
 from ..gallery.gallery import Gallery, check_size, find_names
 from ..network import check_face_network
 from ..photos import person_folders
 from ..projection import matrix_between
-from . import digest_of, open_store
+from . import digest_of, open_store, shown
 
 FORMAT = "delete-tasks store update 2"
 RANK = 1e-4  # relative size up to which a singular value is zero
 INSIDE, OUTSIDE = 1e-4, 1e-2  # part of a template of length 1 up to which it is rounding, and from which it is none
 SOME = 0.1  # share of a store; a projection of one direction leaves one template in a thousand as it is
 PAGE = Path(__file__).with_name("receipt.html")
-
-
-def check_places(args: SimpleNamespace) -> str | None:
-    """Choose the path of the receipt (None for a dry run); refuse missing files, outputs that are inputs or exist, and none."""
-    files = [text for text in args.stores if text.endswith((".npz", ".npy"))]
-    missing = [text for text in files if not os.path.isfile(text)]
-    if missing:
-        raise RequestError(f"no store at '{missing[0]}'; give the path of an existing file of templates")
-    if args.out is None and not args.overwrite and not args.dry_run:
-        raise RequestError(
-            "nothing says where to write; give --out NEW.npz, or --overwrite to replace each STORE itself"
-        )
-    if args.out is not None and len(args.stores) > 1:
-        raise RequestError(f"--out is for one store, got {len(args.stores)}; update them one by one, or in place")
-    for out in files if args.out is None else [args.out]:
-        if args.out is None and os.path.islink(out):
-            raise RequestError(f"'{out}' is a link; give the file itself, '{os.path.realpath(out)}'")
-        refuse_inputs(out, [], [args.original, args.erased])
-        others = files if args.out else []
-        refuse_existing(out, others, args.overwrite or not args.out, os.path.splitext(files[0])[1] if files else "")
-    if args.dry_run:
-        return None
-    if args.receipt is None and (len(args.stores) > 1 or ":" in args.stores[0]):
-        raise RequestError("several stores, or one that is no file, need --receipt FILE.json: what was done with each")
-    receipt = args.receipt or f"{args.out or args.stores[0]}.json"
-    for path, suffix in ((receipt, ".json"), (os.path.splitext(receipt)[0] + ".html", ".html")):
-        refuse_inputs(path, files, [args.original, args.erased])
-        refuse_existing(path, files, args.overwrite, suffix=suffix)
-    return receipt
 
 
 @dataclass(frozen=True)
@@ -77,19 +46,19 @@ class Update:
         with open_store(text, options["out"], options["allow_import"]) as store:
             path, out = (getattr(store, name, None) for name in ("path", "out"))
             before = store.read()
-            check_size(before, len(self.matrix), text)
-            _check_maker(before, self.matrix, self.ending, text)
+            check_size(before, len(self.matrix), shown(text))
+            _check_maker(before, self.matrix, self.ending, shown(text))
             named = [name for found in find_names(before.people, self.gone) for name in found]
             others = before.without(named)
             if not others.names:
                 raise RequestError(
-                    f"'{text}' holds templates of the removed people alone; delete it: nothing would be left"
+                    f"'{shown(text)}' holds templates of the removed people alone; delete it: nothing would be left"
                 )
             after, drift = others.transform(self.matrix)
             spelt = find_names(self.known, before.people)
             orphans = [name for name, known in zip(before.people, spelt, strict=True) if not known]
             leg: dict[str, Any] = {
-                "store": text,
+                "store": shown(text),
                 "changed": not options["dry_run"],
                 "why": "a dry run changes nothing" if options["dry_run"] else None,
                 "before": _described(before, digest_of(path, before)),
@@ -102,7 +71,7 @@ class Update:
             if not options["dry_run"]:
                 store.delete(named)
                 store.replace(after.embeddings)
-                after = store.read() if out is None else after  # one's own store may have rounded
+                after = store.read() if out is None else after  # a database may have rounded
         if not options["dry_run"]:
             leg["after"]["sha256"] = digest_of(out, after)
             console.print(f"SHA-256 after:  {leg['after']['sha256']}")
@@ -135,8 +104,8 @@ def update_stores(options: Mapping[str, Any], console: Console) -> dict[str, Any
         except USER_ERRORS as error:
             if len(options["stores"]) == 1:
                 raise
-            legs.append({"store": text, "changed": False, "why": first_line(error)})
-            console.print(f"Not changed: {text}: {first_line(error)}")
+            legs.append({"store": shown(text), "changed": False, "why": first_line(error)})
+            console.print(f"Not changed: {shown(text)}: {first_line(error)}")
     record = Path(paths["erased"]).parent / "record.json"
     receipt: dict[str, Any] = {
         "format": FORMAT,
@@ -195,7 +164,7 @@ def _without_template(options: Mapping[str, Any], console: Console) -> int | Non
     for text in options["stores"]:
         try:
             with open_store(text, allow_import=options["allow_import"]) as store:
-                named |= set(store.read().people)
+                named |= set(store.people())
         except USER_ERRORS:
             continue  # the receipt says why
     folders = person_folders(options["photos"], "train")

@@ -1,4 +1,4 @@
-"""Stores of templates: files, one's own. A change is there as a whole, or not at all."""
+"""Stores of templates: files, PostgreSQL with pgvector, one's own. A change is there as a whole, or not at all."""
 
 import csv
 import hashlib
@@ -15,21 +15,21 @@ from helpers import python
 
 from delete_faces.gallery.gallery import Gallery
 from delete_faces.heads import build_head
-from delete_faces.stores import open_others, open_store, open_templates
+from delete_faces.stores import open_others, open_store, open_templates, shown
 from delete_tasks.errors import RequestError
 
-KINDS = ("npz", "npy", "own", "guide")
+KINDS = ("npz", "npy", "vector(16)", "real[]", "own", "guide")
 PEOPLE = ["Ann Lee", "Bo", "Zoë"]
 NAMES = [PEOPLE[i % 3] for i in range(12)]
 OWN = """
 from pathlib import Path
-from delete_faces.stores import NpzStore
+from delete_faces.stores.files import NpzStore
 def make(path): return NpzStore(Path(path))
 """
 
 
 @pytest.fixture
-def make(tmp_path, monkeypatch, repository):
+def make(tmp_path, request, monkeypatch, repository):
     """``make(kind)``: the string of a store of 12 templates, and its templates."""
 
     def make(kind: str) -> tuple[str, np.ndarray]:
@@ -56,7 +56,8 @@ def make(tmp_path, monkeypatch, repository):
             listed = [["photo", "name"], *([f"{i}.jpg", name] for i, name in enumerate(NAMES))]
             with open(path.with_suffix(".csv"), "w", newline="") as file:
                 csv.writer(file).writerows(listed)
-        return str(path), made
+        database = request.getfixturevalue("database") if kind in KINDS[2:4] else None
+        return str(path) if database is None else database(kind, NAMES, made), made
 
     return make
 
@@ -71,11 +72,13 @@ def content(text: str) -> set[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_three_verbs(make, kind, tmp_path):
+def test_the_four_verbs(make, kind, tmp_path):
     text, made = make(kind)
     before = rows(NAMES, made)
     assert content(text) == before
     with suppress(KeyboardInterrupt), open_store(text, allow_import=True) as store:
+        assert dict(store.people()) == dict.fromkeys(PEOPLE, 4)
+        assert store.read(["Bo"]).names == ["Bo"] * 4
         store.delete(["Bo"])
         raise KeyboardInterrupt
     assert content(text) == before
@@ -97,19 +100,24 @@ with open_store(sys.argv[1]) as store:
     others = store.read().without(["Bo"])
     store.delete(["Bo"])
     store.replace(2 * others.embeddings)
-    os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    if hasattr(store, "connection"):
+        store.connection.commit = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_kill_before_the_end_changes_nothing(make):
-    text, made = make("npz")
+@pytest.mark.parametrize("kind", ["npz", "vector(16)"])
+def test_a_kill_before_the_end_changes_nothing(make, kind):
+    text, made = make(kind)
     assert python(KILLED, text).returncode == -signal.SIGKILL
     assert content(text) == rows(NAMES, made)
 
 
 def test_templates_of_people(make):
-    text, made = make("npz")
-    found = open_templates(text, ["bo", "Nobody"], [4, 7], 16)
+    text, made = make("vector(16)")
+    nowhere = text.replace("postgres:@/postgres?", "/postgres?user=postgres&")
+    found = open_templates(nowhere, ["bo", "Nobody"], [4, 7], 16)
     assert sorted(found.embeddings.numpy().tolist()) == sorted(made[1::3].tolist())
     assert found.labels.tolist() == [4] * 4 and list(found.lacking) == [7]
     noted = {"salt": "s", "sha256": [hashlib.sha256("s zoë".encode()).hexdigest()]}  # Zoë was removed before
@@ -126,15 +134,22 @@ def test_templates_of_people(make):
 
 
 def test_refusals(make, tmp_path):
-    npy = make("npy")[0]
+    database, npy = make("vector(16)")[0], make("npy")[0]
+    joined = "&" if "?" in database else "?"
     for text, out, words in (
-        ("faces.csv", None, "no store of templates; expected .npz or .npy.*database.s table is exported"),
+        ("faces.csv", None, "no store of templates; expected .npz or .npy"),
         ("os:system", None, "an import path, whose code would run.*--allow-import"),
-        ("os:system", "new.npz", "in place, in one transaction"),
+        (database, "new.npz", "in place, in one transaction"),
+        (database.replace("table=", "table=no"), None, "does not exist.*table="),
+        (f"{database}{joined}embedding=vec", None, "no column 'vec'"),
+        (f"{database}{joined}person=nm", None, "nm"),
         (npy, None, "cannot be replaced at once.*--out NEW.npy"),
+        ("postgresql://me:secret@127.0.0.1:1/x", None, "^'postgresql://me@127.0.0.1:1/x' cannot be opened"),
     ):
         with pytest.raises(RequestError, match=words), open_store(text, out) as store:
+            store.read()
             store.delete(["Bo"])
+    assert shown("postgres://me:secret@/x?password=y&table=t") == "postgres://me@/x?table=t"
     (tmp_path / "store.csv").write_text("Bo\n")
     with pytest.raises(RequestError, match="names 1; expected floats"):
         open_store(npy).load()
