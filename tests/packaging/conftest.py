@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,8 @@ def wheel(repository, tmp_path_factory) -> Path:
             shutil.copytree(source, root / "tree" / name, ignore=leave_out)
         else:
             shutil.copy(source, root / "tree")
-    shutil.unpack_archive(_build("sdist", root / "tree", root / "out"), root / "unpacked", filter="data")
+    with tarfile.open(_build("sdist", root / "tree", root / "out")) as sdist:
+        safe: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.2 of Debian 12 has no filter
+        sdist.extractall(root / "unpacked", **safe)
     (unpacked,) = (root / "unpacked").iterdir()
     return _build("wheel", unpacked, root / "out")
