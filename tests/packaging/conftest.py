@@ -33,7 +33,8 @@ def wheel(repository, tmp_path_factory) -> Path:
         else:
             shutil.copy(source, root / "tree")
     with tarfile.open(_build("sdist", root / "tree", root / "out")) as sdist:
-        safe: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.2 of Debian 12 has no filter
+        # Python 3.11.2, of Debian 12, has no filter.
+        safe: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         sdist.extractall(root / "unpacked", **safe)
     (unpacked,) = (root / "unpacked").iterdir()
     return _build("wheel", unpacked, root / "out")
