@@ -35,7 +35,8 @@ def tell_before(
     """Print the plan of an unlearning run. ``recipe`` may hold ``type``, ``steps`` and ``batch_size``."""
     method = str(recipe.get("type", "DELETE"))
     if recipe.get("steps"):
-        batches = f" of {recipe['batch_size']} samples" if recipe.get("batch_size") else ""
+        size = recipe.get("batch_size")
+        batches = f" of {size} sample{'s' * (size != 1)}" if size else ""
         method += f", at most {recipe['steps']} steps{batches}"
     classes = ", ".join(map(str, names)) or "the classes of the config"
     tell_plan(console, args, f"Unlearning {classes} from {model} ({method}).\nReads {data}")
