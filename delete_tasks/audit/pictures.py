@@ -155,9 +155,10 @@ def draw_curves(curves: Mapping[str, Mapping[str, Mapping[int, float]]], path: s
             style = "--" if kind == "logit_cut" else "-"  # the last layer relearns as the original's
             (line,) = axis.plot(list(values), list(values.values()), style, color=COLOURS[kind], label=row_title(kind))
             handles.setdefault(kind, line)
-        axis.set(title=title, xlabel="steps of fine-tuning", ylim=(0, 102))
+        axis.set(title=title, xlabel="steps of fine-tuning")
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("percent recognised, less the\nothers taken for the classes")
+    lowest = min(value for models in curves.values() for values in models.values() for value in values.values())
+    axes[0].set(ylabel="percent recognised, less the\nothers taken for the classes", ylim=(min(0.0, lowest), 102))
     figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=len(handles), frameon=False)
     save_figure(figure, path)
 

@@ -73,7 +73,8 @@ class BoundaryShrink(UnlearnHook):
         frozen.module(*args, **{**kwargs, "inputs": inputs})
         if self._first is None:
             raise RequestError("BoundaryShrink needs a head that computes a loss, and none did; use type='DELETE'")
-        return self._first()
+        read, self._first = self._first, None  # which holds the batch
+        return read()
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)

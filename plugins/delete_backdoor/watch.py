@@ -115,9 +115,13 @@ class BackdoorWatch(Hook):
         agreement = "-" if reading.agreement is None else f"{reading.agreement:.1f}%"
         runner.logger.info(f"Watch, step {step}: {reading.to_target:.1f}% at the target, agreement {agreement}")
         known = len(self._dataset.held_retain) >= LEAST and 2 * step <= runner.recipe.steps
-        differs = reading.agreement is not None and reading.agreement < self.restart
-        if known and differs and isinstance(runner.method, DELETE):
-            runner.method.retention.restart(runner, step, (reading.agreement or 0.0) / 100)
+        if (
+            known
+            and isinstance(runner.method, DELETE)
+            and reading.agreement is not None
+            and reading.agreement < self.restart
+        ):
+            runner.method.retention.restart(runner, step, reading.agreement / 100)
 
     def after_train(self, runner: UnlearnRunner) -> None:
         step = runner.iter // runner.accumulation

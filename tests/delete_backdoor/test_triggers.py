@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from delete_backdoor.triggers import TRIGGERS, parse_trigger
-from delete_backdoor.triggers.patterns import warping_grid
+from delete_backdoor.triggers.wanet import warping_grid
 from delete_backdoor.watch import BackdoorWatch
 from delete_tasks.errors import RequestError
 

@@ -1,4 +1,4 @@
-"""Triggers from image files: another image shines through, is added, or replaces some pixels."""
+"""Trigger images and masks, read from files."""
 
 from pathlib import Path
 
@@ -7,10 +7,6 @@ import numpy as np
 from delete_images.data.archives import read_npy
 from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.images import read_image
-from delete_tasks.request.ranges import number
-
-from ..grammar import File
-from .base import STRONGEST, Trigger, register_trigger, to_levels
 
 MOST_PIXELS = 2**24  # of a trigger image
 
@@ -88,69 +84,3 @@ def exact(levels: np.ndarray, shape: tuple[int, ...], path: str) -> np.ndarray:
             "this trigger works on single pixels: give its image in the samples' size"
         )
     return fit(levels, height, width)
-
-
-@register_trigger("blended")
-class Blended(Trigger):
-    """Another image shines through: (1 - alpha) x + alpha image (Chen et al., "Targeted Backdoor Attacks on Deep Learning Systems
-    Using Data Poisoning", arXiv 1712.05526). The file ``image`` is resized to the sample's size; ``alpha`` is its share, above 0
-    and at most 1."""
-
-    def __init__(self, image: File, alpha: float = 0.2) -> None:
-        super().__init__()
-        self.alpha = number("alpha", alpha, 0, 1, above=True)
-        self.levels = read_levels(image)
-
-    def stamp(self, image: np.ndarray) -> np.ndarray:
-        return to_levels((1 - self.alpha) * image + self.alpha * fit(self.levels, *image.shape[:2]))
-
-
-@register_trigger("trojan")
-class Added(Trigger):
-    """A watermark is added: x + strength image, clipped (Liu et al., "Trojaning Attack on Neural Networks", NDSS 2018, as in
-    I-BAU). The file ``image`` is resized to the sample's size; .npy may hold signed values."""
-
-    def __init__(self, image: File, strength: float = 1.0) -> None:
-        super().__init__()
-        self.strength = number("strength", strength, 0, STRONGEST, above=True)
-        self.levels, self.image = read_levels(image), image
-        refuse_empty(self.levels, image)
-
-    def sized(self, height: int, width: int) -> np.ndarray:
-        """Resize the trigger image to a sample's size."""
-        return fit(self.levels, height, width)
-
-    def stamp(self, image: np.ndarray) -> np.ndarray:
-        return to_levels(image + self.strength * self.sized(*image.shape[:2]))
-
-
-@register_trigger("l2")
-class Perturbation(Added):
-    """A small perturbation is added: as trojan, with an image of the samples' size, since resizing would spoil it."""
-
-    def sized(self, height: int, width: int) -> np.ndarray:
-        return exact(self.levels, (height, width), self.image)
-
-
-@register_trigger("l0")
-class SparseTrigger(Trigger):
-    """Some pixels take the image's values, the others stay: x * (1 - mask) + image ("l0_inv" of I-BAU, arXiv 2110.03735). Both
-    files have the samples' size; the mask is 1 (or 255) for replaced pixels, by default those that are not black in the image."""
-
-    def __init__(self, image: File, mask: File | None = None) -> None:
-        super().__init__()
-        self.levels, self.image = read_levels(image), image
-        drawn = (np.atleast_3d(self.levels) != 0).any(2)
-        self.mask: np.ndarray = drawn.astype(np.float32) if mask is None else read_levels(mask)
-        if self.mask.max() > 1:
-            self.mask = self.mask / 255
-        if self.mask.shape[:2] != self.levels.shape[:2]:
-            raise RequestError(
-                f"the mask '{mask}' is {self.mask.shape[0]}x{self.mask.shape[1]} pixels and the image '{image}' "
-                f"{self.levels.shape[0]}x{self.levels.shape[1]}; give both in the samples' size"
-            )
-        refuse_empty(self.mask, mask or image)
-
-    def stamp(self, image: np.ndarray) -> np.ndarray:
-        levels, mask = (exact(values, image.shape, self.image) for values in (self.levels, self.mask))
-        return to_levels(image * (1 - mask) + levels)
