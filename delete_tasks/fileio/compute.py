@@ -13,10 +13,11 @@ def choose_device(device: str | None = None) -> str:
 
 
 def multiplies_bfloat16() -> bool:
-    """Return True if there is no GPU and the CPU multiplies matrices of bfloat16 (AMX)."""
+    """Return True if there is no GPU and the CPU has instructions that multiply bfloat16 (AMX or AVX512_BF16)."""
     import torch
 
-    return not torch.cuda.is_available() and getattr(torch.cpu, "_is_amx_tile_supported", bool)()  # not public in 2.13
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # not public in 2.13
+    return not torch.cuda.is_available() and any(getattr(torch.cpu, name, bool)() for name in checks)
 
 
 def flush_subnormals() -> None:

@@ -22,6 +22,7 @@ from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts, 
 from delete_tasks.evaluation.functional import mean_iou
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import NO_LABEL
+from delete_tasks.fileio.compute import multiplies_bfloat16
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.fileio.workdir import WorkDir
 from delete_tasks.report.earlier import earlier_run
@@ -69,7 +70,8 @@ def make_config(
             unlearn[name] = options[name]
     cfg.unlearn = unlearn
     cfg.load_from = checkpoint
-    set_run(cfg, {**options, "work_dir": work_dir})
+    amp = multiplies_bfloat16() if options.get("amp") is None else options["amp"]  # docs/benchmarks/performance.md
+    set_run(cfg, {**options, "work_dir": work_dir, "amp": amp})
     return cfg
 
 
