@@ -140,7 +140,7 @@ def import_(args: SimpleNamespace) -> None:
         help="Keep the class weights of the forgotten classes, which describe them, in the published last layer.",
     ),
     shared.AVOID,
-    shared.amp("on, on a CPU with AMX; else off"),
+    shared.amp("on for DeepDELETE on a CPU with AMX or AVX512_BF16; else off"),
     TEST,
     shared.EXPECT,
     *TABLE,

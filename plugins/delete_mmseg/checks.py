@@ -102,7 +102,7 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
     cfg.setdefault("test_cfg", {"type": "TestLoop"})
     cfg.setdefault("test_evaluator", [])
     batch = (recipe.batch_size or whole.train_dataloader.get("batch_size", 1)) if trains else 0
-    notes += fit(model, cfg, train, test, ids, batch)
+    notes += fit(model, cfg, train, test, ids, batch, cfg.get("memory"))
     return Checked(cfg, opened, splits, notes, evaluate, bool(loader))
 
 

@@ -29,7 +29,7 @@ from .labels import leaves
 LARGE = 2048 * 2048  # pixels; below, nothing is estimated, and an image is read as a whole
 TILES = (1024, 512, 256)  # sides of windows, in pixels
 PROBES = (256, 384)  # sides of the images on which bytes are counted
-COPIES = 4  # of an image's logits: the windows' sum, a padded window, at the annotation's size, and the row before
+COPIES = 3  # of an image's logits: the windows' sum, a padded window, and at the annotation's size
 USABLE = 0.8  # share of the memory that tensors may take: libraries and data need some
 
 
@@ -103,15 +103,19 @@ def largest(dataset: Any) -> tuple[int, int]:
     return width, height
 
 
-def fit(model: Any, cfg: Any, train: Any, test: Any, ids: Sequence[int], batch: int) -> list[str]:
-    """Estimate the memory that large images take, and return sentences on sizes, memory and windows; none for small images.
+def fit(
+    model: Any, cfg: Any, train: Any, test: Any, ids: Sequence[int], batch: int, limit: float | None = None
+) -> list[str]:
+    """Estimate the memory that large images take, and return sentences on sizes, memory and windows; none for small images. The
+    ``limit``, in GB, takes the place of :data:`USABLE` of the memory that there is.
 
     If they do not fit, training, on ``batch`` images per step and process, crops the images of ``train`` at the classes ``ids``
     (its pipelines are changed), and ``cfg`` and the original, ``model``, get a ``test_cfg`` of windows that overlap by a third.
     Images that do not fit in windows either are refused; the message names the size that does.
     """
     notes, total = list[str](), machine_bytes(next(model.parameters()).device)
-    usable = USABLE * total
+    usable = USABLE * total if limit is None else limit * 2**30
+    has = f"This machine has {total / 2**30:.1f} GB" if limit is None else f"The limit is {limit:g} GB"
 
     def side_of(each: float, beside: float, what: str, change: str) -> int | None:
         """Choose the side of the windows that fit, of ``each`` byte a pixel beside others; None if whole images do."""
@@ -121,12 +125,12 @@ def fit(model: Any, cfg: Any, train: Any, test: Any, ids: Sequence[int], batch: 
             return None
         for side in TILES:
             if each * side**2 * images + beside <= usable:
-                notes.append(f"This machine has {total / 2**30:.1f} GB: {change} {side}x{side} pixels.")
+                notes.append(f"{has}: {change} {side}x{side} pixels.")
                 return side
         share = (usable / (each * TILES[-1] ** 2 * images + beside)) ** 0.5
         raise RequestError(
-            f"{notes[-1][:-1]}, and does not fit into {total / 2**30:.1f} GB even in windows; give images of at most {share:.2f} "
-            "times their width and height (Resize in the config's pipelines), a smaller --batch-size, or more memory"
+            f"{notes[-1][:-1]}, and does not fit into {limit or total / 2**30:.1f} GB even in windows; give images of at most "
+            f"{share:.2f} times their width and height (Resize in the config's pipelines), a smaller --batch-size, or more memory"
         )
 
     (width, height), images = largest(train), batch

@@ -83,6 +83,7 @@ class TestStep:
         return model.test_step(data)
 
     def __call__(self, model: Any, data: Any) -> Tensor:
+        self.samples = ()  # the last batch's logits, which can be a large image's
         self.samples = self.predict(model, data)
         logits = [sample.seg_logits.data for sample in self.samples]
         return logits[0][None] if len(logits) == 1 else torch.stack(logits)  # no copy of a large image's

@@ -48,7 +48,7 @@ def make_config(
 ) -> Config:
     """Make the config of a run from the command line and an MMSegmentation config, with or without ``unlearn``. Without
     ``classes``, those of the config's ``unlearn`` are taken. ``options``: ``preset, deep, steps, lr, batch_size, fill, avoid,
-    amp, seed, resume, launcher, cfg_options``; None leaves the config's value."""
+    amp, memory, seed, resume, launcher, cfg_options``; None leaves the config's value."""
     cfg = config if isinstance(config, Config) else read_config(config, options.get("cfg_options"))
     import_modules(cfg)
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
@@ -70,6 +70,8 @@ def make_config(
             unlearn[name] = options[name]
     cfg.unlearn = unlearn
     cfg.load_from = checkpoint
+    if options.get("memory") is not None:
+        cfg.memory = options["memory"]
     amp = multiplies_bfloat16() if options.get("amp") is None else options["amp"]  # docs/benchmarks/performance.md
     set_run(cfg, {**options, "work_dir": work_dir, "amp": amp})
     return cfg
@@ -220,6 +222,7 @@ def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any], d
         if number - 1 in attacked and row in ("original", "erased"):
             labels = batch.labels.masked_fill(torch.isin(batch.labels, void), NO_LABEL).long()
             pixels.add(row, replace(batch, labels=labels))
+        del batch, sample  # logits, which the next model's would stand beside
     for state in states.values():
         all_reduce(state.sums)
     return {row: state.compute() for row, state in states.items()}, [*images.values()], pixels.predictions()

@@ -123,7 +123,7 @@ def test_a_run_in_windows_is_recorded_and_measured_again(make_config, segmentati
 
 @pytest.mark.long
 def test_an_image_of_24_megapixels(shared, repository, tmp_path):
-    """One image of 6000x4000 in training and one in the test took 53 GB; on a machine with 8 it is read in windows."""
+    """One image of 6000x4000 in training and one in the test took 53 GB; with less than 4 it is read in windows."""
     for split, name in (("train", "0001TP_006990"), ("test", "0001TP_008850")):
         for kind, suffix, how in (("images", ".webp", cv2.INTER_LINEAR), ("labels", ".png", cv2.INTER_NEAREST)):
             (tmp_path / kind / split).mkdir(parents=True)
@@ -132,12 +132,11 @@ def test_an_image_of_24_megapixels(shared, repository, tmp_path):
             cv2.imwrite(str(tmp_path / place), cv2.resize(picture, (6000, 4000), None, 0, 0, how))
     config, weights = repository / "configs/segmentation/cgnet_camvid_forget-car.py", "weights/cgnet_camvid11_mmseg.pth"
     words = argv("segmentation forget", config, "--checkpoint", shared / weights, "--work-dir", tmp_path / "run")
-    words += argv("--steps 1 --batch-size 1 --audit none --cfg-options train_dataloader.num_workers=0")
+    words += argv("--steps 1 --batch-size 1 --memory 3.8 --audit none --cfg-options train_dataloader.num_workers=0")
     words += argv("train_dataloader.persistent_workers=False")
     words += [f"{split}_dataloader.dataset.data_root={tmp_path}" for split in ("train", "test")]
     code = (
-        "import resource, sys; from delete_mmseg import memory; from delete_tasks.cli import main\n"
-        "memory.machine_bytes = lambda device: 8 << 30\n"
+        "import resource, sys; from delete_tasks.cli import main\n"
         "status = main(sys.argv[1:])\n"
         "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)\n"
         "sys.exit(status)"
@@ -146,4 +145,4 @@ def test_an_image_of_24_megapixels(shared, repository, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment)
     said = " ".join(done.stdout.split())
     assert "at the classes, of 1024x1024" in said and "goes in windows of 1024x1024" in said, done.stderr[-2000:]
-    assert (tmp_path / "run/erased.pth").is_file() and int(said.rsplit("peak ", 1)[1].split()[0]) < 8 << 10
+    assert (tmp_path / "run/erased.pth").is_file() and int(said.rsplit("peak ", 1)[1].split()[0]) < 4 << 10
