@@ -53,7 +53,7 @@ CLASSES = data(
         help="Classes that replace the forgotten ones: the original's second choice, its prediction of the pixels around, or its "
         "choice among these (auto). [default: the config's, or auto]",
     ),
-    shared.amp("on, on a CPU with AMX or AVX512_BF16; else off"),
+    shared.amp("off"),
     recipe(
         "--memory",
         type=shared.number(0, 1e6, above=True),
@@ -115,7 +115,7 @@ def evaluate(args: SimpleNamespace) -> int:
     record, cfg = record_options(args), read_config(args.config, parse_options(args.cfg_options))
     from . import run
 
-    cfg = run.make_config(cfg, args.original, args.classes, args.work_dir, {"amp": False})
+    cfg = run.make_config(cfg, args.original, args.classes, args.work_dir, {})
     cfg.record = record
     console, config, classes = make_console(), os.path.abspath(args.config), cfg.unlearn.get("classes")
     with shared.claim_work_dir(vars(args), [args.original, args.erased], config=config, classes=classes) as work:

@@ -22,7 +22,6 @@ from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts, 
 from delete_tasks.evaluation.functional import mean_iou
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import NO_LABEL
-from delete_tasks.fileio.compute import multiplies_bfloat16
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.fileio.workdir import WorkDir
 from delete_tasks.report.earlier import earlier_run
@@ -72,8 +71,7 @@ def make_config(
     cfg.load_from = checkpoint
     if options.get("memory") is not None:
         cfg.memory = options["memory"]
-    amp = multiplies_bfloat16() if options.get("amp") is None else options["amp"]  # docs/benchmarks/performance.md
-    set_run(cfg, {**options, "work_dir": work_dir, "amp": amp})
+    set_run(cfg, {**options, "work_dir": work_dir})
     return cfg
 
 
