@@ -123,7 +123,7 @@ def test_a_run_in_windows_is_recorded_and_measured_again(make_config, segmentati
 
 @pytest.mark.long
 def test_an_image_of_24_megapixels(shared, repository, tmp_path):
-    """One image of 6000x4000 in training and one in the test took 53 GB; with less than 4 it is read in windows."""
+    """One image of 6000x4000 in training and one in the test took 53 GB; by --memory it is read in windows."""
     for split, name in (("train", "0001TP_006990"), ("test", "0001TP_008850")):
         for kind, suffix, how in (("images", ".webp", cv2.INTER_LINEAR), ("labels", ".png", cv2.INTER_NEAREST)):
             (tmp_path / kind / split).mkdir(parents=True)
@@ -145,4 +145,4 @@ def test_an_image_of_24_megapixels(shared, repository, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment)
     said = " ".join(done.stdout.split())
     assert "at the classes, of 1024x1024" in said and "goes in windows of 1024x1024" in said, done.stderr[-2000:]
-    assert (tmp_path / "run/erased.pth").is_file() and int(said.rsplit("peak ", 1)[1].split()[0]) < 4 << 10
+    assert (tmp_path / "run/erased.pth").is_file() and int(said.rsplit("peak ", 1)[1].split()[0]) < 8 << 10
