@@ -150,7 +150,6 @@ class UnlearnRunner(RunStates):
                 # Before the first step: its class weights are replaced after the last.
                 check_linear(layer.module, layer.name)
             self.method.freeze(self.task, model)
-            model = fast_layout(model)
         if self.device is not None and not self.distributed:
             return revert_sync_batchnorm(model.to(self.device))
         if self.distributed and not torch.cuda.is_available() and not is_model_wrapper(model):

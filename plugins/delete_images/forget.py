@@ -83,7 +83,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     runs.check_retain(method, data.get("retain"), public)
     amp = options.get("amp")
     if amp is None and method == DEEP_METHOD and not cfg.get("optim_wrapper"):
-        amp = multiplies_bfloat16()  # docs/benchmarks/performance.md
+        amp = multiplies_bfloat16(avx512=True)  # docs/benchmarks/performance.md
     set_run(cfg, {**options, "amp": amp})
     return cfg
 

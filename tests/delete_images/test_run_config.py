@@ -69,7 +69,7 @@ def test_features_are_erased_by_default(resnet20):
 
 @pytest.mark.parametrize("amx", [True, False])
 def test_features_are_erased_in_bfloat16_if_the_processor_multiplies_it(amx, resnet20, monkeypatch):
-    monkeypatch.setattr("delete_images.forget.multiplies_bfloat16", lambda: amx)
+    monkeypatch.setattr("delete_images.forget.multiplies_bfloat16", lambda **_: amx)
     clip = ["--cfg-options", "optim_wrapper.clip_grad.max_norm=1"]
     cases = ([], ["--no-amp"], ["--amp"], ["--method", "DELETE"], clip)
     wrappers = [config("--model", str(resnet20), *more).get("optim_wrapper") for more in cases]

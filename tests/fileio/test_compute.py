@@ -34,4 +34,5 @@ def test_either_instruction_multiplies_bfloat16(found, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: name == found, raising=False)
-    assert multiplies_bfloat16() == (found is not None)
+    assert multiplies_bfloat16(avx512=True) == (found is not None)
+    assert multiplies_bfloat16() == (found == "_is_amx_tile_supported")
