@@ -16,7 +16,7 @@ def multiplies_bfloat16(avx512: bool = False) -> bool:
     """Return True if there is no GPU and the CPU has instructions for bfloat16: AMX or, with ``avx512``, AVX512_BF16."""
     import torch
 
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")[: 1 + avx512]  # not public in 2.13
+    checks = ["_is_amx_tile_supported", *["_is_avx512_bf16_supported"] * avx512]  # not public in 2.13
     return not torch.cuda.is_available() and any(getattr(torch.cpu, name, bool)() for name in checks)
 
 

@@ -18,6 +18,7 @@ from delete_tasks.evaluation.opened import Opened
 from delete_tasks.fileio.processes import process_rank, raise_lost
 from delete_tasks.methods.options import split_options
 from delete_tasks.request.classes import resolve_expected
+from delete_tasks.request.ranges import number
 from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
@@ -102,7 +103,10 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
     cfg.setdefault("test_cfg", {"type": "TestLoop"})
     cfg.setdefault("test_evaluator", [])
     batch = (recipe.batch_size or whole.train_dataloader.get("batch_size", 1)) if trains else 0
-    notes += fit(model, cfg, train, test, ids, batch, cfg.get("memory"))
+    limit = cfg.get("memory")  # GB; also a config's own
+    if limit is not None:
+        number("memory", limit, 0, 1e6, above=True)
+    notes += fit(model, cfg, train, test, ids, batch, limit)
     return Checked(cfg, opened, splits, notes, evaluate, bool(loader))
 
 

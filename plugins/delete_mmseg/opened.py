@@ -107,10 +107,9 @@ def reheaded(model: OpenedModel, other: nn.Module, samples: DataSamples) -> Iter
     first of ``samples`` are not the output of its own last layer alone (another module comes after it, or images are predicted in
     windows), on those of a copy."""
     head, data = OtherHead(model.forward, model.last_layer, model.last_layer), pseudo_collate([samples[0]])
-    whole: Any = model.module
     with head.tap:
-        with torch.no_grad():  # an image that is read in windows may be too large to compare
-            alone = whole.test_cfg.get("mode") == "whole" and torch.allclose(
+        with torch.no_grad():  # an image that is predicted in windows may be too large to compare
+            alone = predicts_whole(model.module) and torch.allclose(
                 model.run(data), head(model.module, data), rtol=1e-3, atol=1e-3
             )
         if alone:
@@ -245,9 +244,14 @@ def _spread(dataset: Any, most: int, indices: Sequence[int] | None = None) -> Da
     return scenes(dataset, [indices[number] for number in evenly_spread(len(indices), most)])
 
 
+def predicts_whole(model: Any) -> bool:
+    """Return True if a segmentor predicts an image in one piece, not in windows."""
+    return model.test_cfg.get("mode") == "whole"
+
+
 def reads_whole(model: Any) -> bool:
     """Return True if a segmentor reads an image in one piece, without padding, so that its last features cover just the image."""
-    return model.test_cfg.get("mode") == "whole" and not model.data_preprocessor.test_cfg
+    return predicts_whole(model) and not model.data_preprocessor.test_cfg
 
 
 def attacked_rows(
