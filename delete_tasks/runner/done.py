@@ -200,6 +200,8 @@ def _sentence(change: Mapping[str, Any], done: Mapping[str, Any]) -> str:
         weights = [f"the class weights of each {noun} who stays"] * change["by_head"]
         fitted = " and ".join([*filter(None, [data]), *weights])
         return f"Embeddings were multiplied, in {layers}, by a matrix fitted to {fitted}, which brings those of others back."
+    if by == "other class weights returned":
+        return f"Class weights of the other {PLURAL[noun]} in {layers} were set back to the original's."
     if by == REPLACED:
         others = " Those of the others were centred, which changes no probability." if change["others_centred"] else ""
         return f"Class weights of {owner} were replaced in {layers}.{others}"

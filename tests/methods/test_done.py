@@ -14,7 +14,8 @@ TRAINED, HEAD = ("training", ["0", "1", "3"]), ("class weights replaced", ["3"])
 SCALED, STATISTICS = ("scale restored", ["3"]), ("running statistics", ["1"])
 # Method -> what changed which layers of a network of Linear 0, BatchNorm 1, ReLU 2 and Linear 3.
 CHANGES = {
-    **{method: [TRAINED, HEAD, SCALED] for method in ("DELETE", "DeepDELETE", "TREW", "BoundaryShrink")},
+    **{method: [TRAINED, HEAD, SCALED] for method in ("DELETE", "TREW", "BoundaryShrink")},
+    "DeepDELETE": [TRAINED, ("other class weights returned", ["3"]), HEAD, SCALED],
     **{method: [TRAINED, STATISTICS, HEAD, SCALED] for method in ("BadTeacher", "SCRUB")},
     **{method: [TRAINED, STATISTICS, HEAD] for method in ("FineTune", "SalUn")},
     **{method: [TRAINED, HEAD] for method in ("RandomLabel", "NegativeGradient")},
@@ -28,6 +29,7 @@ OPTIONS = {
 # Method -> a sentence, and the optimizer steps that trained.
 SAID = {
     "DELETE": ("3 training steps (AdamW, learning rate 0.01, cosine) on 48 of 100 images of 1 class changed `0`, `1`, `3`.", 3),
+    "DeepDELETE": ("Class weights of the other classes in `3` were set back to the original's.", 3),
     "HeadOnly": ("2 other layers are bitwise the original's.", 3),
     "Projection": ("2 directions, computed from 48 of 100 images of 1 class, were projected out of `0`, `1`, `3`.", 0),
     "FineTune": ("Also: 48 of 100 images of 1 class, read without weight in the loss.", 3),

@@ -1,4 +1,4 @@
-"""Finishing a classifier after training: remove the forgotten classes' weights, restore the logits' scale."""
+"""Finishing a classifier after training: the last layer's weights by class, and the logits' scale."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -27,6 +27,9 @@ FIRST_VIEW = 2**32  # index in the stream of samples: far beyond those of traini
 def finish(runner: Run) -> dict[str, Any]:
     """Replace the forgotten classes' weights, then match the logits' scale to the original's; see :mod:`delete_tasks.model.head`.
 
+    If the steps held the features of other samples, the original's weights of the other classes fit them still, and return
+    (docs/notes/deep.md): what the last layer learned beside them cost those classes accuracy.
+
     The scale is fitted on views of the forget set (and its retain samples), weighted by the probability that the original gives
     the remaining classes; no labels and no other images are read. Return ``{"rows_replaced": names of layers, "scale": factor or
     None}``; the reason ``scale_not_matched`` if the factor is None; and the reason ``rows_not_replaced`` if the last layer was
@@ -47,7 +50,11 @@ def finish(runner: Run) -> dict[str, Any]:
         except UnsupportedModelError as error:
             rows = {} if keep_row else {"rows_not_replaced": str(error)}
             return {**done, **rows, "scale_not_matched": str(error)}
+        held = runner.task.classifier(model)[0] if getattr(runner.method, "feature_distillation", 0) else None
         for name, layer in replaced:
+            if name == held:
+                _return_rows(layer, runner.teacher.network.get_submodule(name), ids)
+                facts.change("other class weights returned", [layer])
             centred = _replace_rows(layer, model, ids, batches[0])
             facts.change(REPLACED, [layer], classes=len(ids), others_centred=centred)
             done["rows_replaced"].append(name)
@@ -105,6 +112,14 @@ def class_layers_of(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, n
             f"{type(network).__name__} has no linear layer whose {classes} outputs determine the prediction"
         )
     return [(name, network.get_submodule(name)) for name in dict.fromkeys([*prediction, *chain(*auxiliary)])]
+
+
+@torch.no_grad()
+def _return_rows(layer: nn.Module, original: nn.Module, ids: Sequence[int]) -> None:
+    """Set the weights of all classes but ``ids`` back to the original's."""
+    remaining = [i for i in range(len(layer.weight)) if i not in ids]  # type: ignore[arg-type]
+    for tensor, before in zip(layer.parameters(), original.parameters(), strict=True):
+        tensor[remaining] = before[remaining].to(tensor)
 
 
 def _replace_rows(layer: nn.Module, model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> bool:

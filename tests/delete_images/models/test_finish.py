@@ -64,6 +64,16 @@ def test_only_the_forgotten_class_changes(after, bias, samples):
     assert probability.max() < (0.02 if bias else 0.34)
 
 
+@pytest.mark.parametrize("held", [0.0, 1.0])
+def test_weights_of_the_others_return_if_their_features_were_held(held, samples):
+    model = Network()
+    model.wide = nn.Identity()  # the layer whose input is held is the last with as many outputs as classes
+    options = {**FAST, "method": "DeepDELETE", "feature_distillation": held, "match_scale": False}
+    rows = [net.head.weight[[0, 2, 3]] for net in (model, erase(model, samples, **options).model)]
+    before, after = (weight - weight.mean(0) for weight in rows)
+    assert torch.allclose(before, after, atol=1e-6) == bool(held)
+
+
 def test_auxiliary_class_weights_are_removed(samples):
     model = Network(aux=True)
     result = erase(model, samples, **FAST)
