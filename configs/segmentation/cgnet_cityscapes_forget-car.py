@@ -9,7 +9,6 @@ load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cgnet_cityscapes19_mmseg
 unlearn = dict(
     type="DELETE",
     classes=["car"],
-    fill="surroundings",
     balance=0.5,
     steps=300,
     schedule="cosine",
