@@ -18,11 +18,6 @@ class Classifier(NamedTuple):
         """Weight of the layer: (C, D) or, for a 1x1 convolution, (C, D, 1, 1)."""
         return cast(Tensor, self.module.weight)
 
-    @property
-    def num_classes(self) -> int:
-        """C."""
-        return self.weight.shape[0]
-
 
 def _is_linear_map(module: nn.Module) -> bool:
     # By shape rather than by class, to include cosine heads and timm's linear layers.
@@ -43,10 +38,10 @@ def classifier_of(model: nn.Module, num_classes: int | None = None) -> Classifie
     if num_classes is None:
         matches = [layer for layer in candidates if layer.weight.dim() == 2] or candidates
     else:
-        matches = [layer for layer in candidates if layer.num_classes == num_classes]
+        matches = [layer for layer in candidates if len(layer.weight) == num_classes]
     if matches:
         return matches[-1]
-    listed = ", ".join(f"{layer.name} ({layer.weight.shape[1]} -> {layer.num_classes})" for layer in candidates[-5:])
+    listed = ", ".join(f"{layer.name} ({layer.weight.shape[1]} -> {len(layer.weight)})" for layer in candidates[-5:])
     wanted = "" if num_classes is None else f" with {num_classes} outputs"
     raise UnsupportedModelError(
         f"{type(model).__name__} has no linear layer{wanted} that could be its classifier; candidates: {listed or 'none'}. "
