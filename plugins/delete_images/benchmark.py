@@ -147,10 +147,6 @@ class ImagesGrid(GridSource, task="images"):
     def names(self, network: str) -> Sequence[str]:
         return self._spec(network).classes
 
-    def _original_folder(self, network: str) -> Path:
-        path = self._original_path(network)
-        return path if path is not None and path.is_dir() else self._made(network)
-
     def _retrained_path(self, network: str, classes: Sequence[str], seed: int | None) -> Path | None:
         """Find the weights file or model folder of the retrained model that the grid names; None if it does not exist."""
         pattern = self.networks[network].retrained
@@ -163,9 +159,12 @@ class ImagesGrid(GridSource, task="images"):
         return self.networks[network].train is not None or self._retrained_path(network, classes, seed) is not None
 
     def _made(self, network: str, without: Sequence[str] = (), seed: int | None = None) -> Path:
-        """Train a network completely, or import its weights, if it is missing; other processes that need it wait."""
+        """Find the model folder of a network. If there is none, train it completely, or import its weights; other processes that
+        need it wait."""
         folder = self._trained_folder(network, without, seed)
         weights = self._retrained_path(network, without, seed) if without else self._original_path(network)
+        if weights is not None and weights.is_dir():
+            return weights
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if (folder / SPEC_NAME).is_file():
@@ -221,12 +220,10 @@ class ImagesGrid(GridSource, task="images"):
     # Models --------------------------------------------------------------------------------------------------------
 
     def original(self, cell: Cell) -> Opened:
-        return self._opened(cell, "original", *load_model(self._original_folder(cell.network)))
+        return self._opened(cell, "original", *load_model(self._made(cell.network)))
 
     def retrained(self, cell: Cell) -> Opened:
-        without = cell.network, cell.classes, cell.seed
-        path = self._retrained_path(*without)
-        return self._opened(cell, "retrained", *load_model(path if path and path.is_dir() else self._made(*without)))
+        return self._opened(cell, "retrained", *load_model(self._made(cell.network, cell.classes, cell.seed)))
 
     def _config(self, cell: Cell, folder: Path) -> Config:
         """Make the config of a cell's run; it reads the original's weights if they exist."""
@@ -251,7 +248,7 @@ class ImagesGrid(GridSource, task="images"):
         return cfg
 
     def erase(self, cell: Cell, folder: Path) -> tuple[Opened, Mapping[str, float]]:
-        original = self._original_folder(cell.network)
+        original = self._made(cell.network)
         cfg = self._config(cell, folder)
         runner = UnlearnRunner.from_cfg(cfg)
         try:
