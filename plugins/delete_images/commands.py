@@ -15,8 +15,8 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.report.finish import tell_before, tell_next, tell_plan
 from delete_tasks.request.schedules import SCHEDULES
 
-from .arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, check_classes, check_given
-from .models.describe import DESCRIPTION, described_spec, describes_itself
+from . import arguments
+from .arguments import DATA_HELP, DATA_SET, DESCRIPTION, MODEL_FOLDER
 
 TABLE = (
     evaluation(
@@ -45,7 +45,7 @@ TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
 )
 def import_(args: SimpleNamespace) -> None:
     path, source = Path(args.weights), f"'{args.weights}'"
-    spec: Any = None if describes_itself(args) else described_spec(args)
+    spec: Any = None if arguments.describes_itself(args) else arguments.described_spec(args)
     refuse_existing(args.folder, [args.weights], args.overwrite)
     from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 
@@ -155,10 +155,10 @@ def forget(args: SimpleNamespace) -> int:
     from delete_tasks.report.record.options import record_options
     from delete_tasks.request.config import parse_options
 
-    check_given(vars(args), "model", "forget", "classes")
+    arguments.check_given(vars(args), "model", "forget", "classes")
     options, record = vars(args) | {"cfg_options": parse_options(args.cfg_options)}, record_options(args)
     if args.model and args.classes and not args.resume:
-        check_classes(args.model, args.classes, args.avoid, args.expect)
+        arguments.check_classes(args.model, args.classes, args.avoid, args.expect)
     from . import forget
     from .models.model_file import as_spec
 
@@ -214,7 +214,7 @@ def train(args: SimpleNamespace) -> None:
     if args.like and args.finetune:
         raise RequestError("--like starts from random weights and --finetune from the model's; give one of them")
     folder = args.finetune or args.like
-    spec = load_spec(folder) if folder else described_spec(args)
+    spec = load_spec(folder) if folder else arguments.described_spec(args)
     request = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
     with shared.claim_work_dir(vars(args), [folder], spec.classes, **request):
         from .train import train
