@@ -14,13 +14,14 @@ from delete_tasks.errors import RequestError
 from delete_tasks.fileio.validate import parse_json
 from delete_tasks.request.classes import ForgetRequest, resolve_expected
 
+from .models.class_names import CLASSES
+from .models.spec import ModelSpec, Preprocessing, load_spec
+
 
 class ModelFolder(File):
     """Model folder, whose description is read."""
 
     def check(self, text: str, source: str) -> None:
-        from .models.spec import load_spec
-
         load_spec(text)
 
 
@@ -56,8 +57,6 @@ def check_given(options: Mapping[str, Any], *names: str) -> None:
 
 def check_classes(model: str, classes: Sequence[str], avoid: Sequence[str] = (), expect: Sequence[str] = ()) -> None:
     """Raise RequestError for a class to forget, to avoid or to expect that a model folder lacks."""
-    from .models.spec import load_spec
-
     names = load_spec(model).classes
     resolve_expected(expect, ForgetRequest(classes, avoid=avoid).resolve(names), names)
 
@@ -126,11 +125,8 @@ def read_arguments(pairs: list[str]) -> dict[str, Any]:
     return arguments
 
 
-def described_spec(args: SimpleNamespace) -> Any:
+def described_spec(args: SimpleNamespace) -> ModelSpec:
     """Make the ModelSpec that the options describe."""
-    from .models.class_names import CLASSES
-    from .models.spec import ModelSpec, Preprocessing
-
     if not args.architecture or not args.classes:
         raise RequestError("the model is not described: give --architecture and --classes")
     classes = tuple(args.classes)

@@ -17,6 +17,7 @@ from delete_tasks.request.schedules import SCHEDULES
 
 from . import arguments
 from .arguments import DATA_HELP, DATA_SET, DESCRIPTION, MODEL_FOLDER
+from .models.spec import as_spec, load_spec
 
 TABLE = (
     evaluation(
@@ -160,7 +161,6 @@ def forget(args: SimpleNamespace) -> int:
     if args.model and args.classes and not args.resume:
         arguments.check_classes(args.model, args.classes, args.avoid, args.expect)
     from . import forget
-    from .models.model_file import as_spec
 
     console = make_console()
     cfg = forget.make_config(args.config, options)
@@ -209,8 +209,6 @@ def forget(args: SimpleNamespace) -> int:
     short="--like --finetune --architecture --classes --overwrite --without --epochs --lr --batch-size --test --resume --device",
 )
 def train(args: SimpleNamespace) -> None:
-    from .models.spec import load_spec
-
     if args.like and args.finetune:
         raise RequestError("--like starts from random weights and --finetune from the model's; give one of them")
     folder = args.finetune or args.like
@@ -260,7 +258,6 @@ def evaluate(args: SimpleNamespace) -> int:
     from delete_tasks.report.record.options import record_options
 
     from . import forget
-    from .models.spec import load_spec
 
     console, record = make_console(), record_options(args)
     names = load_spec(args.original).classes
@@ -272,8 +269,6 @@ def evaluate(args: SimpleNamespace) -> int:
 def _accuracies(args: SimpleNamespace) -> int:
     from delete_tasks.fileio.atomic import save_json
     from delete_tasks.request.classes import resolve_classes
-
-    from .models.spec import load_spec
 
     read = ("model", "test", "classes", "out", "overwrite", "device", "allow_import", "verbose", "command", "action",
             "reads")  # fmt: skip
@@ -307,7 +302,7 @@ def _accuracies(args: SimpleNamespace) -> int:
     argument("pattern", required=False, metavar="[PART]", help="Part of the name, e.g. resnet."),
 )
 def architectures(args: SimpleNamespace) -> None:
-    from .models.architectures.listing import list_architectures
+    from .models.architectures.registry import list_architectures
 
     print("\n".join(list_architectures(args.pattern)))
 
