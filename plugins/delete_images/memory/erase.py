@@ -34,7 +34,7 @@ class Erased:
             (mean probability of the forgotten classes) and ``predicted_as_forgotten`` (percent of images or locations), each
             ``before``, ``with_row`` (as training left the last layer) and ``after`` (as returned, see ``keep_row``);
             ``forget_check``, see :func:`delete_tasks.runner.forget_check.check_forgotten`; ``not_forgotten``, the text of the
-            warning if more than 5% is left, or None; ``kept``, see :func:`delete_images.others.compare_others`; ``damaged``, the
+            warning if more than 5% is left, or None; ``kept``, see :func:`delete_images.metrics.compare_others`; ``damaged``, the
             text of the warning if significantly less than 85% of these predictions are kept, or None; ``finished``, the changes
             to the last layer; ``done``, see :func:`delete_tasks.runner.done.statement`; ``unlearn``, the recipe. For
             models with locations also ``locations`` (number measured), ``predicted_as`` (predictions at locations that the

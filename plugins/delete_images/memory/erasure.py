@@ -24,8 +24,8 @@ from delete_tasks.task import Run
 from .. import run_config as runs
 from ..data.opening import NO_LABEL
 from ..data.views import RANGE_IMAGES, TensorViews, choose_views
+from ..metrics import compare_others, damage
 from ..models.classifier import ImageClassifier, predict_batch
-from ..others import compare_others, damage
 from .model import MEASURED, OpenModel, copy_model, forget_names_in_config
 from .samples import Samples, UserData, in_words, leave_out_others
 
