@@ -23,7 +23,7 @@ from delete_tasks.task import Run
 
 from .. import run_config as runs
 from ..data.opening import NO_LABEL
-from ..data.views import RANGE_IMAGES, TensorViews, choose_views
+from ..data.transforms import RANGE_IMAGES, TensorViews, choose_views
 from ..metrics import compare_others, damage
 from ..models.classifier import ImageClassifier, predict_batch
 from .model import MEASURED, OpenModel, copy_model, forget_names_in_config
