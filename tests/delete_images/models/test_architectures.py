@@ -27,6 +27,7 @@ PUBLISHED = [  # file, architecture, arguments, normalization, published accurac
     ("cifar10_resnet18_badnets.pt", "torchvision.resnet18", CIFAR_STEM, "cifar10", 93.3),
     ("nad_wrn16-1_badnet_backdoored.pth", "wrn16_1", {}, "none", 84.4),
     ("nad_wrn16-1_erased.pth", "wrn16_1", {}, "none", 80.5),
+    ("nad_wrn16-1_teacher.pth", "wrn16_1", {}, "none", None),
     ("ibau_cifar10_badnets_8_02.pth", "ibau_vgg", {}, "none", 84.0),
     ("ibau_cifar10_trojan_wm_2_02.pth", "ibau_vgg", {}, "none", 85.0),
     ("ibau_cifar10_l0_inv_0_02.pth", "ibau_vgg", {}, "none", 84.5),
@@ -47,6 +48,8 @@ def test_published_network_is_as_accurate_as_published(shared, tmp_path, test_im
     model, spec = load_model(folder)
     assert not model.training
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    if published is None:
+        return
     images = test_images.subset(np.arange(60 if name.endswith("resnet18") else 300))
     accuracy = (predict_images(model, spec, images).logits.argmax(1).numpy() == images.labels).mean()
     standard_error = np.sqrt(published / 100 * (1 - published / 100) / len(images))
@@ -64,10 +67,6 @@ def test_retrained_network_never_predicts_deer(shared, tmp_path, test_images):
     assert (predicted == few.labels)[remaining].mean() > 0.88
 
 
-def test_nad_teacher_loads_strictly(shared, tmp_path):
-    pre = Preprocessing.named("none", 32)
-    path = shared / "weights" / "nad_wrn16-1_teacher.pth"
-    load_model(import_checkpoint(path, tmp_path, "wrn16_1", CIFAR10_CLASSES, pre))
 
 
 @pytest.mark.parametrize(
