@@ -40,13 +40,10 @@ from .train import train
 
 
 class ImagesGrid(GridSource, task="images"):
-    """Networks of a grid; docs/guides/benchmark.md has their keys.
-
-    The forgotten classes are chosen from 'forget', all others from 'retain'; neither may contain ``class=`` or ``without=``.
-    ``classes`` are 'cifar10', 'cifar100', 'data' (the names in 'forget') or a list. In ``retrained``, ``{classes}`` are the
-    names, sorted and joined by '_'. Networks are trained on ``train['data']``, else on 'forget'. Trained and imported models are
-    stored in the folder models of the work dir; an interrupted training is resumed.
-    """
+    """Networks of a grid; docs/guides/benchmark.md has their keys. ``classes`` are 'cifar10', 'cifar100', 'data' (the names in
+    'forget') or a list. In ``retrained``, ``{classes}`` are the names, sorted and joined by '_'. Networks are trained on
+    ``train['data']``, else on 'forget'; this string and 'retain' may not contain ``class=`` or ``without=``. Trained and imported
+    models are stored in the folder models of the work dir."""
 
     @cached_property
     def data(self) -> Data:

@@ -87,7 +87,7 @@ def test_the_papers_loop_is_a_preset(repository):
         assert unlearn.optimizer == {"type": "SGD", "momentum": 0.9, "lr": 1e-4} and not unlearn.norm_eval
         assert (unlearn.type, unlearn.steps, unlearn.masking, unlearn.schedule) == ("DELETE", 780, "own", "constant")
         assert "guard" not in unlearn and cfg.train_dataloader.dataset.augment == "plain"
-    more = "--steps 5 --lr 1e-3 --cfg-options unlearn.batch_size=32".split()
+    more = ["--steps", "5", "--lr", "1e-3", "--cfg-options", "unlearn.batch_size=32"]
     changed = config("--preset", "paper", *more).unlearn
     assert (changed.steps, changed.optimizer.lr, changed.optimizer.type, changed.batch_size) == (5, 1e-3, "SGD", 32)
     assert config("--preset", "paper", "--cfg-options", "unlearn.lr=1e-3").unlearn.optimizer.lr == 1e-3

@@ -98,12 +98,8 @@ def train_transform(spec: ModelSpec | Preprocessing, crop: bool = True) -> Image
 
 
 def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
-    """Make :func:`train_transform` for half of the images, and for the others changes that make them look like other classes.
-
-    For distillation from the forget set alone. Plain images of one class say little about the teacher's other classes, whose
-    predictions then drift; cropped, rotated, inverted and recoloured, the same images cover more of them. Labels would not fit
-    such images, but are not needed: the teacher's logits are the target.
-    """
+    """Make :func:`train_transform` for half of the images, and for the others changes that make them look like other classes,
+    whose predictions distillation from the forget set alone then preserves. Labels do not fit such images."""
     pre = spec.preprocessing if isinstance(spec, ModelSpec) else spec
     height, width = pre.size
     a = _albumentations()
@@ -213,11 +209,8 @@ def viewed(images: Tensor, views: Callable[[Tensor], Tensor], seeds: list[int]) 
 
 def mix(image: Tensor, partner: Tensor) -> Tensor:
     """Mix two images ``(C, H, W)``: a blend (mixup, arXiv 1710.09412), or the first with a rectangle of the second (CutMix, arXiv
-    1905.04899).
-
-    The original sees far more classes in mixes than in views of single images, so that few images of one class preserve the
-    others, as in distillation from a single image (arXiv 2112.00725). The result is a function of PyTorch's random state.
-    """
+    1905.04899). The original sees far more classes in mixes, as in distillation from a single image (arXiv 2112.00725). The
+    result is a function of PyTorch's random state."""
     blends, share, height, width, row, column = torch.rand(6).tolist()
     if blends < 0.5:
         blend = torch.lerp(partner.float(), image.float(), 0.25 + 0.5 * share)

@@ -67,8 +67,6 @@ def test_retrained_network_never_predicts_deer(shared, tmp_path, test_images):
     assert (predicted == few.labels)[remaining].mean() > 0.88
 
 
-
-
 @pytest.mark.parametrize(
     ("name", "arguments", "side", "head", "features"),
     [("cifar_resnet44", {}, 32, "linear", 64), ("wrn16_1", {}, 32, "fc", 64),

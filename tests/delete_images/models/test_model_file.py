@@ -69,8 +69,6 @@ def test_half_precision_is_kept_in_the_file_and_loaded_as_float32(tmp_path):
     assert torch.equal(loaded.fc.weight, model.fc.weight.float())
 
 
-
-
 def test_saving_refuses_what_could_not_be_loaded(tmp_path):
     model = build("wrn16_1", num_classes=3)
     with pytest.raises(UnsupportedModelError, match="4"):
