@@ -71,7 +71,8 @@ class ImagesTask(Task):
         return [model.network] if "training" in names and not any("drop" in name for name in names) else []
 
     def classifier(self, model: Any) -> tuple[str, nn.Module]:
-        return classifier_of(model.network, model.num_classes)
+        layer = classifier_of(model.network, model.num_classes)
+        return layer.name, layer.module
 
     def finish(self, runner: Run) -> dict[str, Any]:
         return finish(runner)

@@ -48,8 +48,9 @@ def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
     try:
         classifier_of(model, len(spec.classes))  # any layer of that size, since the last one need not be the head
     except TypeError as error:
+        outputs = len(classifier_of(model).module.weight)  # type: ignore[arg-type]
         raise RequestError(
-            f"'{spec.architecture}' ends in {len(classifier_of(model).weight)} outputs, but there are {len(spec.classes)} "
+            f"'{spec.architecture}' ends in {outputs} outputs, but there are {len(spec.classes)} "
             "class names; give the names of all outputs in their order, or the argument that sets the number of classes"
         ) from error
     return model

@@ -85,7 +85,7 @@ def test_forward_shape_and_head(name, arguments, side, head, features):
         (logits,) = class_outputs(model(torch.zeros(2, 3, side, side)))
     assert logits.shape == (2, 7)
     layer = classifier_of(model, 7)
-    assert (layer.name, *layer.weight.shape[:2]) == (head, 7, features)
+    assert (layer.name, *layer.module.weight.shape[:2]) == (head, 7, features)
     assert classifier_of(model).name == head
     assert model.get_submodule(head) is layer.module
 
@@ -159,7 +159,7 @@ def test_classifier_of_finds_any_matrix_shaped_head():
     model = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 8), CosineHead())
     assert classifier_of(model, 5).name == "2"
     fully_convolutional = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 1))
-    assert len(classifier_of(fully_convolutional).weight) == 6
+    assert len(classifier_of(fully_convolutional).module.weight) == 6
 
 
 def test_classifier_of_lists_candidates():
