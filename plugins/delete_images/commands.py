@@ -13,7 +13,6 @@ from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.report.finish import tell_before, tell_next, tell_plan
-from delete_tasks.request.schedules import SCHEDULES
 
 from . import arguments
 from .arguments import DATA_HELP, DATA_SET, DESCRIPTION, MODEL_FOLDER
@@ -104,18 +103,7 @@ def import_(args: SimpleNamespace) -> None:
         type=shared.BATCH_SIZE,
         help="Images per step and process. [default: 64; 128 without strong views]",
     ),
-    shared.TEACHER_TEMPERATURE,
-    recipe(
-        "--temperature",
-        type=shared.TEMPERATURE,
-        help="Temperature: the logits of both models are divided by it. [default: 4, or 3 beside other images; 1 for DELETE]",
-    ),
-    recipe(
-        "--schedule",
-        type=click.Choice(SCHEDULES),
-        metavar="NAME",
-        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: warmup_cosine; cosine for DELETE]",
-    ),
+    *shared.temperatures("4, or 3 beside other images; 1 for DELETE", "warmup_cosine; cosine for DELETE"),
     recipe(
         "--masking",
         type=click.Choice(["all", "own"]),
