@@ -16,6 +16,7 @@ from ..plugins import load_commands, plugin_modules
 from ..request import ranges
 from ..request.classes import as_compared
 from ..request.config import LOGGERS
+from ..request.schedules import SCHEDULES
 from .command import FILE, File, Output, data, evaluation, machine, recipe, record
 
 BY_NAME = "by name or id ('#2')"
@@ -123,6 +124,17 @@ def method(retain: bool, default: str | None = None, told: str = "DELETE") -> cl
         shell_complete=lambda ctx, param, text: [name for name in method_names(retain) if name.startswith(text)],
         help=f"Unlearning method; 'delete-tasks methods' lists them. [default: {told}]",
     )
+
+
+def temperatures(told: str, schedule: str) -> list[click.Option]:
+    """Make ``--teacher-temperature``, ``--temperature``, whose default for the help is ``told``, and ``--schedule``."""
+    help = f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: {schedule}]"
+    told = f"Temperature: the logits of both models are divided by it. [default: {told}]"
+    return [
+        TEACHER_TEMPERATURE,
+        recipe("--temperature", type=TEMPERATURE, help=told),
+        recipe("--schedule", type=click.Choice(SCHEDULES), metavar="NAME", help=help),
+    ]
 
 
 def amp(told: str) -> click.Option:

@@ -12,7 +12,6 @@ from delete_tasks.cli.command import OUT, Group, command, data, evaluation, reci
 from delete_tasks.display.terminal import make_console
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.report.finish import tell_before, tell_next
-from delete_tasks.request.schedules import SCHEDULES
 
 from .grammar import trigger_table
 
@@ -104,18 +103,7 @@ ATTENTION_OPTIONS = [
         help="Distil poisoned samples to the original's second choice, as in the paper. By default only the probability of the "
         "target is lowered.",
     ),
-    shared.TEACHER_TEMPERATURE,
-    recipe(
-        "--temperature",
-        type=shared.TEMPERATURE,
-        help="Temperature: the logits of both models are divided by it. [default: 2]",
-    ),
-    recipe(
-        "--schedule",
-        type=click.Choice(SCHEDULES),
-        metavar="NAME",
-        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: cosine]",
-    ),
+    *shared.temperatures("2", "cosine"),
     shared.NORM_TRAIN,
     evaluation("--test", type=DATA_SET, help="Test images without a trigger, for the table."),
     evaluation(

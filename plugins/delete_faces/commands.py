@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import click
 
-from delete_images.arguments import MODEL_FOLDER, check_classes
+from delete_images.arguments import MODEL_FOLDER, check_classes, read_arguments
 from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import (
     DIR,
@@ -107,8 +107,6 @@ def align(args: SimpleNamespace) -> None:
     *READING,
 )
 def enroll(args: SimpleNamespace) -> None:
-    from delete_images.models.describe import read_arguments
-
     from .gallery.enroll import enroll
 
     refuse_existing(args.out, [args.photos, *([args.weights] if args.weights else [])], args.overwrite)
@@ -141,8 +139,6 @@ def enroll(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def import_model(args: SimpleNamespace) -> None:
-    from delete_images.models.describe import read_arguments
-
     from .gallery.imports import import_model
 
     read = [args.weights, args.head_weights, args.gallery, args.names]

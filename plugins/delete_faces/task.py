@@ -9,8 +9,8 @@ from mmengine.registry import MODELS
 from msgspec.structs import replace
 from torch import Tensor
 
-from delete_images.hub import describe
 from delete_images.models.classifier import ImageClassifier
+from delete_images.models.hub_folder import describe
 from delete_images.models.model_file import save_model
 from delete_images.models.spec import ModelSpec
 from delete_images.task import ImagesTask, erased_spec

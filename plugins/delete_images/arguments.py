@@ -1,20 +1,27 @@
-"""Types of options that name model folders and data, and class names, checked before torch is imported."""
+"""Options that name model folders, data and classes, and options that describe a model, checked before torch is imported."""
 
 import os
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
-from delete_tasks.cli.command import File
+import click
+from click.core import ParameterSource
+
+from delete_tasks.cli.command import File, recipe
+from delete_tasks.cli.options import number, whole
 from delete_tasks.errors import RequestError
+from delete_tasks.fileio.validate import parse_json
 from delete_tasks.request.classes import ForgetRequest, resolve_expected
+
+from .models.class_names import CLASSES
+from .models.spec import ModelSpec, Preprocessing, load_spec
 
 
 class ModelFolder(File):
     """Model folder, whose description is read."""
 
     def check(self, text: str, source: str) -> None:
-        from .models.spec import load_spec
-
         load_spec(text)
 
 
@@ -50,7 +57,84 @@ def check_given(options: Mapping[str, Any], *names: str) -> None:
 
 def check_classes(model: str, classes: Sequence[str], avoid: Sequence[str] = (), expect: Sequence[str] = ()) -> None:
     """Raise RequestError for a class to forget, to avoid or to expect that a model folder lacks."""
-    from .models.spec import load_spec
-
     names = load_spec(model).classes
     resolve_expected(expect, ForgetRequest(classes, avoid=avoid).resolve(names), names)
+
+
+# Description of a model -----------------------------------------------------------------------------------------------
+
+DESCRIPTION: list[click.Option] = [
+    recipe("--architecture", metavar="NAME", help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class."),
+    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."),
+    recipe(
+        "--classes", many=True, metavar="NAME...", help="Class names in the order of the logits; or cifar10, cifar100."
+    ),
+    recipe(
+        "--size",
+        type=whole(1, 8192),
+        many=True,
+        default=[32],
+        metavar="N...",
+        help="Input size: one side, or height and width.",
+    ),
+    recipe(
+        "--normalization",
+        default="imagenet",
+        metavar="NAME",
+        help="Input normalisation: none, imagenet, cifar10, cifar100 or half.",
+    ),
+    recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Channel order."),
+    recipe(
+        "--resize",
+        type=click.Choice(["stretch", "crop"]),
+        default="stretch",
+        help="Resizing of images to the input size.",
+    ),
+    recipe(
+        "--crop-fraction",
+        type=number(0, 1, above=True),
+        default=1.0,
+        help="Share of the side of the resized image that --resize crop keeps.",
+    ),
+]
+
+
+def describes_itself(args: SimpleNamespace) -> bool:
+    """Return True for a folder of the Hub; refuse options beside it that describe a model, but for its class names."""
+    if not os.path.isdir(args.weights):
+        return False
+    source, names = click.get_current_context().get_parameter_source, [str(option.name) for option in DESCRIPTION]
+    given = [name for name in names if name != "classes" and source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise RequestError(f"'{args.weights}' states its {listed}; leave that out, or give the weights file in it")
+    return True
+
+
+def read_arguments(pairs: list[str]) -> dict[str, Any]:
+    """Parse ``KEY=VALUE`` words; a value that is not JSON is a string."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise RequestError(f"--arguments takes KEY=VALUE; got '{pair}'")
+        try:
+            arguments[key] = parse_json(value)
+        except ValueError:
+            arguments[key] = value
+    return arguments
+
+
+def described_spec(args: SimpleNamespace) -> ModelSpec:
+    """Make the ModelSpec that the options describe."""
+    if not args.architecture or not args.classes:
+        raise RequestError("the model is not described: give --architecture and --classes")
+    classes = tuple(args.classes)
+    if len(classes) == 1:
+        classes = CLASSES.get(classes[0], classes)
+    if len(args.size) > 2:
+        raise RequestError(f"--size takes one side, or height and width; got {len(args.size)} numbers")
+    size = (args.size[0], args.size[-1])
+    others = {"channels": args.channels, "resize": args.resize, "crop_fraction": args.crop_fraction}
+    preprocessing = Preprocessing.named(args.normalization, size, **others)
+    return ModelSpec(args.architecture, classes, preprocessing, read_arguments(args.arguments))

@@ -40,13 +40,10 @@ from .train import train
 
 
 class ImagesGrid(GridSource, task="images"):
-    """Networks of a grid; docs/guides/benchmark.md has their keys.
-
-    The forgotten classes are chosen from 'forget', all others from 'retain'; neither may contain ``class=`` or ``without=``.
-    ``classes`` are 'cifar10', 'cifar100', 'data' (the names in 'forget') or a list. In ``retrained``, ``{classes}`` are the
-    names, sorted and joined by '_'. Networks are trained on ``train['data']``, else on 'forget'. Trained and imported models are
-    stored in the folder models of the work dir; an interrupted training is resumed.
-    """
+    """Networks of a grid; docs/guides/benchmark.md has their keys. ``classes`` are 'cifar10', 'cifar100', 'data' (the names in
+    'forget') or a list. In ``retrained``, ``{classes}`` are the names, sorted and joined by '_'. Networks are trained on
+    ``train['data']``, else on 'forget'; this string and 'retain' may not contain ``class=`` or ``without=``. Trained and imported
+    models are stored in the folder models of the work dir."""
 
     @cached_property
     def data(self) -> Data:
@@ -147,10 +144,6 @@ class ImagesGrid(GridSource, task="images"):
     def names(self, network: str) -> Sequence[str]:
         return self._spec(network).classes
 
-    def _original_folder(self, network: str) -> Path:
-        path = self._original_path(network)
-        return path if path is not None and path.is_dir() else self._made(network)
-
     def _retrained_path(self, network: str, classes: Sequence[str], seed: int | None) -> Path | None:
         """Find the weights file or model folder of the retrained model that the grid names; None if it does not exist."""
         pattern = self.networks[network].retrained
@@ -163,9 +156,12 @@ class ImagesGrid(GridSource, task="images"):
         return self.networks[network].train is not None or self._retrained_path(network, classes, seed) is not None
 
     def _made(self, network: str, without: Sequence[str] = (), seed: int | None = None) -> Path:
-        """Train a network completely, or import its weights, if it is missing; other processes that need it wait."""
+        """Find the model folder of a network. If there is none, train it completely, or import its weights; other processes that
+        need it wait."""
         folder = self._trained_folder(network, without, seed)
         weights = self._retrained_path(network, without, seed) if without else self._original_path(network)
+        if weights is not None and weights.is_dir():
+            return weights
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if (folder / SPEC_NAME).is_file():
@@ -221,12 +217,10 @@ class ImagesGrid(GridSource, task="images"):
     # Models --------------------------------------------------------------------------------------------------------
 
     def original(self, cell: Cell) -> Opened:
-        return self._opened(cell, "original", *load_model(self._original_folder(cell.network)))
+        return self._opened(cell, "original", *load_model(self._made(cell.network)))
 
     def retrained(self, cell: Cell) -> Opened:
-        without = cell.network, cell.classes, cell.seed
-        path = self._retrained_path(*without)
-        return self._opened(cell, "retrained", *load_model(path if path and path.is_dir() else self._made(*without)))
+        return self._opened(cell, "retrained", *load_model(self._made(cell.network, cell.classes, cell.seed)))
 
     def _config(self, cell: Cell, folder: Path) -> Config:
         """Make the config of a cell's run; it reads the original's weights if they exist."""
@@ -251,7 +245,7 @@ class ImagesGrid(GridSource, task="images"):
         return cfg
 
     def erase(self, cell: Cell, folder: Path) -> tuple[Opened, Mapping[str, float]]:
-        original = self._original_folder(cell.network)
+        original = self._made(cell.network)
         cfg = self._config(cell, folder)
         runner = UnlearnRunner.from_cfg(cfg)
         try:

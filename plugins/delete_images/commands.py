@@ -13,10 +13,10 @@ from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.report.finish import tell_before, tell_next, tell_plan
-from delete_tasks.request.schedules import SCHEDULES
 
-from .arguments import DATA_HELP, DATA_SET, MODEL_FOLDER, check_classes, check_given
-from .models.describe import DESCRIPTION, described_spec, describes_itself
+from . import arguments
+from .arguments import DATA_HELP, DATA_SET, DESCRIPTION, MODEL_FOLDER
+from .models.spec import as_spec, load_spec
 
 TABLE = (
     evaluation(
@@ -45,7 +45,7 @@ TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
 )
 def import_(args: SimpleNamespace) -> None:
     path, source = Path(args.weights), f"'{args.weights}'"
-    spec: Any = None if describes_itself(args) else described_spec(args)
+    spec: Any = None if arguments.describes_itself(args) else arguments.described_spec(args)
     refuse_existing(args.folder, [args.weights], args.overwrite)
     from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 
@@ -103,18 +103,7 @@ def import_(args: SimpleNamespace) -> None:
         type=shared.BATCH_SIZE,
         help="Images per step and process. [default: 64; 128 without strong views]",
     ),
-    shared.TEACHER_TEMPERATURE,
-    recipe(
-        "--temperature",
-        type=shared.TEMPERATURE,
-        help="Temperature: the logits of both models are divided by it. [default: 4, or 3 beside other images; 1 for DELETE]",
-    ),
-    recipe(
-        "--schedule",
-        type=click.Choice(SCHEDULES),
-        metavar="NAME",
-        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: warmup_cosine; cosine for DELETE]",
-    ),
+    *shared.temperatures("4, or 3 beside other images; 1 for DELETE", "warmup_cosine; cosine for DELETE"),
     recipe(
         "--masking",
         type=click.Choice(["all", "own"]),
@@ -155,12 +144,11 @@ def forget(args: SimpleNamespace) -> int:
     from delete_tasks.report.record.options import record_options
     from delete_tasks.request.config import parse_options
 
-    check_given(vars(args), "model", "forget", "classes")
+    arguments.check_given(vars(args), "model", "forget", "classes")
     options, record = vars(args) | {"cfg_options": parse_options(args.cfg_options)}, record_options(args)
     if args.model and args.classes and not args.resume:
-        check_classes(args.model, args.classes, args.avoid, args.expect)
+        arguments.check_classes(args.model, args.classes, args.avoid, args.expect)
     from . import forget
-    from .models.model_file import as_spec
 
     console = make_console()
     cfg = forget.make_config(args.config, options)
@@ -209,12 +197,10 @@ def forget(args: SimpleNamespace) -> int:
     short="--like --finetune --architecture --classes --overwrite --without --epochs --lr --batch-size --test --resume --device",
 )
 def train(args: SimpleNamespace) -> None:
-    from .models.spec import load_spec
-
     if args.like and args.finetune:
         raise RequestError("--like starts from random weights and --finetune from the model's; give one of them")
     folder = args.finetune or args.like
-    spec = load_spec(folder) if folder else described_spec(args)
+    spec = load_spec(folder) if folder else arguments.described_spec(args)
     request = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
     with shared.claim_work_dir(vars(args), [folder], spec.classes, **request):
         from .train import train
@@ -260,7 +246,6 @@ def evaluate(args: SimpleNamespace) -> int:
     from delete_tasks.report.record.options import record_options
 
     from . import forget
-    from .models.spec import load_spec
 
     console, record = make_console(), record_options(args)
     names = load_spec(args.original).classes
@@ -272,8 +257,6 @@ def evaluate(args: SimpleNamespace) -> int:
 def _accuracies(args: SimpleNamespace) -> int:
     from delete_tasks.fileio.atomic import save_json
     from delete_tasks.request.classes import resolve_classes
-
-    from .models.spec import load_spec
 
     read = ("model", "test", "classes", "out", "overwrite", "device", "allow_import", "verbose", "command", "action",
             "reads")  # fmt: skip
@@ -307,7 +290,7 @@ def _accuracies(args: SimpleNamespace) -> int:
     argument("pattern", required=False, metavar="[PART]", help="Part of the name, e.g. resnet."),
 )
 def architectures(args: SimpleNamespace) -> None:
-    from .models.architectures.listing import list_architectures
+    from .models.architectures.registry import list_architectures
 
     print("\n".join(list_architectures(args.pattern)))
 

@@ -30,15 +30,13 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from . import run_config as runs
 from .data.datasets import collate_images
 from .data.opening import NO_LABEL
-from .frontier import measure_frontier, show_frontier
-from .metrics import METRICS
+from .metrics import METRICS, lines_of
 from .models.model_file import ModelSpec, as_spec, load_model
 from .opened import check_classes, columns_of, opened_model, refuse_no_logits
-from .others import lines_of
 from .picture import draw_confusions, predicted_as
 from .recipes import PRESETS
 from .register import TASK
-from .rows import compare_without_labels, measure, open_run
+from .rows import compare_without_labels, measure, measure_frontier, open_run, show_frontier
 
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature", "temperature", "masking", "stop", "norm_eval",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from delete_tasks.errors import RequestError, require
+from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.opened import Opened
@@ -22,7 +22,6 @@ from delete_tasks.fileio.compute import choose_device
 from delete_tasks.report.record.samples import FORGET_SET
 from delete_tasks.request.classes import NameIndex, resolve_classes
 
-from .data.layouts import CLASSES, default_root, is_mosaic_folder
 from .data.opening import ImageData, find_copies, open_data
 from .data.strings import parse_spec
 from .data.transforms import TransformedData, eval_transform
@@ -231,16 +230,7 @@ def located(text: str) -> Text:
 
 def open_recorded(text: str, split: str, names: Sequence[str], left_out: Sequence[int] = ()) -> ImageData:
     """Open a record's images, without a download and the indices ``left_out``; refuse images that are missing or unreadable."""
-    request = parse_spec(text)
-    if request.kind in CLASSES:
-        root = Path(request.path or default_root())
-        dataset_class = getattr(require("torchvision.datasets", "images"), request.kind.upper())
-        try:
-            if not is_mosaic_folder(root):
-                dataset_class(str(root), download=False)
-        except (RuntimeError, OSError) as error:
-            raise RequestError(f"the images of {request.kind} are missing in '{root}' ({error})") from error
-    images = open_data(text, split, names)
+    images = open_data(text, split, names, download=False)
     return images.subset(np.setdiff1d(np.arange(len(images)), left_out))
 
 

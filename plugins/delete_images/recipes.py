@@ -20,12 +20,8 @@ SMALL_NETWORK = 300_000  # parameters; recipes up to this size are those of a Re
 
 
 def rate_for(rate: float, parameters: int, power: float = 0.8) -> float:
-    """Scale a learning rate for a ResNet-20 (0.27 million parameters) to a network with more ``parameters``.
-
-    AdamW changes every weight by about the rate at each step, and a larger network has more and smaller weights, so that a rate
-    for a ResNet-20 destroys a ResNet-18. The power fits these two (6e-4, and 3e-5 for 11 million); methods that were measured on
-    both have their own power.
-    """
+    """Scale a learning rate for a ResNet-20 (0.27 million parameters) to a network with more ``parameters``, whose smaller
+    weights AdamW changes by as much. The power fits a ResNet-18; methods that were measured on both have their own power."""
     return rate * min(1.0, (SMALL_NETWORK / max(1, parameters)) ** power)
 
 

@@ -1,7 +1,8 @@
-"""Rows of the table: original, logit cut-off, head alone, erased, erased under the original's head, retrained."""
+"""Rows of the table: original, logit cut-off, head alone, erased, erased under the original's head, retrained; and the frontier:
+what the weights a share of the way back from erased to original keep and show."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -11,13 +12,16 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from rich.console import Console
 from torch import Tensor, nn
 
+from delete_tasks.display.table import Table
 from delete_tasks.errors import require
 from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.evaluation.copies import Copies
+from delete_tasks.evaluation.functional import accuracy
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.evaluation.predictions import Data, head_is_last, head_rows
+from delete_tasks.evaluation.predictions import Data, head_is_last, head_rows, through_head
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.fileio.sampling import evenly_spread
@@ -25,17 +29,19 @@ from delete_tasks.losses import masked_kl_div
 from delete_tasks.losses.masks import class_mask
 from delete_tasks.methods.head_only import HeadOnly
 from delete_tasks.model.head import match_scale, scale_rows
+from delete_tasks.model.teacher import step_back
 from delete_tasks.request.classes import ForgetRequest, resolve_expected
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from .data.opening import FORGET_SET, ImageData, find_copies, open_data
-from .metrics import SHOTS
+from .metrics import METRICS, SHOTS, compare_others, damage
 from .models.model_file import ModelSpec, load_model
 from .models.spec import spec_to_json
-from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, predict_images, some_of
-from .others import compare_others, damage
+from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, opened_model, predict_images, some_of
 
 HEAD_IMAGES, HEAD_STEPS, HEAD_BATCH, HEAD_SEED = 500, 200, 128, 0  # of the head_only row
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+SHOWN = ("remain_acc", "worst_drop", "linear_probe")
 LIMITS = (
     "A linear classifier on labelled images reads part of a forgotten class from the features; linear_probe in the results says "
     "how much, if it was measured.",
@@ -154,7 +160,7 @@ def measure(runner: UnlearnRunner, spec: ModelSpec, opened: Opened, evaluation: 
 
 
 def compare_without_labels(runner: UnlearnRunner, opened: Opened) -> dict[str, Any]:
-    """Compare the original and the erased model without labels: ``kept`` and ``damaged`` of :mod:`delete_images.others`."""
+    """Compare the original and the erased model without labels: ``kept`` and ``damaged`` of :mod:`delete_images.metrics`."""
     models: dict[str, Any] = opened.models
     retain: Any = runner.train_dataloader.dataset.dataset.retain
     beside = None if retain is None else models["original"].prepare(some_of(retain, range(len(retain))))
@@ -195,3 +201,51 @@ def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bo
         if factor is not None:
             scale_rows(student, factor)
     return student.eval()
+
+
+# Frontier -------------------------------------------------------------------------------------------------------------
+
+
+def measure_frontier(
+    opened: Opened, spec: ModelSpec, ids: Sequence[int], rows: Mapping[str, Data]
+) -> list[dict[str, Any]]:
+    """Measure the models between 'erased' and 'original' of ``opened``, each with the erased model's class weights of the
+    forgotten classes, as ``unlearn.step_back`` makes them. ``rows`` hold the predictions of these two.
+
+    Return by share: ``share``; figures of :data:`SHOWN`; and ``original_head``, the percentage of the forgotten classes' test
+    images that the original's last layer still assigns to them.
+    """
+    metrics = [metric for metric in METRICS if metric.name in SHOWN]
+    evaluation = Evaluation(metrics, ids, spec.classes, opened.not_measured)
+    evaluation.add("original", rows["original"])
+    head, frontier = copy.deepcopy(opened.models["original"].last_layer).cpu(), []
+    for share in SHARES:
+        data = rows["erased"] if share == 0 else _between(opened, spec, ids, share)
+        evaluation.add(str(share), data)
+        read = through_head(data["test"], head)
+        left = None if read is None else accuracy(read.counts, ids)[0]
+        figures = {name: figure.value for name, figure in evaluation.rows[str(share)].items()}
+        frontier.append({"share": share, **figures, "original_head": left})
+    return frontier
+
+
+@torch.no_grad()
+def _between(opened: Opened, spec: ModelSpec, ids: Sequence[int], share: float) -> Data:
+    """Predict with the model a ``share`` of the way back."""
+    original, erased = opened.models["original"], opened.models["erased"]
+    model = opened_model(copy.deepcopy(erased.module), spec)
+    step_back(model.module, original.module, share)
+    for name, tensor in model.last_layer.named_parameters():
+        tensor[list(ids)] = erased.last_layer.get_parameter(name)[list(ids)]
+    row = f"{share:.0%} back"
+    return Opened({row: model}, spec.classes, opened.samples, ids).rows()[row]
+
+
+def show_frontier(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+    """Print the figures of :func:`measure_frontier`."""
+    columns = ["others", "worst drop", "original head", "linear probe"]
+    table = Table(columns, "way back", "Weights part of the way back to the original's (unlearn.step_back), in percent")
+    for row in rows:
+        values = [row[name] for name in ("remain_acc", "worst_drop", "original_head", "linear_probe")]
+        table.add(f"{row['share']:.0%}", [None if value is None else f"{value:.2f}" for value in values])
+    table.show(console)

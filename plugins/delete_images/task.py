@@ -14,11 +14,12 @@ from delete_tasks.evaluation import Metric
 from delete_tasks.model.loss_point import LossInputs, LossPoint
 from delete_tasks.task import Open, Run, Task, neutral_names
 
-from . import hub, opened
+from . import opened
 from .metrics import METRICS
 from .models.architectures import classifier_of
 from .models.classifier import ImageClassifier, output_weights
 from .models.finish import finish
+from .models.hub_folder import describe
 from .models.model_file import WEIGHTS_NAME, save_model
 from .models.spec import ModelSpec
 from .recipes import RECIPES
@@ -70,7 +71,8 @@ class ImagesTask(Task):
         return [model.network] if "training" in names and not any("drop" in name for name in names) else []
 
     def classifier(self, model: Any) -> tuple[str, nn.Module]:
-        return classifier_of(model.network, model.num_classes)
+        layer = classifier_of(model.network, model.num_classes)
+        return layer.name, layer.module
 
     def finish(self, runner: Run) -> dict[str, Any]:
         return finish(runner)
@@ -106,4 +108,4 @@ class ImagesTask(Task):
         return iter([torch.randn(16, 3, *size, generator=torch.Generator().manual_seed(0))])
 
     open: Open | None = staticmethod(opened.open_images)
-    hub: Any = staticmethod(hub.describe)
+    hub: Any = staticmethod(describe)

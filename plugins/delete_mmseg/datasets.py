@@ -2,8 +2,7 @@
 
 Both have the mapping from the numbers in the files to class indices as their `label_map`, which MMSegmentation's own
 `LoadAnnotations` applies. So no pipeline, not even one written for another dataset, can silently read wrong labels:
-labelId 7 is the road, but as a class index it would be a traffic sign. `LoadLabelIds` gives the same labels with one
-table look-up instead of one pass over the image for each of the 34 ids.
+labelId 7 is the road, but as a class index it would be a traffic sign.
 """
 
 from collections.abc import Sequence

@@ -71,11 +71,11 @@ def missing_labels(dataset: Any) -> str | None:
     return None if any(map(os.path.isfile, paths)) else f"there is no label map, e.g. '{paths[0]}'"
 
 
-def drop_annotations(dataset: Any) -> None:
-    """Remove the steps that read annotations from the pipelines of a dataset."""
+def drop_annotations(dataset: Any, *instead: BaseTransform) -> None:
+    """Remove the steps that read annotations from the pipelines of a dataset, or put other steps in their place."""
     for part in leaves(dataset):
         steps = part.pipeline.transforms
-        steps[:] = [step for step in steps if not isinstance(step, LoadAnnotations)]
+        steps[:] = [new for step in steps for new in (instead if isinstance(step, LoadAnnotations) else [step])]
 
 
 def by_label(
@@ -177,6 +177,4 @@ class SegmentationData(ForgetData):
         return lines
 
     def without_labels(self) -> None:
-        for part in leaves(self.dataset):
-            steps = part.pipeline.transforms
-            steps[:] = [LoadNoAnnotations() if isinstance(step, LoadAnnotations) else step for step in steps]
+        drop_annotations(self.dataset, LoadNoAnnotations())

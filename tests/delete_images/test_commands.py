@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from rich.console import Console
 from torch.nn import Sequential
 
+from delete_images.metrics import damage, lines_of
 from delete_images.models.architectures import ARCHITECTURES, build
 from delete_images.models.model_file import load_model, save_model
-from delete_images.others import damage, lines_of
 from delete_tasks.evaluation.predictions import ROWS
 from delete_tasks.report.finish import notes, show_rows
 from delete_tasks.report.results import SCHEMA

@@ -100,30 +100,20 @@ def camvid(shared: Path, split: str, loader: str = "LoadAnnotations", **options)
     return read("CamVidDataset", shared / "data/camvid", (f"images/{split}", f"labels/{split}"), loader, **options)
 
 
-@pytest.mark.parametrize("loader", LOADERS)
-def test_camvid_void_is_ignored_and_the_rest_kept(shared: Path, loader: str) -> None:
-    dataset = camvid(shared, "test", loader)
-    assert len(dataset) == 233
-    assert len(dataset.metainfo["classes"]) == len(dataset.metainfo["palette"]) == 11
+@pytest.mark.parametrize(
+    ("loader", "split", "count", "selection"),
+    [*((loader, "test", 233, None) for loader in LOADERS), ("LoadAnnotations", "train", 367, ("car", "sky"))],
+)
+def test_camvid_void_is_ignored_and_each_class_keeps_its_colour(shared: Path, loader, split, count, selection) -> None:
+    dataset = camvid(shared, split, loader, **({"metainfo": {"classes": selection}} if selection else {}))
+    names, colours = CamVidDataset.METAINFO["classes"], CamVidDataset.METAINFO["palette"]
+    classes = selection or names
+    table = np.array([classes.index(name) if name in classes else 255 for name in names] + [255])
+    assert len(dataset) == count and dataset.metainfo["palette"] == [colours[names.index(name)] for name in classes]
     for index in (0, 100, 232):
-        stored = cv2.imread(dataset.get_data_info(index)["seg_map_path"], cv2.IMREAD_UNCHANGED)
-        sample = dataset[index]
-        labels = sample["data_samples"].gt_sem_seg.data[0].numpy()
-        assert sample["inputs"].shape == (3, 360, 480)
-        assert (stored == 11).any() and stored.max() == 11
-        assert (labels[stored == 11] == 255).all()
-        assert (labels[stored != 11] == stored[stored != 11]).all()
-
-
-def test_camvid_selection_ignores_void_too(shared: Path) -> None:
-    dataset = camvid(shared, "train", metainfo={"classes": ("car", "sky")})
-    stored = cv2.imread(dataset.get_data_info(0)["seg_map_path"], cv2.IMREAD_UNCHANGED)
-    labels = dataset[0]["data_samples"].gt_sem_seg.data[0].numpy()
-    table = np.full(12, 255)
-    table[8], table[0] = 0, 1
-    assert len(dataset) == 367
-    assert (labels == table[stored]).all()
-    assert dataset.metainfo["palette"] == [[64, 0, 128], [128, 128, 128]]
+        stored, sample = cv2.imread(dataset.get_data_info(index)["seg_map_path"], cv2.IMREAD_UNCHANGED), dataset[index]
+        assert sample["inputs"].shape == (3, 360, 480) and stored.max() == 11
+        assert (sample["data_samples"].gt_sem_seg.data[0].numpy() == table[stored]).all()
 
 
 def test_copies_are_left_out_of_joined_datasets(monkeypatch):

@@ -21,8 +21,7 @@ from delete_tasks.evaluation.forget_data import ForgetData
 from ..models.classifier import predict_batch
 from ..models.model_file import as_spec
 from .opening import NO_LABEL, open_data, open_unlabelled
-from .transforms import AUGMENT, TransformedData, eval_transform
-from .views import MIXED, mix
+from .transforms import AUGMENT, MIXED, TransformedData, eval_transform, mix
 
 
 @FUNCTIONS.register_module()
@@ -78,7 +77,7 @@ class ImageDataset(ImageForgetData, Dataset):
         data: See :mod:`delete_images.data.opening`, e.g. ``'cifar10:/data?class=deer'``.
         spec: The model's description, see :func:`delete_images.models.model_file.as_spec`; labels are indices into its classes.
         augment: 'strong' (:func:`delete_images.data.transforms.strong_transform`, half of them mixed,
-            :func:`delete_images.data.views.mix`), 'plain' (crops and flips,
+            :func:`delete_images.data.transforms.mix`), 'plain' (crops and flips,
             :func:`delete_images.data.transforms.train_transform`) or 'none'.
         retain: Images of other classes; a random one joins each image of ``data``, under an empty mask.
         split: Split of strings without ``split=``.

@@ -18,11 +18,6 @@ ANNOTATIONS = "val_annotations.txt"  # of Tiny ImageNet
 _SIDE = 32
 
 
-def default_root() -> Path:
-    """Return the folder of downloads: ``DELETE_TASKS_DATA``, or a cache folder in the user's home."""
-    return Path(os.environ.get(ROOT_VARIABLE) or "~/.cache/delete-tasks").expanduser()
-
-
 def is_mosaic_folder(root: Path) -> bool:
     """Return True if ``root`` holds ``train_labels.npy`` or ``test_labels.npy``, as beside ``train_00.webp``, ..."""
     return any((root / f"{split}_labels.npy").is_file() for split in ("train", "test"))
@@ -30,21 +25,21 @@ def is_mosaic_folder(root: Path) -> bool:
 
 class CifarSource:
     """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known. ``root``
-    is a folder of mosaics, or with one of the name ``kind``, or of torchvision's files (downloaded there if missing); None is
-    :func:`default_root`. Data that are damaged, or missing and cannot be downloaded, are refused. ``labels``, int64 (N,), are
+    is a folder of mosaics, or with one of the name ``kind``, or of torchvision's files (``download`` fetches missing ones); None
+    is a cache folder, or ``DELETE_TASKS_DATA``. Data that are damaged or missing are refused. ``labels``, int64 (N,), are
     indices into ``class_names``."""
 
-    def __init__(self, kind: str, root: str | None, split: str) -> None:
+    def __init__(self, kind: str, root: str | None, split: str, download: bool) -> None:
         self.class_names = CLASSES[kind]
         self.split = split
         self._mosaics: list[Path] = []
         self._images: np.ndarray | None = None
-        folder = Path(root).expanduser() if root else default_root()
+        folder = Path(root or os.environ.get(ROOT_VARIABLE) or "~/.cache/delete-tasks").expanduser()
         folder = folder / kind if is_mosaic_folder(folder / kind) else folder
         if is_mosaic_folder(folder):
             self._open_mosaics(kind, folder)
         else:
-            self._open_torchvision(kind, folder)
+            self._open_torchvision(kind, folder, download)
 
     def _open_mosaics(self, kind: str, folder: Path) -> None:
         actual = "cifar100" if (folder / NAMES).is_file() else "cifar10"
@@ -75,11 +70,13 @@ class CifarSource:
                 "same number of images in each. Copy the folder again"
             )
 
-    def _open_torchvision(self, kind: str, folder: Path) -> None:
+    def _open_torchvision(self, kind: str, folder: Path, download: bool) -> None:
         dataset_class = getattr(require("torchvision.datasets", "images"), kind.upper())
         try:
-            data = dataset_class(str(folder), train=self.split == "train", download=True)
+            data = dataset_class(str(folder), train=self.split == "train", download=download)
         except (OSError, RuntimeError, ValueError) as error:
+            if not download:
+                raise RequestError(f"the images of {kind} are missing in '{folder}' ({error})") from error
             raise RequestError(
                 f"{kind} is not in '{folder}' and cannot be downloaded ({error}); give its folder: {kind}:FOLDER, or set "
                 f"{ROOT_VARIABLE}"

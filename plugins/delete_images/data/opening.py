@@ -117,14 +117,17 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
         return ImageData(self._read, labels, self.class_names, names, self.skipped, rows, self._source)
 
 
-def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = None) -> ImageData:
+def open_data(
+    spec: str, split: str = "train", classes: Sequence[str] | None = None, download: bool = True
+) -> ImageData:
     """Open the data set that a string names, e.g. ``'cifar10:/data?split=test&class=deer&limit=500'``; see the module's docstring
     for the grammar. Unreadable images are logged and listed in ``skipped``.
 
     ``split`` is that of a string without ``split=``. With the model's class names ``classes``, labels become indices into them.
-    Raise RequestError for a wrong string, no such data, classes of other names, or no image that is chosen or readable.
+    Missing CIFAR is fetched if ``download``. Raise RequestError for a wrong string, no such data, classes of other names, or no
+    image that is chosen or readable.
     """
-    return _open(parse_spec(spec, split), classes)
+    return _open(parse_spec(spec, split), classes, download)
 
 
 def open_unlabelled(spec: str) -> ImageData:
@@ -137,8 +140,8 @@ def open_unlabelled(spec: str) -> ImageData:
     return data
 
 
-def _open(request: DataSpec, classes: Sequence[str] | None) -> ImageData:
-    source, model_classes = _open_source(request), None if classes is None else tuple(classes)
+def _open(request: DataSpec, classes: Sequence[str] | None, download: bool = True) -> ImageData:
+    source, model_classes = _open_source(request, download), None if classes is None else tuple(classes)
     data_classes = source.class_names or _numbered(request, source.labels, model_classes)
     names = model_classes or data_classes
     labels = source.labels
@@ -161,11 +164,11 @@ def _open(request: DataSpec, classes: Sequence[str] | None) -> ImageData:
     return ImageData.from_arrays(source.read(indices), labels, names, named)
 
 
-def _open_source(request: DataSpec) -> CifarSource | ArraySource | FolderSource:
+def _open_source(request: DataSpec, download: bool) -> CifarSource | ArraySource | FolderSource:
     if request.kind in CIFAR_CLASSES:
         if request.split not in ("train", "test"):
             raise RequestError(f"'{request.text}': CIFAR has no split '{request.split}'; choose train or test")
-        return CifarSource(request.kind, request.path, request.split)
+        return CifarSource(request.kind, request.path, request.split, download)
     request.check_place()
     path, label_given = Path(os.path.expanduser(request.path or "")), request.label is not None
     if path.is_dir():

@@ -1,10 +1,15 @@
 """erase(): make a model in memory forget, in one call."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import ctypes
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,12 +19,11 @@ from delete_tasks.request.ranges import SEED_MOST, truth, whole
 require("mmengine", "images")
 
 from .. import register  # noqa: E402, F401
-from ..data.views import choose_views  # noqa: E402
+from ..data.transforms import choose_views  # noqa: E402
 from ..run_config import default_method  # noqa: E402
 from .dense.erasure import DenseErasure  # noqa: E402
 from .erasure import Erasure  # noqa: E402
 from .model import open_model  # noqa: E402
-from .process import preserve_process_state  # noqa: E402
 from .samples import in_words, read_samples  # noqa: E402
 
 
@@ -34,7 +38,7 @@ class Erased:
             (mean probability of the forgotten classes) and ``predicted_as_forgotten`` (percent of images or locations), each
             ``before``, ``with_row`` (as training left the last layer) and ``after`` (as returned, see ``keep_row``);
             ``forget_check``, see :func:`delete_tasks.runner.forget_check.check_forgotten`; ``not_forgotten``, the text of the
-            warning if more than 5% is left, or None; ``kept``, see :func:`delete_images.others.compare_others`; ``damaged``, the
+            warning if more than 5% is left, or None; ``kept``, see :func:`delete_images.metrics.compare_others`; ``damaged``, the
             text of the warning if significantly less than 85% of these predictions are kept, or None; ``finished``, the changes
             to the last layer; ``done``, see :func:`delete_tasks.runner.done.statement`; ``unlearn``, the recipe. For
             models with locations also ``locations`` (number measured), ``predicted_as`` (predictions at locations that the
@@ -158,3 +162,36 @@ def erase(
         recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
         loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}
         return Erased(*erasure.run(recipe, loop, work_dir))
+
+
+@contextlib.contextmanager
+def preserve_process_state() -> Iterator[None]:
+    """Run in PyTorch's default modes (gradients on, autocast off, CPU as default device) with subnormal numbers flushed to zero;
+    restore the process-wide settings that a run changes: the random states of Python, NumPy and PyTorch, the start method of
+    processes, OpenCV's threads, and the flushing."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())
+        start_method = torch.multiprocessing.get_start_method(allow_none=True)
+        stack.callback(torch.multiprocessing.set_start_method, start_method, force=True)
+        if "cv2" in sys.modules:
+            stack.callback(sys.modules["cv2"].setNumThreads, sys.modules["cv2"].getNumThreads())
+        stack.callback(_flush_subnormal, sys.float_info.min / 2 == 0)  # PyTorch has no getter
+        _flush_subnormal(True)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(torch.random.fork_rng())
+        yield
+
+
+def _flush_subnormal(flush: bool) -> None:
+    """Set whether this thread and the worker threads of its operations flush subnormal numbers to zero."""
+    torch.set_flush_denormal(flush)
+    # Workers inherit it when they start, and keep it. OpenMP 5.0 can end them (1: omp_pause_soft); operations start new ones.
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # an older OpenMP; Windows
+        ctypes.CDLL(None).omp_pause_resource_all(1)

@@ -4,6 +4,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from delete_tasks.task import Run
 
 from .. import run_config as runs
 from ..data.opening import NO_LABEL
-from ..data.views import RANGE_IMAGES, TensorViews, choose_views
+from ..data.transforms import RANGE_IMAGES, TensorViews, choose_views
+from ..metrics import compare_others, damage
 from ..models.classifier import ImageClassifier, predict_batch
-from ..others import compare_others, damage
 from .model import MEASURED, OpenModel, copy_model, forget_names_in_config
 from .samples import Samples, UserData, in_words, leave_out_others
 
@@ -91,10 +92,8 @@ class Erasure:
         unlearn = runs.unlearn_options(self.ids, self.method, chosen)
         if options["resume"] and work_dir is None:
             raise RequestError("resume=True continues from the state in work_dir; give work_dir")
-        if work_dir is not None:
-            return self._run(unlearn, options, str(work_dir))
-        with scratch() as folder:  # for logs; a run cannot be resumed from it
-            return self._run(unlearn, {**options, "states": False}, folder)
+        with scratch() if work_dir is None else nullcontext(str(work_dir)) as folder:  # a scratch folder is for logs
+            return self._run(unlearn, {**options, "states": work_dir is not None}, folder)
 
     def _run(self, unlearn: dict[str, Any], options: dict[str, Any], folder: str) -> tuple[nn.Module, dict[str, Any]]:
         original = self._wrapped(copy_model(self.student.network))
@@ -133,8 +132,9 @@ class Erasure:
         damaged = damage(comparison["kept"], runner.recipe.optimizer)
         if damaged is not None:
             warnings.warn(f"OTHERS DAMAGED: {damaged}", UserWarning, stacklevel=2)
+        stages = ("before", "with_row", "after")
         masses, predicted = (
-            {"before": a, "with_row": b, "after": c} for a, b, c in zip(before, with_row[0], after, strict=True)
+            dict(zip(stages, each, strict=True)) for each in zip(before, with_row[0], after, strict=True)
         )
         class_names = [self.names[i] for i in self.ids]
         return erased, {

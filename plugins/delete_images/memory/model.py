@@ -14,7 +14,7 @@ from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.model.modes import fast_layout
 from delete_tasks.task import neutral_names
 
-from ..models.classifier import cast_for, class_outputs, describe, parts_of
+from ..models.classifier import cast_for, class_outputs, describe, tensors_of
 from ..models.outputs import class_maps, refuse_probabilities, refuse_queries
 from .samples import Samples, images_and_labels, named_classes
 
@@ -151,10 +151,9 @@ def logits_in(output: Any, count: int | None) -> Tensor:
     kinds and either could be meant."""
     kinds = [_first_of(find, output, count) for find in (class_outputs, class_maps)]
     found = [logits for logits in kinds if isinstance(logits, Tensor)]
-    refused = [error for error in kinds if not isinstance(error, Tensor)]
-    tensors = [part for part in parts_of(output) if isinstance(part, Tensor)]
+    tensors = tensors_of(output)
     if not found:
-        raise refused[1] if any(part.ndim > 2 for part in tensors) else refused[0]
+        raise kinds[any(part.ndim > 2 for part in tensors)]  # type: ignore[misc]
     matches = [logits for logits in found if logits.shape[1] == count]
     if len(found) == 1 or len(matches) == 1:
         return (matches or found)[0]

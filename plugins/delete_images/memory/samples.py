@@ -17,7 +17,7 @@ from delete_tasks.fileio.seeds import READ_STREAM, seed_all
 
 from ..data.datasets import ImageForgetData
 from ..data.opening import NO_LABEL
-from ..data.views import MIXED, mix, viewed
+from ..data.transforms import MIXED, mix, viewed
 
 IMAGE_KEYS = ("image", "images", "inputs", "pixel_values", "x")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")

@@ -27,7 +27,7 @@ def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
     UnsupportedModelError says that there are no logits, several tensors that could be the logits, or a single class, which
     leaves no other class to predict.
     """
-    parts = [part for part in tensors_in(parts_of(output, ("logits",))) if part.ndim == 2]
+    parts = [part for part in tensors_of(output, ("logits",)) if part.ndim == 2]
     if num_classes is None and len({part.shape[1] for part in parts}) > 1:
         raise UnsupportedModelError(
             f"the model returns {describe(output)}, of which more than one could be the class logits; give class_names in the "
@@ -36,17 +36,11 @@ def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
     return select_logits(parts, num_classes, output, "(N, C)", "'logits'")
 
 
-def parts_of(output: Any, keys: Sequence[str] = OUTPUT_KEYS) -> list[Any]:
-    """List the parts of a network's output that may be class logits, in order."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        return [output.get(key) for key in keys]
-    return list(output) if isinstance(output, (tuple, list)) else [getattr(output, key, None) for key in keys]
-
-
-def tensors_in(parts: Sequence[Any]) -> list[Tensor]:
-    """Select the floating-point tensors."""
+def tensors_of(output: Any, keys: Sequence[str] = OUTPUT_KEYS) -> list[Tensor]:
+    """List the floating-point tensors of a network's output that may be class logits, in order."""
+    parts = output if isinstance(output, (tuple, list)) else [output]
+    if not isinstance(output, (Tensor, tuple, list)):
+        parts = [output.get(key) if isinstance(output, Mapping) else getattr(output, key, None) for key in keys]
     return [part for part in parts if isinstance(part, Tensor) and part.is_floating_point()]
 
 

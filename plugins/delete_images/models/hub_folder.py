@@ -1,4 +1,5 @@
-"""Folders of the Hugging Face Hub with a classifier of timm or transformers: weights and description."""
+"""Folders of the Hugging Face Hub: read a classifier of timm or transformers, and describe a model folder for these libraries,
+for torchvision or for this package."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,14 +9,15 @@ from typing import Any
 from msgspec.structs import replace
 from torch import Tensor
 
-from delete_tasks.errors import RequestError, first_line, list_names
+from delete_tasks.errors import RequestError, first_line, list_names, require
 from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 from delete_tasks.fileio.validate import read_json
 
-from .architectures.registry import library
-from .spec import ModelSpec, Preprocessing
+from .architectures.registry import ARCHITECTURES, TIMM, TRANSFORMERS, library, torchvision_names
+from .spec import ModelSpec, Preprocessing, load_spec, spec_to_json, unit_normalization
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+FILLED_IN = ("googlenet", "inception_v3")  # whose arguments the registry completes
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Fields of a transformers config that follow from the description, or say nothing of the network.
 IMPLIED = ("model_type", "id2label", "label2id", "num_labels", "architectures", "transformers_version", "dtype", "torch_dtype",
@@ -118,3 +120,47 @@ def _sides(size: Any) -> tuple[int, int]:
     sides = size if isinstance(size, Mapping) else {"shortest_edge": size}
     height, width = (int(sides.get(name) or sides["shortest_edge"]) for name in ("height", "width"))
     return height, width
+
+
+def describe(path: Path, record: Any, hide: bool, pipeline: str = "image-classification") -> tuple[str, str, Any]:
+    """Describe a model folder, see :attr:`delete_tasks.task.Task.hub`."""
+    spec = load_spec(path)
+    config, name = spec_to_json(spec), spec.architecture.removeprefix("torchvision.")
+    if name.startswith(TIMM) and spec.preprocessing.channels == "RGB":
+        return "timm", pipeline, {CONFIG: timm_config(spec, name.removeprefix(TIMM))}
+    if name.startswith(TRANSFORMERS) and spec.preprocessing.channels == "RGB":
+        return "transformers", pipeline, transformers_config(spec, name.removeprefix(TRANSFORMERS))
+    if hide:
+        config["classes"] = [f"person_{number}" for number in range(len(spec.classes))]
+    changed = name in (*ARCHITECTURES, *FILLED_IN) or spec.arguments.get("stem", "imagenet") != "imagenet"
+    return "torchvision" if name in torchvision_names() and not changed else "delete-tasks", pipeline, {CONFIG: config}
+
+
+def timm_config(spec: ModelSpec, name: str) -> dict[str, Any]:
+    """Make the config.json that timm reads beside weights; ``name`` may end in a tag."""
+    images, known = spec.preprocessing, require("timm", "images").get_pretrained_cfg(name)
+    mean, std = unit_normalization(images)
+    crop = {"crop_mode": "center", "crop_pct": images.crop_fraction, "interpolation": "bilinear"}
+    crop |= {"crop_mode": "squash", "crop_pct": 1.0} if images.resize == "stretch" else {}
+    prepared = {"input_size": [3, *images.size], "mean": mean, "std": std, **crop}
+    layers = {key: getattr(known, key) for key in ("first_conv", "classifier", "fixed_input_size")}
+    model = {"architecture": name.partition(".")[0], "model_args": dict(spec.arguments)}
+    classes = {"num_classes": len(spec.classes), "label_names": list(spec.classes)}
+    return {**model, **classes, "pretrained_cfg": {**prepared, **layers}}
+
+
+def transformers_config(spec: ModelSpec, kind: str) -> dict[str, Any]:
+    """Make the files that transformers reads beside weights: the network's configuration and the images' processor."""
+    names, images = dict(enumerate(spec.classes)), spec.preprocessing
+    labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+    mean, std = unit_normalization(images)
+    rescaled = {"do_rescale": True, "rescale_factor": 1 / 255}
+    prepared = {"image_mean": mean, "image_std": std, "do_normalize": True, **rescaled}
+    size = dict(zip(("height", "width"), images.size, strict=True))
+    if images.resize == "stretch":
+        prepared |= {"image_processor_type": "ViTImageProcessor", "size": size}
+    else:
+        edge = {"shortest_edge": round(min(images.size) / images.crop_fraction)}
+        crop = {"do_center_crop": True, "crop_size": size}
+        prepared |= {"image_processor_type": "CLIPImageProcessor", "size": edge, **crop}
+    return {CONFIG: {**spec.arguments, "model_type": kind, **labels}, PREPROCESSOR: prepared}

@@ -14,7 +14,6 @@ of classes, or an import path ``package.module:Class``, called with ``arguments`
 unless the user allows them.
 """
 
-import json
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -49,8 +48,9 @@ def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
     try:
         classifier_of(model, len(spec.classes))  # any layer of that size, since the last one need not be the head
     except TypeError as error:
+        outputs = len(classifier_of(model).module.weight)  # type: ignore[arg-type]
         raise RequestError(
-            f"'{spec.architecture}' ends in {classifier_of(model).num_classes} outputs, but there are {len(spec.classes)} "
+            f"'{spec.architecture}' ends in {outputs} outputs, but there are {len(spec.classes)} "
             "class names; give the names of all outputs in their order, or the argument that sets the number of classes"
         ) from error
     return model
@@ -109,12 +109,6 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
         raise RequestError(f"cannot write a model to '{folder}': it is a file; give a folder")
     classifier_of(model, len(spec.classes))
     content = spec_to_json(spec)
-    try:
-        json.dumps(content, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise RequestError(
-            f"the model's arguments or extra cannot be written as JSON: {error}; use plain values"
-        ) from error
     spec_from_json(content, "the model's description")
     # Clones, because safetensors refuses tensors that share memory (tied weights).
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}

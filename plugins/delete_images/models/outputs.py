@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.model.head import find_class_layers
 
-from .classifier import cast_for, parts_of, select_logits, tensors_in
+from .classifier import cast_for, select_logits, tensors_of
 
 AUXILIARY = "auxiliary_head"  # run by transformers' models, which use its logits only in their loss
 TOLERANCE = 1e-2  # of probabilities and their sum, which bfloat16 rounds
@@ -38,7 +38,7 @@ def class_maps(output: Any, num_classes: int | None = None) -> list[Tensor]:
     """Find the class logits in a network's output, the prediction's first; raise UnsupportedModelError without any, and for a
     single class. The output is a tensor ``(N, C, *locations)``; a tuple or list with one or more such tensors of the same C; or a
     dict or object with them under ``logits``, or ``out`` and ``aux``. C is ``num_classes``; None takes the first tensor's."""
-    parts = [part for part in tensors_in(parts_of(output)) if part.ndim >= 3]
+    parts = [part for part in tensors_of(output) if part.ndim >= 3]
     return select_logits(parts, num_classes, output, "(N, C, *locations)", "'logits' or 'out'")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import reprlib
 from collections import Counter
@@ -93,11 +94,14 @@ class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
-    """Make the content of model.json without the digest of the weights."""
-    fields = asdict(spec.preprocessing).items()
-    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in fields}
-    own = {**asdict(spec), "classes": list(spec.classes), "preprocessing": lists}
-    return {"format": FORMAT, "version": VERSION, **own}
+    """Make the content of model.json without the digest of the weights; refuse arguments or extra that are no JSON values."""
+    fields = {**asdict(spec), "preprocessing": asdict(spec.preprocessing)}
+    try:
+        return {"format": FORMAT, "version": VERSION, **json.loads(json.dumps(fields, allow_nan=False))}
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"the model's arguments or extra cannot be written as JSON: {error}; use plain values"
+        ) from error
 
 
 def spec_from_json(raw: Any, source: str) -> ModelSpec:

@@ -9,8 +9,7 @@ from torch.utils.data import TensorDataset
 
 from delete_images.data.datasets import ImageDataset
 from delete_images.data.opening import open_data
-from delete_images.data.transforms import strong_transform
-from delete_images.data.views import TensorViews, mix
+from delete_images.data.transforms import TensorViews, mix, strong_transform
 from delete_images.forget import make_config
 from delete_images.metrics import calibration_of, compare_kept
 from delete_images.models.model_file import load_model

@@ -8,8 +8,8 @@ from helpers import not_finished, python, same_tensors
 from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 from toys import Body, body
 
+from delete_images.metrics import damage
 from delete_images.models.model_file import load_model
-from delete_images.others import damage
 from delete_tasks import erase
 from delete_tasks.errors import CheckpointMismatchError, FinishedError, RequestError, UnsupportedModelError
 

@@ -274,12 +274,10 @@ def test_class_layers():
         (lambda: Net(lambda maps, aux: maps.sigmoid()), {}, UnsupportedModelError, "a sigmoid.*activation=None"),
         (lambda: nn.Sequential(Net(), nn.Tanh()), {}, UnsupportedModelError, "keep_row=True"),
         (lambda: Net(lambda maps, aux: (maps, maps.mean((2, 3)))), {}, UnsupportedModelError, "aux_params=None"),
-        (Net, {"class_names": "abc"}, RequestError, "3 names.* 4 logits"),
         (Net, {"select": "teacher"}, RequestError, "select"),
         (Net, {"method": "FineTune"}, RequestError, "retain"),
-        (lambda: Net().requires_grad_(False), {}, UnsupportedModelError, "no parameter"),
     ],
-    ids=["queries", "C=1", "softmax", "sigmoid", "tanh", "image scores", "names", "select", "method", "frozen"],
+    ids=["queries", "C=1", "softmax", "sigmoid", "tanh", "image scores", "select", "method"],
 )
 def test_models_refused_with_the_reason(make, options, error, message, scenes):
     with pytest.raises(error, match=message):

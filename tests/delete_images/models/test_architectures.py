@@ -27,6 +27,7 @@ PUBLISHED = [  # file, architecture, arguments, normalization, published accurac
     ("cifar10_resnet18_badnets.pt", "torchvision.resnet18", CIFAR_STEM, "cifar10", 93.3),
     ("nad_wrn16-1_badnet_backdoored.pth", "wrn16_1", {}, "none", 84.4),
     ("nad_wrn16-1_erased.pth", "wrn16_1", {}, "none", 80.5),
+    ("nad_wrn16-1_teacher.pth", "wrn16_1", {}, "none", None),
     ("ibau_cifar10_badnets_8_02.pth", "ibau_vgg", {}, "none", 84.0),
     ("ibau_cifar10_trojan_wm_2_02.pth", "ibau_vgg", {}, "none", 85.0),
     ("ibau_cifar10_l0_inv_0_02.pth", "ibau_vgg", {}, "none", 84.5),
@@ -47,6 +48,8 @@ def test_published_network_is_as_accurate_as_published(shared, tmp_path, test_im
     model, spec = load_model(folder)
     assert not model.training
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    if published is None:
+        return
     images = test_images.subset(np.arange(60 if name.endswith("resnet18") else 300))
     accuracy = (predict_images(model, spec, images).logits.argmax(1).numpy() == images.labels).mean()
     standard_error = np.sqrt(published / 100 * (1 - published / 100) / len(images))
@@ -62,12 +65,6 @@ def test_retrained_network_never_predicts_deer(shared, tmp_path, test_images):
     remaining = few.labels != 4
     assert not (predicted == 4).any()
     assert (predicted == few.labels)[remaining].mean() > 0.88
-
-
-def test_nad_teacher_loads_strictly(shared, tmp_path):
-    pre = Preprocessing.named("none", 32)
-    path = shared / "weights" / "nad_wrn16-1_teacher.pth"
-    load_model(import_checkpoint(path, tmp_path, "wrn16_1", CIFAR10_CLASSES, pre))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +85,7 @@ def test_forward_shape_and_head(name, arguments, side, head, features):
         (logits,) = class_outputs(model(torch.zeros(2, 3, side, side)))
     assert logits.shape == (2, 7)
     layer = classifier_of(model, 7)
-    assert (layer.name, layer.weight.shape[1], layer.num_classes) == (head, features, 7)
+    assert (layer.name, *layer.module.weight.shape[:2]) == (head, 7, features)
     assert classifier_of(model).name == head
     assert model.get_submodule(head) is layer.module
 
@@ -162,7 +159,7 @@ def test_classifier_of_finds_any_matrix_shaped_head():
     model = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 8), CosineHead())
     assert classifier_of(model, 5).name == "2"
     fully_convolutional = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 1))
-    assert classifier_of(fully_convolutional).num_classes == 6
+    assert len(classifier_of(fully_convolutional).module.weight) == 6
 
 
 def test_classifier_of_lists_candidates():

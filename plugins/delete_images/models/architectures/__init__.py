@@ -1,7 +1,7 @@
 """Image classifiers by name: torchvision's, timm's, and the small CIFAR networks of published weights."""
 
-from . import ibau_vgg, resnets, wide_resnet  # noqa: F401 - registers them
-from .head import Classifier, classifier_of
+from . import backdoored, resnets  # noqa: F401 - registers them
+from .head import classifier_of
 from .registry import ARCHITECTURES, architecture_names, build, register
 
-__all__ = ["ARCHITECTURES", "Classifier", "architecture_names", "build", "classifier_of", "register"]
+__all__ = ["ARCHITECTURES", "architecture_names", "build", "classifier_of", "register"]

@@ -1,27 +1,11 @@
 """The last linear layer of any classifier, found by shape."""
 
-from typing import NamedTuple, cast
+from typing import Any
 
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
-
-
-class Classifier(NamedTuple):
-    """Layer of a model that turns features into logits."""
-
-    name: str  # dotted, within the model, e.g. 'fc'
-    module: nn.Module
-
-    @property
-    def weight(self) -> Tensor:
-        """Weight of the layer: (C, D) or, for a 1x1 convolution, (C, D, 1, 1)."""
-        return cast(Tensor, self.module.weight)
-
-    @property
-    def num_classes(self) -> int:
-        """C."""
-        return self.weight.shape[0]
+from delete_tasks.model.head import ClassLayer
 
 
 def _is_linear_map(module: nn.Module) -> bool:
@@ -32,21 +16,22 @@ def _is_linear_map(module: nn.Module) -> bool:
     return weight.dim() == 2 or (weight.dim() == 4 and weight.shape[2:] == (1, 1) and getattr(module, "groups", 1) == 1)
 
 
-def classifier_of(model: nn.Module, num_classes: int | None = None) -> Classifier:
+def classifier_of(model: nn.Module, num_classes: int | None = None) -> ClassLayer:
     """Find the layer that gives the logits: the last in order of registration whose output size is ``num_classes``.
 
     Linear layers, 1x1 convolutions (SqueezeNet ends in one) and any other module whose ``weight`` is a (C, D) matrix count.
     Without ``num_classes`` it is the last matrix-shaped layer or, if there is none, the last 1x1 convolution.
     UnsupportedModelError says that there is no such layer, and lists the last few candidates.
     """
-    candidates = [Classifier(name, module) for name, module in model.named_modules() if _is_linear_map(module)]
+    candidates: Any = [ClassLayer(name, module) for name, module in model.named_modules() if _is_linear_map(module)]
     if num_classes is None:
-        matches = [layer for layer in candidates if layer.weight.dim() == 2] or candidates
+        matches = [layer for layer in candidates if layer.module.weight.dim() == 2] or candidates
     else:
-        matches = [layer for layer in candidates if layer.num_classes == num_classes]
+        matches = [layer for layer in candidates if len(layer.module.weight) == num_classes]
     if matches:
         return matches[-1]
-    listed = ", ".join(f"{layer.name} ({layer.weight.shape[1]} -> {layer.num_classes})" for layer in candidates[-5:])
+    shapes = [(layer.name, *layer.module.weight.shape[:2]) for layer in candidates[-5:]]
+    listed = ", ".join(f"{name} ({features} -> {classes})" for name, classes, features in shapes)
     wanted = "" if num_classes is None else f" with {num_classes} outputs"
     raise UnsupportedModelError(
         f"{type(model).__name__} has no linear layer{wanted} that could be its classifier; candidates: {listed or 'none'}. "

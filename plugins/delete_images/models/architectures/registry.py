@@ -1,7 +1,7 @@
 """Networks with random weights, built from a name and JSON arguments without fetching or reading a file."""
 
 import difflib
-import importlib
+import importlib.util
 import inspect
 import operator
 import reprlib
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from delete_tasks.errors import MissingExtraError, RequestError, first_line, require
@@ -21,6 +22,7 @@ ARCHITECTURES: dict[str, Builder] = {}
 """Registered builders by name; each takes ``num_classes`` and keyword arguments. Names of torchvision, timm and the entry point
 group ``delete_tasks.architectures`` are resolved in :func:`build`, so that importing this module stays cheap."""
 
+LISTED = 10  # with which the parameters of registered architectures are counted
 TIMM, TRANSFORMERS = "timm:", "transformers:"
 STEMS = ("imagenet", "cifar")  # of torchvision's networks
 # Arguments with which torchvision, timm and transformers fetch or read files; a model.json must not set them.
@@ -196,3 +198,41 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
             f"architecture '{name}' cannot be built with {reprlib.repr(arguments)}: {first_line(error)[:500]}; correct the "
             "arguments"
         ) from error
+
+
+def list_architectures(pattern: str | None = None) -> list[str]:
+    """List registered architectures, torchvision's and, for a pattern, timm's. Raises RequestError if none contains it."""
+    for name in offered(GROUP):
+        builder_of(name)  # registers it
+    names = [*sorted(ARCHITECTURES), *(name for name in torchvision_names() if name not in ARCHITECTURES)]
+    listed = require("timm", "images").list_models() if importlib.util.find_spec("timm") else []
+    timm = [f"timm:{name}" for name in listed]
+    lines = [line for name in names if (pattern or "").lower() in name for line in _lines(name)]
+    if pattern is None:
+        return [
+            *lines,
+            "",
+            "Parameters with 10 classes, torchvision's with 1,000.",
+            "torchvision's ResNets and VGGs take stem=cifar, for images of 32 pixels.",
+            f"Also: {f'{len(timm)} of timm' if timm else 'timm, once installed'} (timm:NAME), transformers (transformers:TYPE),",
+            "and package.module:Class, with --allow-import.",
+        ]
+    lines += [name for name in timm if pattern and pattern.lower() in name.lower()]
+    if not lines:
+        raise unknown_architecture(pattern, architecture_names())
+    return lines
+
+
+def _lines(name: str) -> list[str]:
+    """Describe an architecture: name and number of parameters; and a second line for its arguments."""
+    arguments: tuple[str, ...] = ()
+    if name in ARCHITECTURES:
+        with torch.device("meta"):
+            model = ARCHITECTURES[name](num_classes=LISTED)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        arguments = builder_arguments(ARCHITECTURES[name])
+    else:
+        weights = require("torchvision.models", "images").get_model_weights(name)
+        parameters = next(iter(weights)).meta["num_params"]
+    takes = [f"    --arguments: {', '.join(arguments)}"] if arguments else []
+    return [f"{name:<19} {parameters / 1e6:>7.1f} M", *takes]
