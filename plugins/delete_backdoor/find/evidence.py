@@ -113,20 +113,18 @@ def signs(evidence: dict[str, Evidence]) -> dict[str, str | None]:
             return None
         return CLUSTERS[0] if first > second else CLUSTERS[1]
 
+    # Percentage points more that are lost by crops and flips than by changes of colour.
+    places = [
+        None if each.kept_cropped is None or each.kept_coloured is None else each.kept_coloured - each.kept_cropped
+        for each in (smaller, larger)
+    ]
     low, high = sorted((smaller.variance, larger.variance))
     return {
         "pattern": further(smaller.moved_by_pattern, larger.moved_by_pattern, PATTERN_APART),
-        "hangs_on_place": further(_place(smaller), _place(larger), PLACE_APART),
+        "hangs_on_place": further(places[0], places[1], PLACE_APART),
         "wins_blends": further(smaller.kept_blended, larger.kept_blended, BLENDS_APART),
         "varies": further(smaller.variance, larger.variance, 0.0) if high > VARIES * low else None,
     }
-
-
-def _place(evidence: Evidence) -> float | None:
-    """Compute how many percentage points more are lost by crops and flips than by changes of colour."""
-    if evidence.kept_cropped is None or evidence.kept_coloured is None:
-        return None
-    return evidence.kept_coloured - evidence.kept_cropped
 
 
 def decide(evidence: dict[str, Evidence]) -> str | None:
