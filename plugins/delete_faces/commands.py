@@ -107,12 +107,10 @@ def align(args: SimpleNamespace) -> None:
     *READING,
 )
 def enroll(args: SimpleNamespace) -> None:
-    from delete_images.models.describe import read_arguments
-
     from .gallery.enroll import enroll
 
     refuse_existing(args.out, [args.photos, *([args.weights] if args.weights else [])], args.overwrite)
-    enroll({**vars(args), "backbone_arguments": read_arguments(args.arguments)}, make_console())
+    enroll(vars(args), make_console())
 
 
 @command(
@@ -141,13 +139,11 @@ def enroll(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def import_model(args: SimpleNamespace) -> None:
-    from delete_images.models.describe import read_arguments
-
     from .gallery.imports import import_model
 
     read = [args.weights, args.head_weights, args.gallery, args.names]
     refuse_existing(args.out, [path for path in read if path], args.overwrite)
-    import_model({**vars(args), "backbone_arguments": read_arguments(args.arguments)}, make_console())
+    import_model(vars(args), make_console())
 
 
 @command(
