@@ -86,8 +86,7 @@ def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the options of ``faces remove`` from the model's enrolment; refuse options without photos if there is none.
 
     ``photos`` default to those that the model was made from, ``eval`` to those that enrolment held out, if they are still there
-    and framed alike; 'none' for ``eval`` measures nothing. ``held_out_alone`` is added: names to which ``eval`` is limited, or
-    None for all.
+    and framed alike; 'none' measures nothing. ``held_out_alone`` is added: names to which ``eval`` is limited, or None for all.
     """
     enrolment, options = read_enrolment(options["model"]), {**options, "held_out_alone": None}
     stored = options.get("templates") is not None

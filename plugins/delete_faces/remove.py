@@ -209,9 +209,8 @@ def _read_photos(
     options: Mapping[str, Any], head: Any, spec: ModelSpec, ids: Sequence[int], framing: Framing, console: Console,
     templates: Templates | None,
 ) -> tuple[ImageData | Templates, ImageData | None, ImageData | Templates | None, list[Copies], dict[str, Any]]:  # fmt: skip
-    """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and return
-    their faces, copies among them, and details for results.json. ``head`` is the identity head. ``templates`` take the place
-    of photos to forget."""
+    """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and
+    return their faces, copies among them, and details for results.json. ``templates`` take the place of photos to forget."""
     people = [spec.classes[i] for i in ids]
     own = None if templates is not None else open_own(options, people, spec.classes)
     retain: Any = options.get("retain")

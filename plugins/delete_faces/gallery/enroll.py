@@ -103,11 +103,10 @@ def stranger_threshold(scores: Tensor, people: int) -> float | None:
 def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
     """Compute scores of photos with other people's class weights, by heads that have never seen the photos' own person.
 
-    The model's head would not do: it has learnt to separate its people, so they score lower with each other's class weights than
-    strangers do. Each head here, of the kind of ``head``, leaves a fifth of the people out (one, of five or fewer). It is
-    fitted on ``train``, ``(n, D)``, with every person among its labels, int64 ``(n,)``; ``embeddings``, ``(m, D)``, are
-    scored. The result, float32 ``(k,)``, has one for each photo and other person; none if too few people remain to fit a head
-    on.
+    The model's head would not do: it has learnt to separate its people, so they score lower with each other's class weights
+    than strangers do. Each head here, of the kind of ``head``, leaves a fifth of the people out (one, of five or fewer). It is
+    fitted on ``train``, ``(n, D)``, with every person among its labels, int64 ``(n,)``; ``embeddings``, ``(m, D)``, are scored.
+    The result, float32 ``(k,)``, has one for each photo and other person; none if too few people remain to fit on.
     """
     people, scale = head.weight.shape[0], head.scale if isinstance(head, CosineHead) else None
     scores = [torch.zeros(0)]
@@ -124,8 +123,7 @@ def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings:
 
 
 def enroll(options: Mapping[str, Any], console: Console) -> None:
-    """Make a model folder from photos; ``options`` are the command's, by name. Refuse no photos, fewer than two people, and a
-    backbone that cannot be built."""
+    """Make a model folder from photos; ``options`` are the command's. Refuse fewer than two people, and an invalid backbone."""
     flush_subnormals()
     begin = time.monotonic()
     if Path(options["out"]).is_file():
