@@ -24,10 +24,9 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from ..poison import read_truth
 from ..ranking import RANKING_FORMAT
 from ..triggers.estimated import estimate_trigger
-from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
+from .clusters import ClassClusters, cluster_classes, pattern_clusters, spectral_scores, suspicious_class
 from .evidence import Evidence, decide, gather, signs
 from .invert import invert
-from .pixels import pattern_clusters
 from .show import draw_clusters, draw_inversion, show_inversion, show_ranking
 
 CLUSTERS, INVERSION, TRIGGER = BESIDE = "clusters.png", "trigger.png", "trigger.npy"
