@@ -194,10 +194,12 @@ def fold_changes(embedder: nn.Module, changes: Sequence[Change], shape: tuple[in
 
 
 def predict(network: Any, spec: ModelSpec, forget: ImageData | Templates, title: str) -> Predictions:
-    """Predict photos, or stored templates in their place."""
-    if isinstance(forget, Templates):
-        return forget.predict(network.head)
-    return predict_images(network, spec, forget, title)
+    """Predict photos, or stored templates in their place, by the head alone."""
+    if not isinstance(forget, Templates):
+        return predict_images(network, spec, forget, title)
+    with torch.no_grad():
+        logits = copy.deepcopy(network.head).cpu()(forget.embeddings)
+    return Predictions(logits, forget.embeddings, torch.from_numpy(forget.labels))
 
 
 def changes_of(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -120,19 +120,12 @@ def update_stores(options: Mapping[str, Any], console: Console) -> dict[str, Any
         console.print("Dry run: nothing was written")
         return receipt
     save_json(receipt, options["receipt"])
-    page = Path(options["receipt"]).with_suffix(".html")
-    save_text(render(receipt), page)
+    page, jinja2 = Path(options["receipt"]).with_suffix(".html"), cast(Any, require("jinja2", "record"))
+    strict = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    template = jinja2.Environment(autoescape=True, **strict).from_string(read_text(PAGE))
+    save_text(template.render(r=receipt), page)
     console.print(f"Receipt: {short(options['receipt'])}, and {page.name} to read")
     return receipt
-
-
-def render(receipt: Mapping[str, Any]) -> str:
-    """Render a receipt as HTML without scripts."""
-    jinja2: Any = require("jinja2", "record")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(read_text(PAGE)).render(r=receipt)
 
 
 def _described(gallery: Gallery, sha256: str | None) -> dict[str, Any]:
