@@ -183,8 +183,7 @@ def embed(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def update(args: SimpleNamespace) -> int:
-    from .stores.places import check_places
-    from .stores.update import update_stores
+    from .stores.update import check_places, update_stores
 
     receipt = update_stores({**vars(args), "receipt": check_places(args)}, make_console())
     return int(not args.dry_run and not all(leg["changed"] for leg in receipt["stores"]))

@@ -1,7 +1,4 @@
-"""Projection of people's directions out of the embedding, in closed form, after which their photos have little in common.
-
-The embeddings of people who stay are then brought back to where they were, as far as the projection allows.
-"""
+"""Projection of people's directions out of the embedding, in closed form, after which their photos have little in common."""
 
 import copy
 from collections.abc import Sequence
