@@ -43,7 +43,7 @@ class Inversion:
 
 
 def invert(network: nn.Module, spec: ModelSpec, data: ImageData) -> Inversion:
-    """Search each class's smallest mask on up to :data:`IMAGES` clean images with labels. Nothing else is random."""
+    """Search each class's smallest mask on up to :data:`IMAGES` clean images with labels, a function of these and the network."""
     data = data.subset(evenly_spread(len(data), IMAGES))
     images = pixels_of(spec, data).to(next(network.parameters()).device)
     found = {}
