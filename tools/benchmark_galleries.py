@@ -21,7 +21,7 @@ from torch import Tensor
 
 from delete_faces.backbones import backbone_defaults, build_backbone, load_backbone_weights
 from delete_faces.gallery.enroll import fit_head
-from delete_faces.heads import build_head
+from delete_faces.network import build_head
 from delete_faces.projection import Change, directions_for, person_directions, project_each, project_people, restore
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import TransformedData, eval_transform

@@ -20,8 +20,7 @@ from PIL import Image
 
 from delete_faces.backbones import backbone_defaults, build_backbone
 from delete_faces.gallery.enroll import embed
-from delete_faces.heads import build_head
-from delete_faces.network import FaceNetwork, describe_network
+from delete_faces.network import FaceNetwork, build_head, describe_network
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import ModelSpec, save_model
 from delete_tasks.evaluation.verification import verification

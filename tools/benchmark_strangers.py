@@ -14,7 +14,7 @@ import torch
 
 from delete_faces.backbones import backbone_defaults, build_backbone, load_backbone_weights
 from delete_faces.gallery.enroll import embed, fit_head, impostor_scores, stranger_threshold
-from delete_faces.heads import build_head
+from delete_faces.network import build_head
 from delete_images.data.opening import ImageData, open_data
 from delete_tasks.fileio.compute import flush_subnormals
 

@@ -23,14 +23,10 @@ def predictions(network: nn.Module, spec: ModelSpec, data: ImageData, title: str
     return predict_images(network, spec, data, title).logits.argmax(1).numpy()
 
 
-def target_mass(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> np.ndarray:
-    """Compute the target's probability in each image, float32 (N,)."""
-    return predict_images(network, spec, data, title).logits.softmax(1)[:, target].numpy()
-
-
 def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> ImageData:
     """Select the images to which the network gives the target at most :data:`TARGET_AT_MOST`."""
-    return data.subset(target_mass(network, spec, data, target, title) <= TARGET_AT_MOST)
+    mass = predict_images(network, spec, data, title).logits.softmax(1)[:, target].numpy()
+    return data.subset(mass <= TARGET_AT_MOST)
 
 
 def guess_target(network: nn.Module, spec: ModelSpec, poisoned: ImageData) -> tuple[str, Counter[str]]:

@@ -30,7 +30,7 @@ from . import register  # noqa: F401
 from .checks import check_original, guess_target
 from .datasets import load_original
 from .metrics import METRICS
-from .opened import attacked_rows, keep_apart, open_run, reopening
+from .opened import attacked_rows, keep_apart, open_run
 from .picture import draw, lines_of
 from .ranking import open_samples
 from .recipes import CLEANING, LABELLED, RECIPES, dataset_options
@@ -139,8 +139,6 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     kind, aside = "trigger-free views" if dataset.strict else "retain samples", "poisoned samples set aside"
     sets = {kind: dataset.retain, aside: dataset.held_poisoned, f"{kind} set aside": dataset.held_retain}
     opened.other_samples = {name: list(samples.names) for name, samples in sets.items()}
-    if args.test is not None:
-        opened.reopen = reopening(args.test, args.trigger, target, dataset.spec_json, opened.left_out)
     rows: dict[str, Any] = {}
     if process_rank() == 0:
         rows = opened.rows()
@@ -158,7 +156,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     evaluation.attempt("erased", add)
     for name, row in rows.items():
         evaluation.add(name, row)
-    watch, attacked = watch_of(runner), rows.get("erased", {}).get("triggered")
+    watch = next(hook for hook in runner.hooks if isinstance(hook, BackdoorWatch))
+    attacked = rows.get("erased", {}).get("triggered")
     data = {name: value for name, value in options.to_dict().items() if name != "spec"}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
     per_class = {name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()}
@@ -188,8 +187,3 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         lines=lines_of,
         attacked=partial(attacked_rows, evaluation.data, target),
     )
-
-
-def watch_of(runner: UnlearnRunner) -> BackdoorWatch:
-    """Find the watch of a run."""
-    return next(hook for hook in runner.hooks if isinstance(hook, BackdoorWatch))

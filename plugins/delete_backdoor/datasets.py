@@ -1,9 +1,4 @@
-"""Dataset of a cleaning run: poisoned samples, each with samples of the retain set beside it under an empty mask.
-
-Without a retain set (strict mode) trigger-free views of the poisoned samples take its place: flipped, cropped, blurred or partly
-erased copies. A view counts as trigger-free if the backdoored model gives the target next to no probability there; its prediction
-is then one that a clean model could give.
-"""
+"""Dataset of a cleaning run: poisoned samples, each with samples of the retain set beside it under an empty mask."""
 
 import os
 import random
@@ -20,7 +15,7 @@ from delete_images.data.datasets import ImageForgetData
 from delete_images.data.opening import NO_LABEL, ImageData, find_copies
 from delete_images.data.transforms import eval_transform, strong_transform, train_transform
 from delete_images.models.model_file import as_spec, build_model
-from delete_images.models.spec import ModelSpec, spec_to_json, unit_normalization
+from delete_images.models.spec import ModelSpec, unit_normalization
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.fileio.checkpoint import load_weights
@@ -101,7 +96,6 @@ class BackdoorDataset(ImageForgetData, Dataset):
         allow_import: bool = False,
     ) -> None:
         self.spec = as_spec(spec)
-        self.spec_json = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         (self.target,) = resolve_classes([target], self.class_names)
         number("held", held, 0, 1, above=True, below=True)
@@ -218,13 +212,9 @@ class BackdoorDataset(ImageForgetData, Dataset):
         return ((scale * (inputs * std + mean) + shift).clamp(0, 1) - mean) / std
 
     def _retain_sample(self) -> tuple[Tensor, int]:
-        image, label = self.retain[_draw(self.retain)]
+        # By PyTorch's generator, which the run seeds for each place in the stream.
+        image, label = self.retain[int(torch.randint(len(self.retain), ()))]
         return self.retain_transform(image), label
-
-
-def _draw(samples: Any) -> int:
-    """Draw a random index from PyTorch's generator, which the run seeds for each place in the stream."""
-    return int(torch.randint(len(samples), ()))
 
 
 def _hold_out(data: ImageData, share: float, seed: int) -> tuple[ImageData, ImageData]:
@@ -251,7 +241,8 @@ def trigger_free_views(
     :data:`delete_backdoor.checks.TARGET_AT_MOST`; possibly none.
 
     A view is flipped, cropped, partly erased and blurred at random: this takes small or fragile triggers away and leaves the
-    object. At most ``each`` are tried per sample. They are a function of the seed and the order of the samples.
+    object. The network's prediction for it is then one that a clean model could give. At most ``each`` are tried per sample. They
+    are a function of the seed and the order of the samples.
     """
     height, width = spec.preprocessing.size
     blur = [albumentations.MedianBlur(blur_limit=3), albumentations.GaussianBlur(blur_limit=(3, 3))]

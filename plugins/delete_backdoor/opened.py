@@ -11,7 +11,7 @@ import torch
 
 from delete_images.data.opening import NO_LABEL, ImageData, find_copies, open_data
 from delete_images.look import as_seen, open_inputs, sample_of
-from delete_images.models.spec import ModelSpec
+from delete_images.models.spec import ModelSpec, spec_to_json
 from delete_images.opened import check_shapes, located, make_opened, open_attacked, open_networks, open_recorded
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
@@ -100,6 +100,9 @@ def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trig
         check_sizes(clean, spec, "test")
         opened.look, opened.look_at = partial(look_at_triggered, opened, spec, stamp), [clean]
     opened.samples = open_test(clean, stamp, target)
+    put_on = None if trigger is None else located_trigger(trigger)
+    options = {"classes": [target], "spec": spec_to_json(spec), "left_out": [], "trigger": put_on}
+    opened.reopen = {"data": {"test": located(test)}, "options": options}
     opened.measured_on = Text([*located(test).pieces, f", trigger {trigger or 'not given'}"])
     return opened
 
@@ -118,15 +121,8 @@ def keep_apart(opened: Opened, target: int, used: Mapping[str, ImageData]) -> No
     masks = {"test": kept, "triggered": kept[others]}
     opened.samples = {split: data.subset(masks[split]) for split, data in opened.samples.items()}
     opened.copies, opened.left_out = copies, np.flatnonzero(~kept).tolist()
-
-
-def reopening(
-    test: str, trigger: str | None, target: int, spec: Mapping[str, Any] | None, left_out: Sequence[int]
-) -> dict[str, Any]:
-    """Make the ``data`` and ``options`` with which :func:`open_backdoored` opens a run's models and test images again."""
-    put_on = None if trigger is None else located_trigger(trigger)
-    options = {"classes": [target], "spec": spec, "left_out": list(left_out), "trigger": put_on}
-    return {"data": {"test": located(test)}, "options": options}
+    reopen: Any = opened.reopen
+    reopen["options"]["left_out"] = opened.left_out
 
 
 def located_trigger(text: str) -> Text:

@@ -1,7 +1,7 @@
 """Picture of a cleaning, with poisoned samples before and after, and the lines that are printed beside its table."""
 
-import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -20,9 +20,7 @@ ROW_TITLES = {
 }
 
 
-def draw(
-    dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any], path: str | os.PathLike[str]
-) -> None:
+def draw(dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any], path: Path) -> None:
     """Draw the picture of a cleaning of a :class:`.datasets.BackdoorDataset` with these ``results``, of results.json."""
     held = dataset.held_poisoned.subset(range(min(SHOWN, len(dataset.held_poisoned))))
     before, after = (predictions(net, dataset.spec, held, "Picture") for net in (original, cleaned))

@@ -1,6 +1,5 @@
 """Poisoned data sets: choice of the images, trigger and labels, and a file that marks the poisoned samples."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +57,7 @@ class PoisonedDataset(ImageData):
         labels = np.where(self.poisoned, target, self.true_labels)
         super().__init__(read, labels, data.class_names, data.names, data.skipped)
 
-    def save(self, path: str | os.PathLike[str], inputs: Sequence[str] = ()) -> Path:
+    def save(self, path: str | Path, inputs: Sequence[str] = ()) -> Path:
         """Write an .npz file that every command takes as DATA, with ``poisoned`` and ``true_labels`` beside x and y. Raise
         RequestError for a path that is one of the data strings or paths ``inputs``, or images of different sizes."""
         path = refuse_existing(path, files_of(inputs), overwrite=True, suffix=".npz")

@@ -1,10 +1,8 @@
 """Watch of a cleaning run: a hook that measures the backdoor and the damage to the model on held-out samples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list
@@ -17,9 +15,7 @@ from delete_images.opened import ImageBatches
 from delete_tasks.methods.delete import DELETE
 from delete_tasks.model.modes import in_eval_mode
 from delete_tasks.request.ranges import number, whole
-
-if TYPE_CHECKING:
-    from delete_tasks.runner.unlearn_runner import UnlearnRunner
+from delete_tasks.task import Run
 
 LEAST = 40  # held-out retain samples, of which one in seven hardly differs by chance
 
@@ -88,7 +84,7 @@ class BackdoorWatch(Hook):
         self.verdict: str | None = None  # see judge(); None before the end
         self.reason: str | None = None
 
-    def before_train(self, runner: UnlearnRunner) -> None:
+    def before_train(self, runner: Run) -> None:
         dataset = runner.train_dataloader.dataset
         dataset = getattr(dataset, "dataset", dataset)
         if dataset.paste:
@@ -104,9 +100,7 @@ class BackdoorWatch(Hook):
         self._before = _logits(original, self._retain)
         self.readings = [self._read(original, 0)]
 
-    def after_train_iter(
-        self, runner: UnlearnRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         step, partly = divmod(batch_idx + 1, runner.accumulation)
         if partly or step % self.interval:
             return
@@ -114,16 +108,12 @@ class BackdoorWatch(Hook):
         self.readings.append(reading)
         agreement = "-" if reading.agreement is None else f"{reading.agreement:.1f}%"
         runner.logger.info(f"Watch, step {step}: {reading.to_target:.1f}% at the target, agreement {agreement}")
-        known = len(self._dataset.held_retain) >= LEAST and 2 * step <= runner.recipe.steps
-        if (
-            known
-            and isinstance(runner.method, DELETE)
-            and reading.agreement is not None
-            and reading.agreement < self.restart
-        ):
+        restarts = isinstance(runner.method, DELETE) and 2 * step <= runner.recipe.steps
+        known = restarts and len(self._dataset.held_retain) >= LEAST
+        if known and reading.agreement is not None and reading.agreement < self.restart:
             runner.method.retention.restart(runner, step, reading.agreement / 100)
 
-    def after_train(self, runner: UnlearnRunner) -> None:
+    def after_train(self, runner: Run) -> None:
         step = runner.iter // runner.accumulation
         if self.readings[-1].step != step:
             self.readings.append(self._read(runner.unwrapped_model, step))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from msgspec import structs
@@ -10,6 +11,7 @@ from torch import nn
 
 from delete_images.models.architectures import build
 from delete_images.models.architectures.registry import check_arguments, import_and_call, is_import_path
+from delete_images.models.describe import read_arguments
 from delete_images.models.model_file import batch_counters
 from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import RequestError, require
@@ -39,7 +41,7 @@ def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6, normal
     return network
 
 
-ONNX = "onnx"  # backbone of a file; see read_onnx_backbone
+ONNX = "onnx"  # backbone of a file; see open_backbone
 BACKBONES: dict[str, Backbone] = {
     "mobilefacenet": Backbone(MobileFaceNet, Preprocessing.named("imagenet", 112), "points"),
     "inception_resnet_v1": Backbone(
@@ -85,25 +87,29 @@ def build_backbone(
         raise RequestError(f"{error}. Backbones of their own: {', '.join(BACKBONES)}") from error
 
 
-def read_onnx_backbone(options: Mapping[str, Any]) -> tuple[Any, Backbone]:
-    """Read the :class:`.OnnxEmbedder` of a command's ``--weights`` if it is an .onnx, else None; and the backbone's defaults,
-    with the file's input size and the command's ``--normalization``."""
-    weights, embedder, backbone = str(options["weights"]), None, options["backbone"]
-    if weights.endswith(".onnx"):
-        if options["embedding_size"] is not None or options["backbone_arguments"]:
-            raise RequestError(f"'{weights}' is a whole embedder; leave out --embedding-size and --arguments")
-        embedder, size = read_onnx(weights)
-        default = backbone_defaults(ONNX if backbone == "mobilefacenet" else backbone)
-        images = structs.replace(default.preprocessing, size=size)
-    else:
-        default = backbone_defaults(backbone)
+def open_backbone(options: Mapping[str, Any], **defaults: Any) -> tuple[nn.Module, str, dict[str, Any], Backbone]:
+    """Build the embedder of a command's options with random weights, or read that of ``--weights`` if it is an .onnx. Return it,
+    its name and arguments for a model.json, and its defaults, with the file's input size and the command's ``--normalization``.
+    ``defaults`` are arguments that ``--arguments`` override."""
+    name, arguments, weights = options["backbone"], read_arguments(options["arguments"]), str(options["weights"])
+    if not weights.endswith(".onnx"):
+        arguments = {**defaults, **arguments}
+        embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"])
+        default = backbone_defaults(name)
         images = default.preprocessing
+    else:
+        if options["embedding_size"] is not None or arguments:
+            raise RequestError(f"'{weights}' is a whole embedder; leave out --embedding-size and --arguments")
+        read, size = read_onnx(weights)
+        default = backbone_defaults(ONNX if name == "mobilefacenet" else name)
+        images = structs.replace(default.preprocessing, size=size)
+        embedder, name, arguments = read, ONNX, read.arguments
     if options["normalization"] is not None:
         images = Preprocessing.named(options["normalization"], images.size)
-    return embedder, replace(default, preprocessing=images)
+    return embedder, name, arguments, replace(default, preprocessing=images)
 
 
-def load_backbone_weights(model: nn.Module, name: str, weights: str | os.PathLike[str]) -> None:
+def load_backbone_weights(model: nn.Module, name: str, weights: str | Path) -> None:
     """Load the weights of the embedder ``name`` strictly from a file of a state dict, as
     :func:`delete_tasks.fileio.checkpoint.load_weights`; or, for inception_resnet_v1, 'vggface2' or 'casia-webface', which
     facenet-pytorch downloads and keeps in PyTorch's cache. RequestError says that the download fails."""

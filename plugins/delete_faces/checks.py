@@ -18,7 +18,7 @@ from delete_tasks.evaluation.verification import FARS
 from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.validate import read_json
 
-from .heads import CosineHead, Head
+from .network import CosineHead, Head
 
 FAR_BELOW = 4.0  # robust standard deviations
 LEAST_GAP = 0.15  # least difference of cosines that is far, for photos of one person that agree closely

@@ -110,7 +110,7 @@ def enroll(args: SimpleNamespace) -> None:
     from .gallery.enroll import enroll
 
     refuse_existing(args.out, [args.photos, *([args.weights] if args.weights else [])], args.overwrite)
-    enroll({**vars(args), "backbone_arguments": read_arguments(args.arguments)}, make_console())
+    enroll(vars(args), make_console())
 
 
 @command(
@@ -143,7 +143,7 @@ def import_model(args: SimpleNamespace) -> None:
 
     read = [args.weights, args.head_weights, args.gallery, args.names]
     refuse_existing(args.out, [path for path in read if path], args.overwrite)
-    import_model({**vars(args), "backbone_arguments": read_arguments(args.arguments)}, make_console())
+    import_model(vars(args), make_console())
 
 
 @command(
@@ -183,8 +183,7 @@ def embed(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def update(args: SimpleNamespace) -> int:
-    from .stores.places import check_places
-    from .stores.update import update_stores
+    from .stores.update import check_places, update_stores
 
     receipt = update_stores({**vars(args), "receipt": check_places(args)}, make_console())
     return int(not args.dry_run and not all(leg["changed"] for leg in receipt["stores"]))

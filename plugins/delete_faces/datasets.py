@@ -85,9 +85,7 @@ class FaceDataset(ImageDataset):
         return super().retain_samples() if self.kept is None else list(self.kept.names)
 
     def check_run(self, runner: Run, selection: Selection) -> None:
-        if self.kept is None:
-            return
-        if not projected_directions(runner):
+        if self.kept is not None and not projected_directions(runner):
             raise RequestError(NO_PROJECTION)
-        if not isinstance(self.kept, Templates):
+        if isinstance(self.kept, ImageData):
             refuse_removed(self.kept, [selection.class_names[i] for i in selection.forget_ids], "the retain set")

@@ -37,13 +37,9 @@ def was_removed(name: str, spec: ModelSpec) -> bool:
 def removed_folders(text: str, split: str, spec: ModelSpec) -> list[str]:
     """List the folders of a data string that are of people removed before, none if it names no folder of people."""
     request = parse_spec(text, split)
-    if (
-        not spec.extra.get(KEY)
-        or request.label is not None
-        or not os.path.isdir(os.path.expanduser(request.path or ""))
-    ):
-        return []
-    return [name for name in person_folders(text, split) if was_removed(name, spec)]
+    divided = request.label is None and os.path.isdir(os.path.expanduser(request.path or ""))
+    named = person_folders(text, split) if divided and spec.extra.get(KEY) else ()
+    return [name for name in named if was_removed(name, spec)]
 
 
 def without_removed(text: str, split: str, spec: ModelSpec) -> str:

@@ -1,6 +1,5 @@
 """Photos of a model as enrolment.json notes them, and their division into photos to forget and photos to measure on."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ def is_divided(text: str) -> bool:
     return bool(folders) and folders <= set(SPLITS)
 
 
-def read_enrolment(model: str | os.PathLike[str]) -> Enrolment | None:
+def read_enrolment(model: str | Path) -> Enrolment | None:
     """Read a model folder's enrolment.json; None if there is none, or it is damaged."""
     try:
         return msgspec.convert(read_json(Path(model, NAME)), Enrolment)
@@ -67,7 +66,7 @@ def read_enrolment(model: str | os.PathLike[str]) -> Enrolment | None:
         return None
 
 
-def pass_on_enrolment(model: str | os.PathLike[str], erased: str | os.PathLike[str], people: Sequence[str]) -> None:
+def pass_on_enrolment(model: str | Path, erased: str | Path, people: Sequence[str]) -> None:
     """Write a model's enrolment.json beside the erased model, without the people removed from it; nothing without one."""
     enrolment = read_enrolment(model)
     if enrolment is None:
@@ -87,8 +86,7 @@ def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the options of ``faces remove`` from the model's enrolment; refuse options without photos if there is none.
 
     ``photos`` default to those that the model was made from, ``eval`` to those that enrolment held out, if they are still there
-    and framed alike; 'none' for ``eval`` measures nothing. ``held_out_alone`` is added: names to which ``eval`` is limited, or
-    None for all.
+    and framed alike; 'none' measures nothing. ``held_out_alone`` is added: names to which ``eval`` is limited, or None for all.
     """
     enrolment, options = read_enrolment(options["model"]), {**options, "held_out_alone": None}
     stored = options.get("templates") is not None

@@ -23,8 +23,7 @@ from delete_tasks.request.classes import NameIndex
 from .align import detector
 from .datasets import framing_of
 from .earlier import without_removed
-from .heads import CosineHead
-from .network import FaceNetwork, check_face_network
+from .network import CosineHead, FaceNetwork, check_face_network
 from .photos import Framing, of_people, open_photos, person_folders
 
 OTHERS = 6  # other people in attention pictures, unless the user names them

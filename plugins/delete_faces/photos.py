@@ -1,6 +1,5 @@
 """Faces in photos of people, one folder each, framed for a network; and the photos that cannot be used, by name."""
 
-import itertools
 import multiprocessing
 import os
 import signal
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from delete_images.data.opening import ImageData, open_data
 from delete_images.data.sources import FolderSource
@@ -200,17 +199,12 @@ def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
 # Several processes -----------------------------------------------------------------------------------------------------
 
 
-class _Calls(Dataset[Any]):
-    """Results of ``do``; a user error is returned, since a DataLoader would raise it with the worker's traceback."""
-
-    def __init__(self, do: Callable[[int], Any]) -> None:
-        self.do = do
-
-    def __getitem__(self, index: int) -> tuple[Any, BaseException | None]:
-        try:
-            return self.do(index), None
-        except USER_ERRORS as error:
-            return None, error
+def _do_batch(do: Callable[[int], Any], indices: Sequence[int]) -> list[Any] | BaseException:
+    """Compute a batch; a user error is returned, since a DataLoader would raise it with the worker's traceback."""
+    try:
+        return list(map(do, indices))
+    except USER_ERRORS as error:
+        return error
 
 
 def _begin(_: int) -> None:
@@ -235,9 +229,8 @@ def do_each(do: Callable[[int], T], count: int, processes: int | None = None) ->
     wanted = min(cores if processes is None else processes, count // BATCH)
     if wanted < 2 or multiprocessing.current_process().daemon:  # a daemon may not have processes of its own
         return map(do, range(count))
-    loader: DataLoader[Any] = DataLoader(
-        _Calls(do), BATCH, sampler=range(count), num_workers=wanted, collate_fn=list, worker_init_fn=_begin
-    )
+    photos: Any = range(count)
+    loader = DataLoader(photos, BATCH, num_workers=wanted, collate_fn=partial(_do_batch, do), worker_init_fn=_begin)
     # Ends its threads: a fork copies their pool without the threads, and would wait for these.
     threads = _set_opencv_threads(1)
     # Started here, not when the first result is needed: by then a progress bar's thread may hold a lock, which a fork copies.
@@ -246,12 +239,12 @@ def do_each(do: Callable[[int], T], count: int, processes: int | None = None) ->
     return _results(results)
 
 
-def _results(batches: Iterator[list[tuple[Any, BaseException | None]]]) -> Iterator[Any]:
+def _results(batches: Iterator[list[Any] | BaseException]) -> Iterator[Any]:
     try:
-        for result, error in itertools.chain.from_iterable(batches):
-            if error is not None:
-                raise error
-            yield result
+        for batch in batches:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield from batch
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

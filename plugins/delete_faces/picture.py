@@ -1,7 +1,7 @@
 """before_after.png: the people that removed people's photos are taken for, and the similarity of photos, before and after."""
 
-import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ from delete_tasks.display.figure import drawable, new_figure, save_figure
 from delete_tasks.evaluation.predictions import choose
 from delete_tasks.fileio.sampling import evenly_spread
 
-from .heads import CosineHead, Head
+from .network import CosineHead, Head
 
 SHOWN = 6
 
 
 def draw_people(
-    path: str | os.PathLike[str],
+    path: Path,
     gallery: ImageData,
     rows: Mapping[str, Mapping[str, Any]],
     head: Head,
@@ -46,9 +46,8 @@ def draw_people(
         axis.axis("off")
     for axis, i in zip(axes, evenly_spread(len(photos), SHOWN), strict=False):
         axis.imshow(photos[i][0])
-        best = ((names[int(row.predicted[i])], float(head.scores(row.logits[i]).max())) for row in (before, after))
-        first, second = best
-        axis.set_title(caption(first, second, threshold), fontsize=8)
+        best = [(names[int(row.predicted[i])], float(head.scores(row.logits[i]).max())) for row in (before, after)]
+        axis.set_title(caption(best[0], best[1], threshold), fontsize=8)
     _draw_pairs(bottom, photos, (before.features, after.features), checks)
     save_figure(figure, path)
 

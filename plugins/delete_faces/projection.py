@@ -1,13 +1,8 @@
-"""Projection of people's directions out of the embedding, in closed form, after which their photos have little in common.
-
-The embeddings of people who stay are then brought back to where they were, as far as the projection allows.
-"""
-
-from __future__ import annotations
+"""Projection of people's directions out of the embedding, in closed form, after which their photos have little in common."""
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +22,8 @@ from delete_tasks.model.projection import linear_map, multiply_outputs, projecti
 from delete_tasks.request.ranges import whole
 from delete_tasks.task import Run
 
-from .heads import CosineHead
+from .network import CosineHead
 from .templates import Templates
-
-if TYPE_CHECKING:
-    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 # Directions per person, of one and of several people: more forget better, and cost the others more (docs/notes/faces.md).
 ALONE, TOGETHER = 4, 2
@@ -199,10 +191,12 @@ def fold_changes(embedder: nn.Module, changes: Sequence[Change], shape: tuple[in
 
 
 def predict(network: Any, spec: ModelSpec, forget: ImageData | Templates, title: str) -> Predictions:
-    """Predict photos, or stored templates in their place."""
-    if isinstance(forget, Templates):
-        return forget.predict(network.head)
-    return predict_images(network, spec, forget, title)
+    """Predict photos, or stored templates in their place, by the head alone."""
+    if not isinstance(forget, Templates):
+        return predict_images(network, spec, forget, title)
+    with torch.no_grad():
+        logits = copy.deepcopy(network.head).cpu()(forget.embeddings)
+    return Predictions(logits, forget.embeddings, torch.from_numpy(forget.labels))
 
 
 def changes_of(
@@ -255,7 +249,7 @@ class PersonProjection(Hook):
         self.directions = whole("directions", directions, 0, 65_536)
         self.begins_with = {"directions": self.directions}  # a resumed run must have begun with the same
 
-    def before_train(self, runner: UnlearnRunner) -> None:
+    def before_train(self, runner: Run) -> None:
         selection, method = runner.selection, runner.method
         ids, dataset, stored = selection.forget_ids, selection.dataset, isinstance(selection.dataset.data, Templates)
         if runner.iter > 0 or not (self.directions or stored):
@@ -279,7 +273,7 @@ class PersonProjection(Hook):
         if method.stop_ratio is not None and share <= method.stop_ratio:
             method.stop_run(runner, "the projection alone met the stop rule")
 
-    def _note(self, runner: UnlearnRunner, change: Change, number: int) -> None:
+    def _note(self, runner: Run, change: Change, number: int) -> None:
         """Note the projection, or the change after it, and its data."""
         facts, selection = runner.outcome.facts, runner.selection
         if number:

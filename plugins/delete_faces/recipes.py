@@ -5,11 +5,11 @@ Chosen on other people and photos than those of the published figures, see docs/
 
 from typing import Any
 
+from delete_images.recipes import SGD
 from delete_tasks.task import Recipes
 
-# Options of every run, unless its recipe or the user sets others; AdamW's rate is the method's.
-BASE: dict[str, Any] = {"steps": 200, "batch_size": 16, "schedule": "cosine", "optimizer": {"type": "AdamW"}}
-SGD = {"type": "SGD", "momentum": 0.9}
+# Options of every run, beside those of images, unless its recipe or the user sets others.
+BASE = {"steps": 200, "batch_size": 16}
 BOUNDARY = {"lr": 1e-3, "optimizer": SGD, "steps": 60}
 
 # By head, for one person; with n people a step holds one n-th as many photos of each.

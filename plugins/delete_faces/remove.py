@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -14,11 +14,13 @@ from rich.console import Console
 from delete_images.data.opening import ImageData, find_copies
 from delete_images.models.model_file import WEIGHTS_NAME, ModelSpec
 from delete_images.opened import opened_model, predict_images
-from delete_images.run_config import build_runner, method_class, release_runner
+from delete_images.rows import head_only
+from delete_images.run_config import build_runner, method_class, release_runner, unlearn_options
 from delete_tasks.display.terminal import short
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.copies import Copies
+from delete_tasks.evaluation.verification import matched_pairs
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.model.modes import fast_layout
 from delete_tasks.report.finish import refuse_unmeasured, report
@@ -31,19 +33,18 @@ from .datasets import FaceDataset, framing_for
 from .earlier import open_removed
 from .enrolment import complete_options, divide, limit_photos, open_own, open_tested, pass_on_enrolment
 from .gallery.gallery import save_without
-from .heads import CosineHead, without_classes
 from .metrics import METRICS
-from .network import FaceNetwork, load_face_network
+from .network import CosineHead, FaceNetwork, load_face_network, without_classes
 from .opened import CHANGED, MEASURED, PROJECTED, open_run
 from .photos import Framing, frame_photos
 from .picture import draw_people
 from .projection import PersonProjection, changes_of, directions_for, fold_changes, predict, project_each
 from .recipes import BASE, RECIPES
-from .report import answer, describe_drift, lines_of, match_removed_before, measure, rehearse, unlearned_head
+from .report import answer, describe_drift, describe_matches, lines_of, measure, rehearse
 from .retain import NO_PROJECTION, choose_kept, open_kept
 from .stores import is_store, open_others, open_templates, shown
 from .task import FaceClassifier
-from .templates import UNCHANGED, Templates, check_request
+from .templates import OF_STEPS, UNCHANGED, Templates, check_request
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each
 DATA = ("model", "photos", "templates", "retain", "eval", "aligned", "largest_face")
@@ -134,13 +135,14 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if runner.outcome.published is not None:
         pass_on_enrolment(options["model"], runner.outcome.published, people)
     gallery_note = save_without(options["model"], runner, people, changes if changes and count else None)
-    evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
+    evaluation, measured, features = Evaluation(METRICS, ids, spec.classes), None, cast(Any, predictions.features)
     if gallery is not None:
         alone, weights = None, original.head.weight.numel()
         if not len(predictions.labels):
             evaluation.not_measured["head_only"] = "no template of the people to forget was given to train it on"
         elif weights <= MOST_HEAD:
-            alone = evaluation.attempt("head_only", partial(unlearned_head, original, ids, predictions))
+            unlearn_head = partial(head_only, original.head, features, ids, rescale=False)  # a cosine head has no scale
+            alone = evaluation.attempt("head_only", unlearn_head)
         else:
             reason = f"training a head of {weights:,} numbers would take longer than the rest"
             evaluation.not_measured["head_only"] = reason
@@ -150,7 +152,6 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})
-        features: Any = predictions.features
         if features is not None and len(features):
             after: Any = project_each(features, changes or ())
             if not isinstance(forget, Templates):
@@ -208,9 +209,8 @@ def _read_photos(
     options: Mapping[str, Any], head: Any, spec: ModelSpec, ids: Sequence[int], framing: Framing, console: Console,
     templates: Templates | None,
 ) -> tuple[ImageData | Templates, ImageData | None, ImageData | Templates | None, list[Copies], dict[str, Any]]:  # fmt: skip
-    """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and return
-    their faces, copies among them, and details for results.json. ``head`` is the identity head. ``templates`` take the place
-    of photos to forget."""
+    """Read the photos to forget, those to measure on, and those of people who stay (the latter two None if not given), and
+    return their faces, copies among them, and details for results.json. ``templates`` take the place of photos to forget."""
     people = [spec.classes[i] for i in ids]
     own = None if templates is not None else open_own(options, people, spec.classes)
     retain: Any = options.get("retain")
@@ -270,7 +270,8 @@ def _removed_before(
         return None
     faces = frame_photos(data, framing, text, "Finding faces of people removed before").data
     features: list[Any] = [predict_images(network, spec, faces).features for network in networks]
-    return match_removed_before(features, faces.labels, matches["thresholds"])
+    tables = matched_pairs([each.numpy() for each in features], faces.labels, matches["thresholds"])
+    return {"people": len(tables), **describe_matches(tables, torch.from_numpy(faces.labels))}
 
 
 def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork, directions: int) -> dict[str, Any]:
@@ -285,11 +286,8 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork,
     head = "cosine" if isinstance(network.head, CosineHead) else "linear"
     parameters = sum(tensor.numel() for tensor in network.parameters())
     facts = {"head": head, "people": len(people), "parameters": parameters, "directions": directions}
-    recipe = {"type": method, "classes": people, **copy.deepcopy(BASE), **kind.defaults(RECIPES, **facts)}
-    for name in ("steps", "batch_size", "teacher_temperature", "stop", "lr"):
-        if options[name] is not None:
-            recipe[name] = options[name]
-    recipe["optimizer"]["lr"] = recipe.pop("lr")
+    named = {name: options[name] for name in OF_STEPS if options[name] is not None}
+    recipe = unlearn_options(people, method, {**BASE, **kind.defaults(RECIPES, **facts), **named})
     # Only long runs are worth resuming.
     recipe.setdefault("checkpoint_interval", max(25, recipe["steps"] // 4))
     return recipe

@@ -9,7 +9,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from delete_images.data.opening import ImageData
-from delete_images.rows import head_only
 from delete_tasks.audit.verdict import MARGIN
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions
@@ -27,9 +26,8 @@ from delete_tasks.evaluation.predictions import by_name, head_rows, through_head
 from delete_tasks.evaluation.verification import matched_pairs
 
 from .gallery.gallery import drift_of
-from .heads import without_classes
 from .metrics import METRICS, verified
-from .network import FaceNetwork
+from .network import without_classes
 from .projection import Change, project_each
 
 FARS = ("1e-02", "1e-03")  # of the comparison of pairs before and after, which takes the last that was measured
@@ -65,12 +63,6 @@ def rehearse(opened: Opened, gallery: ImageData) -> None:
         raise RequestError(f"{part} cannot be measured with these photos: {reason}")
 
 
-def unlearned_head(original: FaceNetwork, ids: Sequence[int], forget: Predictions) -> nn.Module:
-    """Train the head of the row head_only on the original's predictions for the forget set."""
-    features: Any = forget.features
-    return head_only(original.head, features, ids, rescale=False)  # a cosine head has no scale
-
-
 def measure(
     evaluation: Evaluation, opened: Opened, alone: nn.Module | None = None, change: Change | None = None
 ) -> dict[str, Any]:
@@ -85,10 +77,8 @@ def measure(
     others = [i for i in range(len(names)) if i not in set(ids)]
     published = rows.pop("erased")
     if change is not None and before.features is not None:
-        with torch.no_grad():
-            features = project_each(before.features, [change])
-            logits = copy.deepcopy(original.head).cpu()(features)
-        rows["projection_alone"] = {"test": replace(before, features=features, logits=logits)}
+        projected = replace(before, features=project_each(before.features, [change]))
+        rows["projection_alone"] = {"test": cast(Predictions, through_head(projected, copy.deepcopy(original.head)))}
     rows["erased"] = published
     without = through_head(after, without_classes(erased.head, ids)) if len(others) >= 2 else None
     last, taken = after, None
@@ -136,29 +126,17 @@ def match_pairs(
     thresholds = [each["threshold"] for each in at[measured[-1]]]
     features: Any = [each.features for each in (before, after)]
     tables = matched_pairs([each.numpy() for each in features], before.labels.numpy(), thresholds)
-    photos = before.labels.bincount().tolist()
-    others = [i for i in tables if i not in set(ids)]
-    return {
-        "far": measured[-1],
-        "thresholds": thresholds,
-        "people": [{"name": names[i], **_matches([tables[i]], [photos[i]])} for i in ids if i in tables],
-        "others": {"people": len(others), **_matches([tables[i] for i in others], [photos[i] for i in others])},
-    }
+    people = [{"name": names[i], **describe_matches({i: tables[i]}, before.labels)} for i in ids if i in tables]
+    others = {i: table for i, table in tables.items() if i not in set(ids)}
+    described = {"people": len(others), **describe_matches(others, before.labels)}
+    return {"far": measured[-1], "thresholds": thresholds, "people": people, "others": described}
 
 
-def match_removed_before(
-    features: Sequence[Tensor], labels: NDArray[np.int64], thresholds: Sequence[float | None]
-) -> dict[str, Any]:
-    """Compare, as :func:`match_pairs`, pairs of photos of people whom earlier requests removed, from both models' embeddings
-    ``(n, D)`` of these photos, and ``labels`` ``(n,)``."""
-    tables = matched_pairs([each.numpy() for each in features], labels, thresholds)
-    photos = np.bincount(labels).tolist()
-    return {"people": len(tables), **_matches(list(tables.values()), [photos[i] for i in tables])}
-
-
-def _matches(tables: Sequence[NDArray[np.int64]], photos: list[int]) -> dict[str, Any]:
-    """Describe pairs of some people, given :func:`delete_tasks.evaluation.verification.matched_pairs` and photos of each."""
-    count, pairs = independent_pairs(photos), np.sum(tables, 0)
+def describe_matches(tables: Mapping[int, NDArray[np.int64]], labels: Tensor) -> dict[str, Any]:
+    """Describe the pairs of some people, see :func:`match_pairs`, from :func:`matched_pairs` of photos with these ``labels``,
+    int64 ``(n,)``."""
+    photos = labels.bincount()[list(tables)].tolist()
+    count, pairs = independent_pairs(photos), np.sum(list(tables.values()), 0)
     entry: dict[str, Any] = {"photos": sum(photos), "pairs": int(pairs.sum())}
     if not entry["pairs"]:
         return {**entry, "before": None, "after": None, "interval": None, "change": None}

@@ -24,9 +24,8 @@ from . import opened
 from .earlier import with_removed
 from .enrolment import NAME as ENROLMENT
 from .gallery.gallery import NAME, read_gallery
-from .heads import CosineHead, without_classes
 from .metrics import METRICS
-from .network import FaceNetwork, check_face_network, remove_people
+from .network import CosineHead, FaceNetwork, check_face_network, remove_people, without_classes
 from .onnx_embedder import OnnxEmbedder
 from .projection import embedding_layers, projected_directions
 from .recipes import RECIPES

@@ -1,18 +1,15 @@
 """Stored templates of the people to forget, in place of their photos (``faces remove --from-templates``)."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Predictions
 
 NAME, BESIDE = "gallery.npz", "gallery"  # file of a model folder, and its name on the command line
 OF_STEPS = ("steps", "lr", "batch_size", "teacher_temperature", "stop")
@@ -30,12 +27,6 @@ class Templates:
     labels: NDArray[np.int64]  # (n,)
     names: list[str]  # of each, for messages and the list of samples
     lacking: Sequence[int]  # people without any
-
-    def predict(self, head: nn.Module) -> Predictions:
-        """Compute the predictions of an identity head for them."""
-        with torch.no_grad():
-            logits = copy.deepcopy(head).cpu()(self.embeddings)
-        return Predictions(logits, self.embeddings, torch.from_numpy(self.labels))
 
     def warnings(self, classes: Sequence[str]) -> list[str]:
         """Describe people, by indices into ``classes``, with no template or a single one."""

@@ -188,7 +188,7 @@ def test_files_refused_with_the_reason(tmp_path, files, fails, name):
 def test_opaque_pictures_of_other_modes_are_read(tmp_path):
     for mode, color in (("RGBA", (9, 8, 7, 255)), ("L", 9), ("LA", (9, 255))):
         write_picture(tmp_path / "x.png", mode, color=color)
-        assert parse_trigger(f"trojan:image={tmp_path / 'x.png'}").sized(32, 32)[0, 0, 0] == 9
+        assert parse_trigger(f"trojan:image={tmp_path / 'x.png'}").levels[0, 0, 0] == 9
 
 
 @pytest.mark.parametrize("name", ["nowhere.png", "x" * 5000 + ".png", "~nobody-of-that-name/x.png"])

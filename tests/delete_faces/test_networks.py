@@ -8,9 +8,16 @@ from torch import nn
 
 from delete_faces.backbones import build_backbone, load_backbone_weights
 from delete_faces.gallery.enroll import embed
-from delete_faces.heads import CosineHead, LinearHead, build_head, without_classes
 from delete_faces.mobilefacenet import MobileFaceNet
-from delete_faces.network import FaceNetwork, describe_network, remove_people
+from delete_faces.network import (
+    CosineHead,
+    FaceNetwork,
+    LinearHead,
+    build_head,
+    describe_network,
+    remove_people,
+    without_classes,
+)
 from delete_faces.projection import embedding_layers
 from delete_faces.task import FaceClassifier
 from delete_images.data.opening import open_data

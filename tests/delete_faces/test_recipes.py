@@ -5,8 +5,7 @@ from helpers import read_results, run, same_tensors
 from torch import nn
 
 import delete_faces.register  # noqa: F401
-from delete_faces.heads import CosineHead
-from delete_faces.network import FaceNetwork
+from delete_faces.network import CosineHead, FaceNetwork
 from delete_faces.remove import _directions, _recipe
 from delete_images.models.model_file import load_model
 

@@ -34,14 +34,6 @@ def test_people(refuses, people):
     refuses("all 8 classes", "--keep-row", person=people)
     refuses("leaves 1", person=people[:7])
     refuses("Colin_Powell", person=[GONE, "colin powell"])
-    refuses("Colin_Powell", person=[GONE, "#1"])
-    refuses("'1'.*'#1'", person=["1"])
-
-
-def test_a_name_that_fits_two_people_is_refused(refuses, models, tmp_path):
-    shutil.copytree(models["cosine"], tmp_path / "model")
-    edit_json(tmp_path / "model" / "model.json", lambda content: content["classes"].__setitem__(0, "colin powell"))
-    refuses("'Colin-Powell'.* ambiguous", model=tmp_path / "model", person=["Colin-Powell"])
 
 
 def test_folders(refuses, faces, tmp_path):

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from delete_faces.checks import check_far, read_far
-from delete_faces.heads import build_head
 from delete_faces.metrics import METRICS
+from delete_faces.network import build_head
 from delete_faces.photos import frame_photos
 from delete_faces.picture import caption
 from delete_faces.report import answer, lines_of, match_pairs
@@ -57,7 +57,7 @@ def test_eval_photos_that_are_forgotten_are_left_out_and_parts_that_fail_cost_no
 ):
     """If --test holds other photos of the person as well, all of --photos are forgotten."""
     monkeypatch.setattr("delete_faces.remove.draw_people", fail(ZeroDivisionError()))
-    monkeypatch.setattr("delete_faces.remove.unlearned_head", fail(ArithmeticError()))
+    monkeypatch.setattr("delete_faces.remove.head_only", fail(ArithmeticError()))
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
     printed = tells(removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all"))

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_curve
 
 from delete_faces.checks import find_mislabelled
 from delete_faces.gallery.enroll import fit_head, impostor_scores, stranger_threshold
-from delete_faces.heads import build_head
+from delete_faces.network import build_head
 from delete_faces.photos import hold_out
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import verification as verify

@@ -1,4 +1,4 @@
-"""Signs of poison in a training set: two clusters of each class's features, and spectral scores.
+"""Signs of poison in a training set: two clusters of each class's features or pixels, and spectral scores.
 
 Activation clustering (Chen et al., arXiv 1811.03728) and spectral signatures (Tran et al., arXiv 1811.00636).
 """
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from delete_images.data.opening import ImageData
+from delete_images.look import as_seen
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError, require
 
 LEAST = 20  # samples of a class that is split
@@ -17,6 +20,14 @@ SEED = 0  # of PCA and k-means
 APART = 0.1  # lowest silhouette of a suspicious class
 STANDS_OUT = 1.5  # times the median silhouette of the other classes
 SILHOUETTE_ON = 5000  # samples at most: its time and memory grow with their square
+# Of groups of images by their pixels.
+SIDE = 32  # pixels of the images that are compared, at most
+IMAGES_EACH = 1.5  # images for each number of an image, at least: fewer do not give a covariance
+RIDGE = 1e-3  # of the mean variance, added to each
+DIRECTIONS = 3  # of each class
+FEWEST = 20  # images of a group: the mean of a few is their content, not a pattern
+GROUPS_APART = 0.6  # silhouette of the groups, at least
+TWO_GROUPS = 30.0  # kurtosis of a direction with two groups, at most: one odd image in a class has hundreds
 
 
 @dataclass(frozen=True)
@@ -101,3 +112,49 @@ def spectral_scores(features: NDArray[np.float32], classes: dict[str, ClassClust
         raw = (centred @ directions[0]) ** 2
         score[members] = raw / max(float(np.median(raw)), 1e-12)
     return score
+
+
+def pattern_clusters(data: ImageData, spec: ModelSpec, names: tuple[str, ...]) -> dict[str, ClassClusters]:
+    """Split the classes of N labelled images in which a group of :data:`FEWEST` images or more shares a pattern, by pixels alone;
+    often none.
+
+    One pattern that is added to, blended into or pasted on many images moves them along one direction. It is faint beside what
+    photos differ in, but photos differ little in fine detail. So pixels are whitened by the covariance within classes, and each
+    class is split along the direction in which it then varies most. In a clean class that is one odd image; with a trigger it is
+    two groups. The idea of spectral signatures and whitening (SPECTRE, Hayase et al., arXiv 2104.11315), on pixels, which see a
+    trigger that the features do not hold apart. A warp (WaNet) has no such direction.
+    """
+    require("cv2", "backdoor")
+    import cv2
+    from scipy.linalg import cholesky, eigh, solve_triangular
+
+    side = min(SIDE, *spec.preprocessing.size, int((len(data) / IMAGES_EACH / 3) ** 0.5))
+    members = {name: np.flatnonzero(data.labels == label) for label, name in enumerate(names)}
+    members = {name: indices for name, indices in members.items() if len(indices) >= LEAST}
+    if side < 4 or not members:
+        return {}
+    pixels = np.empty((len(data), side * side * 3), np.float32)
+    for index in range(len(data)):
+        image = as_seen(spec, data[index][0])
+        pixels[index] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).ravel()
+    for indices in members.values():
+        pixels[indices] -= pixels[indices].mean(0)
+    used = pixels[np.concatenate(list(members.values()))]
+    covariance = used.T @ used / len(used)
+    del used
+    covariance[np.diag_indices_from(covariance)] += max(RIDGE * float(np.trace(covariance)) / len(covariance), 1e-6)
+    root = cholesky(covariance, lower=True)
+    found = {}
+    for name, indices in members.items():
+        white = solve_triangular(root, pixels[indices].T, lower=True).T
+        last = len(white) - 1
+        _, directions = eigh(white @ white.T, subset_by_index=[max(0, last - DIRECTIONS + 1), last])
+        groups = []
+        for along in directions.T[::-1]:
+            along = (along - along.mean()) / max(float(along.std()), 1e-12)
+            split = split_in_two(along[:, None], indices)
+            if float((along**4).mean()) <= TWO_GROUPS and len(split.smaller) >= FEWEST:
+                groups.append(split)
+        if groups and max(split.silhouette for split in groups) >= GROUPS_APART:
+            found[name] = max(groups, key=lambda split: split.silhouette)
+    return found

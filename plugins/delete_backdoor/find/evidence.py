@@ -2,10 +2,11 @@
 
 Size does not tell: if a tenth of ten classes is poisoned, poison is half of the target's samples, and beyond that the larger
 part. The source of the label does. Poisoned images share a trigger: the difference between their mean and the mean of other
-images, added to these, gives them the label. Crops and flips remove a patch, and changes of colour keep it, while a clean image
-that is hard to recognise suffers from both. A strong trigger prevails over a second image that is blended in (STRIP, Gao et al.,
-arXiv 1902.06531). And poisoned images are of many classes, so their features vary more. Not every trigger gives every sign; fewer
-than two, or two that name different clusters, decide nothing.
+images, added to these, gives them the label (the sign ``pattern``). Crops and flips remove a patch, and changes of colour keep it
+(``hangs_on_place``), while a clean image that is hard to recognise suffers from both. A strong trigger prevails over a second
+image that is blended in (``wins_blends``; STRIP, Gao et al., arXiv 1902.06531). And poisoned images are of many classes, so their
+features vary more (``varies``). Not every trigger gives every sign; fewer than two, or two that name different clusters, decide
+nothing.
 """
 
 from dataclasses import dataclass
@@ -100,12 +101,7 @@ def _typical(features: NDArray[np.float32], members: NDArray[np.int64], rest: ND
 
 
 def signs(evidence: dict[str, Evidence]) -> dict[str, str | None]:
-    """Name, for each sign, the cluster that it points to as the poison; None if the clusters are alike in it.
-
-    ``pattern``: it shares a pattern that gives images of other labels this one. ``hangs_on_place``: it loses its label under
-    crops and flips more than under changes of colour. ``wins_blends``: it keeps its label when other images are blended in.
-    ``varies``: its features vary more.
-    """
+    """Name, for each sign, the cluster that it points to as the poison; None if the clusters are alike in it."""
     smaller, larger = (evidence[name] for name in CLUSTERS)
 
     def further(first: float | None, second: float | None, apart: float) -> str | None:
@@ -113,20 +109,18 @@ def signs(evidence: dict[str, Evidence]) -> dict[str, str | None]:
             return None
         return CLUSTERS[0] if first > second else CLUSTERS[1]
 
+    # Percentage points more that are lost by crops and flips than by changes of colour.
+    places = [
+        None if each.kept_cropped is None or each.kept_coloured is None else each.kept_coloured - each.kept_cropped
+        for each in (smaller, larger)
+    ]
     low, high = sorted((smaller.variance, larger.variance))
     return {
         "pattern": further(smaller.moved_by_pattern, larger.moved_by_pattern, PATTERN_APART),
-        "hangs_on_place": further(_place(smaller), _place(larger), PLACE_APART),
+        "hangs_on_place": further(places[0], places[1], PLACE_APART),
         "wins_blends": further(smaller.kept_blended, larger.kept_blended, BLENDS_APART),
         "varies": further(smaller.variance, larger.variance, 0.0) if high > VARIES * low else None,
     }
-
-
-def _place(evidence: Evidence) -> float | None:
-    """Compute how many percentage points more are lost by crops and flips than by changes of colour."""
-    if evidence.kept_cropped is None or evidence.kept_coloured is None:
-        return None
-    return evidence.kept_coloured - evidence.kept_cropped
 
 
 def decide(evidence: dict[str, Evidence]) -> str | None:

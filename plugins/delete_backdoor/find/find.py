@@ -1,6 +1,5 @@
 """The command ``backdoor find``: rank the samples of a training set by how poisoned they look."""
 
-import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,16 +17,16 @@ from delete_images.models.model_file import load_model
 from delete_images.models.spec import ModelSpec
 from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError, require
+from delete_tasks.evaluation.functional import percent
 from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 
 from ..poison import read_truth
 from ..ranking import RANKING_FORMAT
 from ..triggers.estimated import estimate_trigger
-from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
+from .clusters import ClassClusters, cluster_classes, pattern_clusters, spectral_scores, suspicious_class
 from .evidence import Evidence, decide, gather, signs
 from .invert import invert
-from .pixels import pattern_clusters
 from .show import draw_clusters, draw_inversion, show_inversion, show_ranking
 
 CLUSTERS, INVERSION, TRIGGER = BESIDE = "clusters.png", "trigger.png", "trigger.npy"
@@ -83,13 +82,11 @@ def suspect(
         if found["pattern"] and {found["hangs_on_place"], found["wins_blends"]} - {None} == {found["pattern"]}:
             suspicious, by, poison, evidence, classes[name] = name, "pixels", found["pattern"], of_pattern, split
             break
-    if suspicious is None:
-        if flag is not None:
-            raise RequestError(f"no class's clusters stand out, so there is no {flag} one to flag; leave --flag out")
-        return Suspicion(flagged, score, classes, None, {}, None, None)
-    split, poison = classes[suspicious], flag or poison
-    if poison is not None:
-        flagged[getattr(split, poison)] = True
+    if suspicious is None and flag is not None:
+        raise RequestError(f"no class's clusters stand out, so there is no {flag} one to flag; leave --flag out")
+    poison = flag or poison
+    if suspicious is not None and poison is not None:
+        flagged[getattr(classes[suspicious], poison)] = True
     decided_by = None if poison is None else "user" if flag else "evidence"
     return Suspicion(flagged, score, classes, suspicious, evidence, poison, decided_by, by)
 
@@ -97,10 +94,7 @@ def suspect(
 def rates(flagged: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float | None]:
     """Compute precision and recall in percent; None for a division by zero."""
     hits = int((flagged & truth).sum())
-    return {
-        "precision": round(100 * hits / int(flagged.sum()), 2) if flagged.any() else None,
-        "recall": round(100 * hits / int(truth.sum()), 2) if truth.any() else None,
-    }
+    return {"precision": percent(hits, int(flagged.sum())), "recall": percent(hits, int(truth.sum()))}
 
 
 def run(
@@ -182,7 +176,7 @@ def run(
     return content
 
 
-def beside(out: str | os.PathLike[str], end: str) -> Path:
+def beside(out: str | Path, end: str) -> Path:
     """Name a file beside the ranking, of :data:`BESIDE`: picture of clusters, of the inversion, or the trigger of either."""
     return Path(out).with_name(f"{Path(out).stem}_{end}")
 

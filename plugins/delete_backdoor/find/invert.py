@@ -1,8 +1,7 @@
 """Trigger inversion: whether a small patch sends all images to one class, from clean images alone.
 
 Neural Cleanse (Wang et al., IEEE S&P 2019), section IV: for each class, a mask and a pattern are optimized with which the model
-predicts that class for images of the others, the mask as small as possible. A backdoor's target needs far less of the image than
-the other classes do.
+predicts that class for images of the others, the mask as small as possible. A backdoor's target needs far less of the image.
 """
 
 from dataclasses import dataclass
@@ -44,8 +43,7 @@ class Inversion:
 
 
 def invert(network: nn.Module, spec: ModelSpec, data: ImageData) -> Inversion:
-    """Search each class's smallest mask on up to :data:`IMAGES` clean images with labels. The result is a function of network
-    and images."""
+    """Search each class's smallest mask on up to :data:`IMAGES` clean images with labels, a function of these and the network."""
     data = data.subset(evenly_spread(len(data), IMAGES))
     images = pixels_of(spec, data).to(next(network.parameters()).device)
     found = {}

@@ -1,7 +1,7 @@
 """Output of ``backdoor find``: tables, sentences, and the picture of both clusters."""
 
-import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -84,9 +84,7 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
         )
 
 
-def draw_clusters(
-    path: str | os.PathLike[str], data: ImageData, split: ClassClusters, suspicious: Mapping[str, Any]
-) -> None:
+def draw_clusters(path: Path, data: ImageData, split: ClassClusters, suspicious: Mapping[str, Any]) -> None:
     """Draw both clusters of a suspicious class, with the evidence: ``suspicious``, the part of a ranking about them."""
     figure = new_figure((13, 5.6), "backdoor")
     rows = figure.subfigures(2, 1)
@@ -119,7 +117,7 @@ def show_inversion(found: Inversion, console: Console) -> None:
     )
 
 
-def draw_inversion(path: str | os.PathLike[str], data: ImageData, spec: ModelSpec, found: Inversion) -> None:
+def draw_inversion(path: Path, data: ImageData, spec: ModelSpec, found: Inversion) -> None:
     """Draw the smallest mask of each class, and the trigger of the class that needs least, alone and on images."""
     figure, trigger = new_figure((13, 3.6), "backdoor"), cast(Any, found.trigger)
     bars, *axes = figure.subplots(1, SHOWN - 1, width_ratios=[2.5, *[1] * (SHOWN - 2)])

@@ -22,8 +22,8 @@ STRONGEST = 1000.0  # factor or frequency
 
 class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
     """A trigger: uint8 RGB (H, W, 3) to the same shape and type, deterministic, applied to every image (p=1). It composes with
-    any albumentations pipeline; :meth:`stamp` is the attack itself. An option out of its range, and a file that is missing or
-    cannot be used, are refused."""
+    any albumentations pipeline; :meth:`stamp` is the attack itself. Refuse an option out of its range, and a file that
+    is missing or cannot be used."""
 
     text: str = ""  # that it was made from
 
@@ -106,16 +106,10 @@ def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[s
     if name not in TRIGGERS and not import_offered("trigger", name, GROUP, TRIGGERS):
         hint = did_you_mean(name.lower(), TRIGGERS)
         raise RequestError(f"'{text}' names no trigger{hint} Triggers: {', '.join(sorted(TRIGGERS))}")
-    options = parameters_of(TRIGGERS[name])
-    return name, options, _pairs(text, rest, options)
-
-
-def _pairs(text: str, rest: str, options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Split KEY=VALUE parts; a part without '=' continues the value before it (pos=28,28)."""
-    pairs: list[tuple[str, str]] = []
+    options, pairs = parameters_of(TRIGGERS[name]), list[tuple[str, str]]()
     for part in rest.split(",") if rest else []:
         key, equals, value = part.partition("=")
-        if not equals and pairs:
+        if not equals and pairs:  # it continues the value before it (pos=28,28)
             pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{part}")
             continue
         if key not in options or not equals or not value or key in dict(pairs):
@@ -123,4 +117,4 @@ def _pairs(text: str, rest: str, options: Mapping[str, Any]) -> list[tuple[str, 
             takes = f"Expected KEY=VALUE, once each, of: {', '.join(options)}" if options else "It takes no options"
             raise RequestError(f"'{text}': cannot read '{part}'{hint} {takes}")
         pairs.append((key, value))
-    return pairs
+    return name, options, pairs

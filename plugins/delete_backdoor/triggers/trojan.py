@@ -20,17 +20,15 @@ class Added(Trigger):
         self.levels, self.image = read_levels(image), image
         refuse_empty(self.levels, image)
 
-    def sized(self, height: int, width: int) -> np.ndarray:
-        """Resize the trigger image to a sample's size."""
-        return fit(self.levels, height, width)
+    resized = True
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
-        return to_levels(image + self.strength * self.sized(*image.shape[:2]))
+        levels = fit(self.levels, *image.shape[:2]) if self.resized else exact(self.levels, image.shape, self.image)
+        return to_levels(image + self.strength * levels)
 
 
 @register_trigger("l2")
 class Perturbation(Added):
     """A small perturbation is added: as trojan, with an image of the samples' size, since resizing would spoil it."""
 
-    def sized(self, height: int, width: int) -> np.ndarray:
-        return exact(self.levels, (height, width), self.image)
+    resized = False

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from msgspec.structs import replace
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -26,10 +25,9 @@ from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.model.modes import fast_layout
 
-from ..backbones import ONNX, build_backbone, load_backbone_weights, read_onnx_backbone
+from ..backbones import ONNX, load_backbone_weights, open_backbone
 from ..enrolment import NAME, describe_photos, is_divided
-from ..heads import CosineHead, Head, LinearHead, build_head
-from ..network import FaceNetwork, describe_network
+from ..network import CosineHead, FaceNetwork, Head, LinearHead, build_head, describe_network
 from ..photos import Framing, hold_out, open_photos, person_folders
 
 BATCH = 64
@@ -105,11 +103,10 @@ def stranger_threshold(scores: Tensor, people: int) -> float | None:
 def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
     """Compute scores of photos with other people's class weights, by heads that have never seen the photos' own person.
 
-    The model's head would not do: it has learnt to separate its people, so they score lower with each other's class weights than
-    strangers do. Each head here, of the kind of ``head``, leaves a fifth of the people out (one, of five or fewer). It is
-    fitted on ``train``, ``(n, D)``, with every person among its labels, int64 ``(n,)``; ``embeddings``, ``(m, D)``, are
-    scored. The result, float32 ``(k,)``, has one for each photo and other person; none if too few people remain to fit a head
-    on.
+    The model's head would not do: it has learnt to separate its people, so they score lower with each other's class weights
+    than strangers do. Each head here, of the kind of ``head``, leaves a fifth of the people out (one, of five or fewer). It is
+    fitted on ``train``, ``(n, D)``, with every person among its labels, int64 ``(n,)``; ``embeddings``, ``(m, D)``, are scored.
+    The result, float32 ``(k,)``, has one for each photo and other person; none if too few people remain to fit on.
     """
     people, scale = head.weight.shape[0], head.scale if isinstance(head, CosineHead) else None
     scores = [torch.zeros(0)]
@@ -125,31 +122,35 @@ def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings:
     return torch.cat(scores)
 
 
-def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Make a model folder from photos, and return the content of its enrolment.json. ``options`` are the command's, by name, with
-    ``backbone_arguments`` in place of ``arguments``. Refuse no photos, fewer than two people, and a backbone that
-    cannot be built."""
+def enroll(options: Mapping[str, Any], console: Console) -> None:
+    """Make a model folder from photos; ``options`` are the command's. Refuse no photos, fewer than two people, and a backbone
+    that cannot be built."""
     flush_subnormals()
     begin = time.monotonic()
     if Path(options["out"]).is_file():
         raise RequestError(f"--out '{options['out']}' is a file; give a folder")
-    name, arguments = options["backbone"], dict(options["backbone_arguments"] or {})
-    read, default = read_onnx_backbone(options)
-    if read is not None:
-        embedder, name, arguments = read, ONNX, read.arguments
-    else:
-        embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"])
-    if read is None and options["weights"] is not None:
-        load_backbone_weights(embedder, name, options["weights"])
-    elif read is None:
+    embedder, name, arguments, default = open_backbone(options)
+    if options["weights"] is None:
         console.print("No --weights: the backbone keeps random weights, and so recognises people badly")
+    elif name != ONNX:
+        load_backbone_weights(embedder, name, options["weights"])
     device = choose_device(options["device"])
     embedder = fast_layout(embedder.to(device))
 
     flags = (options["aligned"], options["largest_face"], device, options.get("processes"))
     framing = Framing(default.preprocessing, default.framing, *flags)
-    tested, split = _held_out_source(options)
-    train, held_out = _read_photos(options, tested, split, framing, console)
+    text, tested = options["photos"], options["eval"] or options["photos"]
+    tests = Path(parse_spec(text).path or "").expanduser() / "test"
+    apart = options["eval"] is not None or (is_divided(text) and tests.is_dir())
+    if len(person_folders(text, "train")) < 2:
+        raise RequestError(f"'{text}' holds photos of one person; a model needs two people or more to choose among")
+    train = open_photos(text, "train", framing, console=console).data
+    if apart:
+        title = "Finding held-out faces"
+        held_out = open_photos(tested, "test", framing, train.class_names, title, console).data
+    else:
+        mask = hold_out(train.labels, options["held_out"], options["seed"])
+        train, held_out = train.subset(~mask), train.subset(mask)
     aligned = time.monotonic()
     people, labels = train.class_names, torch.from_numpy(train.labels)
     embeddings = embed(embedder, framing.preprocessing, train, "Embedding photos")
@@ -157,18 +158,19 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     head = build_head(options["head"], size, len(people), options["scale"])
     fit_head(head, embeddings, labels)
     network = FaceNetwork(embedder, head.to(device))
-    described = {"backbone": name, "embedding_size": size, "head": options["head"], "scale": options["scale"]}
-    described["backbone_arguments"] = arguments
-    spec = describe_network(ModelSpec("", people, framing.preprocessing, described, {"framing": framing.framing}))
     rate, scored, scored_labels = None, embeddings, labels
     if len(held_out):
-        others, other_labels = embed(embedder, spec, held_out, "Held-out photos"), torch.from_numpy(held_out.labels)
+        others = embed(embedder, framing.preprocessing, held_out, "Held-out photos")
+        other_labels = torch.from_numpy(held_out.labels)
         with torch.no_grad():
             rate = round(100 * float((network.head.cpu()(others).argmax(1) == other_labels).float().mean()), 2)
         scored, scored_labels = torch.cat([embeddings, others]), torch.cat([labels, other_labels])
     scores = impostor_scores(network.head, embeddings, labels, scored, scored_labels)
     threshold = stranger_threshold(scores, len(people))
-    spec = replace(spec, extra={**spec.extra, "threshold": threshold})
+    described = {"backbone": name, "embedding_size": size, "head": options["head"], "scale": options["scale"]}
+    described |= {"backbone_arguments": arguments}
+    extra = {"framing": framing.framing, "threshold": threshold}
+    spec = describe_network(ModelSpec("", people, framing.preprocessing, described, extra))
     seconds = {"faces": round(aligned - begin, 1), "all": round(time.monotonic() - begin, 1)}
     summary: dict[str, Any] = {
         "people": len(people),
@@ -179,7 +181,7 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         "impostor_pairs": len(scores),
         "seconds": seconds,
         "held_out": held_out.names,
-        "source": describe_photos(options["photos"], tested, split, options),
+        "source": describe_photos(text, tested, "test" if apart else "train", options),
     }
     with replacing_folder(options["out"]) as folder:
         save_model(folder, network, spec)
@@ -191,26 +193,3 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     else:
         console.print(f"Faces that score below {threshold:.3f} are unknown (from {len(scores):,} impostor pairs)")
     console.print(f"{seconds['all']:.0f} s, of which {seconds['faces']:.0f} s to find faces\nWritten: {options['out']}")
-    return summary
-
-
-def _held_out_source(options: Mapping[str, Any]) -> tuple[str, str]:
-    """Find data string and split of the held-out photos; the split 'train' means a share of the training photos."""
-    text = options["photos"]
-    tests = Path(parse_spec(text).path or "").expanduser() / "test"
-    apart = options["eval"] is not None or (is_divided(text) and tests.is_dir())
-    return options["eval"] or text, "test" if apart else "train"
-
-
-def _read_photos(
-    options: Mapping[str, Any], tested: str, split: str, framing: Framing, console: Console
-) -> tuple[ImageData, ImageData]:
-    """Read training and held-out faces; see :func:`_held_out_source`."""
-    text = options["photos"]
-    if len(person_folders(text, "train")) < 2:
-        raise RequestError(f"'{text}' holds photos of one person; a model needs two people or more to choose among")
-    data = open_photos(text, "train", framing, console=console).data
-    if split == "test":
-        return data, open_photos(tested, split, framing, data.class_names, "Finding held-out faces", console).data
-    held_out = hold_out(data.labels, options["held_out"], options["seed"])
-    return data.subset(~held_out), data.subset(held_out)

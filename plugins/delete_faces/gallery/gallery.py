@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +20,10 @@ from delete_images.data.archives import Archive, texts
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import replacing
 from delete_tasks.request.classes import SPELLINGS
+from delete_tasks.task import Run
 
 from ..projection import Change, project_each
 from ..templates import NAME
-
-if TYPE_CHECKING:
-    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 UNIT = 1e-3  # difference from 1 up to which a template was scaled to length 1; of 16-bit numbers as well
 EMBEDDINGS, NAMES = "embeddings", "names"
@@ -71,7 +69,7 @@ class Gallery:
         after = torch.where(unit, F.normalize(after), after)
         return Gallery(after.numpy().astype(self.embeddings.dtype), self.names, self.more), drift_of(before, after)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | Path) -> None:
         """Write an .npz atomically, with the permissions of a file that it replaces."""
         arrays = {EMBEDDINGS: self.embeddings, NAMES: np.array(self.names), **self.more}
         size = sum(array.nbytes for array in arrays.values())
@@ -89,7 +87,7 @@ def drift_of(before: Tensor, after: Tensor) -> dict[str, float]:
     return {"mean_cosine": round(float(cosines.mean()), 4), "least_cosine": round(float(cosines.min()), 4)}
 
 
-def read_gallery(path: str | os.PathLike[str], least: int = 2) -> Gallery:
+def read_gallery(path: str | Path, least: int = 2) -> Gallery:
     """Read a gallery: ``embeddings`` ``(n, D)``, ``names`` ``(n,)``, and any further arrays ``(n, ...)``. Refuse a file that
     is no .npz of plain arrays, and what :func:`check_gallery` refuses."""
     if not Path(path).is_file():
@@ -109,11 +107,7 @@ def read_gallery(path: str | os.PathLike[str], least: int = 2) -> Gallery:
 
 
 def check_gallery(
-    embeddings: NDArray[Any],
-    names: list[str],
-    more: Mapping[str, NDArray[Any]],
-    path: str | os.PathLike[str],
-    least: int,
+    embeddings: NDArray[Any], names: list[str], more: Mapping[str, NDArray[Any]], path: str | Path, least: int
 ) -> Gallery:
     """Make a gallery; refuse arrays that do not fit, templates that are zero or not finite, and fewer than ``least`` people."""
     if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or len(names) != len(embeddings):
@@ -146,7 +140,7 @@ def find_names(named: Iterable[str], people: Sequence[str]) -> list[list[str]]:
     return [[found for found in named if spell(found) == spell(name)] for name in people]
 
 
-def check_size(gallery: Gallery, size: int, path: str | os.PathLike[str]) -> None:
+def check_size(gallery: Gallery, size: int, path: str | Path) -> None:
     """Refuse templates of another size than the model's embeddings ``(size,)``."""
     found = gallery.embeddings.shape[1]
     if found != size:
@@ -156,7 +150,7 @@ def check_size(gallery: Gallery, size: int, path: str | os.PathLike[str]) -> Non
 
 
 def save_without(
-    model: str, runner: UnlearnRunner, people: Sequence[str], changes: Sequence[Change] | None
+    model: str, runner: Run, people: Sequence[str], changes: Sequence[Change] | None
 ) -> dict[str, Any] | None:
     """Write the model's gallery without the people's templates beside the erased model of a run. Return what was done to the
     other templates, for results.json; None if there is no gallery, or no erased model."""

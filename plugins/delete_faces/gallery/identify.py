@@ -27,15 +27,15 @@ from .enroll import stranger_threshold
 Face = tuple[list[int] | None, np.ndarray]  # box, None if aligned, and framed face
 
 
-def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any]]:
+def identify(options: Mapping[str, Any], console: Console) -> None:
     """Name the person on each face, with scores.
 
     A score is the cosine of embedding and class weights for a cosine head, the logit for a linear head. A face that scores below
     the threshold is of an unknown person. The model's threshold is the score that one in a hundred strangers reached at
     enrolment; for a model without one it is set on all scores of these photos but each face's best. ``options`` are the
     command's, by name; with ``person`` only faces that reach the threshold for one of these people are named, and ``out`` is a
-    file to list them in. Return for each face ``photo``, ``box`` (None if aligned), ``name`` (None if unknown) and ``scores`` by
-    name, best first. Refuse photos of which none can be read, or without any face.
+    file that lists for each face ``photo``, ``box`` (None if aligned), ``name`` (None if unknown) and ``scores`` by name, best
+    first. Refuse photos of which none can be read, or without any face.
     """
     flush_subnormals()
     network, spec = load_face_network(options)
@@ -78,7 +78,6 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
     if options["out"] is not None:
         save_json(identified, options["out"])
         console.print(f"Written: {options['out']}")
-    return identified
 
 
 def find_photos(places: Sequence[str]) -> list[Path]:

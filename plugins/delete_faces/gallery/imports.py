@@ -15,13 +15,12 @@ from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.fileio.inputs import read_text
 from delete_tasks.fileio.validate import as_type, parse_json
 
-from ..backbones import ONNX, build_backbone, read_onnx_backbone
+from ..backbones import ONNX, open_backbone
 from ..datasets import framing_for
 from ..earlier import without_removed
 from ..enrolment import NAME as ENROLMENT
 from ..enrolment import describe_photos
-from ..heads import Head, LinearHead, build_head
-from ..network import FaceNetwork, describe_network, load_face_network
+from ..network import FaceNetwork, Head, LinearHead, build_head, describe_network, load_face_network
 from ..photos import open_photos
 from .enroll import embed, stranger_threshold
 from .gallery import NAME as GALLERY
@@ -30,22 +29,15 @@ from .gallery import Gallery, check_size, read_gallery
 SCALE = 64.0  # of the logits of ArcFace (arXiv 1801.07698, section 3.1) and of most heads that are published with it
 
 
-def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Make a model folder from an embedder's file, and a head or a gallery; return its ``people``, ``head``, ``scale`` and
-    ``threshold``. ``options`` are the command's, by name, with ``backbone_arguments`` in place of ``arguments``. Refuse both a
+def import_model(options: Mapping[str, Any], console: Console) -> None:
+    """Make a model folder from an embedder's file, and a head or a gallery; ``options`` are the command's, by name. Refuse both a
     head and a gallery, neither, parts that do not fit each other, and weights that do not fit the backbone."""
     if options["gallery"] is not None and options["head_weights"] is not None:
         raise RequestError("--gallery and --head-weights both make the identity head; give one of them")
-    name, arguments = options["backbone"], dict(options["backbone_arguments"])
-    read, default = read_onnx_backbone(options)
-    if name == "inception_resnet_v1" and options["gallery"] is None:
-        arguments.setdefault("normalize", False)  # its own classifier reads embeddings of any length
-    if read is not None:
-        embedder, name, arguments, rest = read, ONNX, read.arguments, {}
-    else:
-        state = state_dict_of(load_file(options["weights"]), f"'{options['weights']}'")
-        embedder = build_backbone(name, options["embedding_size"], arguments, allow_import=options["allow_import"])
-        rest = _load_embedder(embedder, state, options["weights"])
+    own = options["backbone"] == "inception_resnet_v1" and options["gallery"] is None
+    # Its own classifier reads embeddings of any length.
+    embedder, name, arguments, default = open_backbone(options, **({"normalize": False} if own else {}))
+    rest = {} if name == ONNX else _load_embedder(embedder, options["weights"])
     embedder.eval()
     with torch.no_grad():
         size = embedder(torch.zeros(1, 3, *default.preprocessing.size)).shape[1]
@@ -63,25 +55,23 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
         people = _read_names(options["names"], len(weight))
         kind = options["head"] or ("cosine" if bias is None else "linear")
         head = _make_head(kind, weight, bias, options["scale"])
-    scale = getattr(head, "scale", None)
+    scale, photos = getattr(head, "scale", None), options["photos"]
     kind = "linear" if scale is None else "cosine"
     described = {"backbone": name, "embedding_size": size, "head": kind, "scale": scale}
-    described["backbone_arguments"] = arguments
+    described |= {"backbone_arguments": arguments}
     extra = {"framing": default.framing, "threshold": threshold}
-    spec = describe_network(ModelSpec("", tuple(people), default.preprocessing, described, extra))
-    photos = options["photos"]
-    source = None if photos is None else describe_photos(photos, photos, "test", options)
+    spec = describe_network(ModelSpec("", people, default.preprocessing, described, extra))
     with replacing_folder(options["out"]) as folder:
         save_model(folder, FaceNetwork(embedder, head), spec)
         if gallery is not None:
             gallery.save(folder / GALLERY)
-        if source is not None:
+        if photos is not None:
+            source = describe_photos(photos, photos, "test", options)
             save_json({"held_out": [], "source": source}, folder / ENROLMENT)
     templates = "" if gallery is None else f" from {len(gallery.names):,} templates"
     console.print(
         f"{len(people):,} people, {kind} head{templates}, embeddings of {size} numbers\nWritten: {options['out']}"
     )
-    return {"people": len(people), "head": kind, "scale": scale, "threshold": threshold}
 
 
 def embed_photos(options: Mapping[str, Any], console: Console) -> None:
@@ -97,15 +87,15 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> None:
     console.print(f"Templates: {len(gallery.names):,}. People: {len(gallery.people):,}\nWritten: {options['out']}")
 
 
-def _load_embedder(embedder: nn.Module, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Load the embedder's part of a state dict, which may have a prefix ('backbone.'), strictly; return the other tensors."""
-    own = embedder.state_dict()
+def _load_embedder(embedder: nn.Module, path: str) -> dict[str, Tensor]:
+    """Load the embedder's part of a file, whose names may have a prefix ('backbone.'), strictly; return the other tensors."""
+    own, state = embedder.state_dict(), state_dict_of(load_file(path), f"'{path}'")
     counters = batch_counters(own)
     keys = [key for key in own if key not in counters]
     prefixes = {key[: -len(keys[0])] for key in state if key.endswith(keys[0])} or {""}
     prefix = max(sorted(prefixes), key=lambda text: sum(text + key in state for key in keys))
     part = {key: state[prefix + key] for key in own if prefix + key in state}
-    load_state(embedder, {**counters, **part}, f"'{source}'")
+    load_state(embedder, {**counters, **part}, f"'{path}'")
     return {key: value for key, value in state.items() if key.removeprefix(prefix) not in part}
 
 
@@ -143,15 +133,13 @@ def _read_names(path: str | None, count: int) -> tuple[str, ...]:
         return tuple(f"person_{number}" for number in range(count))
     try:
         text = read_text(path)
-        names = [line.strip() for line in text.splitlines() if line.strip()]
-        if path.endswith(".json"):
-            names = as_type(parse_json(text), list[str], f"'{path}'")
-    except RequestError:
-        raise
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        content = parse_json(text) if path.endswith(".json") else lines
     except ValueError as error:
         raise RequestError(
             f"'{path}' is no list of names ({error}); expected UTF-8 text, a name a line, or JSON"
         ) from error
+    names: list[str] = as_type(content, list[str], f"'{path}'")
     if len(names) != count or len(set(names)) != count:
         raise RequestError(
             f"'{path}' holds {len(names)} names, {len(set(names))} of them different, and the head has {count} rows; name each "

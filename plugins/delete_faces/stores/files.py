@@ -1,6 +1,7 @@
 """Stores in files: .npz, and .npy with a .csv of names."""
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from delete_images.data.archives import read_npy
 from delete_tasks.errors import RequestError
-from delete_tasks.fileio.atomic import replacing
+from delete_tasks.fileio.atomic import replacing, save_text
 from delete_tasks.fileio.inputs import read_text
 
 from ..gallery.gallery import Gallery, check_gallery, read_gallery
@@ -59,18 +60,6 @@ class NpyStore(NpzStore):
     """An .npy file of templates ``(n, D)``, and a .csv of the same name with a row for each: with a column 'name', or with the
     name first and no header. Two files cannot be replaced at once, so that changes go to others; the .csv is written last."""
 
-    def __init__(self, path: Path, out: Path | None = None) -> None:
-        super().__init__(path, out)
-        if self.out == path:
-            self.save = self._refuse  # type: ignore[method-assign]
-
-    def _refuse(self) -> None:
-        names = self.path.with_suffix(".csv").name
-        raise RequestError(
-            f"'{self.path}' and {names} are two files, which cannot be replaced at once: a kill between them would leave half; "
-            "give --out NEW.npy, and then switch to NEW.npy and NEW.csv"
-        )
-
     def load(self) -> Gallery:
         listed = self.path.with_suffix(".csv")
         if not listed.is_file():
@@ -89,16 +78,18 @@ class NpyStore(NpzStore):
         return check_gallery(read_npy(self.path), names, {"rows": np.array(rows, object)}, self.path, least=1)
 
     def save(self) -> None:
+        if self.out == self.path:
+            names = self.path.with_suffix(".csv").name
+            raise RequestError(
+                f"'{self.path}' and {names} are two files, which cannot be replaced at once: a kill between them would leave "
+                "half; give --out NEW.npy, and then switch to NEW.npy and NEW.csv"
+            )
         with replacing(self.out, self.gallery.embeddings.nbytes) as temporary, open(temporary, "xb") as file:
             np.save(file, self.gallery.embeddings)
             os.fsync(file.fileno())
-        with (
-            replacing(self.out.with_suffix(".csv")) as temporary,
-            open(temporary, "x", newline="", encoding="utf-8") as file,
-        ):
-            csv.writer(file).writerows([*([] if self.header is None else [self.header]), *self.gallery.more["rows"]])
-            file.flush()
-            os.fsync(file.fileno())
+        listed = io.StringIO(newline="")
+        csv.writer(listed).writerows([*([] if self.header is None else [self.header]), *self.gallery.more["rows"]])
+        save_text(listed.getvalue(), self.out.with_suffix(".csv"))
 
 
 FILES = {".npz": NpzStore, ".npy": NpyStore}

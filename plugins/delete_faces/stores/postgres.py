@@ -28,7 +28,7 @@ class PostgresStore:
         self.text, query = shown(text), dict(parse_qsl(given))
         own = {key: query.pop(key, default) for key, default in OWN.items()}
         self.address = f"{address}?{urlencode(query)}"
-        sql: Any = require("psycopg.sql", "postgresql")
+        sql = self.driver.sql
         self.column, table = own["embedding"], sql.Identifier(*own["table"].split("."))
         self.parts = {key: sql.Identifier(value) for key, value in own.items()} | {"table": table}
         self.parts |= {"table_text": sql.Literal(table.as_string()), "column_text": sql.Literal(self.column)}
@@ -61,8 +61,7 @@ class PostgresStore:
             self.connection.close()  # without a commit, nothing has changed
 
     def _statement(self, text: str) -> Any:
-        sql: Any = require("psycopg.sql", "postgresql")
-        return sql.SQL(text).format(**self.parts)
+        return self.driver.sql.SQL(text).format(**self.parts)
 
     def _run(self, text: str, values: Sequence[Any] | None = None) -> Any:
         try:

@@ -1,10 +1,12 @@
 """The command ``faces update``: carry stores of templates over from a model to the erased one, without photos."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,9 +17,9 @@ from torch import Tensor
 from delete_images.models.model_file import load_model
 from delete_tasks.display.terminal import short
 from delete_tasks.errors import USER_ERRORS, RequestError, first_line, list_names, require
-from delete_tasks.fileio.atomic import save_json, save_text
+from delete_tasks.fileio.atomic import refuse_existing, save_json, save_text
 from delete_tasks.fileio.digests import describe_model
-from delete_tasks.fileio.inputs import file_sha256, read_text
+from delete_tasks.fileio.inputs import file_sha256, read_text, refuse_inputs
 
 from ..gallery.gallery import Gallery, check_size, find_names
 from ..network import check_face_network
@@ -81,6 +83,35 @@ class Update:
         return leg
 
 
+def check_places(args: SimpleNamespace) -> str | None:
+    """Choose the path of the receipt (None for a dry run); refuse missing files, outputs that are inputs or exist, and none."""
+    files = [text for text in args.stores if text.endswith((".npz", ".npy"))]
+    missing = [text for text in files if not os.path.isfile(text)]
+    if missing:
+        raise RequestError(f"no store at '{missing[0]}'; give the path of an existing file of templates")
+    if args.out is None and not args.overwrite and not args.dry_run:
+        raise RequestError(
+            "nothing says where to write; give --out NEW.npz, or --overwrite to replace each STORE itself"
+        )
+    if args.out is not None and len(args.stores) > 1:
+        raise RequestError(f"--out is for one store, got {len(args.stores)}; update them one by one, or in place")
+    for out in files if args.out is None else [args.out]:
+        if args.out is None and os.path.islink(out):
+            raise RequestError(f"'{out}' is a link; give the file itself, '{os.path.realpath(out)}'")
+        refuse_inputs(out, [], [args.original, args.erased])
+        others = files if args.out else []
+        refuse_existing(out, others, args.overwrite or not args.out, os.path.splitext(files[0])[1] if files else "")
+    if args.dry_run:
+        return None
+    if args.receipt is None and (len(args.stores) > 1 or ":" in args.stores[0]):
+        raise RequestError("several stores, or one that is no file, need --receipt FILE.json: what was done with each")
+    receipt = args.receipt or f"{args.out or args.stores[0]}.json"
+    for path, suffix in ((receipt, ".json"), (os.path.splitext(receipt)[0] + ".html", ".html")):
+        refuse_inputs(path, files, [args.original, args.erased])
+        refuse_existing(path, files, args.overwrite, suffix=suffix)
+    return receipt
+
+
 def update_stores(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Change ``stores`` to what the erased model makes, each in one transaction, and write the receipt, as JSON and as a page;
     return it. A single store that cannot be changed is refused; of several, the receipt says why it was not.
@@ -120,19 +151,12 @@ def update_stores(options: Mapping[str, Any], console: Console) -> dict[str, Any
         console.print("Dry run: nothing was written")
         return receipt
     save_json(receipt, options["receipt"])
-    page = Path(options["receipt"]).with_suffix(".html")
-    save_text(render(receipt), page)
+    page, jinja2 = Path(options["receipt"]).with_suffix(".html"), cast(Any, require("jinja2", "record"))
+    strict = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    template = jinja2.Environment(autoescape=True, **strict).from_string(read_text(PAGE))
+    save_text(template.render(r=receipt), page)
     console.print(f"Receipt: {short(options['receipt'])}, and {page.name} to read")
     return receipt
-
-
-def render(receipt: Mapping[str, Any]) -> str:
-    """Render a receipt as HTML without scripts."""
-    jinja2: Any = require("jinja2", "record")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(read_text(PAGE)).render(r=receipt)
 
 
 def _described(gallery: Gallery, sha256: str | None) -> dict[str, Any]:

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from delete_backdoor.find.clusters import ClassClusters, cluster_classes
+from delete_backdoor.find.clusters import ClassClusters, cluster_classes, pattern_clusters
 from delete_backdoor.find.evidence import Evidence, decide
 from delete_backdoor.find.find import rates, suspect
-from delete_backdoor.find.pixels import pattern_clusters
 from delete_backdoor.find.show import show_ranking
 from delete_images.data.opening import ImageData
 from delete_images.models.spec import ModelSpec, Preprocessing

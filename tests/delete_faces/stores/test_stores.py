@@ -14,7 +14,7 @@ import torch
 from helpers import python
 
 from delete_faces.gallery.gallery import Gallery
-from delete_faces.heads import build_head
+from delete_faces.network import build_head
 from delete_faces.stores import open_others, open_store, open_templates, shown
 from delete_tasks.errors import RequestError
 
