@@ -85,16 +85,13 @@ def read_results(path: Path) -> dict[str, Any]:
     try:
         results = read_json(path)
     except OSError as error:
-        raise RequestError(
-            f"no results at '{path}' ({error.strerror}); give work dirs of finished runs with a {RESULTS}"
-        ) from error
+        advice = f"give work dirs of finished runs with a {RESULTS}"
+        raise RequestError(f"no results at '{path}' ({error.strerror}); {advice}") from error
     except ValueError as error:
         raise RequestError(f"'{path}' is no JSON ({error}); run its command again") from error
     if not isinstance(results, dict) or (results.get("format"), results.get("version")) != (FORMAT, VERSION):
-        raise RequestError(
-            f"'{path}' holds no results of a run in this version's format ('{FORMAT}', version {VERSION}); give other "
-            "work dirs, or run the command again"
-        )
+        wrong = f"holds no results of a run in this version's format ('{FORMAT}', version {VERSION})"
+        raise RequestError(f"'{path}' {wrong}; give other work dirs, or run the command again")
     check_schema(results, path)
     return results
 
