@@ -18,13 +18,9 @@ from ..evaluation.predictions import Predictions
 from .probes import normalize
 from .results import MODELS, Audit, names_of
 
-COLOURS = {
-    "original": "tab:gray",
-    "logit_cut": "tab:orange",
-    "head_only": "tab:red",
-    "erased": "tab:blue",
-    "retrained": "tab:green",
-}
+COLOURS = dict(
+    original="tab:gray", logit_cut="tab:orange", head_only="tab:red", erased="tab:blue", retrained="tab:green"
+)
 BARS, CURVES, TSNE = "audit.png", "relearning.png", "tsne.png"
 MOST, MOST_FORGOTTEN = 400, 130  # points of a t-SNE map, and points of the forgotten classes among them
 ITERATIONS = 500  # of 400 points; 500 more take as long again and lower the divergence by 3%

@@ -67,13 +67,9 @@ def with_cut_logit(rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int]) ->
 
 def same_features(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Return True if two models have the same features of all samples, so that they differ in the last layer at most."""
-    pairs = [
-        (data.features, other)
-        for name, data in first.items()
-        if isinstance(data, Predictions) and name in second
-        for other in [second[name].features]
-        if data.features is not None and other is not None
-    ]
+    splits = [name for name, data in first.items() if isinstance(data, Predictions) and name in second]
+    both = [(first[name].features, second[name].features) for name in splits]
+    pairs = [(a, b) for a, b in both if a is not None and b is not None]
     return bool(pairs) and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
 
 
@@ -158,9 +154,8 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
 
 def reading_of(metric: Metric, rows: Mapping[str, Mapping[str, Measured]], chance: float | None) -> Reading:
     """Collect the figures of an attack, or of a task's metric that reads, from the rows of a table."""
-    original, erased, *retrained = (
-        rows.get(row, {}).get(metric.name, Measured()) for row in ("original", "erased", *names_of("retrained", rows))
-    )
+    models = ("original", "erased", *names_of("retrained", rows))
+    original, erased, *retrained = (rows.get(row, {}).get(metric.name, Measured()) for row in models)
     return Reading(metric.name, str(metric.column), metric.unit, original, erased, retrained, chance)
 
 

@@ -67,9 +67,8 @@ def rate(most_false: float, row: Row) -> Measured:
     inside, outside = _scores(certainty, row)
     least = round(1 / most_false)
     if len(outside) < least:
-        raise NotMeasured(
-            f"{100 * most_false:g}% of {len(outside)} held-out samples is less than one; {least} of the classes are needed"
-        )
+        too_few = f"{100 * most_false:g}% of {len(outside)} held-out samples is less than one"
+        raise NotMeasured(f"{too_few}; {least} of the classes are needed")
     return _percent(partial(rate_at, most_false=most_false), inside, outside)
 
 
