@@ -215,9 +215,8 @@ def claim_work_dir(
         if request.get(key):
             request[key] = as_compared(request[key], names)
     if (log := options.get("record_log")) and Path(log).resolve().is_relative_to(Path(options["work_dir"]).resolve()):
-        raise RequestError(
-            f"--record-log '{log}' is in the work dir, and a log is of several runs; give a file outside of it"
-        )
+        inside = f"'{log}' is in the work dir, and a log is of several runs"
+        raise RequestError(f"--record-log {inside}; give a file outside of it")
     work = claim(
         options["work_dir"],
         {"command": name, "originals": [None if o is None else os.path.abspath(o) for o in originals], **request},
