@@ -16,7 +16,7 @@ from ..fileio.environment import plain
 from .attack import SPLITS, Context
 from .attacks import find_attacks
 from .pictures import draw_pictures
-from .results import MODELS, measure, reading_of, with_cut_logit
+from .results import MODELS, Rows, measure, reading_of, with_cut_logit
 from .samples import last_layer
 from .verdict import Reading, decide
 
@@ -24,8 +24,6 @@ NONE = "none"
 MOST = {"quick": 2000, "full": 20_000}  # samples per split, so that the audit takes a small part of a run's time
 TRAINING, THIRD = "labelled training samples", "a third of the held-out samples"  # training data of attacks
 LEAST = 5  # held-out samples of the forgotten classes; fewer show no difference
-
-Rows = Mapping[str, Mapping[str, Any]]
 
 
 def audit_run(

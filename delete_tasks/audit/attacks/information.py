@@ -43,8 +43,7 @@ def read_information(row: Row) -> Measured:
         samples = mutual_information(*pairs)
         layers[name] = round(max(0.0, float(samples.mean())), 4)
         total += samples if samples.mean() > 0 else 0
-    information = round(sum(layers.values()), 4)
-    return Found(information, len(total), interval_of_mean(total), details={"layers": layers})
+    return Found(round(sum(layers.values()), 4), len(total), interval_of_mean(total), details={"layers": layers})
 
 
 ATTACKS = (

@@ -37,14 +37,12 @@ def label_score(predictions: Predictions) -> Scores:
 
 def _scores(score: Callable[[Predictions], Scores], row: Row) -> tuple[Scores, Scores]:
     """Score the training and the held-out samples of the forgotten classes."""
-    scores = []
-    for split in ("forget", "test"):
-        mask = torch.from_numpy(members(row, split))
-        scores.append(score(choose(predictions_of(row, split), mask)))
-    fewest = min(map(len, scores))
+    splits = ("forget", "test")
+    inside, outside = (score(choose(predictions_of(row, i), torch.from_numpy(members(row, i)))) for i in splits)
+    fewest = min(len(inside), len(outside))
     if fewest < LEAST:
         raise NotMeasured(f"there are {fewest} training or held-out samples of the classes, fewer than {LEAST}")
-    return scores[0], scores[1]
+    return inside, outside
 
 
 def _percent(statistic: Callable[[Scores, Scores], float], inside: Scores, outside: Scores) -> Found:

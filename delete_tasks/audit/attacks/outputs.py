@@ -17,8 +17,7 @@ Scores = NDArray[np.float64]
 
 def entropy(logits: Tensor) -> Tensor:
     """Compute ``-sum p log p`` of each sample's probabilities, in nats: float64 ``(N,)``."""
-    p = logits.double().softmax(1)
-    return torch.special.entr(p).sum(1)
+    return torch.special.entr(logits.double().softmax(1)).sum(1)
 
 
 def js_distance(p: Tensor, q: Tensor) -> Tensor:

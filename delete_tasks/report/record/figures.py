@@ -151,14 +151,9 @@ def before_after(evaluation: Evaluation, results: Mapping[str, Any]) -> list[dic
 
 def _bar(metric: Mapping[str, Any], rows: Mapping[str, Any], chance: float | None) -> dict[str, Any] | None:
     """Describe a bar; None if the figure is no percentage, or was not measured of both models."""
-    before, after = (rows.get(row, {}).get(metric["name"]) or {"value": None} for row in ("original", "erased"))
-    if metric["unit"] != "percent" or None in (before["value"], after["value"]):
+    was, now = (rows.get(row, {}).get(metric["name"]) or {"value": None} for row in ("original", "erased"))
+    if metric["unit"] != "percent" or None in (was["value"], now["value"]):
         return None
     described = {key: metric[key] for key in ("name", "title", "column", "of")}
-    figures = {
-        "before": before["value"],
-        "after": after["value"],
-        "interval": after["interval"],
-        "count": after["count"],
-    }
+    figures = {"before": was["value"], "after": now["value"], "interval": now["interval"], "count": now["count"]}
     return {**described, "attack": "reads" in metric, **figures, "chance": chance}

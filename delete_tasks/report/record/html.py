@@ -106,15 +106,14 @@ def _code(text: str) -> str:
 
 def setting(name: str, value: Any) -> tuple[str, str]:
     """Describe a setting of a run and its value in words; an unknown setting keeps its name."""
+    title = _title(name)
     if isinstance(value, (str, bool)) and (name, value) in _VALUES:
-        return _title(name), _VALUES[name, value]
+        return title, _VALUES[name, value]
     if name == "stop" and value is not None:
         stop = value if isinstance(value, Mapping) else {"ratio": value}
         window = f", over {stop['window']} steps" if "window" in stop else ""
-        return _title(
-            name
-        ), f"when the forgotten classes keep {stop.get('ratio')} of the original's probability{window}"
-    return _title(name), _value(value)
+        return title, f"when the forgotten classes keep {stop.get('ratio')} of the original's probability{window}"
+    return title, _value(value)
 
 
 def _value(value: Any) -> str:

@@ -46,7 +46,7 @@ Content = Mapping[str, Any]
 
 
 def write_record(
-    runner: UnlearnRunner, results: Content, opened: Opened, options: Content, captions: Mapping[str, str]
+    runner: UnlearnRunner, results: Content, opened: Opened, options: Content, captions: dict[str, str]
 ) -> int:
     """Print the limits of a finished run, write DIR/record.json, record.html, samples.txt and record.sha256, add a line to the
     log of ``--record-log``, print the verdict, and return the command's exit status. The runner is that of the first process;
@@ -73,9 +73,7 @@ def write_record(
     return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
 
 
-def _write(
-    runner: UnlearnRunner, results: Content, opened: Opened, options: Content, captions: Mapping[str, str]
-) -> Path:
+def _write(runner: UnlearnRunner, results: Content, opened: Opened, options: Content, captions: dict[str, str]) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
     hide = task.classes_are_people and not options.get("show_names")
     salt = secrets.token_bytes(32) if hide else None
@@ -91,6 +89,8 @@ def _write(
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
     measurement, measurement_note = _measurement(opened, hider)
+    pictures = [{"path": relative(path, folder), "caption": text, "sha256": file_sha256(path)} for path, text in drawn]
+    residue = [{"what": hider.text(one["what"]), "where": hider.place(one["where"])} for one in results["residue"]]
     copies = [replace(each, names=()) for each in opened.copies] if hide else opened.copies
     verdict = results["verdict"]
     reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
@@ -139,13 +139,9 @@ def _write(
         "measurement": measurement,
         "measurement_note": measurement_note,
         "results": None if hide else plain(results),  # with the names of all people
-        "pictures": [
-            {"path": relative(path, folder), "caption": text, "sha256": file_sha256(path)} for path, text in drawn
-        ],
+        "pictures": pictures,
         "picture_note": picture_note,
-        "residue": [
-            {"what": hider.text(one["what"]), "where": hider.place(one["where"])} for one in results["residue"]
-        ],
+        "residue": residue,
         "limits": [*LIMITS, *opened.limits, *map(str, copies)],
     }
     discard(folder / SIGNATURE)  # an earlier record's
