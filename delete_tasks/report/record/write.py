@@ -222,14 +222,14 @@ def _pictures(
     runner: UnlearnRunner, opened: Opened, captions: Mapping[str, str], folder: Path
 ) -> tuple[list[tuple[str, str]], str | None]:
     """List the pictures of the task, of the audit and of attention, with the reason if the last is missing."""
-    from ...attention.measure import compare_samples, spread_samples
-    from ...attention.panels import draw
-
     pictures, ids = [pair for pair in captions.items() if Path(pair[0]).is_file()], opened.ids
     if opened.look is None or not opened.look_at or runner.outcome.published is None:
         return pictures, "Attention: NOT MEASURED (no images)."
     rows, most = ("original", "erased"), ATTENTION_SAMPLES
     try:
+        from ...attention.measure import compare_samples, spread_samples
+        from ...attention.panels import draw
+
         layer, comparisons = compare_samples(opened, opened.look_at, ids[0], (), most, None, ids, rows)
         draw(folder / ATTENTION, spread_samples(comparisons, most), opened.names)
     except Exception as error:  # write the record without the picture
