@@ -52,9 +52,8 @@ def raw_map(
     library: Any = require("pytorch_grad_cam", "audit")
     module = dict(model.named_modules()).get(layer.name)
     if module is None:
-        raise RequestError(
-            f"{type(model).__name__} has no layer '{layer.name}'; look at models of one architecture together"
-        )
+        lacking = f"{type(model).__name__} has no layer '{layer.name}'"
+        raise RequestError(f"{lacking}; look at models of one architecture together")
     with untouched(model):
         # Start the graph at the layer: earlier layers need no gradient, which saves most of the work. Clone, since later layers
         # may change the output in place. Registered before the library's hooks, so that they see this output.
@@ -68,10 +67,9 @@ def raw_map(
                 if score.requires_grad:
                     score.backward()
             if len(recorder.activations) != 1 or len(recorder.gradients) != 1:
-                raise RequestError(
-                    f"layer '{layer.name}' ran {len(recorder.activations)} times and got {len(recorder.gradients)} gradients; "
-                    "name a layer (--layer) that runs once, and on which the class's logit depends"
-                )
+                counts = f"ran {len(recorder.activations)} times and got {len(recorder.gradients)} gradients"
+                advice = "name a layer (--layer) that runs once, and on which the class's logit depends"
+                raise RequestError(f"layer '{layer.name}' {counts}; {advice}")
             activations, gradients = recorder.activations[0].numpy(), recorder.gradients[0].numpy()
         finally:
             recorder.release()

@@ -136,23 +136,19 @@ def members(row: Row, split: str, which: str = "forget") -> NDArray[np.bool_]:
     return matches
 
 
-def attacker_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the attacker's features ``(n, d)`` and labels ``(n,)``; raise NotMeasured without forgotten or other classes."""
-    labelled = members(row, "train") | members(row, "train", "retain")
-    train = row.data["train"]
-    return features_of(train, layer)[labelled], train.labels.numpy()[labelled]
-
-
-def held_out_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return features ``(m, d)`` and labels ``(m,)`` of the forgotten classes' held-out samples."""
-    mask, test = members(row, "test"), row.data["test"]
-    return features_of(test, layer)[mask], test.labels.numpy()[mask]
+def samples_of(row: Row, split: str, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return features ``(n, d)`` and labels ``(n,)``: the attacker's of all classes ('train'), or the forgotten classes'
+    held-out ones ('test'); raise NotMeasured without forgotten or, to train on, other classes."""
+    mask = members(row, split)
+    if split == "train":
+        mask |= members(row, split, "retain")
+    return features_of(row.data[split], layer)[mask], row.data[split].labels.numpy()[mask]
 
 
 def chance_of_classes(row: Row) -> float | None:
     """Return the percentage that a guess among the attacker's classes gets right."""
     try:
-        _, labels = attacker_samples(row)
+        _, labels = samples_of(row, "train")
     except NotMeasured:
         return None
     return round(100 / len(np.unique(labels)), 2)

@@ -16,7 +16,7 @@ from ..fileio.environment import plain
 from .attack import SPLITS, Context
 from .attacks import find_attacks
 from .pictures import draw_pictures
-from .results import MODELS, measure, reading_of, with_cut_logit
+from .results import MODELS, Rows, measure, reading_of, with_cut_logit
 from .samples import last_layer
 from .verdict import Reading, decide
 
@@ -24,8 +24,6 @@ NONE = "none"
 MOST = {"quick": 2000, "full": 20_000}  # samples per split, so that the audit takes a small part of a run's time
 TRAINING, THIRD = "labelled training samples", "a third of the held-out samples"  # training data of attacks
 LEAST = 5  # held-out samples of the forgotten classes; fewer show no difference
-
-Rows = Mapping[str, Mapping[str, Any]]
 
 
 def audit_run(
@@ -48,9 +46,8 @@ def audit_run(
     if level == NONE:
         return None, decide(readings, predicted=predicted, unread="no audit was requested (--audit none)")
     data = with_cut_logit(evaluation.data if read is None else evaluation.attempt("audit", read) or {}, evaluation.ids)
-    rows: dict[str, dict[str, Any]] = {
-        name: _splits(data[name], evaluation.ids, MOST[level]) for name in (*MODELS, "retrained") if name in data
-    }
+    models = [name for name in (*MODELS, "retrained") if name in data]
+    rows: dict[str, dict[str, Any]] = {name: _splits(data[name], evaluation.ids, MOST[level]) for name in models}
     trained_on, measured = TRAINING, _measured(evaluation)
     if any(splits.get("train") is None or splits["train"].features is None for splits in rows.values()):
         rows, trained_on, measured = {name: divided(splits) for name, splits in rows.items()}, THIRD, {}
@@ -80,11 +77,8 @@ def _evidence(evaluation: Evaluation) -> tuple[list[Reading], dict[str, Measured
         for metric in metrics
         if metric.reads and metric.name not in attacks
     ]
-    predicted = {
-        metric.title: rows["erased"][metric.name]
-        for metric in metrics
-        if metric.predicts and metric.name in rows.get("erased", {})
-    }
+    erased = rows.get("erased", {})
+    predicted = {each.title: erased[each.name] for each in metrics if each.predicts and each.name in erased}
     return readings, predicted
 
 
@@ -111,11 +105,8 @@ def _reason_unread(rows: Rows, evaluation: Evaluation) -> str | None:
         if any(each is None or each.features is None for each in predictions):
             return f"an audit needs features of {SPLITS[split]}, and this run measured none: {advice}"
     count = int(torch.isin(rows["erased"]["test"].labels, torch.tensor(list(evaluation.ids))).sum())
-    if count < LEAST:
-        return (
-            f"attacks need at least {LEAST} held-out samples of the forgotten classes, and there are {count}: {advice}"
-        )
-    return None
+    least = f"attacks need at least {LEAST} held-out samples of the forgotten classes"
+    return f"{least}, and there are {count}: {advice}" if count < LEAST else None
 
 
 def _measured(evaluation: Evaluation) -> dict[str, dict[str, Measured]]:

@@ -16,24 +16,18 @@ from ..errors import RequestError, require
 from ..evaluation.metric import Measured
 from ..evaluation.predictions import Predictions
 from .probes import normalize
-from .results import MODELS, Audit, names_of
+from .results import MODELS, Audit, Rows, names_of
 
-COLOURS = {
-    "original": "tab:gray",
-    "logit_cut": "tab:orange",
-    "head_only": "tab:red",
-    "erased": "tab:blue",
-    "retrained": "tab:green",
-}
+COLOURS = dict(
+    original="tab:gray", logit_cut="tab:orange", head_only="tab:red", erased="tab:blue", retrained="tab:green"
+)
 BARS, CURVES, TSNE = "audit.png", "relearning.png", "tsne.png"
 MOST, MOST_FORGOTTEN = 400, 130  # points of a t-SNE map, and points of the forgotten classes among them
 ITERATIONS = 500  # of 400 points; 500 more take as long again and lower the divergence by 3%
 MOST_NAMED = 10  # kept classes in a legend
 
 
-def draw_pictures(
-    audit: Audit, rows: Mapping[str, Mapping[str, Any]], folder: Path
-) -> tuple[list[str], dict[str, str]]:
+def draw_pictures(audit: Audit, rows: Rows, folder: Path) -> tuple[list[str], dict[str, str]]:
     """Draw audit.png, tsne.png and, if there are curves by step, relearning.png; return the names of the files written, and the
     reasons by name for the others."""
     jobs: dict[str, Callable[[Path], None]] = {BARS: partial(draw_bars, audit)}
@@ -185,9 +179,7 @@ def choose_points(labels: NDArray[np.int64], ids: Sequence[int]) -> NDArray[np.i
     return np.sort(np.concatenate([forgotten, others]))
 
 
-def draw_tsne(
-    rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int], names: Sequence[str], path: str | os.PathLike[str]
-) -> None:
+def draw_tsne(rows: Rows, ids: Sequence[int], names: Sequence[str], path: str | os.PathLike[str]) -> None:
     """Draw held-out samples' features of the original, the erased and a retrained model, the forgotten classes as triangles;
     raise :class:`RequestError` without features or held-out samples of forgotten classes."""
     names_drawn = [name for name in rows if name in ("original", "erased") or name.startswith("retrained")][:3]

@@ -1,7 +1,7 @@
 """Classifiers that read classes from features: probes and nearest class prototypes."""
 
 import warnings
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,11 @@ from ..errors import require
 
 CONSTANT = 1e-6  # times the largest feature's standard deviation
 PROTOTYPE_DRAWS = 20
+Features: TypeAlias = NDArray[np.float32]
+Labels: TypeAlias = NDArray[np.int64]
 
 
-def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
+def fit_linear_probe(features: Features, labels: Labels) -> Any:
     """Fit a multinomial logistic regression on standardised features ``(n, d)`` and labels ``(n,)``, at least two different ones:
     the usual linear probe, as a scikit-learn pipeline. Its ``decision_function`` gives ``(n, classes)`` in order of ``classes_``.
     """
@@ -22,7 +24,7 @@ def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -
     return _fit_standardised(LogisticRegression(C=1.0, max_iter=300), features, labels)
 
 
-def _fit_standardised(classifier: Any, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
+def _fit_standardised(classifier: Any, features: Features, labels: Labels) -> Any:
     """Fit a pipeline of a StandardScaler and a classifier. Nearly constant features are not scaled: division by a subnormal
     deviation gives NaN or noise."""
     from sklearn.pipeline import make_pipeline
@@ -41,9 +43,7 @@ def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def fit_hidden_probe(
-    features: NDArray[np.float32], labels: NDArray[np.int64], hidden: int, decay: float | None = None
-) -> Any:
+def fit_hidden_probe(features: Features, labels: Labels, hidden: int, decay: float | None = None) -> Any:
     """Fit a perceptron with one layer of ``hidden`` rectified units; data as of :func:`fit_linear_probe`. ``decay`` is the weight
     decay of 200 epochs without early stopping, for sets too small to hold a tenth out; None stops early. The scikit-learn
     pipeline's ``predict_proba`` gives ``(n, classes)`` in order of ``classes_``."""
@@ -59,11 +59,7 @@ def fit_hidden_probe(
 
 
 def prototype_hits(
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    test_features: NDArray[np.float32],
-    test_labels: NDArray[np.int64],
-    shots: int,
+    features: Features, labels: Labels, test_features: Features, test_labels: Labels, shots: int
 ) -> NDArray[np.float64]:
     """Compute the share of 20 draws in which the nearest prototype of each test feature ``(m, d)`` is that of its label ``(m,)``:
     float64 ``(m,)``.
@@ -83,6 +79,6 @@ def prototype_hits(
     return hits / PROTOTYPE_DRAWS
 
 
-def normalize(features: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalize(features: Features) -> Features:
     """Scale features ``(n, d)`` to length 1."""
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

@@ -18,6 +18,7 @@ from .verdict import Reading, decide
 FORMAT, VERSION = "delete-tasks audit", 1
 ALIKE = "a retrained model is read as well as the original, so depth is undefined"
 MODELS = ("original", "logit_cut", "head_only", "erased")  # in order; further erased, and retrained models follow
+Rows = Mapping[str, Mapping[str, Any]]  # predictions by model and split
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Audit:
         }
 
 
-def with_cut_logit(rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int]) -> dict[str, Mapping[str, Any]]:
+def with_cut_logit(rows: Rows, ids: Sequence[int]) -> dict[str, Mapping[str, Any]]:
     """Insert the row 'logit_cut' after the original's: the original without the forgotten classes' logits."""
     all_rows: dict[str, Mapping[str, Any]] = {}
     for name, data in rows.items():
@@ -67,13 +68,9 @@ def with_cut_logit(rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int]) ->
 
 def same_features(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Return True if two models have the same features of all samples, so that they differ in the last layer at most."""
-    pairs = [
-        (data.features, other)
-        for name, data in first.items()
-        if isinstance(data, Predictions) and name in second
-        for other in [second[name].features]
-        if data.features is not None and other is not None
-    ]
+    splits = [name for name, data in first.items() if isinstance(data, Predictions) and name in second]
+    both = [(first[name].features, second[name].features) for name in splits]
+    pairs = [(a, b) for a, b in both if a is not None and b is not None]
     return bool(pairs) and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
 
 
@@ -140,11 +137,12 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
     gap = original.value - float(np.mean(values))
     samples = [getattr(figure, "samples", None) for figure in (original, erased, *retrained)]
     paired = [values for values in samples if values is not None]
+    if abs(gap) < 1e-9:
+        return Measured(note=ALIKE)
+    value = round((original.value - erased.value) / gap, 3)
     if len(paired) < len(samples) or len({len(values) for values in paired}) > 1:
-        if abs(gap) < 1e-9:
-            return Measured(note=ALIKE)
         note = "the figures are not of the same samples, so there is no interval"
-        return Measured(round((original.value - erased.value) / gap, 3), erased.count, note=note)
+        return Measured(value, erased.count, note=note)
     means = resampled_means(*paired)
     gaps = means[0] - np.mean(means[2:], 0)
     least, most = np.percentile(gaps, [2.5, 97.5])
@@ -152,15 +150,13 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
         return Measured(note=ALIKE)
     nonzero = gaps != 0
     low, high = np.percentile((means[0] - means[1])[nonzero] / gaps[nonzero], [2.5, 97.5])
-    value = round((original.value - erased.value) / gap, 3)
     return Measured(value, erased.count, (round(float(low), 3), round(float(high), 3)))
 
 
 def reading_of(metric: Metric, rows: Mapping[str, Mapping[str, Measured]], chance: float | None) -> Reading:
     """Collect the figures of an attack, or of a task's metric that reads, from the rows of a table."""
-    original, erased, *retrained = (
-        rows.get(row, {}).get(metric.name, Measured()) for row in ("original", "erased", *names_of("retrained", rows))
-    )
+    models = ("original", "erased", *names_of("retrained", rows))
+    original, erased, *retrained = (rows.get(row, {}).get(metric.name, Measured()) for row in models)
     return Reading(metric.name, str(metric.column), metric.unit, original, erased, retrained, chance)
 
 

@@ -156,10 +156,8 @@ class _Line:
         unit, title, original, mean = attack.unit, str(attack.column), self.values.get("original"), self.mean
         self.digits = 1 if unit in ("percent", "points") else 3
         if attack.ratio is not None and self.depth is not None and original is not None and mean is not None:
-            self.values = {
-                name: None if value is None else (value - mean) / (original - mean)
-                for name, value in self.values.items()
-            }
+            known = {name: value for name, value in self.values.items() if value is not None}
+            self.values = {name: (value - mean) / (original - mean) for name, value in known.items()}
             self.interval, self.chance = (), None
             unit, self.digits, title = "ratio", 2, attack.ratio
         mark = _mark(attack)
@@ -167,12 +165,10 @@ class _Line:
 
     @property
     def retrained(self) -> list[float]:
-        """Figures of the retrained models."""
         return [value for name in names_of("retrained", self.values) if (value := self.values[name]) is not None]
 
     @property
     def mean(self) -> float | None:
-        """Mean of the retrained models."""
         return float(np.mean(self.retrained)) if self.retrained else None
 
     def depths(self) -> list[float]:

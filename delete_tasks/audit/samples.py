@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,8 @@ def read_rows(
             parts.setdefault(row, []).append(batch)
             continue
         drawn.add(row, batch)
-        if regions and split in REGIONS:
-            in_proportion.add(row, batch, partial(_some, most=REGIONS[split]))
+        if regions and split in REGIONS:  # labelled locations, whatever their class
+            in_proportion.add(row, batch, lambda draw, of: draw.permutation(np.flatnonzero(of >= 0))[: REGIONS[split]])
     whole = {row: together(batches) for row, batches in parts.items()} | drawn.predictions()
     rows = {row: {split: predictions} for row, predictions in whole.items()}
     for row, batches in in_proportion.parts.items():
@@ -88,11 +87,6 @@ def _some_of_each(generator: np.random.Generator, labels: NDArray[np.int64], mos
     """Choose up to ``most`` locations of each class."""
     classes = np.unique(labels[labels >= 0])
     return np.concatenate([generator.permutation(np.flatnonzero(labels == i))[:most] for i in classes])
-
-
-def _some(generator: np.random.Generator, labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Choose up to ``most`` labelled locations, whatever their class."""
-    return generator.permutation(np.flatnonzero(labels >= 0))[:most]
 
 
 def evenly(mask: Tensor, most: int) -> Tensor:

@@ -1,9 +1,4 @@
-"""Verdict on an erased model: one word for all tasks and commands.
-
-An attack's word compares three figures, each with its interval: the original's, the erased model's and the reference's, which is
-the highest of the retrained models' or, without any, chance. The verdict combines the words of all attacks on the features, the
-share of samples that the model itself still predicts as forgotten, and the limits of the figures.
-"""
+"""Verdict on an erased model, one word for all tasks and commands: from attacks, the model's own predictions, and limits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,30 +75,28 @@ def difference(first: Measured, second: Measured, unit: str = "percent") -> Inte
 
 
 def judge(reading: Reading) -> Judged:
-    """Choose the word of one attack.
+    """Choose the word of one attack. The reference is the highest figure of the retrained models or, without any, chance.
 
     It does not count if it reads the original no better than chance, or no better than a retrained model. *forgotten*: the
     interval of the erased model's figure less the reference's ends at most ``MARGIN`` above 0. *hidden*: the interval of the fall
     ends at most at ``MARGIN``, or ``LEAST_FALL`` of the way to the reference. *weakened*: it fell significantly and by more than
     that, and is significantly above the reference, or there is no retrained model. Else it cannot tell.
     """
-    original, erased = reading.original, reading.erased
+    original, erased, unknown = reading.original, reading.erased, Measured()
     if original.value is None or erased.value is None:
         return Judged(CANNOT_TELL, erased.note or original.note or "it was not measured", counts=False)
-    chance = None if reading.chance is None else Measured(reading.chance, interval=(reading.chance, reading.chance))
-    beyond = None if chance is None else difference(original, chance)
+    chance = unknown if reading.chance is None else Measured(reading.chance, interval=(reading.chance, reading.chance))
+    beyond = difference(original, chance)
     if beyond is not None and beyond[0] <= 0:
         return Judged(CANNOT_TELL, "it reads the original no better than chance", counts=False)
     retrained = [figure for figure in reading.retrained if figure.value is not None]
     top = max(retrained, key=lambda figure: figure.value, default=None)  # type: ignore[arg-type, return-value]
     reference = top or chance
-    gap = original.value - ((reference.value or 0.0) if reference is not None else 0.0)
-    if top is not None:
-        above = difference(original, top, reading.unit)
-        if gap <= 0 or (above is not None and above[0] <= 0):
-            return Judged(CANNOT_TELL, "it reads a retrained model as well as the original", counts=False)
-    fall = difference(original, erased, reading.unit)
-    rest = None if reference is None else difference(erased, reference, reading.unit)
+    gap = original.value - (reference.value or 0.0)
+    above = None if top is None else difference(original, top, reading.unit)
+    if top is not None and (gap <= 0 or (above is not None and above[0] <= 0)):
+        return Judged(CANNOT_TELL, "it reads a retrained model as well as the original", counts=False)
+    fall, rest = (difference(*pair, reading.unit) for pair in ((original, erased), (erased, reference)))
     if fall is None:
         return Judged(CANNOT_TELL, "its figures have no intervals")
     margin = MARGIN if reading.unit == "percent" else MARGIN / 100 * gap
@@ -144,7 +137,8 @@ def decide(
     words = {judged[reading.name].word for reading in counting}
     fell = any(judged[reading.name].fell for reading in counting)
     predicted = predicted or {}
-    still = next((name for name, figure in predicted.items() if _is_predicted(figure)), None)
+    least = {name: one.value if one.interval is None else one.interval[0] for name, one in predicted.items()}
+    still = next((name for name, low in least.items() if low is not None and low > MOST_PREDICTED), None)
     if still is not None:
         word = NOT_FORGOTTEN
     elif counting and same_features:
@@ -160,13 +154,18 @@ def decide(
     if word == FORGOTTEN and not any(figure.value is not None for each in counting for figure in each.retrained):
         title = TO_CHANCE
     reasons = {name: each.reason for name, each in judged.items() if each.reason is not None}
+    if still is not None:
+        count = "" if predicted[still].count is None else f", {predicted[still].count:,} samples"
+        sentence = f"{still}: {_figure(predicted[still], 'percent')}{count}."
+    elif strongest is not None:
+        sentence = _sentence(word, counting, strongest, reasons)
+    else:
+        sentence = (unread or next(iter(reasons.values()), "no attack was measured")).rstrip(".") + "."
     return {
         "word": word,
         "title": title,
-        "sentence": _of_predictions(still, predicted[still])
-        if still is not None
-        else _sentence(word, counting, strongest, unread, reasons),
-        "decided_by": still if still is not None else None if strongest is None else strongest.name,
+        "sentence": sentence[:1].upper() + sentence[1:],
+        "decided_by": still if still is not None else strongest and strongest.name,
         "words": {name: each.word for name, each in judged.items()},
         "reasons": reasons,
     }
@@ -195,27 +194,12 @@ def headline(verdict: Mapping[str, Any]) -> str:
     return f"{verdict['title']}. {verdict['sentence']}"
 
 
-def _is_predicted(figure: Measured) -> bool:
-    least = figure.value if figure.interval is None else figure.interval[0]
-    return least is not None and least > MOST_PREDICTED
-
-
-def _of_predictions(description: str, figure: Measured) -> str:
-    count = "" if figure.count is None else f", {figure.count:,} samples"
-    return f"{description[:1].upper()}{description[1:]}: {_figure(figure, 'percent')}{count}."
-
-
 def _above_chance(reading: Reading) -> tuple[bool, float]:
     """Sort key of an attack's strength: percentages first, by their distance from chance on the erased model."""
     return reading.unit == "percent", (reading.erased.value or 0.0) - (reading.chance or 0.0)
 
 
-def _sentence(
-    word: str, counting: Sequence[Reading], strongest: Reading | None, unread: str | None, reasons: Mapping[str, str]
-) -> str:
-    if strongest is None:
-        reason = unread or next(iter(reasons.values()), "no attack was measured")
-        return f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
+def _sentence(word: str, counting: Sequence[Reading], strongest: Reading, reasons: Mapping[str, str]) -> str:
     parts = [f"Strongest attack: {_compared(strongest)}"]
     alike = [each for each in counting if each.unit == strongest.unit]
     most = max(alike, key=lambda each: (each.original.value or 0.0) - (each.erased.value or 0.0))

@@ -1,5 +1,4 @@
-"""Cells of a grid: run one after another, each in its folder. Finished cells are checked against the digests that their own run
-wrote, and skipped; failures are recorded."""
+"""Cells of a grid, run one after another, each in its folder; finished ones are checked and skipped, failures recorded."""
 
 import hashlib
 import json
@@ -71,9 +70,8 @@ def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
         name = f"{saved.network}, {saved.group}, {saved.method}, seed {saved.seed}"
         raise RequestError(f"'{path}' is of another cell, {name!r}, and not of '{cell.title}'; {AGAIN}")
     if saved.sha256 != digest(content):
-        raise RequestError(
-            f"'{path}' was changed after its run: its content has another SHA-256 than the run wrote; {AGAIN}"
-        )
+        other = "its content has another SHA-256 than the run wrote"
+        raise RequestError(f"'{path}' was changed after its run: {other}; {AGAIN}")
     return content
 
 
@@ -89,11 +87,11 @@ def check_cells(root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Map
         before = content["made_of"]
         for name, now in made_of(cell).items():
             if now is not None and before.get(name) not in (None, now):
-                raise RequestError(
-                    f"the cell '{cell.title}' in '{root / cell.folder}' was made of other {name} (SHA-256 {before[name]}) than "
-                    f"now ({now}), and one table would hold both; restore the former, give another --work-dir, or delete the "
-                    "folders of all such cells to run them again"
+                made = (
+                    f"was made of other {name} (SHA-256 {before[name]}) than now ({now}), and one table would hold both"
                 )
+                advice = "restore the former, give another --work-dir, or delete the folders of all such cells to run them again"
+                raise RequestError(f"the cell '{cell.title}' in '{root / cell.folder}' {made}; {advice}")
         others += content["code"] != version
     if others:
         say(f"{others} of {len(cells)} cells were run by another version of the code.")
@@ -196,10 +194,9 @@ def run_cells(source: GridSource, cells: Sequence[Cell], root: Path, keep_models
                 outcome = ", ".join(f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in figures)
         spent.setdefault(cell.method, []).append(time.monotonic() - start)
         left = time_left(spent, waiting[number + 1 :], share=sum(map(len, spent.values())) / (number + 1))
-        say(
-            f"[{len(cells) - len(waiting) + number + 1}/{len(cells)}] {cell.title}: {outcome} ({spent[cell.method][-1]:.0f} s"
-            f"{'' if left is None else f'; about {left / 60:.1f} min left'})"
-        )
+        place = f"{len(cells) - len(waiting) + number + 1}/{len(cells)}"
+        wait = "" if left is None else f"; about {left / 60:.1f} min left"
+        say(f"[{place}] {cell.title}: {outcome} ({spent[cell.method][-1]:.0f} s{wait})")
 
 
 def time_left(spent: Mapping[str, Sequence[float]], rest: Sequence[Cell], share: float) -> float | None:
@@ -229,10 +226,8 @@ def claim_root(root: Path, request: Mapping[str, Any], check: Callable[[], objec
         else:
             changed = [f"{key}['{name}']" for name in now if name in before and before[name] != now[name]]
         if changed:
-            raise RequestError(
-                f"--work-dir '{root}' holds the cells of another grid, which differs in {', '.join(changed)}; give another "
-                "folder, or another name in the grid"
-            )
+            other = f"holds the cells of another grid, which differs in {', '.join(changed)}"
+            raise RequestError(f"--work-dir '{root}' {other}; give another folder, or another name in the grid")
     check()
     root.mkdir(parents=True, exist_ok=True)
     save_json(plain, marker)

@@ -105,16 +105,14 @@ def _check_names(names: Iterable[str], what: str, taken: Iterable[str] = ()) -> 
     for name in names:
         folder = slug(name)
         if not name.strip() or not name.isprintable() or len(folder.encode()) > LONGEST:
-            raise RequestError(
-                f"{what} holds the name {reprlib.repr(name)}; give one of 1 to {LONGEST} printable characters"
-            )
+            held = f"{what} holds the name {reprlib.repr(name)}"
+            raise RequestError(f"{held}; give one of 1 to {LONGEST} printable characters")
         other = folders.setdefault(folder.casefold(), name)
         if other in taken:
             raise RequestError(f"{what} holds '{name}', the name of a reference row ('{other}'); rename it")
         if other is not name:
-            raise RequestError(
-                f"{what} holds '{other}' and '{name}', which have the same folder name, '{folder}'; rename one"
-            )
+            same = f"which have the same folder name, '{folder}'"
+            raise RequestError(f"{what} holds '{other}' and '{name}', {same}; rename one")
 
 
 def _check_values(value: Any, place: str) -> None:
@@ -130,9 +128,8 @@ def _check_values(value: Any, place: str) -> None:
     elif isinstance(value, str) and printable(value) != value:
         raise RequestError(f"{place} is {reprlib.repr(value)}; expected text without control characters")
     elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
-        raise RequestError(
-            f"{place} is {reprlib.repr(value)}; expected text, a finite number, True, False, None, a list or a dict"
-        )
+        kinds = "text, a finite number, True, False, None, a list or a dict"
+        raise RequestError(f"{place} is {reprlib.repr(value)}; expected {kinds}")
 
 
 def method_of(options: Mapping[str, Any]) -> Any:

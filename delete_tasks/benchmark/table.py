@@ -18,7 +18,8 @@ from .measure import COLUMNS, COMPARED, READERS, Column
 
 RUINED = 5  # points of Acc_rt below the original's; such a network is the best of no column
 TITLES = {ORIGINAL: "original", CUT: "original, logit cut off", RETRAINED: "retrained"}
-Results = Sequence[tuple[Cell, Mapping[str, Any]]]
+Content = Mapping[str, Any]  # of a cell.json
+Results = Sequence[tuple[Cell, Content]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Line:
 
 def with_compared(results: Results) -> list[tuple[Cell, dict[str, Any]]]:
     """Add the figures that compare a cell with the original, and with the retrained networks, of its network and classes."""
-    references: dict[Any, list[Mapping[str, Any]]] = {}
+    references: dict[Any, list[Content]] = {}
     for cell, content in results:
         if cell.method in REFERENCES:
             references.setdefault((cell.network, cell.group, cell.method), []).append(content)
@@ -60,9 +61,7 @@ def with_compared(results: Results) -> list[tuple[Cell, dict[str, Any]]]:
     return completed
 
 
-def _compare(
-    cell: Cell, content: Mapping[str, Any], original: Mapping[str, Any], retrained: Sequence[Mapping[str, Any]]
-) -> dict[str, float | None]:
+def _compare(cell: Cell, content: Content, original: Content, retrained: Sequence[Content]) -> dict[str, float | None]:
     """Compute the figures of :data:`COMPARED`. With the information I of each network's features, IDI is (I - I of retrained) /
     (I of the original - I of retrained), arXiv 2405.17878. The gap is the mean distance of the readers' figures to the range of
     the retrained networks' (0 within it)."""
@@ -77,14 +76,13 @@ def _compare(
         least = float(np.mean(values[2:]))
         idi = round((values[1] - least) / (values[0] - least), 2) if values[0] > least else None
     readings = [[each["figures"][reader] for each in (content, *retrained)] for reader in READERS]
-    gaps = [
-        None if None in row or not row[1:] else max(min(row[1:]) - row[0], row[0] - max(row[1:]), 0) for row in readings
-    ]
+    known = [(own, others) for own, *others in readings if others and None not in (own, *others)]
+    gaps = [max(min(others) - own, own - max(others), 0) for own, others in known]
     return {
         "worst_drop": None if is_original else max(drops.values(), default=None),
         "h_mean": h_mean(lost, after["acc_rt"]) if measured else None,  # type: ignore[arg-type]
         "idi": idi,
-        "gap": None if None in gaps else float(np.mean(gaps)),  # type: ignore[arg-type]
+        "gap": float(np.mean(gaps)) if len(gaps) == len(READERS) else None,
     }
 
 

@@ -103,9 +103,8 @@ def _refuse_umask() -> None:
     umask = os.umask(0o077)  # which can only be read by setting it
     os.umask(umask)
     if umask & 0o700:
-        raise RequestError(
-            f"with umask {umask:03o} you could not read the files that you write; run: umask 077, or 022"
-        )
+        unread = f"with umask {umask:03o} you could not read the files that you write"
+        raise RequestError(f"{unread}; run: umask 077, or 022")
 
 
 def _message(error: BaseException) -> str:

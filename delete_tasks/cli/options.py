@@ -166,10 +166,8 @@ def work_dir_options(content: str, resumes: bool = True) -> list[click.Option]:
     """Make ``--work-dir``, ``--overwrite`` and, if the command can resume, ``--resume`` and ``--keep-states``. ``content`` are
     the files in the work dir, for the help."""
     replace = "Write into a work dir that is not empty; files of the same names are replaced."
-    options: list[click.Option] = [
-        data("--work-dir", type=Output("DIR"), required=True, help=f"Output folder of {content}."),
-        data("--overwrite", is_flag=True, help=replace),
-    ]
+    folder = data("--work-dir", type=Output("DIR"), required=True, help=f"Output folder of {content}.")
+    options: list[click.Option] = [folder, data("--overwrite", is_flag=True, help=replace)]
     if resumes:
         options += [
             machine("--resume", is_flag=True, help="Continue from the last state in the work dir."),
@@ -209,11 +207,9 @@ def plugin_options() -> list[click.Parameter]:
     """Collect the options that installed plugins add to attention and audit: ``ATTENTION_OPTIONS`` in their commands.py."""
     options: dict[str, click.Parameter] = {}
     for _, module in sorted(plugin_modules().items()):
-        try:
+        with contextlib.suppress(ImportError, RequestError):  # the plugin's own command reports it
             added = getattr(load_commands(module), "ATTENTION_OPTIONS", ())
-        except (ImportError, RequestError):  # the plugin's own command reports it
-            continue
-        options = {param.opts[0]: param for param in added} | options
+            options = {param.opts[0]: param for param in added} | options
     return list(options.values())
 
 
@@ -227,9 +223,8 @@ def claim_work_dir(
         if request.get(key):
             request[key] = as_compared(request[key], names)
     if (log := options.get("record_log")) and Path(log).resolve().is_relative_to(Path(options["work_dir"]).resolve()):
-        raise RequestError(
-            f"--record-log '{log}' is in the work dir, and a log is of several runs; give a file outside of it"
-        )
+        inside = f"'{log}' is in the work dir, and a log is of several runs"
+        raise RequestError(f"--record-log {inside}; give a file outside of it")
     work = claim(
         options["work_dir"],
         {"command": name, "originals": [None if o is None else os.path.abspath(o) for o in originals], **request},

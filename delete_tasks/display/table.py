@@ -16,11 +16,8 @@ LEAST = 28  # minimum width of a column of words in a terminal, if a word of the
 BAR = "\\|"  # a bar in a cell of Markdown
 HINT = "--wide shows them; results.json holds all"
 
-ROW_TITLES = {
-    "logit_cut": "logit cut off",
-    "head_only": "head only",
-    "erased_with_original_head": "erased, original head",
-}
+ROW_TITLES = {"logit_cut": "logit cut off", "erased_with_original_head": "erased, original head"}
+Cells = Sequence[str | None]
 
 
 def row_title(row: str) -> str:
@@ -39,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True)
 class _Line:
-    cells: Sequence[str | None]  # the name first
+    cells: Cells  # the name first
     bold: Collection[int]
     muted: bool
     ruled: bool
@@ -65,13 +62,7 @@ class Table:
         self.lines: list[_Line] = []
 
     def add(
-        self,
-        name: str,
-        cells: Sequence[str | None],
-        *,
-        bold: Collection[int] = (),
-        muted: bool = False,
-        ruled: bool = False,
+        self, name: str, cells: Cells, bold: Collection[int] = (), muted: bool = False, ruled: bool = False
     ) -> None:
         """Add a line with a cell for each column, None for a figure that was not measured.
 

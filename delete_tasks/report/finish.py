@@ -148,8 +148,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     from ..runner.done import sentences
     from ..runner.forget_check import not_forgotten
 
-    lines = []
-    forgotten = " or ".join(results["forgotten"])
+    lines, forgotten = [], " or ".join(results["forgotten"])
     worst = results["rows"]["erased"].get("worst_drop")
     if worst is not None and worst["value"] is not None and worst["value"] > 0:
         whose = f"{worst['of_class']}, {worst['value']:.2f} points"
@@ -163,19 +162,16 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     avoided = results["rows"]["erased"].get("avoided") or {}
     if avoided.get("value") is not None:
         named = ", ".join(map(str, results["recipe"].get("avoid") or ["by the config"]))
-        lines.append(
-            f"Became a class to avoid ({named}): {avoided['value']:.1f}%; --avoid lowers that, it rules nothing out."
-        )
-    check = results["forget_check"]
-    finished = results["finished"] or {}
+        became = f"Became a class to avoid ({named}): {avoided['value']:.1f}%"
+        lines.append(f"{became}; --avoid lowers that, it rules nothing out.")
+    check, finished = results["forget_check"], results["finished"] or {}
     failure = not_forgotten(check, results["recipe"]["steps"], results["recipe"].get("optimizer") or {})
     if failure is not None:
         lines.append(failure)
     elif check is not None and check.get("still") is not None:
-        lines.append(
-            f"Forget set: {check['still']:.1f}% of the original's predictions of {forgotten} remained after training"
-            f"{' (before the class weights were removed)' if finished.get('rows_replaced') else ''}."
-        )
+        when = " (before the class weights were removed)" if finished.get("rows_replaced") else ""
+        remained = f"{check['still']:.1f}% of the original's predictions of {forgotten} remained after training{when}"
+        lines.append(f"Forget set: {remained}.")
     if finished.get("rows_not_replaced") is not None:
         lines.append(f"The class weights are still in the model: {finished['rows_not_replaced']}.")
     lines += unmeasured(results["not_measured"])

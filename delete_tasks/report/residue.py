@@ -43,13 +43,12 @@ def find_residue(
     published = None if runner.outcome.published is None else Path(runner.outcome.published).resolve()
     items = [(what, str(path.absolute())) for what, path in task.residue(Path(runner.teacher_path), names)]
     data = {key: _located(str(text)) for key, text in results["data"].items() if text is not None}
-    forget_set = [data[key] for key in FORGET_DATA if key in data] or ["the folder of the data"] * (
-        "templates" not in data
-    )
+    forget_set = [data[key] for key in FORGET_DATA if key in data]
     if "templates" in data:  # in place of samples
-        items.append(
-            (f"store of templates in which the {task.forgets} was looked up (biometric data)", data["templates"])
-        )
+        store = f"store of templates in which the {task.forgets} was looked up (biometric data)"
+        items.append((store, data["templates"]))
+    elif not forget_set:
+        forget_set = ["the folder of the data"]
     items += [(f"{task.samples} of the forget set, and copies of them in caches", where) for where in forget_set]
     if task.classes_are_people:
         tested = f"{task.samples} to measure on, some of them of the {task.forgets}"

@@ -35,11 +35,12 @@ def collect(
     purpose, ``measured_on`` describes the test data (only runs with the same compare; None: no test data), ``predicted_as`` int64
     ``(C,)`` counts forgotten samples or locations by the erased model's class, ``details`` are JSON of the task.
     """
+    rows = evaluation.rows
     for name in ("original", "erased"):
         reason = evaluation.not_measured.get(name, evaluation.not_measured.get("rows", "it was not requested"))
-        evaluation.rows.setdefault(name, {metric.name: Measured(note=reason) for metric in evaluation.metrics})
-    if "still_predicted" in evaluation.rows["erased"]:
-        evaluation.rows["erased"]["still_predicted"] = still_predicted_of(runner.outcome.forget_check)
+        rows.setdefault(name, {metric.name: Measured(note=reason) for metric in evaluation.metrics})
+    if "still_predicted" in rows["erased"]:
+        rows["erased"]["still_predicted"] = still_predicted_of(runner.outcome.forget_check)
     outcome, selection, account = runner.outcome, runner.selection, runner.account()
     return {
         "format": FORMAT,
@@ -47,11 +48,8 @@ def collect(
         "task": runner.task.name,
         "forgotten": [selection.class_names[i] for i in selection.forget_ids],
         "metrics": [metric.json() for metric in evaluation.metrics],
-        "rows": {
-            # Without the details of an attack's figure, which are in the audit.
-            name: {metric: Measured.json(figure) for metric, figure in row.items()}
-            for name, row in evaluation.rows.items()
-        },
+        # Without the details of an attack's figure, which are in the audit.
+        "rows": {name: {key: Measured.json(figure) for key, figure in row.items()} for name, row in rows.items()},
         "not_measured": evaluation.not_measured,
         "expected": [selection.class_names[i] for i in evaluation.expected],
         "prediction_shares": None if predicted_as is None else prediction_shares(predicted_as, selection.class_names),
@@ -85,16 +83,13 @@ def read_results(path: Path) -> dict[str, Any]:
     try:
         results = read_json(path)
     except OSError as error:
-        raise RequestError(
-            f"no results at '{path}' ({error.strerror}); give work dirs of finished runs with a {RESULTS}"
-        ) from error
+        advice = f"give work dirs of finished runs with a {RESULTS}"
+        raise RequestError(f"no results at '{path}' ({error.strerror}); {advice}") from error
     except ValueError as error:
         raise RequestError(f"'{path}' is no JSON ({error}); run its command again") from error
     if not isinstance(results, dict) or (results.get("format"), results.get("version")) != (FORMAT, VERSION):
-        raise RequestError(
-            f"'{path}' holds no results of a run in this version's format ('{FORMAT}', version {VERSION}); give other "
-            "work dirs, or run the command again"
-        )
+        wrong = f"holds no results of a run in this version's format ('{FORMAT}', version {VERSION})"
+        raise RequestError(f"'{path}' {wrong}; give other work dirs, or run the command again")
     check_schema(results, path)
     return results
 

@@ -33,10 +33,11 @@ def test_classes_in_features_are_read(make, name):
 
 LACKING = [(name, gone) for name in (*PROBES, *SHOTS, "information", "replaced_row") for gone in ("test", "train")]
 LACKING += [("original_head", "test"), *(("relearn_head", split) for split in ("test", "train", "forget"))]
+LACKING += [(name, "test") for name, attack in ATTACKS.items() if not attack.reads]
 
 
 @pytest.mark.parametrize(("name", "gone"), LACKING)
-def test_without_samples_nothing_is_read(lacking, name, gone):
+def test_without_samples_nothing_is_measured(lacking, name, gone):
     found = ATTACKS[name].measure(lacking(gone))
     assert found.value is None and f"no {SPLITS[gone]} were given" in found.note
 

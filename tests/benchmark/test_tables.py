@@ -14,11 +14,10 @@ from delete_tasks.benchmark.table import best, chosen_columns, lines, to_csv, to
 from delete_tasks.errors import RequestError
 
 BASE = {column.name: 50.0 for column in COLUMNS if column.name not in COMPARED}
+HALF = (50.0,) * 10
 
 
-def cell(
-    method, seed=0, retain=False, group="deer", classes=("deer",), network="net_1", by_class=(50.0,) * 10, **figures
-):
+def cell(method, seed=0, retain=False, group="deer", classes=("deer",), network="net_1", by_class=HALF, **figures):
     one = Cell(network, group, classes, method, {}, seed, retain)
     content = {name: getattr(one, name) for name in ("network", "group", "method", "retain", "seed")}
     return one, {**content, "classes": len(classes), "ids": [4], "figures": {**BASE, **figures}, "by_class": by_class}
@@ -59,9 +58,8 @@ def test_figures_that_compare_cells():
     ]
     rows = lines(results)
     assert [row.values["idi"] for row in rows] == [[1.0], [-0.14, 0.14], [0.5], [], []]
-    assert [row.values["gap"] for row in rows] == [[11 / 3], [0.0, 0.0], [11 / 3], [11 / 3], []], (
-        "50 of 30 to 39, one in three"
-    )
+    # 50 of 30 to 39, one in three.
+    assert [row.values["gap"] for row in rows] == [[11 / 3], [0.0, 0.0], [11 / 3], [11 / 3], []]
     assert [row.values["worst_drop"] for row in rows] == [[], [0.0, 0.0], [2.5], [0.0], []]
     together = lines(results, merge=True)
     assert [(row.cell.network, len(row.cells)) for row in together] == [("2 networks", n) for n in (1, 2, 2, 1)]
@@ -71,9 +69,8 @@ def test_figures_that_compare_cells():
 def test_chosen_columns(found):
     text = to_markdown(lines(found), chosen_columns(["acc_rt", "idi"]))
     assert "| method | Acc_rt | IDI |" in text and chosen_columns([]) == COLUMNS
-    with pytest.raises(
-        RequestError, match=r"columns of the grid holds 'rt'; expected names of acc_f, acc_r, .*worst_drop"
-    ):
+    fact = r"columns of the grid holds 'rt'; expected names of acc_f, acc_r, .*worst_drop"
+    with pytest.raises(RequestError, match=fact):
         chosen_columns(["rt"])
 
 
@@ -97,9 +94,8 @@ def test_best_is_among_methods_without_other_data(found):
     assert best(rows, columns["acc_rt"]) == {2, 3}, "equal means share it; the cut logit and retain data stay out"
     assert best(rows, columns["membership_auc"]) == {2}, "the nearest to a guess"
     ruined = lines([*found, cell("ruins", acc_rt=86.9, acc_ft=0.0, linear_probe=1.0)])
-    assert ruined[-1].mean("linear_probe") == 1.0 and best(ruined, columns["linear_probe"]) == {2, 3}, (
-        "5.1 points are lost"
-    )
+    assert ruined[-1].mean("linear_probe") == 1.0
+    assert best(ruined, columns["linear_probe"]) == {2, 3}, "5.1 points are lost"
 
 
 def test_markdown_and_latex(found):

@@ -113,7 +113,7 @@ def test_probes_without_suitable_images_are_not_measured(words, reason, deer, ci
 LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("draw_confusions", "head_only")]
 
 
-@pytest.mark.parametrize("where", ["read", "attacker_samples", *LONG])
+@pytest.mark.parametrize("where", ["read", "samples_of", *LONG])
 def test_the_model_is_written_if_measuring_fails(where, deer, cifar, tmp_path, monkeypatch):
     from delete_images import rows
     from delete_tasks.audit.attacks import probes
@@ -122,11 +122,11 @@ def test_the_model_is_written_if_measuring_fails(where, deer, cifar, tmp_path, m
     def broken(*args, **kwargs):
         raise OSError("disk on fire")
 
-    module = {"draw_confusions": forget, "attacker_samples": probes, "read": opened}.get(where, rows)
+    module = {"draw_confusions": forget, "samples_of": probes, "read": opened}.get(where, rows)
     monkeypatch.setattr(module, where, broken)
     run(deer(tmp_path, ONE_STEP, f"--lr 1e-3 --test {cifar}?limit=20 --train-data {cifar}?limit=60"))
     results = read_results(tmp_path)
-    parts = {"read": "rows", "attacker_samples": "linear_probe", "draw_confusions": forget.PICTURE}
+    parts = {"read": "rows", "samples_of": "linear_probe", "draw_confusions": forget.PICTURE}
     assert (tmp_path / "erased" / "weights.safetensors").exists()
     assert results["not_measured"][parts.get(where, "head_only")] == "OSError: disk on fire"
     assert (values(results["rows"])["erased"]["remain_acc"] is None) == (where == "read")

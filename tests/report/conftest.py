@@ -12,9 +12,8 @@ from helpers import edit_json, run
 
 from delete_tasks.fileio.digests import section_digests, write_sums
 
-NOTHING_WITHHELD = (
-    "delete_tasks.runner.forget_check.LEAST_CHANGE"  # runs of two steps forget nothing; the record is the question
-)
+# Runs of two steps forget nothing; the record is the question.
+NOTHING_WITHHELD = "delete_tasks.runner.forget_check.LEAST_CHANGE"
 
 
 @pytest.fixture(scope="session")

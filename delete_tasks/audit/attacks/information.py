@@ -5,14 +5,14 @@ from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
 from ..attack import Found, NotMeasured, interval_of_mean, members, predictions_of, reader
-from ..probes import fit_hidden_probe
+from ..probes import Features, fit_hidden_probe
 
 CRITIC = 64  # hidden units
 DECAY = 1.0  # an overconfident critic, e.g. one stopped by its accuracy, underestimates the information
 
 
 def mutual_information(
-    train: tuple[NDArray[np.float32], NDArray[np.bool_]], test: tuple[NDArray[np.float32], NDArray[np.bool_]]
+    train: tuple[Features, NDArray[np.bool_]], test: tuple[Features, NDArray[np.bool_]]
 ) -> NDArray[np.float64]:
     """Compute InfoNCE's lower bound of the mutual information of features and a binary label in nats, by sample: float64
     ``(m,)``.
@@ -43,8 +43,7 @@ def read_information(row: Row) -> Measured:
         samples = mutual_information(*pairs)
         layers[name] = round(max(0.0, float(samples.mean())), 4)
         total += samples if samples.mean() > 0 else 0
-    information = round(sum(layers.values()), 4)
-    return Found(information, len(total), interval_of_mean(total), details={"layers": layers})
+    return Found(round(sum(layers.values()), 4), len(total), interval_of_mean(total), details={"layers": layers})
 
 
 ATTACKS = (

@@ -37,14 +37,12 @@ def label_score(predictions: Predictions) -> Scores:
 
 def _scores(score: Callable[[Predictions], Scores], row: Row) -> tuple[Scores, Scores]:
     """Score the training and the held-out samples of the forgotten classes."""
-    scores = []
-    for split in ("forget", "test"):
-        mask = torch.from_numpy(members(row, split))
-        scores.append(score(choose(predictions_of(row, split), mask)))
-    fewest = min(map(len, scores))
+    splits = ("forget", "test")
+    inside, outside = (score(choose(predictions_of(row, i), torch.from_numpy(members(row, i)))) for i in splits)
+    fewest = min(len(inside), len(outside))
     if fewest < LEAST:
         raise NotMeasured(f"there are {fewest} training or held-out samples of the classes, fewer than {LEAST}")
-    return scores[0], scores[1]
+    return inside, outside
 
 
 def _percent(statistic: Callable[[Scores, Scores], float], inside: Scores, outside: Scores) -> Found:
@@ -67,9 +65,8 @@ def rate(most_false: float, row: Row) -> Measured:
     inside, outside = _scores(certainty, row)
     least = round(1 / most_false)
     if len(outside) < least:
-        raise NotMeasured(
-            f"{100 * most_false:g}% of {len(outside)} held-out samples is less than one; {least} of the classes are needed"
-        )
+        too_few = f"{100 * most_false:g}% of {len(outside)} held-out samples is less than one"
+        raise NotMeasured(f"{too_few}; {least} of the classes are needed")
     return _percent(partial(rate_at, most_false=most_false), inside, outside)
 
 

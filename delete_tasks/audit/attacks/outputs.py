@@ -17,8 +17,7 @@ Scores = NDArray[np.float64]
 
 def entropy(logits: Tensor) -> Tensor:
     """Compute ``-sum p log p`` of each sample's probabilities, in nats: float64 ``(N,)``."""
-    p = logits.double().softmax(1)
-    return torch.special.entr(p).sum(1)
+    return torch.special.entr(logits.double().softmax(1)).sum(1)
 
 
 def js_distance(p: Tensor, q: Tensor) -> Tensor:
@@ -78,12 +77,10 @@ def balanced_mean(positive: Scores, negative: Scores) -> float:
 
 def interval_of(statistic: Callable[[Scores, Scores], float], positive: Scores, negative: Scores) -> Interval | None:
     """Compute the bootstrap interval of a statistic in percent, resampling positive and negative samples separately."""
-    generator = np.random.default_rng(1)
-
-    def resampled(indices: NDArray[np.int64]) -> float:
-        return 100 * statistic(positive[indices], negative[generator.integers(0, len(negative), len(negative))])
-
-    return bootstrap(resampled, len(positive), 200)
+    generator, size = np.random.default_rng(1), len(negative)
+    return bootstrap(
+        lambda at: 100 * statistic(positive[at], negative[generator.integers(0, size, size)]), len(positive), 200
+    )
 
 
 def _forgotten_logits(row: Row) -> Tensor:

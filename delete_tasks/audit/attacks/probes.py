@@ -2,33 +2,18 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...errors import require
-from ...evaluation.metric import Measured, Row
-from ..attack import (
-    Attack,
-    NotMeasured,
-    attacker_samples,
-    chance_of_classes,
-    context_of,
-    features_of,
-    held_out_samples,
-    members,
-    reader,
-    share_of,
-)
-from ..probes import fit_hidden_probe, fit_linear_probe
+from ...evaluation.metric import Measured, NotMeasured, Row
+from ..attack import Attack, chance_of_classes, context_of, features_of, members, reader, samples_of, share_of
+from ..probes import Features, Labels, fit_hidden_probe, fit_linear_probe
 
 HIDDEN, NEIGHBOURS = 128, 10
 VOTE, PERCEPTRON = f"the vote of {NEIGHBOURS} neighbours", "a probe with a hidden layer"  # in titles
 FEW, DECAY = 5000, 0.1  # with fewer samples, a tenth of them is too few for early stopping
-Features: TypeAlias = NDArray[np.float32]
-Labels: TypeAlias = NDArray[np.int64]
 
 
 def fit_neighbours(features: Features, labels: Labels) -> Any:
@@ -48,8 +33,8 @@ def fit_perceptron(features: Features, labels: Labels) -> Any:
 
 def read_forgotten(fit: Callable[[Features, Labels], Any], layer: str, row: Row) -> Measured:
     """Measure the percentage of held-out samples of the forgotten classes whose class a probe predicts."""
-    features, labels = attacker_samples(row, layer)
-    test_features, test_labels = held_out_samples(row, layer)
+    features, labels = samples_of(row, "train", layer)
+    test_features, test_labels = samples_of(row, "test", layer)
     predicted = fit(features, labels).predict(test_features)
     return share_of(predicted == test_labels, details={"trained_on": len(labels)})
 
@@ -58,13 +43,11 @@ def read_with_original_head(row: Row) -> Measured:
     """Measure the percentage of held-out samples of the forgotten classes whose class the original's last layer predicts."""
     context, mask, test = context_of(row), members(row, "test"), row.data["test"]
     if any(data["test"] is test for data in context.retrained):
-        raise NotMeasured(
-            "the features of a retrained model have another basis, unreadable for the original's last layer"
-        )
+        basis = "the features of a retrained model have another basis"
+        raise NotMeasured(f"{basis}, unreadable for the original's last layer")
     if context.original_head is None:
-        raise NotMeasured(
-            "the original's last layer is not known here, or the logits are not its output on the features"
-        )
+        unknown = "the original's last layer is not known here"
+        raise NotMeasured(f"{unknown}, or the logits are not its output on the features")
     with torch.no_grad():
         predicted = context.original_head(torch.from_numpy(features_of(test))).argmax(1)
     return share_of((predicted == test.labels).numpy()[mask])

@@ -5,22 +5,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...evaluation.metric import Measured, Row
-from ..attack import (
-    NotMeasured,
-    attacker_samples,
-    chance_of_classes,
-    context_of,
-    features_of,
-    held_out_samples,
-    members,
-    predictions_of,
-    reader,
-    share_of,
-)
-from ..probes import normalize, prototype_hits
+from ...evaluation.metric import Measured, NotMeasured, Row
+from ..attack import chance_of_classes, context_of, features_of, members, predictions_of, reader, samples_of, share_of
+from ..probes import Features, Labels, normalize, prototype_hits
 
 SHOTS = (1, 5, 10)
 ROW_SHOTS, ROW_DRAWS = 10, 20
@@ -30,22 +18,17 @@ SOURCE = "arXiv 2506.01318"
 
 def read_by_prototypes(shots: int, row: Row) -> Measured:
     """Measure the percentage of forgotten classes' held-out samples whose nearest prototype is their class's, over 20 draws."""
-    features, labels = attacker_samples(row)
+    features, labels = samples_of(row, "train")
     classes, counts = np.unique(labels, return_counts=True)
     few = [row.names[i] for i, count in zip(classes, counts, strict=True) if count < shots]
     if few:
         raise NotMeasured(f"{shots} samples of each class are needed, and there are fewer of {', '.join(few[:5])}")
-    return share_of(prototype_hits(features, labels, *held_out_samples(row), shots))
+    return share_of(prototype_hits(features, labels, *samples_of(row, "test"), shots))
 
 
 def predict_with(
-    features: NDArray[np.float32],
-    weight: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    ids: Sequence[int],
-    prototypes: NDArray[np.float32],
-    alpha: float,
-) -> NDArray[np.int64]:
+    features: Features, weight: Features, bias: Features, ids: Sequence[int], prototypes: Features, alpha: float
+) -> Labels:
     """Predict classes, int64 ``(n,)``, of features ``(n, d)`` by a last layer, ``(C, d)`` and ``(C,)``, with the forgotten
     classes' weights set to ``alpha`` times unit prototypes ``(len(ids), d)``, and their biases to the mean of the others'."""
     weight, bias = weight.copy(), bias.copy()
@@ -58,7 +41,7 @@ def read_by_replaced_row(row: Row) -> Measured:
     of 10 samples as class weights. ``alpha``, relative to the largest other class weights' norm, maximises the mean of the
     forgotten and the other classes' accuracy on the attacker's samples."""
     weight, bias = _linear_layer(context_of(row).head)
-    features, labels = attacker_samples(row)
+    features, labels = samples_of(row, "train")
     test, mask = predictions_of(row, "test"), members(row, "test")
     norm = float(np.linalg.norm(np.delete(weight, list(row.ids), 0), axis=1).max())
     forgotten = np.isin(labels, list(row.ids))
@@ -68,7 +51,7 @@ def read_by_replaced_row(row: Row) -> Measured:
     for _ in range(ROW_DRAWS):
         prototypes = np.stack([_prototype(features, labels, i, generator) for i in row.ids])
 
-        def score(alpha: float, weights: NDArray[np.float32] = prototypes) -> float:
+        def score(alpha: float, weights: Features = prototypes) -> float:
             right = predict_with(features, weight, bias, row.ids, weights, alpha * norm) == labels
             return float(right[forgotten].mean() + right[~forgotten].mean())
 
@@ -81,16 +64,15 @@ def read_by_replaced_row(row: Row) -> Measured:
     return share_of(hits / ROW_DRAWS, details=details)
 
 
-def _prototype(features: Any, labels: Any, label: int, generator: np.random.Generator) -> NDArray[np.float32]:
+def _prototype(features: Features, labels: Labels, label: int, generator: np.random.Generator) -> Features:
     indices = np.flatnonzero(labels == label)
     if len(indices) < ROW_SHOTS:
-        raise NotMeasured(
-            f"{ROW_SHOTS} samples of each forgotten class are needed, and there are {len(indices)} of one"
-        )
+        needed = f"{ROW_SHOTS} samples of each forgotten class are needed"
+        raise NotMeasured(f"{needed}, and there are {len(indices)} of one")
     return normalize(features[generator.choice(indices, ROW_SHOTS, replace=False)].mean(0, keepdims=True))[0]
 
 
-def _linear_layer(head: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _linear_layer(head: Any) -> tuple[Features, Features]:
     """Return weight ``(C, d)`` and bias ``(C,)`` of a linear head."""
     if head is None or getattr(head, "weight", None) is None or head.weight.ndim != 2:
         raise NotMeasured("the logits are not the output of a linear last layer on the features")

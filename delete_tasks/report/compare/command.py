@@ -24,14 +24,12 @@ def COMMAND(args: SimpleNamespace) -> int:
     from .compare import notes, read_runs, tabulate
 
     runs = read_runs(args.runs)
-    groups = [(task, [run for run in runs if run.task == task]) for task in dict.fromkeys(run.task for run in runs)]
-    tables = [(tabulate(group, args.wide), notes(group)) for _, group in groups]
-    width = 200 if args.wide else None if os.isatty(1) else 80
-    console = make_console(width=width)
-    for number, (table, lines) in enumerate(tables):
+    console = make_console(width=200 if args.wide else None if os.isatty(1) else 80)
+    for number, task in enumerate(dict.fromkeys(run.task for run in runs)):
+        group = [run for run in runs if run.task == task]
         if number:
             console.print()
-        table.show(console, args.wide, wrap=True, hint="--wide shows them")
-        for line in lines:
+        tabulate(group, args.wide).show(console, args.wide, wrap=True, hint="--wide shows them")
+        for line in notes(group):
             console.print(line)
     return 0

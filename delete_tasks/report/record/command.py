@@ -7,6 +7,8 @@ from ...cli.command import DIR, FILE, Group, Output, argument, command, data, ev
 from ...cli.options import DEVICE
 from ...fileio.compute import flush_subnormals
 
+NAMES = "Names of people, to see whether the record is about them; --rerun may need them."
+
 
 @command(
     "verify",
@@ -14,12 +16,7 @@ from ...fileio.compute import flush_subnormals
     argument("folder", type=DIR, metavar="DIR", help="Work dir with record.json."),
     data("--key", type=FILE, help="Public key (PEM) to check the signature with."),
     evaluation("--rerun", is_flag=True, help="Measure the figures again if all other checks pass."),
-    evaluation(
-        "--name",
-        many=True,
-        metavar="NAME...",
-        help="Names of people, to see whether the record is about them; --rerun may need them.",
-    ),
+    evaluation("--name", many=True, metavar="NAME...", help=NAMES),
     DEVICE,
 )
 def verify(args: SimpleNamespace) -> int:
@@ -37,9 +34,8 @@ def verify(args: SimpleNamespace) -> int:
         say(f"FAILED: {len(failed)} of {len(checks)} checks; the record or its files were changed")
         return 1
     say(f"Passed: {len(checks) - unchecked} checks, {unchecked} not checked.")
-    say(
-        "Digests detect accidental change; deliberate change is detected only by a detached signature, checked with --key."
-    )
+    by_signature = "deliberate change is detected only by a detached signature, checked with --key."
+    say(f"Digests detect accidental change; {by_signature}")
     return 0
 
 

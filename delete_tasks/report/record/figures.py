@@ -36,34 +36,28 @@ def rows_of(
     """Compare figures of results.json, in its ``rows``, with limits, set by the user (``accept``) or by default, of metrics for
     which less is better: ``limits`` of results.json."""
     nothing, limits = Measured().json(), []
-    for metric in (metric for metric in metrics if metric.lower_is_better):
+    for metric in metrics:
         limit = accept.get(metric.name, metric.limit)
-        if limit is not None:
-            before = None if metric.relative else rows["original"].get(metric.name)
-            now = rows["erased"].get(metric.name) or {**nothing, "note": "it was not measured"}
-            limits.append(_row(metric, before or nothing, now, limit, metric.name in accept))
+        if limit is None or not metric.lower_is_better:
+            continue
+        original = (None if metric.relative else rows["original"].get(metric.name)) or nothing
+        erased = rows["erased"].get(metric.name) or {**nothing, "note": "it was not measured"}
+        value = erased["value"]
+        low, high = erased["interval"] or (value, value)
+        described = {
+            **{key: getattr(metric, key) for key in ("name", "title", "unit")},
+            "original": original["value"],
+            "original_interval": original["interval"],
+            **{key: erased[key] for key in ("value", "interval", "count")},
+            "of": metric.of,
+            "note": erased["note"],
+            "at_most": limit,
+            "warns": metric.warns,
+            "limit_set_by": "user" if metric.name in accept else "default",
+            "status": NOT_MEASURED if value is None else PASS if high <= limit else FAIL if low > limit else UNCERTAIN,
+        }
+        limits.append(described)
     return limits
-
-
-def _row(
-    metric: Metric, original: Mapping[str, Any], erased: Mapping[str, Any], limit: float, by_user: bool
-) -> dict[str, Any]:
-    low, high = erased["interval"] or (erased["value"], erased["value"])
-    status = NOT_MEASURED if erased["value"] is None else PASS if high <= limit else FAIL if low > limit else UNCERTAIN
-    return {
-        "name": metric.name,
-        "title": metric.title,
-        "unit": metric.unit,
-        "original": original["value"],
-        "original_interval": original["interval"],
-        **{key: erased[key] for key in ("value", "interval", "count")},
-        "of": metric.of,
-        "note": erased["note"],
-        "at_most": limit,
-        "warns": metric.warns,
-        "limit_set_by": "user" if by_user else "default",
-        "status": status,
-    }
 
 
 def few(row: Mapping[str, Any]) -> bool:
@@ -113,15 +107,12 @@ def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | No
     audit = results.get("audit")
     if audit is None:
         return None
-    rows = audit.get("rows") or {}
     attacks = []
-    for attack in audit.get("attacks") or ():
-        name = attack["name"]
-        erased = rows["erased"][name]
-        others = [
-            rows[row][name]["value"] for row in names_of("retrained", rows) if rows[row][name]["value"] is not None
-        ]
-        depth = audit["depth"].get(name)
+    for attack in audit.get("attacks", ()):
+        name, rows = attack["name"], audit["rows"]
+        erased, depth = rows["erased"][name], audit["depth"].get(name)
+        retrained = [rows[row][name]["value"] for row in names_of("retrained", rows)]
+        others = [value for value in retrained if value is not None]
         attacks.append(
             {
                 **{key: attack[key] for key in ("name", "title", "unit", "of", "source", "reads")},
@@ -160,14 +151,9 @@ def before_after(evaluation: Evaluation, results: Mapping[str, Any]) -> list[dic
 
 def _bar(metric: Mapping[str, Any], rows: Mapping[str, Any], chance: float | None) -> dict[str, Any] | None:
     """Describe a bar; None if the figure is no percentage, or was not measured of both models."""
-    original, erased = (rows.get(row, {}).get(metric["name"]) or {"value": None} for row in ("original", "erased"))
-    if metric["unit"] != "percent" or None in (original["value"], erased["value"]):
+    was, now = (rows.get(row, {}).get(metric["name"]) or {"value": None} for row in ("original", "erased"))
+    if metric["unit"] != "percent" or None in (was["value"], now["value"]):
         return None
     described = {key: metric[key] for key in ("name", "title", "column", "of")}
-    figures = {
-        "before": original["value"],
-        "after": erased["value"],
-        "interval": erased["interval"],
-        "count": erased["count"],
-    }
+    figures = {"before": was["value"], "after": now["value"], "interval": now["interval"], "count": now["count"]}
     return {**described, "attack": "reads" in metric, **figures, "chance": chance}

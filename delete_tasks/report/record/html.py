@@ -106,7 +106,7 @@ def _code(text: str) -> str:
 
 def setting(name: str, value: Any) -> tuple[str, str]:
     """Describe a setting of a run and its value in words; an unknown setting keeps its name."""
-    title = _NAMES.get(name, name.replace("_", " "))
+    title = _title(name)
     if isinstance(value, (str, bool)) and (name, value) in _VALUES:
         return title, _VALUES[name, value]
     if name == "stop" and value is not None:
@@ -122,10 +122,12 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        rest = (
-            f"{_NAMES.get(key, key.replace('_', ' '))} {_value(item)}" for key, item in value.items() if key != "type"
-        )
+        rest = (f"{_title(key)} {_value(item)}" for key, item in value.items() if key != "type")
         return ", ".join(filter(None, [str(value.get("type", "")), *rest]))
     if isinstance(value, (list, tuple)):
-        return ", ".join(_value(item) for item in value)
+        return ", ".join(map(_value, value))
     return str(value)
+
+
+def _title(name: str) -> str:
+    return _NAMES.get(name, name.replace("_", " "))

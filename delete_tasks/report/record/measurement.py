@@ -87,9 +87,7 @@ def _unpack(value: Any, folder: Path, places: list[Path]) -> Any:
 
 
 def _is_key(value: Any) -> bool:
-    return isinstance(value, (str, int, float, bool, type(None))) or (
-        isinstance(value, tuple) and all(_is_key(item) for item in value)
-    )
+    return all(map(_is_key, value)) if isinstance(value, tuple) else not isinstance(value, (list, dict, Person, Text))
 
 
 def _named(value: Any, name_of: Mapping[str, str] | None) -> Any:

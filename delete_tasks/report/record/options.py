@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,14 +38,13 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
         "fail_on_limit": bool(values.get("fail_on_limit")),
         "audit": values.get("audit") or "quick",
     }
-    if options["requested"] is not None:
+    requested = options["requested"]
+    if requested is not None:
         try:
-            if date.fromisoformat(options["requested"]).isoformat() != options["requested"]:
+            if date.fromisoformat(requested).isoformat() != requested:
                 raise ValueError  # 20261124 is also ISO 8601, but a record has one form
         except ValueError as error:
-            raise RequestError(
-                f"--requested is '{options['requested']}'; expected a date such as 2026-11-24"
-            ) from error
+            raise RequestError(f"--requested is '{requested}'; expected a date such as 2026-11-24") from error
     if options["accept"] and values.get("command") is not None:
         from ...task import load_task
 
@@ -71,14 +71,12 @@ def _limits(pairs: Sequence[str]) -> dict[str, float]:
     limits: dict[str, float] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
-        try:
+        value = math.nan
+        with suppress(ValueError):
             value = float(text)
-        except ValueError:
-            value = math.nan
         if not name or not equals or not abs(value) <= LARGEST:
-            raise RequestError(
-                f"--accept takes FIGURE=MOST with a number from {-LARGEST:g} to {LARGEST:g}, e.g. forget_acc=1; got '{pair}'"
-            )
+            numbers = f"a number from {-LARGEST:g} to {LARGEST:g}"
+            raise RequestError(f"--accept takes FIGURE=MOST with {numbers}, e.g. forget_acc=1; got '{pair}'")
         if name in limits:
             raise RequestError(f"--accept names '{name}' twice; pass one limit")
         limits[name] = value

@@ -60,9 +60,8 @@ def find_forgotten(classes: Sequence[Mapping[str, Any]], salt: bytes | None, nam
     try:
         return [hashes.index(one["salted_sha256"]) if one["id"] is None else one["id"] for one in classes]
     except ValueError as error:
-        raise RequestError(
-            "the record is about none of the original's classes: a hidden name has no hash among them"
-        ) from error
+        reason = "a hidden name has no hash among them"
+        raise RequestError(f"the record is about none of the original's classes: {reason}") from error
 
 
 def fold(text: str) -> tuple[str, list[int]]:

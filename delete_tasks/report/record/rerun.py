@@ -53,8 +53,7 @@ def reopen(record: Mapping[str, Any], folder: Path, names: Sequence[str] = ()) -
         raise RequestError("no erased model was written")
     if record["measurement"] is None:
         raise RequestError(record["measurement_note"] or "the record does not say how the figures were measured")
-    hidden = record["forgotten"]["names_hidden"] or record["samples"]["names_hashed"]
-    salt = read_salt(folder) if hidden else None
+    salt = read_salt(folder) if record["forgotten"]["names_hidden"] or record["samples"]["names_hashed"] else None
     task = load_task(record["task"])
     measurement = unpack(record["measurement"], folder, salt, names)
     samples = SampleList(folder / record["samples"]["list"], salt)

@@ -64,9 +64,8 @@ def read_key(path: str, private: bool) -> Any:
     try:
         key = serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
     except (ValueError, TypeError, unsupported) as error:
-        raise RequestError(
-            f"'{path}' is no readable {kind} key ({error}); expected unencrypted Ed25519 in PEM"
-        ) from error
+        wrong = f"is no readable {kind} key ({error})"
+        raise RequestError(f"'{path}' {wrong}; expected unencrypted Ed25519 in PEM") from error
     if not isinstance(key, expected):
         raise RequestError(f"'{path}' holds a {type(key).__name__}; expected an Ed25519 {kind} key")
     return key

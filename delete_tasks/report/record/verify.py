@@ -145,8 +145,7 @@ def _model(role: str, recorded: Mapping[str, Any] | None, folder: Path) -> list[
     if not path.exists():
         if role == "original":
             return [Check(what, NOT_CHECKED, f"'{path}' is missing (expected if you deleted the original)")]
-        in_card = (folder / CARD_WEIGHTS).is_file()
-        return [Check(what, NOT_CHECKED if in_card else FAILED, f"'{path}' is missing")]
+        return [Check(what, NOT_CHECKED if (folder / CARD_WEIGHTS).is_file() else FAILED, f"'{path}' is missing")]
     files = {file["path"]: find_place(file["path"], folder) for file in recorded["files"]}
     checks = [_file(f"{what}: file {file['path']}", files[file["path"]], file["sha256"]) for file in recorded["files"]]
     try:

@@ -42,14 +42,11 @@ LIMITS = (
 )
 ATTENTION_SAMPLES = 3
 OF_STEPS = ("optimizer", "schedule", "stop")  # settings without effect in a run that took no training step
+Content = Mapping[str, Any]
 
 
 def write_record(
-    runner: UnlearnRunner,
-    results: Mapping[str, Any],
-    opened: Opened,
-    options: Mapping[str, Any],
-    captions: Mapping[str, str],
+    runner: UnlearnRunner, results: Content, opened: Opened, options: Content, captions: dict[str, str]
 ) -> int:
     """Print the limits of a finished run, write DIR/record.json, record.html, samples.txt and record.sha256, add a line to the
     log of ``--record-log``, print the verdict, and return the command's exit status. The runner is that of the first process;
@@ -76,17 +73,12 @@ def write_record(
     return exit_status(results["verdict"], rows, withheld, bool(options.get("fail_on_limit")))
 
 
-def _write(
-    runner: UnlearnRunner,
-    results: Mapping[str, Any],
-    opened: Opened,
-    options: Mapping[str, Any],
-    captions: Mapping[str, str],
-) -> Path:
+def _write(runner: UnlearnRunner, results: Content, opened: Opened, options: Content, captions: dict[str, str]) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
     hide = task.classes_are_people and not options.get("show_names")
     salt = secrets.token_bytes(32) if hide else None
-    hider = Hider(runner.selection.class_names, salt, folder)
+    names = runner.selection.class_names
+    hider = Hider(names, salt, folder)
     samples = _samples(runner, opened, folder, salt)
     discard(folder / ATTENTION)
     if hide:
@@ -97,6 +89,9 @@ def _write(
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
     measurement, measurement_note = _measurement(opened, hider)
+    pictures = [{"path": relative(path, folder), "caption": text, "sha256": file_sha256(path)} for path, text in drawn]
+    residue = [{"what": hider.text(one["what"]), "where": hider.place(one["where"])} for one in results["residue"]]
+    copies = [replace(each, names=()) for each in opened.copies] if hide else opened.copies
     verdict = results["verdict"]
     reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
     record: dict[str, Any] = {
@@ -114,9 +109,9 @@ def _write(
             "kind": task.forgets,
             "names_hidden": hide,
             "classes": [
-                {"id": None, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
-                if salt is not None
-                else {"id": i, "name": runner.selection.class_names[i], "salted_sha256": None}
+                {"id": i, "name": names[i], "salted_sha256": None}
+                if salt is None
+                else {"id": None, "name": None, "salted_sha256": hashed(names[i], salt)}
                 for i in runner.selection.forget_ids
             ],
         },
@@ -144,18 +139,10 @@ def _write(
         "measurement": measurement,
         "measurement_note": measurement_note,
         "results": None if hide else plain(results),  # with the names of all people
-        "pictures": [
-            {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in drawn
-        ],
+        "pictures": pictures,
         "picture_note": picture_note,
-        "residue": [
-            {"what": hider.text(each["what"]), "where": hider.place(each["where"])} for each in results["residue"]
-        ],
-        "limits": [
-            *LIMITS,
-            *opened.limits,
-            *(str(replace(copies, names=()) if hide else copies) for copies in opened.copies),
-        ],
+        "residue": residue,
+        "limits": [*LIMITS, *opened.limits, *map(str, copies)],
     }
     discard(folder / SIGNATURE)  # an earlier record's
     discard(folder / SALT)
@@ -172,14 +159,10 @@ def _write(
 
 def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> None:
     """Append the record's line to the log; if that fails, print it."""
-    tensors = {f"{role}_tensors_sha256": model and model["tensors_sha256"] for role, model in record["models"].items()}
-    entry = {
-        "id": record["id"],
-        "created": record["created"],
-        "path": hider.absolute(folder),
-        "record_sha256": file_sha256(folder / RECORD),
-        **tensors,
-    }
+    entry = {"id": record["id"], "created": record["created"], "path": hider.absolute(folder)}
+    entry["record_sha256"] = file_sha256(folder / RECORD)
+    for role, model in record["models"].items():
+        entry[f"{role}_tensors_sha256"] = model and model["tensors_sha256"]
     try:
         append(path, entry)
     except OSError as error:
@@ -187,17 +170,14 @@ def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> N
         say(f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}")
 
 
-def _settings(runner: UnlearnRunner, results: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
-    done, recipe = results["done"], results["recipe"]
+def _settings(runner: UnlearnRunner, results: Content, hider: Hider) -> dict[str, Any]:
+    done, recipe, names = results["done"], results["recipe"], runner.selection.class_names
     idle = () if done is None or done["steps"] else OF_STEPS
     settings = {name: value for name, value in recipe.items() if name not in ("type", "seed", *idle)}
+    settings["resumed"] = None if done is None else done["resumed"]
+    settings["classes"] = [hider.name(names[i]) for i in runner.selection.forget_ids]
     teacher = settings.get("teacher")
-    return {
-        **settings,
-        "resumed": None if done is None else done["resumed"],
-        "classes": [hider.name(runner.selection.class_names[i]) for i in runner.selection.forget_ids],
-        "teacher": None if teacher is None else hider.path(teacher),
-    }
+    return {**settings, "teacher": None if teacher is None else hider.path(teacher)}
 
 
 def _samples(runner: UnlearnRunner, opened: Opened, folder: Path, salt: bytes | None) -> dict[str, Any]:
@@ -242,26 +222,21 @@ def _pictures(
     runner: UnlearnRunner, opened: Opened, captions: Mapping[str, str], folder: Path
 ) -> tuple[list[tuple[str, str]], str | None]:
     """List the pictures of the task, of the audit and of attention, with the reason if the last is missing."""
-    pictures = [pair for pair in captions.items() if Path(pair[0]).is_file()]
+    pictures, ids = [pair for pair in captions.items() if Path(pair[0]).is_file()], opened.ids
     if opened.look is None or not opened.look_at or runner.outcome.published is None:
         return pictures, "Attention: NOT MEASURED (no images)."
+    rows, most = ("original", "erased"), ATTENTION_SAMPLES
     try:
-        caption = _attention(opened, folder / ATTENTION)
+        from ...attention.measure import compare_samples, spread_samples
+        from ...attention.panels import draw
+
+        layer, comparisons = compare_samples(opened, opened.look_at, ids[0], (), most, None, ids, rows)
+        draw(folder / ATTENTION, spread_samples(comparisons, most), opened.names)
     except Exception as error:  # write the record without the picture
         raise_lost(error)
         return pictures, f"Attention: NOT MEASURED ({str(error) or type(error).__name__})"
-    return [*pictures, (os.fspath(folder / ATTENTION), caption)], None
-
-
-def _attention(opened: Opened, path: Path) -> str:
-    from ...attention.measure import compare_samples, spread_samples
-    from ...attention.panels import draw
-
-    layer, comparisons = compare_samples(
-        opened, opened.look_at, opened.ids[0], (), ATTENTION_SAMPLES, None, opened.ids, ("original", "erased")
-    )
-    draw(path, spread_samples(comparisons, ATTENTION_SAMPLES), opened.names)
-    return (
+    caption = (
         f"Attention of the models (Grad-CAM at layer {layer}) before and after, scaled to the original's maximum in each line; "
         f"{len(comparisons)} samples. {' '.join(opened.notes)}"
-    ).strip()
+    )
+    return [*pictures, (os.fspath(folder / ATTENTION), caption.strip())], None

@@ -10,12 +10,10 @@ import pytest
 from helpers import argv, read_json, run
 
 from delete_tasks.errors import MissingExtraError, RequestError
-from delete_tasks.fileio.digests import describe_model
 from delete_tasks.plugins import plugin_modules
 from delete_tasks.report.record.log import check_log
 from delete_tasks.report.record.options import record_options
 from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
-from delete_tasks.report.residue import find_residue
 from delete_tasks.task import load_task
 
 
@@ -148,19 +146,3 @@ def test_an_earlier_records_signature_and_salt_are_deleted(keys, forget, copy):
     forget(copy, "--overwrite")
     assert not (copy / "record.sha256.sig").exists() and not (copy / "record.salt").exists()
     assert {check.what: check.status for check in verify(copy)}["signature"] == NOT_CHECKED
-
-
-def test_temporary_files_are_residue(copy):
-    for place in (".", "erased"):
-        (copy / place / ".weights.safetensors.x1.delete-tasks.tmp").write_bytes(b"half")
-    (copy / "step_4.pth").write_bytes(b"state")
-    runner = SimpleNamespace(task=load_task("images"), work_dir=str(copy), teacher_path="original.pth",
-                             outcome=SimpleNamespace(published=str(copy / "erased")))  # fmt: skip
-    items = find_residue(runner, {"forgotten": ["green"], "data": {}}, {})
-    where = {item["where"].removeprefix(f"{copy}/"): item["what"] for item in items}
-    for name in (".weights.safetensors.x1.delete-tasks.tmp", "erased/.weights.safetensors.x1.delete-tasks.tmp"):
-        assert where[name].startswith("temporary file")
-    assert "optimizer" in where["step_4.pth"]
-    assert not any(name.startswith("erased/") and not name.endswith(".tmp") for name in where)
-    files = [file["path"] for file in describe_model(copy / "erased", copy)["files"]]
-    assert sorted(files) == ["erased/model.json", "erased/weights.safetensors"]

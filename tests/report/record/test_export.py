@@ -85,13 +85,8 @@ def test_outputs_are_left_out(resnet20, few, tmp_path, tells, fails):
     assert [not row.any() for row in numbers["network.linear.weight"]].index(True) == 4
     before = out.read_bytes()
     fails("already exists", "export", resnet20, words)
-    fails(
-        "would only hide what the model still predicts .*erase it",
-        "export",
-        resnet20,
-        words,
-        "--overwrite --classes deer",
-    )
+    hides = "would only hide what the model still predicts .*erase it"
+    fails(hides, "export", resnet20, words, "--overwrite --classes deer")
     assert out.read_bytes() == before
 
 

@@ -25,6 +25,13 @@ def browser():
         browser.close()
 
 
+@pytest.fixture
+def page(browser):
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
 SCREENS = {390: 844, 1280: 800}
 
 
@@ -38,11 +45,11 @@ def contrast(colours: list[str]) -> float:
 
 @pytest.mark.parametrize("width", SCREENS)
 @pytest.mark.parametrize("run", ["recorded", "faced"])
-def test_the_first_screen(browser, run, width, request, tmp_path):
+def test_the_first_screen(page, run, width, request):
     """Request, verdict, what was done and bars before and after are on it, for people without their names."""
     folder = request.getfixturevalue(run)
     record = read_json(folder, "record.json")
-    page = browser.new_page(viewport={"width": width, "height": SCREENS[width]})
+    page.set_viewport_size({"width": width, "height": SCREENS[width]})
     page.goto((folder / "record.html").as_uri())
     bottom = {}
     for part in ("h1", "#verdict", ".facts dd:nth-of-type(1)", ".facts dd:nth-of-type(2)", ".bars"):
@@ -53,18 +60,16 @@ def test_the_first_screen(browser, run, width, request, tmp_path):
     assert record["request"]["date"] is None or record["request"]["date"] in page.locator(".first").inner_text()
     assert f"{len(record['residue']) - 1} places" in page.locator(".first").inner_text()
     assert len(record["before_after"]) == page.locator(".bar.after").count() > 0
-    page.close()
 
 
 LEVELS = {"green": "✓", "amber": "!", "red": "✕", "grey": "?"}
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_level_is_a_word_a_symbol_and_a_colour_of_contrast(browser, recorded, level, tmp_path):
+def test_a_level_is_a_word_a_symbol_and_a_colour_of_contrast(page, recorded, level, tmp_path):
     record = read_json(recorded, "record.json")
     record["verdict"]["level"] = level
     (tmp_path / "page.html").write_text(render(record, recorded))
-    page = browser.new_page()
     page.goto((tmp_path / "page.html").as_uri())
     assert page.locator(".symbol").inner_text() == LEVELS[level]
     style = "element => ['color', 'backgroundColor'].map(key => getComputedStyle(element)[key])"
@@ -75,25 +80,22 @@ def test_a_level_is_a_word_a_symbol_and_a_colour_of_contrast(browser, recorded, 
             assert contrast([colour, band]) >= 4.5, part
     for part in (".faint", "figcaption", "summary", ".small"):
         assert contrast([page.eval_on_selector(part, style)[0], "rgb(255, 255, 255)"]) >= 4.5, part
-    page.close()
 
 
-def test_technical_details_are_folded_and_printed(browser, recorded):
-    page = browser.new_page()
+def test_technical_details_are_folded_and_printed(page, recorded):
     page.goto((recorded / "record.html").as_uri())
     seen = [page.locator("details dl").nth(number) for number in range(page.locator("details dl").count())]
     assert len(seen) == 4 and not any(part.is_visible() for part in seen)
     page.emulate_media(media="print")
     assert all(part.is_visible() for part in seen)
-    page.close()
 
 
 @pytest.mark.parametrize("width", [390, 1100])
-def test_the_page_in_a_browser(browser, recorded, width, tmp_path):
+def test_the_page_in_a_browser(page, recorded, width, tmp_path):
     alone = tmp_path / "elsewhere" / "record.html"  # self-contained: it needs nothing beside it
     alone.parent.mkdir()
     shutil.copy(recorded / "record.html", alone)
-    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.set_viewport_size({"width": width, "height": 844})
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -110,7 +112,6 @@ def test_the_page_in_a_browser(browser, recorded, width, tmp_path):
     for part in ("Erasure record", "REQ-7", "2026-11-02", "Residue", "Limitations", "Technical details"):
         assert part in text
     assert len(page.pdf(format="A4")) > 20_000
-    page.close()
 
 
 def test_the_page_has_no_outside_address(recorded):

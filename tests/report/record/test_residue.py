@@ -4,12 +4,14 @@ import html
 import json
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 from helpers import read_json
 
+from delete_tasks.fileio.digests import describe_model
 from delete_tasks.report.record.parts import UNKNOWN
 from delete_tasks.report.residue import decoded, find_residue, named_in, names_any
 from delete_tasks.task import load_task
@@ -93,12 +95,18 @@ def test_every_file_that_holds_a_name_is_listed(run, request):
     assert all(Path(path).exists() for path in paths)
 
 
-def test_a_name_in_the_erased_folder_is_listed(recorded, tmp_path, copy):
+def test_temporary_files_and_names_in_the_erased_folder_are_listed(tmp_path, copy):
+    temporary = ".weights.safetensors.x1.delete-tasks.tmp"
+    for place in (".", "erased"):
+        (copy / place / temporary).write_bytes(b"half")
+    (copy / "step_4.pth").write_bytes(b"state")
+    files = [file["path"] for file in describe_model(copy / "erased", copy)["files"]]
+    assert sorted(files) == ["erased/model.json", "erased/weights.safetensors"]
     (copy / "erased" / "README.md").write_text("green was erased")
-    outcome = type("Outcome", (), {"published": str(copy / "erased")})
-    runner = type("Runner", (), {"task": load_task("images"), "work_dir": str(copy), "teacher_path": str(tmp_path / "o.pth"),
-                                 "outcome": outcome})  # fmt: skip
+    runner = SimpleNamespace(task=load_task("images"), work_dir=str(copy), teacher_path="original.pth",
+                             outcome=SimpleNamespace(published=str(copy / "erased")))  # fmt: skip
     items = find_residue(runner, {"forgotten": ["green"], "data": {"forget": str(tmp_path)}}, {})
-    where = {item["where"] for item in items}
-    assert str(copy / "erased" / "README.md") in where and str(tmp_path) in where
-    assert str(copy / "erased" / "weights.safetensors") not in where
+    where = {item["where"].removeprefix(f"{copy}/"): item["what"] for item in items}
+    assert all(where[name].startswith("temporary file") for name in (temporary, f"erased/{temporary}"))
+    assert "optimizer" in where["step_4.pth"] and str(tmp_path) in where
+    assert {name for name in where if name.startswith("erased/")} == {f"erased/{temporary}", "erased/README.md"}
