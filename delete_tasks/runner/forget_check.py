@@ -1,8 +1,4 @@
-"""Check without labels, at the end of each run, that the predictions on the forget set have changed.
-
-A run can take all its steps and forget nothing, for example with a learning rate that is too small. Its model must not be
-published as an erased one.
-"""
+"""Check without labels, at the end of each run, that the predictions on the forget set have changed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -31,7 +27,8 @@ LEAST_CHANGE = 0.05
 
 
 class ForgetCheckHook(Hook):
-    """Comparison of predictions on the forget set before and after the run, which withholds a model that has not changed."""
+    """Comparison of predictions on the forget set before and after the run, which withholds a model that has not changed, e.g. at
+    a learning rate that is too small."""
 
     priority = 80  # after other hooks that may withhold the model, before it is published
 
