@@ -60,6 +60,16 @@ def write(folder: Path, record: Any, consistent: bool) -> None:
         write_sums(folder, ["record.json", "record.html", "samples.txt"])
 
 
+def verify(server: Any, here: Any, folder: Any, changes: list[Any], words: Any = (), timeout: float = 1500) -> Any:
+    """Return (status or 'traceback', output) of ``record verify`` after each change, in one child."""
+    found = here.root / "found.json"
+    request = {"folder": str(folder), "changes": changes, "found": str(found), "words": list(words)}
+    code = "import mutate; mutate.verify_all(case['folder'], case['changes'], case['found'], case['words'])"
+    done = server.run([], here, code=code, timeout=timeout, **request)
+    assert done.code == 0, f"the batch failed: {done}"
+    return json.loads(found.read_text())
+
+
 def verify_all(folder: str, changes: list[list[Any]], out: str, words: list[str]) -> None:
     """Verify the record in ``folder`` after each of ``changes`` (path, value, consistent), and write the results to ``out``."""
     from delete_tasks.cli import main

@@ -8,18 +8,7 @@ import pytest
 from harness import long, no_traceback, some
 from helpers import read_json
 from kit import TASKS
-from mutate import VALUES, changed, get, paths, write
-
-BATCH = "import mutate; mutate.verify_all(case['folder'], case['changes'], case['found'], case['words'])"
-
-
-def verify(server, here, folder, changes, words=()):
-    """Return (status or 'traceback', output) of verify after each change."""
-    found = here.root / "found.json"
-    request = {"folder": str(folder), "changes": changes, "found": str(found), "words": list(words)}
-    done = server.run([], here, code=BATCH, timeout=1500, **request)
-    assert done.code == 0, f"the batch failed: {done}"
-    return read_json(found)
+from mutate import VALUES, changed, get, paths, verify, write
 
 
 def name_of(path) -> str:

@@ -10,7 +10,7 @@ from commands import parsers, valid
 from harness import is_refused, make_socket, no_traceback, some
 from helpers import read_json
 from kit import TASKS
-from mutate import write
+from mutate import verify, write
 
 # Pipes, devices and sockets in the place of an input
 
@@ -71,7 +71,6 @@ def test_special_files_inside_of_folders(server, here, kit, copy_of, place, word
     assert done.code in (1, 2) or (place.startswith("P/") and "cannot be read" in done.output), f"{done}"
 
 
-BATCH = "import mutate; mutate.verify_all(case['folder'], case['changes'], case['found'], case['words'])"
 KERNEL = (
     "/dev/zero",
     "/dev/stdin",
@@ -98,12 +97,9 @@ def test_a_record_that_names_a_device(server, here, copy_of, task, path, consist
     if path[0] == "pictures" and not record["pictures"]:
         record["pictures"] = [{"path": "x", "caption": "", "sha256": "0" * 64}]
     there = [value for value in KERNEL if Path(value).exists()]
-    changes = [[path, value, consistent] for value in there]
     write(folder, record, consistent)
-    request = {"folder": str(folder), "changes": changes, "found": str(here.root / "found.json"), "words": []}
-    done = server.run([], here, code=BATCH, timeout=60, **request)  # fmt: skip
-    assert done.code == 0, f"{done}"
-    for value, (code, said) in zip(there, read_json(here.root, "found.json"), strict=True):
+    answers = verify(server, here, folder, [[path, value, consistent] for value in there], timeout=60)
+    for value, (code, said) in zip(there, answers, strict=True):
         picture = path[0] == "pictures" and "NOT CHECKED" in said  # a missing picture is no failure
         assert code in (1, 2) or (consistent and picture), f"{value}: {code}, {said[-300:]}"
         assert "Traceback" not in said, said[-500:]

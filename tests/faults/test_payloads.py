@@ -1,7 +1,6 @@
 """No command runs code from a checkpoint, and only delete_tasks.fileio.checkpoint reads checkpoints."""
 
 import ast
-import os
 import re
 import shutil
 
@@ -11,17 +10,13 @@ from commands import parsers, valid
 from harness import no_traceback
 from helpers import argv
 from kit import Kit
+from npz import Payload
 
 # These read no checkpoint; a grid, which is Python and runs as a config does, names those of a benchmark.
 NONE_READ = {"faces align", "backdoor poison", "record sign", "record keygen", "images architectures", "compare", "benchmark",
              "segmentation demo", "methods"}  # fmt: skip
 READ = sorted({name for name, _ in parsers()} - NONE_READ - {"record verify", "card"})
 SOURCES = ("torch", "pickle", "joblib", "torch.serialization")
-
-
-class Payload:
-    def __reduce__(self):
-        return os.mkdir, ("pwned",)
 
 
 def write_payload(path) -> None:
@@ -51,7 +46,7 @@ def test_a_payload_is_refused(server, here, bad, command):
 
 def is_refused(done, folder, fact) -> None:
     """Check for status 2 and a message with the fact; ``images train`` leaves a log."""
-    assert not (folder / "pwned").exists(), "code of the file ran"
+    assert not (folder / "canary").exists(), "code of the file ran"
     no_traceback(done)
     assert done.code == 2 and re.search(fact, done.err), f"{done}"
 
@@ -68,7 +63,7 @@ def test_a_payload_in_a_record_fails(server, here, copy_of):
     write_payload(copy_of("images") / "erased/weights.safetensors")
     done = server.run(["record", "verify", "W"], here)
     no_traceback(done)
-    assert done.code == 1 and "FAILED" in done.out and not (here.cwd / "pwned").exists()
+    assert done.code == 1 and "FAILED" in done.out and not (here.cwd / "canary").exists()
 
 
 def test_no_bare_loading_in_the_source_tree(repository):
