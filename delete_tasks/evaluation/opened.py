@@ -1,8 +1,4 @@
-"""Models by row and samples by split, opened once by the task and read by everything that measures.
-
-A task opens them (:attr:`delete_tasks.task.Task.open`). The table of a run, ``record verify --rerun``, the audit, attention, the
-rehearsal before a run and the benchmark read them, see :mod:`delete_tasks.evaluation.reader`.
-"""
+"""Models by row and samples by split, opened once by the task and read by everything that measures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,8 +1,4 @@
-"""Work dir of a run: its lock, and the manifest of the files that may be overwritten or deleted.
-
-A run claims its work dir before it writes. The claim holds a lock, so that two runs never mix their outputs, and a manifest of
-every file that the run wrote (``.delete-tasks.json``). Files that are not in the manifest are never deleted.
-"""
+"""Work dir of a run: its lock, and the manifest of the files that may be overwritten or deleted; no other file ever is."""
 
 from __future__ import annotations
 

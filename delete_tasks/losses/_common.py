@@ -34,11 +34,6 @@ class Call(NamedTuple):
         """Make zeros for :attr:`Result.sums`."""
         return torch.zeros(4 if self.terms else 1, dtype=torch.float64, device=self.student.device)
 
-    def new_gradient(self) -> Tensor:
-        """Allocate a tensor of the student's shape and dtype, channels-last if the student is, else contiguous."""
-        last = self.student.ndim == 4 and self.student.is_contiguous(memory_format=torch.channels_last)
-        return torch.empty_like(self.student, memory_format=torch.channels_last if last else torch.contiguous_format)
-
 
 def accumulation_dtype(tensor: Tensor) -> torch.dtype:
     """Return the dtype of sums over a tensor: float64 for float64, else float32."""

@@ -25,9 +25,12 @@ def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
     s_all, t_all = (_flatten(logits).expand(-1, -1, length) for logits in (student, call.teacher))
     m_all = _flatten(call.mask)
     w_all = None if call.weight is None else _flatten(call.weight.unsqueeze(1)).squeeze(1)
-    gradient = call.new_gradient() if wants_gradient else None
-    g_all = None if gradient is None else _flatten(gradient)
-    per_location = None
+    gradient = g_all = per_location = None
+    if wants_gradient:
+        last = student.ndim == 4 and student.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        gradient = torch.empty_like(student, memory_format=layout)
+        g_all = _flatten(gradient)
     if call.reduction == "none":
         per_location = torch.empty(s_all.shape[0], length, dtype=accumulate, device=student.device)
     sums, (s_scale, t_scale), factor = call.new_sums(), call.scales, factor.to(accumulate)

@@ -23,7 +23,6 @@ from ..model.teacher import Frozen, check_same_weights
 from ..model.teacher_cache import Caught, TeacherCache, make_cache
 from ..request import ranges
 from ..request.classes import ForgetRequest
-from ..request.config_checks import parameters
 from ..task import Recipes, Run, Task
 from .accumulation import AccumulatedStep
 
@@ -95,11 +94,6 @@ class UnlearnHook(Hook):
         """Make the default options of ``unlearn``, with ``lr`` of its optimizer, from a task's recipes; ``facts`` of the run
         (``parameters``, the number of weights) are arguments of the recipes' functions."""
         return {"lr": cls.rate, **copy.deepcopy(dict(cls.recipe)), **recipes.options(cls.__name__, **facts)}
-
-    @classmethod
-    def option_names(cls) -> list[str]:
-        """List the options in ``unlearn = dict(type=..., ...)`` that this method takes."""
-        return list(dict.fromkeys(parameters(cls)))
 
     # Interface of a method --------------------------------------------------------------------------------------
 

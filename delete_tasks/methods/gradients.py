@@ -1,7 +1,6 @@
 """Base of methods that change a step's gradients or take the step themselves, and the losses that methods share."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -36,22 +35,11 @@ class GradientHook(UnlearnHook):
             name = type(self).__name__
             raise RequestError(f"{name} takes a batch a step; take accumulative_counts out of optim_wrapper")
 
-    def gradients(self) -> Tensor:
-        """Concatenate all gradients, float32 ``(d,)`` on the CPU; zeros for a parameter without one."""
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        return torch.cat([part.detach().float().flatten().cpu() for part in parts])
-
     def keep_weights(self) -> None:
         """Remove a step's gradients: no optimizer changes a parameter without one, not by weight decay either."""
         self.idle += 1
         for parameter in self.parameters:
             parameter.grad = None
-
-    def split(self, vector: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
-        """Yield each parameter with its part of a vector ``(d,)``, in the order of :meth:`gradients`."""
-        parts = vector.split([parameter.numel() for parameter in self.parameters])
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            yield parameter, part.view_as(parameter).to(parameter.device)
 
 
 def retain_weight(name: str, inputs: LossInputs, labelled: bool = True) -> Tensor:

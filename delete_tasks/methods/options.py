@@ -9,7 +9,7 @@ from mmengine.registry import HOOKS
 
 from ..errors import RequestError, did_you_mean
 from ..plugins import import_offered
-from ..request.config_checks import registered
+from ..request.config_checks import parameters, registered
 from ..request.recipe import Recipe
 from .base import UnlearnHook
 from .registry import GROUP
@@ -25,13 +25,12 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     if method is None and isinstance(name, str) and import_offered("method", name, GROUP, HOOKS.module_dict):
         method = registered(HOOKS, name)
     if not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
-        kinds = HOOKS.module_dict.items()
-        methods = [key for key, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook)]
-        names = sorted(methods, key=lambda key: (key != "DELETE", key))
+        kinds = sorted(HOOKS.module_dict.items(), key=lambda item: (item[0] != "DELETE", item[0]))
+        names = [key for key, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook)]
         hint = did_you_mean(str(name), names)
         raise RequestError(f"unlearn.type={name!r} is no unlearning method{hint} There are: {', '.join(names)}")
     recipe_names = {f.name for f in fields(Recipe)}
-    hook_names = set(method.option_names())
+    hook_names = set(parameters(method))
     unknown = set(options) - recipe_names - hook_names - {"type"}
     if unknown:
         raise RequestError(

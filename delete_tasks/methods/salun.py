@@ -68,7 +68,9 @@ class SalUn(GradientHook):
 
     def before_step(self, runner: Run, step: int) -> None:
         if step < self.saliency_steps:
-            self.sum = self.gradients() + (0.0 if self.sum is None else self.sum)
+            parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+            gradient = torch.cat([part.detach().float().flatten().cpu() for part in parts])
+            self.sum = gradient if self.sum is None else self.sum + gradient
             self.keep_weights()
             return
         if self.mask is None:
@@ -76,6 +78,7 @@ class SalUn(GradientHook):
             self.mask = torch.zeros(len(size), dtype=torch.bool)
             self.mask[size.topk(max(1, round(self.share * len(size)))).indices] = True
             self.sum = None
-        for parameter, part in self.split(self.mask):
+        masks = self.mask.split([parameter.numel() for parameter in self.parameters])
+        for parameter, mask in zip(self.parameters, masks, strict=True):
             if parameter.grad is not None:
-                parameter.grad.mul_(part)
+                parameter.grad.mul_(mask.view_as(parameter).to(parameter.device))

@@ -23,19 +23,14 @@ STAGES = 4  # stages at most
 _MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens before those of the patches
 
 
-class FeatureTap:
+class FeatureTap(ExitStack):
     """Context manager that records a layer's last input: ``with FeatureTap(layer) as tap: model(x)``, then ``tap.features``."""
 
+    features: Tensor | None = None
+
     def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-        self.features: Tensor | None = None
-
-    def __enter__(self) -> FeatureTap:
-        self._handle = self.layer.register_forward_pre_hook(self._catch)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()
+        super().__init__()
+        self.callback(layer.register_forward_pre_hook(self._catch).remove)
 
     def _catch(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         self.features = args[0].detach()

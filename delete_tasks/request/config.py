@@ -160,10 +160,9 @@ def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
         if importlib.util.find_spec(package) is None:
             raise RequestError(f"--log-to {package}: {package} is not installed; run: pip install {package}")
         visualizer = {"type": "Visualizer", **(cfg.get("visualizer") or {})}
-        backend = {
-            "type": LOGGERS[package],
-            **({"artifact_suffix": ()} if package == "mlflow" else {}),
-        }  # copies no log
+        backend: dict[str, Any] = {"type": LOGGERS[package]}
+        if package == "mlflow":
+            backend["artifact_suffix"] = ()  # copies no log
         cfg.visualizer = {**visualizer, "vis_backends": [*(visualizer.get("vis_backends") or ()), backend]}
     if options.get("amp"):
         cfg.optim_wrapper = amp_wrapper(cfg.get("optim_wrapper") or {})

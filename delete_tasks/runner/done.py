@@ -13,6 +13,7 @@ from ..fileio.atomic import save_json
 from ..fileio.digests import describe_model
 from ..fileio.environment import plain
 from ..model.facts import REPLACED, Facts, digests, layers_of
+from ..request.config_checks import parameters
 
 ACCOUNT = "run.json"
 OF_OUTCOME = ("done", "seconds", "forget_check", "finished", "withheld")  # parts of the account
@@ -93,7 +94,6 @@ def note_steps(runner: Any) -> None:
 
 
 def _read_in_steps(runner: Any) -> list[dict[str, Any]]:
-    """List the data that the steps have read, and for what."""
     task, method, selection = runner.task, runner.method, runner.selection
     data, request = task.forget_data(selection.dataset), method.request
     reads = runner.iter * runner.train_dataloader.batch_size * runner.world_size
@@ -112,10 +112,11 @@ def _read_in_steps(runner: Any) -> list[dict[str, Any]]:
 def account_of(runner: Any) -> dict[str, Any]:
     """Collect what results.json says of a finished run, whatever is measured after it, with its final options."""
     method, recipe, steps = runner.method, runner.recipe, runner.iter // runner.accumulation
+    options = set(parameters(type(method)))
     as_run = {
         "type": type(method).__name__,
         **{key: value for key, value in runner.method_config.items() if key != "type"},
-        **{key: value for key, value in vars(method).items() if key in type(method).option_names()},
+        **{key: value for key, value in vars(method).items() if key in options},
         **vars(recipe),
         "classes": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
         "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),

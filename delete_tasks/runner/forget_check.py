@@ -1,10 +1,6 @@
-"""Check without labels, at the end of each run, that the predictions on the forget set have changed.
+"""Check without labels, at the end of each run, that the predictions on the forget set have changed."""
 
-A run can take all its steps and forget nothing, for example with a learning rate that is too small. Its model must not be
-published as an erased one.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
@@ -31,7 +27,8 @@ LEAST_CHANGE = 0.05
 
 
 class ForgetCheckHook(Hook):
-    """Comparison of predictions on the forget set before and after the run, which withholds a model that has not changed."""
+    """Comparison of predictions on the forget set before and after the run, which withholds a model that has not changed, e.g. at
+    a learning rate that is too small."""
 
     priority = 80  # after other hooks that may withhold the model, before it is published
 
@@ -80,12 +77,17 @@ def check_forgotten(runner: Run) -> dict[str, Any]:
 def _process_sums(runner: Run) -> Tensor:
     """Compute the number of samples and :func:`_sums` of this process's part."""
     sums = torch.zeros(8, dtype=torch.float64)
-    networks = (runner.teacher, runner.unwrapped_model)
+    networks, loader = (runner.teacher, runner.unwrapped_model), runner.train_dataloader
+    rank, world = get_dist_info()
+    most = min(len(loader.dataset), world * min(SAMPLES, BATCHES * loader.batch_size))
+    positions = range(rank, most, world)
     with in_eval_mode(*networks):
-        for batch, size in _batches(runner):
-            inputs = runner.unwrapped_model.data_preprocessor(batch, True)
+        for first in range(0, len(positions), loader.batch_size):
+            items = [loader.dataset.forgotten(position) for position in positions[first : first + loader.batch_size]]
+            seed_all(runner.seed, CHECK_STREAM, first, rank)
+            inputs = runner.unwrapped_model.data_preprocessor(loader.collate_fn(items), True)
             original, student = (predictions(runner.task, network, inputs) for network in networks)
-            sums += torch.cat([torch.tensor([size]), _sums(original, student, runner.selection.forget_ids).cpu()])
+            sums += torch.cat([torch.tensor([len(items)]), _sums(original, student, runner.selection.forget_ids).cpu()])
     return sums
 
 
@@ -123,17 +125,6 @@ def predictions(task: Task, network: nn.Module, inputs: Any, gradients: bool = F
         with suppress(UnsupportedModelError):
             classifier = task.classifier(network)[1]
     return next((found for point, found in caught if classifier in point.module.modules()), caught[0][1])
-
-
-def _batches(runner: Run) -> Iterator[tuple[Any, int]]:
-    loader = runner.train_dataloader
-    rank, world = get_dist_info()
-    most = min(len(loader.dataset), world * min(SAMPLES, BATCHES * loader.batch_size))
-    positions = range(rank, most, world)
-    for first in range(0, len(positions), loader.batch_size):
-        items = [loader.dataset.forgotten(position) for position in positions[first : first + loader.batch_size]]
-        seed_all(runner.seed, CHECK_STREAM, first, rank)
-        yield loader.collate_fn(items), len(items)
 
 
 def _sums(original: LossInputs, student: LossInputs, ids: Sequence[int]) -> Tensor:

@@ -76,11 +76,9 @@ def no_downloads(model: Any) -> None:
         init = model.get("init_cfg")
         if isinstance(init, Mapping) and init.get("type") == "Pretrained":
             model["init_cfg"] = None  # type: ignore[index]
-        for value in model.values():
-            no_downloads(value)
-    elif isinstance(model, (list, tuple)):
-        for value in model:
-            no_downloads(value)
+        model = list(model.values())
+    for value in model if isinstance(model, (list, tuple)) else ():
+        no_downloads(value)
 
 
 @OPTIM_WRAPPERS.register_module()

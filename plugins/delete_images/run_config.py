@@ -20,7 +20,7 @@ from delete_tasks.fileio.checkpoint import load_once, state_dict_of, tensors_sha
 from delete_tasks.methods.options import split_options
 from delete_tasks.model.teacher import freeze
 from delete_tasks.request.config import change_config, check_sections, load_config
-from delete_tasks.request.config_checks import check_optimizer
+from delete_tasks.request.config_checks import check_optimizer, parameters
 from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
@@ -115,7 +115,7 @@ def method_class(name: str) -> Any:
 def check_retain(method: str, retain: Any, public: bool = False) -> None:
     """Raise RequestError if the method does not read the retain set or the public data, or needs a retain set and has none."""
     kind = method_class(method)
-    if public and "public" not in kind.option_names():
+    if public and "public" not in parameters(kind):
         raise RequestError(f"{method} reads no public data; leave public out, or use method='DeepDELETE' (--deep)")
     if retain is not None and not kind.uses_retain_set:
         raise RequestError(f"{method} learns nothing from a retain set; leave retain out, or use method='DELETE'")

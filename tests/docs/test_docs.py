@@ -95,12 +95,13 @@ def test_the_reference_holds_every_config_key(generate):
     from mmengine.registry import HOOKS
 
     from delete_tasks.methods.base import UnlearnHook
+    from delete_tasks.request.config_checks import parameters
     from delete_tasks.request.recipe import Recipe
 
     page = generate.config()
     methods = [hook for hook in HOOKS.module_dict.values() if inspect.isclass(hook) and issubclass(hook, UnlearnHook)]
     assert len(methods) > 3
-    for name in {*(field.name for field in fields(Recipe)), *(n for hook in methods for n in hook.option_names())}:
+    for name in {*(field.name for field in fields(Recipe)), *(n for hook in methods for n in parameters(hook))}:
         assert re.search(rf"^\| `{name}` \| `[^|]+` \| \S", page, re.M), f"the page of keys lacks {name}"
     assert all(f"### {hook.__name__}\n" in page for hook in methods)
 

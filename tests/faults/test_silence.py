@@ -5,7 +5,7 @@ import re
 import pytest
 from harness import is_done, is_refused, long, no_leftovers, no_traceback, some
 from helpers import read_json
-from kit import PUBLISHED, without
+from kit import PUBLISHED
 
 # Task -> words with which its run changes nothing that it predicts.
 IDLE = {
@@ -33,16 +33,6 @@ def test_a_model_that_predicts_as_before_is_not_published(server, here, kit, tas
     record = read_json(here.cwd, "W/record.json")
     assert record["models"]["erased"] is None and record["verdict"]["level"] == "red"
     is_done(server.run(["record", "verify", "W"], here))
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("task", ["images", "faces"])
-@pytest.mark.parametrize("method", ["HeadOnly", "RandomLabel", "NegativeGradient"])
-def test_other_methods(server, here, kit, method, task):
-    argv = kit.argv(task, "W", "--method", method, "--no-record", *IDLE[task])
-    if "--stop" in argv and method != "HeadOnly":  # there is no teacher to compare with
-        without(argv, "--stop")
-    nothing_published(server.run(argv, here), here, task)
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from helpers import files_in
 
 from delete_tasks.errors import FinishedError, RequestError
 from delete_tasks.fileio.workdir import LOCK, MANIFEST, TEMPORARY, claim
 
 REQUEST = {"command": "images forget", "classes": ["car"]}
-
-
-def names(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("keeps", [False, True])
@@ -31,10 +28,10 @@ def test_a_finished_run_that_was_killed_leaves_no_state(tmp_path, keeps):
             os.kill(os.getpid(), signal.SIGKILL)"""
     subprocess.run([sys.executable, "-c", script], check=False)
     kept = [MANIFEST, "results.json", *(["step_2.pth"] if keeps else [])]
-    assert set(names(tmp_path / "w")) == {*kept, LOCK, "step_2.pth", ".x.delete-tasks.tmp"}
+    assert set(files_in(tmp_path / "w")) == {*kept, LOCK, "step_2.pth", ".x.delete-tasks.tmp"}
     with pytest.raises(FinishedError):
         claim(tmp_path / "w", REQUEST, resume=True)
-    assert names(tmp_path / "w") == kept
+    assert files_in(tmp_path / "w") == kept
 
 
 def test_two_runs_at_once_and_one_that_was_killed(tmp_path):
@@ -49,7 +46,7 @@ def test_two_runs_at_once_and_one_that_was_killed(tmp_path):
     other.kill()
     other.wait()
     with claim(tmp_path / "w", {}) as work:
-        assert names(work.path) == [LOCK]
+        assert files_in(work.path) == [LOCK]
     assert not (tmp_path / "w" / LOCK).exists()
 
 

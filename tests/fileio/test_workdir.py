@@ -5,7 +5,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
-from helpers import edit_json, read_json
+from helpers import edit_json, files_in, read_json
 
 from delete_tasks.errors import CheckpointMismatchError, FinishedError, OutputError, RequestError
 from delete_tasks.fileio import workdir
@@ -18,18 +18,14 @@ from delete_tasks.fileio.workdir import LOCK, MANIFEST, claim
 REQUEST = {"classes": ["car"], "original": "model.pth"}
 
 
-def names(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
 def test_a_finished_run_leaves_its_results_and_the_manifest(tmp_path):
     with claim(tmp_path / "w", REQUEST) as work:
         save_text("a", work.path / "results.json")
         work.own(work.path / "step_2.pth", state=True)
         save_text("b", work.path / "step_2.pth")
         work.started = True
-        assert names(work.path) == [MANIFEST, LOCK, "results.json", "step_2.pth"]
-    assert names(tmp_path / "w") == [MANIFEST, "results.json"]
+        assert files_in(work.path) == [MANIFEST, LOCK, "results.json", "step_2.pth"]
+    assert files_in(tmp_path / "w") == [MANIFEST, "results.json"]
     assert read_json(tmp_path, "w", MANIFEST)["files"] == ["results.json"]
 
 
@@ -41,13 +37,13 @@ def test_the_same_request_may_run_again_and_another_may_not(tmp_path):
     with claim(folder, REQUEST) as work:
         save_text("second", folder / "results.json")
         work.retire()
-    assert names(folder) == [MANIFEST, "results.json"] and (folder / "results.json").read_text() == "second"
+    assert files_in(folder) == [MANIFEST, "results.json"] and (folder / "results.json").read_text() == "second"
     with pytest.raises(RequestError, match="--overwrite"):
         claim(folder, {**REQUEST, "classes": ["bus"]})
     with claim(folder, {**REQUEST, "classes": ["bus"]}, overwrite=True) as work:
         work.started = True
         work.retire()
-    assert names(folder) == []
+    assert files_in(folder) == []
 
 
 def finish(folder, request=REQUEST, **options):
@@ -139,14 +135,14 @@ def test_an_original_in_the_work_dir_is_refused(tmp_path, original):
     for place, overwrite in ((path, False), (path, True), (link, False)):
         with pytest.raises(RequestError, match="--work-dir"):
             claim(tmp_path / "w", REQUEST, originals=[place], overwrite=overwrite)
-    assert MANIFEST not in names(tmp_path)
+    assert MANIFEST not in files_in(tmp_path)
 
 
 def test_a_work_dir_inside_the_original_is_refused(tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(RequestError, match="outside"):
         claim(tmp_path / "model" / "forget", REQUEST, originals=[tmp_path / "model"])
-    assert names(tmp_path) == [] and not (tmp_path / "model" / "forget").exists()
+    assert files_in(tmp_path) == [] and not (tmp_path / "model" / "forget").exists()
 
 
 def test_what_fails_before_the_first_step_leaves_nothing(tmp_path):
@@ -159,13 +155,13 @@ def test_what_fails_before_the_first_step_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError), claim(tmp_path / "w", REQUEST) as work:
         save_text("new", work.path / "new.json")
         raise RuntimeError
-    assert names(tmp_path / "w") == [MANIFEST, "results.json"]
+    assert files_in(tmp_path / "w") == [MANIFEST, "results.json"]
     with pytest.raises(RuntimeError), claim(tmp_path / "v", REQUEST) as work:
         work.own(work.path / "step_1.pth", state=True)
         save_text("state", work.path / "step_1.pth")
         work.started = True
         raise RuntimeError
-    assert names(tmp_path / "v") == [MANIFEST, "step_1.pth"]
+    assert files_in(tmp_path / "v") == [MANIFEST, "step_1.pth"]
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

@@ -41,6 +41,11 @@ def edit_json(path: Path, change: Callable[[Any], object]) -> None:
     path.write_text(json.dumps(content, indent=1))
 
 
+def files_in(folder: Path) -> list[str]:
+    """Return the paths of the files in a folder, relative to it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def read_results(work_dir: Path) -> Any:
     return read_json(work_dir, "results.json")
 

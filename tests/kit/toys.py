@@ -33,10 +33,10 @@ def fit(model: nn.Module, images: Tensor, labels: Tensor, optimizer: torch.optim
 class Stages(nn.Module):
     """Network of three stages, each of half the previous size."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 3) -> None:
         super().__init__()
         self.one, self.two, self.three = (nn.Conv2d(a, b, 3, 2, 1) for a, b in ((3, 4), (4, 6), (6, 8)))
-        self.fc = nn.Linear(8, 3)
+        self.fc = nn.Linear(8, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(self.three(self.two(self.one(x)).relu()).mean((2, 3)))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import same_tensors
 from torch import nn
+from toys import Stages
 
 import delete_tasks
 from delete_tasks.errors import RequestError, UnsupportedModelError
@@ -213,25 +214,13 @@ def test_other_methods_read_no_public_data(blobs, trained):
         delete_tasks.erase(trained, inputs[labels == GONE], [GONE], method="DeepDELETE", public=inputs, retain=inputs)
 
 
-class Stages(nn.Module):
-    """Two stages of half the size each, and a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 8, 3, 2, 1)
-        self.fc = nn.Linear(8, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.two(self.one(x).relu()).relu().mean((2, 3)))
-
-
 def test_the_stage_before_is_made_alike(erase):
-    """The first stage's features move if ``earlier`` weighs their loss."""
+    """The last but one stage's features move if ``earlier`` weighs their loss."""
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.randn(64, 3, 8, 8, generator=generator), torch.arange(64) % 4
     images[:, 0] += labels[:, None, None]
     torch.manual_seed(0)
-    original = Stages()
+    original = Stages(classes=4)
 
     def erased(**options) -> nn.Module:
         options |= {"batch_size": 16, "steps": 40, "optimizer": {"type": "AdamW", "lr": 5e-3}, "public": images}
@@ -240,7 +229,7 @@ def test_the_stage_before_is_made_alike(erase):
     def unlike(model: nn.Module) -> float:
         with torch.no_grad():
             _, target = masses(original(images))
-            stage = model.one(images).flatten(2).mean(2)
+            stage = model.two(model.one(images)).flatten(2).mean(2)
             return conditional_mmd(stage, target, (labels == GONE).float(), whiten=0.1).item()
 
     plain, deep = erased(), erased(earlier=100.0)

@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
-from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 from delete_tasks.model.head import MARGIN, check_linear, match_scale, neutralise_rows, scale_rows
 
 REMOVED, RETAINED = [1, 4], [0, 2, 3]
@@ -47,21 +45,6 @@ def test_class_weights_are_replaced(kind, bias, centre):
     else:
         assert torch.allclose(template, layer.weight[RETAINED].flatten(1).mean(0).expand_as(template))
         assert torch.equal(layer.weight[RETAINED], weight[RETAINED])
-
-
-def test_the_mean_alone_would_be_the_template_with_a_minus_sign(shared):
-    """The reason for ``centre``, on a network trained by others."""
-    state = state_dict_of(load_file(shared / "weights" / "cifar10_resnet20-12fca82f.th"))
-    layer = nn.Linear(64, 10)
-    layer.load_state_dict({name: state[f"linear.{name}"] for name in ("weight", "bias")})
-    template = layer.weight[8].detach().clone()
-    plain, centred = nn.Linear(64, 10), nn.Linear(64, 10)
-    for other, centre in ((plain, False), (centred, True)):
-        other.load_state_dict(layer.state_dict())
-        neutralise_rows(other, [8], centre=centre)
-    assert F.cosine_similarity(plain.weight[8], template, dim=0) < -0.99
-    assert not centred.weight[8].any()
-    assert centred.weight.sum(0).norm() < 1e-4 * template.norm()
 
 
 def test_half_precision_and_scale():
