@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import click
 
-from delete_images.arguments import MODEL_FOLDER, check_classes, read_arguments
+from delete_images.arguments import MODEL_FOLDER, check_classes
 from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import (
     DIR,
