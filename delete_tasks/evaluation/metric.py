@@ -121,7 +121,7 @@ class Metric:
         try:
             figure = self.compute(row)
         except NotMeasured as reason:
-            figure = Measured(note=self.lacking or str(reason))  # in the task's words, if there are any
+            figure = Measured(note=self.why(reason))
         if figure.value is not None and not math.isfinite(figure.value):
             return replace(
                 figure, value=None, interval=None, note=f"{self.name} is {figure.value}, not a number to compare"
@@ -129,6 +129,10 @@ class Metric:
         if figure.value is not None or figure.note:
             return figure
         return replace(figure, note=self.lacking or "the data do not show it")
+
+    def why(self, reason: NotMeasured) -> str:
+        """Choose the reason in the task's words, if there is one."""
+        return self.lacking or str(reason)
 
     def json(self) -> dict[str, Any]:
         """Return the declaration for results.json."""
