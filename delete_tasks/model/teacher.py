@@ -1,9 +1,6 @@
 """Teacher: the frozen original model, loaded and compared with the student."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -42,13 +39,3 @@ def step_back(model: nn.Module, original: nn.Module, share: float) -> None:
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
             tensor.lerp_(before[name].to(tensor), share)
-
-
-class Frozen:
-    """Container of a module that is not registered: it is in no state dict, optimizer or wrapper."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Frozen:
-        return self
