@@ -7,10 +7,8 @@ from torch import nn
 
 from ..errors import CheckpointMismatchError
 
-TrainingFlags = Callable[[nn.Module], Sequence[nn.Module]]
 
-
-def freeze(teacher: nn.Module, training_flags: TrainingFlags) -> nn.Module:
+def freeze(teacher: nn.Module, training_flags: Callable[[nn.Module], Sequence[nn.Module]]) -> nn.Module:
     """Freeze a teacher's parameters; set norms, dropout and drop-path to eval mode. Modules that give fewer outputs in it keep
     their training flag, see :meth:`delete_tasks.task.Task.training_flags`."""
     teacher.requires_grad_(False)
