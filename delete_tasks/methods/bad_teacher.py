@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ..fileio.seeds import WEIGHTS_STREAM, seed_all
 from ..model.loss_point import LossInputs, LossPoint, swap
-from ..model.teacher import Frozen
 from ..task import Run
 from .base import LossSums, UnlearnHook
 from .gradients import retain_weight
@@ -49,16 +48,16 @@ class BadTeacher(UnlearnHook):
     rate = 1e-4
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
-        self._bad = Frozen(untrained(runner.teacher, runner.seed))
+        self._bad = untrained(runner.teacher, runner.seed)
         self._outputs: Iterator[Tensor] = iter(())
-        for point in runner.task.loss_points(self._bad.module):
+        for point in runner.task.loss_points(self._bad):
             self._restore.append(swap(point, partial(self._catch, replace(point, name=INCOMPETENT + point.name))))
 
-    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
-        super()._run_teacher(frozen, module, args, kwargs)
+    def _run_teacher(self, teacher: nn.Module, module: nn.Module, args: Any, kwargs: Any) -> None:
+        super()._run_teacher(teacher, module, args, kwargs)
         if self._caught:
             with torch.no_grad():
-                self._bad.module(*args, **kwargs)
+                self._bad(*args, **kwargs)
 
     def _loss(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         bad = self._caught[INCOMPETENT + point.name].popleft()

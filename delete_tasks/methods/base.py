@@ -19,7 +19,7 @@ from ..fileio.seeds import STEP_STREAM, seed_all
 from ..losses.masks import is_forgotten
 from ..model.facts import Facts
 from ..model.loss_point import LossInputs, LossPoint, is_loss, swap
-from ..model.teacher import Frozen, check_same_weights
+from ..model.teacher import check_same_weights
 from ..model.teacher_cache import Caught, TeacherCache, make_cache
 from ..request import ranges
 from ..request.classes import ForgetRequest
@@ -168,9 +168,8 @@ class UnlearnHook(Hook):
             self._cache = make_cache(
                 runner.recipe.cache_teacher, runner.train_dataloader, batches, runner.teacher_sha256, runner.work_dir
             )
-            handle = model.register_forward_pre_hook(
-                partial(self._run_teacher, Frozen(runner.teacher)), with_kwargs=True
-            )
+            # A hook's argument is no submodule: the teacher is in no state dict, optimizer or wrapper of the student.
+            handle = model.register_forward_pre_hook(partial(self._run_teacher, runner.teacher), with_kwargs=True)
             self._restore.append(handle.remove)
         for point in points:
             self._restore.append(swap(point, partial(self._loss, point)))
@@ -238,16 +237,16 @@ class UnlearnHook(Hook):
 
     # The loss ----------------------------------------------------------------------------------------------------
 
-    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _run_teacher(self, teacher: nn.Module, module: nn.Module, args: Any, kwargs: Any) -> None:
         if is_loss(args, kwargs):
             self._caught.clear()
             if kwargs.get("teacher_inputs") is not None:
                 kwargs = {**kwargs, "inputs": kwargs["teacher_inputs"]}
             with torch.no_grad():
                 if self._cache is None:
-                    frozen.module(*args, **kwargs)
+                    teacher(*args, **kwargs)
                 else:
-                    self._cache.run(frozen.module, self._caught, args, kwargs)
+                    self._cache.run(teacher, self._caught, args, kwargs)
 
     def _catch(self, point: LossPoint, outputs: Any, *_: Any, **__: Any) -> dict[str, Tensor]:
         self._caught.setdefault(point.name, deque()).append(outputs)

@@ -1,7 +1,6 @@
 """Boundary shrink: cross entropy to the class nearest across the decision boundary."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from ..errors import RequestError
 from ..losses.masks import class_mask
 from ..model.loss_point import LossInputs, LossPoint, is_loss
-from ..model.teacher import Frozen
 from ..request.ranges import number
 from .base import LossSums, UnlearnHook
 from .gradients import label_losses
@@ -37,7 +35,7 @@ class BoundaryShrink(UnlearnHook):
     uses_retain_set = watches = False
     rate = 1e-5
 
-    _first: Callable[[], LossInputs] | None = None  # reads the loss inputs of a first head
+    _first: LossInputs | None = None  # of the first head
 
     def __init__(self, bound: float = 0.1, **options: Any) -> None:
         super().__init__(**options)
@@ -45,10 +43,10 @@ class BoundaryShrink(UnlearnHook):
 
     def _catch(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         if self._first is None:
-            self._first = partial(point.read, outputs, *args, **kwargs)
+            self._first = point.read(outputs, *args, **kwargs)
         return super()._catch(point, outputs)
 
-    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _run_teacher(self, teacher: nn.Module, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Run the teacher on changed inputs; the student reads the batch as it is."""
         if not is_loss(args, kwargs):
             return
@@ -60,21 +58,21 @@ class BoundaryShrink(UnlearnHook):
             )
         with torch.enable_grad():
             changing = inputs.detach().requires_grad_(True)
-            read = self._outputs(frozen, args, kwargs, changing)
+            read = self._outputs(teacher, args, kwargs, changing)
             losses = label_losses(read.at_labels(read.logits[0]), read.labels) * self.forgotten_weight(read, None)
             (gradient,) = torch.autograd.grad(losses.sum(), changing)
         with torch.no_grad():
-            self._outputs(frozen, args, kwargs, within(inputs + self.bound * gradient.sign(), inputs))
+            self._outputs(teacher, args, kwargs, within(inputs + self.bound * gradient.sign(), inputs))
 
-    def _outputs(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor) -> LossInputs:
+    def _outputs(self, teacher: nn.Module, args: Any, kwargs: Mapping[str, Any], inputs: Tensor) -> LossInputs:
         """Run the teacher on other inputs, catch every head's outputs, and return the loss inputs of the first head."""
         self._caught.clear()
         self._first = None
-        frozen.module(*args, **{**kwargs, "inputs": inputs})
+        teacher(*args, **{**kwargs, "inputs": inputs})
         if self._first is None:
             raise RequestError("BoundaryShrink needs a head that computes a loss, and none did; use type='DELETE'")
         read, self._first = self._first, None  # which holds the batch
-        return read()
+        return read
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)

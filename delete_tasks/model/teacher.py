@@ -1,19 +1,14 @@
 """Teacher: the frozen original model, loaded and compared with the student."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import CheckpointMismatchError
 
-TrainingFlags = Callable[[nn.Module], Sequence[nn.Module]]
 
-
-def freeze(teacher: nn.Module, training_flags: TrainingFlags) -> nn.Module:
+def freeze(teacher: nn.Module, training_flags: Callable[[nn.Module], Sequence[nn.Module]]) -> nn.Module:
     """Freeze a teacher's parameters; set norms, dropout and drop-path to eval mode. Modules that give fewer outputs in it keep
     their training flag, see :meth:`delete_tasks.task.Task.training_flags`."""
     teacher.requires_grad_(False)
@@ -42,13 +37,3 @@ def step_back(model: nn.Module, original: nn.Module, share: float) -> None:
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
             tensor.lerp_(before[name].to(tensor), share)
-
-
-class Frozen:
-    """Container of a module that is not registered: it is in no state dict, optimizer or wrapper."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Frozen:
-        return self

@@ -1,7 +1,5 @@
 """Conditional MMD: a plain sum over pairs as the reference, gradients, and sets that are alike or apart."""
 
-import math
-
 import pytest
 import torch
 
@@ -15,27 +13,31 @@ def samples(seed=0, n=24, d=5, classes=3, dtype=torch.float32):
     return features, target, torch.rand(n, generator=generator, dtype=dtype)
 
 
+def median_of(x):
+    """Median squared distance of two different samples."""
+    return ((x.unsqueeze(1) - x) ** 2).sum(2)[~torch.eye(len(x), dtype=torch.bool)].median()
+
+
+def reference(x, p, f, o, median, widths=(0.25, 1.0, 4.0)):
+    """Means over pairs of different samples, with kernels of constant bandwidth."""
+    different = 1 - torch.eye(len(x), dtype=torch.float64)
+    squares = ((x.unsqueeze(1) - x) ** 2).sum(2)
+    kernel = sum(torch.exp(-squares / (w * median)) for w in widths) / len(widths) * different
+    a, b = f.unsqueeze(1) * p, o.unsqueeze(1) * p
+    share = a.sum(0) * b.sum(0) / (a.sum(0) + b.sum(0))
+
+    def mean(u, v):
+        return torch.einsum("ic,ij,jc->c", u, kernel, v) / torch.einsum("ic,ij,jc->c", u, different, v)
+
+    return ((mean(a, a) + mean(b, b) - 2 * mean(a, b)) * share).sum() / share.sum()
+
+
 @pytest.mark.parametrize("given", [False, True])
 def test_it_is_the_mean_over_pairs_of_different_samples(given):
     x, p, f = samples(dtype=torch.float64)
     o = (1 - f) * (torch.arange(24) % 3 > 0) if given else 1 - f
-    distance = [[float(((a - b) ** 2).sum()) for b in x] for a in x]
-    apart = sorted(distance[i][j] for i in range(24) for j in range(24) if i != j)
-    median = apart[(len(apart) - 1) // 2]
-    widths = (0.5, 2.0)
-    total = weight = 0.0
-    for c in range(3):
-        a, b = (f * p[:, c]).tolist(), (o * p[:, c]).tolist()
-        share = sum(a) * sum(b) / (sum(a) + sum(b))
-        means = []
-        for left, right in ((a, a), (b, b), (a, b)):
-            pairs = [(left[i] * right[j], i, j) for i in range(24) for j in range(24) if i != j]
-            kernel = sum(g * sum(math.exp(-distance[i][j] / (w * median)) for w in widths) / 2 for g, i, j in pairs)
-            means.append(kernel / sum(g for g, _, _ in pairs))
-        total += share * (means[0] + means[1] - 2 * means[2])
-        weight += share
-    value = conditional_mmd(x, p, f, o if given else None, bandwidths=widths)
-    assert value.item() == pytest.approx(total / weight, rel=1e-9)
+    value = conditional_mmd(x, p, f, o if given else None, bandwidths=(0.5, 2.0))
+    assert value.item() == pytest.approx(reference(x, p, f, o, median_of(x), (0.5, 2.0)).item(), rel=1e-9)
 
 
 def test_it_is_unbiased_for_few_samples():
@@ -88,24 +90,10 @@ def test_gradient():
     """The gradient is that of the kernels with a constant bandwidth."""
     x, p, f = samples(1, 7, 3, dtype=torch.float64)
     x.requires_grad_()
-    value = conditional_mmd(x, p, f)
-    value.backward()
-    distance = ((x.detach().unsqueeze(1) - x.detach()) ** 2).sum(2)
-    median = distance[~torch.eye(7, dtype=torch.bool)].median()
-
-    def held(rows):
-        a, b = f.unsqueeze(1) * p, (1 - f.unsqueeze(1)) * p
-        share = a.sum(0) * b.sum(0) / (a.sum(0) + b.sum(0))
-        a, b = a / a.sum(0), b / b.sum(0)
-        squares = ((rows.unsqueeze(1) - rows) ** 2).sum(2)
-        kernel = sum(torch.exp(-squares / (w * median)) for w in (0.25, 1.0, 4.0)) / 3
-        kernel = kernel * (1 - torch.eye(7, dtype=torch.float64))
-        mean = lambda u, v: torch.einsum("ic,ij,jc->c", u, kernel, v) / (1 - (u * v).sum(0))  # noqa: E731
-        return ((mean(a, a) + mean(b, b) - 2 * mean(a, b)) * share / share.sum()).sum()
-
-    again = x.detach().clone().requires_grad_()
-    assert torch.autograd.gradcheck(held, again)
-    torch.testing.assert_close(x.grad, torch.autograd.grad(held(again), again)[0])
+    conditional_mmd(x, p, f).backward()
+    again, median = x.detach().clone().requires_grad_(), median_of(x.detach())
+    assert torch.autograd.gradcheck(lambda rows: reference(rows, p, f, 1 - f, median), again)
+    torch.testing.assert_close(x.grad, torch.autograd.grad(reference(again, p, f, 1 - f, median), again)[0])
 
 
 def test_half_precision_sums_in_full():

@@ -1,4 +1,4 @@
-"""Masked KL divergence: an independent float64 reference, gradients, edge cases and refusals."""
+"""Masked KL divergence: an independent float64 reference, gradients, edge cases and refusals; masks of classes."""
 
 import math
 
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from delete_tasks.losses import MaskedKLLoss, chunked, masked_kl_div, masked_mass
+from delete_tasks.losses.masks import class_mask, forgotten_mass, is_forgotten, own_label_mask
 
 SHAPES = [(1, 2), (5, 3), (2, 7, 5), (3, 4, 1, 1), (2, 5, 3, 7), (1, 19, 13, 9), (2, 3, 2, 3, 2), (0, 4), (2, 3, 0, 4)]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -275,3 +276,22 @@ def test_nan_logits_give_a_nan_loss(model, label):
     logits[model][1, label] = math.nan
     loss = masked_kl_div(logits["student"], logits["teacher"], ONE_MASKED)
     assert loss.isnan() == (model == "student" or label != 0)
+
+
+def test_class_mask_broadcasts():
+    mask = class_mask([0, 2], 3, 4)
+    assert mask.shape == (1, 3, 1, 1) and mask.flatten().tolist() == [True, False, True]
+
+
+def test_own_label_mask_masks_only_the_location_s_own_forgotten_label():
+    labels = torch.tensor([[0, 1], [2, 255]])
+    mask = own_label_mask(labels, [0, 1], 3)
+    assert mask.shape == (2, 3, 2)
+    assert mask[0, :, 0].tolist() == [True, False, False] and mask[0, :, 1].tolist() == [False, True, False]
+    assert not mask[1].any()
+    assert is_forgotten(labels, [0, 1]).tolist() == [[True, True], [False, False]]
+
+
+def test_forgotten_mass_is_the_classes_probability_at_each_location():
+    logits = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(forgotten_mass(logits, [0, 3]), logits.softmax(1)[:, [0, 3]].sum(1), atol=1e-6)

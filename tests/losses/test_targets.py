@@ -27,11 +27,25 @@ def scene(*labels: tuple[slice, slice, int], size: tuple[int, int] = (12, 24), s
     return logits
 
 
-def target(logits: Tensor) -> Tensor:
-    """The masked target's probabilities ``(C, h, w)``."""
+def masked(logits: Tensor) -> Tensor:
+    """The probabilities without the class."""
     cut = logits.clone()
     cut[:, CAR] = -torch.inf
-    return cut.softmax(1)[0]
+    return cut.softmax(1)
+
+
+def target(logits: Tensor) -> Tensor:
+    """The masked target's probabilities ``(C, h, w)``."""
+    return masked(logits)[0]
+
+
+def gradient(method: DELETE, teacher: Tensor, weight: Tensor | None = None, **inputs) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss's gradient for a random student, the student's probabilities, and the sum of weights."""
+    student = torch.randn(teacher.shape, requires_grad=True)
+    method.ids, method.avoid_ids = [CAR], method.request.resolve_avoid(NAMES)
+    total, _, count = method.location_loss(student, teacher, LossInputs([student], [1.0], **inputs), weight)
+    total.backward()
+    return student.grad, student.detach().softmax(1), count
 
 
 def test_the_hole_is_filled_with_the_solution_of_laplaces_equation():
@@ -124,29 +138,22 @@ def test_vectors_have_no_surroundings():
 @pytest.mark.parametrize("shape", [(20, 5), (2, 5, 3, 4)])
 def test_avoided_classes_leave_the_target_where_the_class_is_seen(shape):
     torch.manual_seed(0)
-    teacher, student = torch.randn(shape), torch.randn(shape, requires_grad=True)
+    teacher = torch.randn(shape)
     seen = is_forgotten(teacher.argmax(1), [CAR])
     assert seen.any() and not seen.all()
-    method = DELETE(classes=["car"], avoid=["truck", "pole"])
-    method.ids, method.avoid_ids = [CAR], method.request.resolve_avoid(NAMES)
-    total, _, _ = method.location_loss(student, teacher, LossInputs([student], [1.0]), None)
-    total.backward()
+    found, student, _ = gradient(DELETE(classes=["car"], avoid=["truck", "pole"]), teacher)
     cut = teacher.clone()
-    cut[:, CAR] = -torch.inf
     for label in (TRUCK, POLE):
         cut[:, label] = torch.where(seen, -torch.inf, cut[:, label])
-    assert torch.allclose(student.grad, student.detach().softmax(1) - cut.softmax(1), atol=1e-6)
+    assert torch.allclose(found, student - masked(cut), atol=1e-6)
     assert torch.equal(avoid_classes(teacher, torch.zeros_like(seen), [TRUCK]), teacher)
 
 
 def test_samples_of_a_retain_set_avoid_nothing():
     torch.manual_seed(0)
-    teacher, student = torch.randn(6, 5), torch.randn(6, 5, requires_grad=True)
-    method = DELETE(classes=["car"], avoid=["truck"])
-    method.ids, method.avoid_ids = [CAR], [TRUCK]
-    inputs = LossInputs([student], [1.0], retain=torch.ones(6, dtype=torch.bool))
-    method.location_loss(student, teacher, inputs, None)[0].backward()
-    assert torch.allclose(student.grad, student.detach().softmax(1) - teacher.softmax(1), atol=1e-6)
+    teacher, retain = torch.randn(6, 5), torch.ones(6, dtype=torch.bool)
+    found, student, _ = gradient(DELETE(classes=["car"], avoid=["truck"]), teacher, retain=retain)
+    assert torch.allclose(found, student - teacher.softmax(1), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -183,21 +190,13 @@ def test_balanced_weights_make_rare_classes_count():
 
 def test_balance_weighs_the_loss_by_the_originals_prediction():
     torch.manual_seed(0)
-    teacher, student = torch.randn(30, 5), torch.randn(30, 5, requires_grad=True)
-    inputs = LossInputs([student], [1.0])
-    for balance in (0.0, 0.5):
-        method = DELETE(classes=["car"], balance=balance)
-        method.ids = [CAR]
-        weight = method._weight(inputs, teacher)
-        assert (weight is None) == (balance == 0)
-    total, _, count = method.location_loss(student, teacher, inputs, weight)
-    total.backward()
+    teacher = torch.randn(30, 5)
+    assert DELETE(classes=["car"], balance=0.0)._weight(PLAIN, teacher) is None
+    method = DELETE(classes=["car"], balance=0.5)
+    found, student, count = gradient(method, teacher, method._weight(PLAIN, teacher))
     assert count == pytest.approx(30, abs=1e-3)
-    cut = teacher.clone()
-    cut[:, CAR] = -torch.inf
     weight = balanced(teacher.argmax(1), teacher.shape[1], None, 0.5)
-    expected = (student.detach().softmax(1) - cut.softmax(1)) * weight.unsqueeze(1)
-    assert torch.allclose(student.grad, expected, atol=1e-6)
+    assert torch.allclose(found, (student - masked(teacher)) * weight.unsqueeze(1), atol=1e-6)
 
 
 def test_a_large_map_is_filled_on_a_small_one():

@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.registry import HOOKS
 from torch import nn
 
 import delete_tasks
+import delete_tasks.methods.builtin
 from delete_tasks.model.loss_point import LossInputs
 
 GONE = 2
@@ -46,16 +48,22 @@ def sets(blobs) -> tuple[list, list]:
 
 
 @pytest.fixture
-def forget(sets, trained, publish_anyway):
-    """``forget("Method", retain=True, **options)``: the erased copy of the trained network, with its last layer unchanged."""
+def erase(sets, trained, publish_anyway):
+    """``erase("Method", **options)``: the trained network, erased; with a retain set if the method needs one."""
     samples, others = sets
 
-    def forget(method: str, retain: bool = False, **options) -> nn.Module:
-        options = {"keep_row": True, "match_scale": False, "views": "none", "batch_size": 32, **options}
-        options["retain"] = others if retain else None
-        return delete_tasks.erase(copy.deepcopy(trained), samples, [GONE], method=method, **options).model
+    def erase(method: str, **options):
+        options = {"views": "none", "batch_size": 32, **options}
+        options["retain"] = others if HOOKS.get(method).needs_retain_set else None
+        return delete_tasks.erase(copy.deepcopy(trained), samples, [GONE], method=method, **options)
 
-    return forget
+    return erase
+
+
+@pytest.fixture
+def forget(erase):
+    """``forget("Method", **options)``: the erased copy of the trained network, with its last layer unchanged."""
+    return lambda method, **options: erase(method, **{"keep_row": True, "match_scale": False, **options}).model
 
 
 @pytest.fixture

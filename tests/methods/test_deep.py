@@ -85,12 +85,19 @@ def test_features_of_other_places_than_the_logits_are_refused(batch):
         losses_of(method(False), torch.randn(8, 6, 2, 2), teacher, inputs)
 
 
-def test_of_a_map_it_compares_places():
-    """All of a few; padding has no weight, and features may be smaller than the logits."""
+@pytest.fixture
+def maps():
+    """A teacher's logits and two maps of features, and weights that are 0 on padding."""
     generator = torch.Generator().manual_seed(0)
-    teacher, features = torch.randn(2, 4, 3, 5, generator=generator) * 3, torch.randn(2, 6, 3, 5, generator=generator)
     weight = torch.ones(2, 3, 5)
     weight[:, :, 4:] = 0
+    return *(torch.randn(2, width, 3, 5, generator=generator) for width in (4, 6, 6)), weight
+
+
+def test_of_a_map_it_compares_places(maps):
+    """All of a few; padding has no weight, and features may be smaller than the logits."""
+    teacher, features, _, weight = maps
+    teacher = 3 * teacher
     large = [nn.functional.interpolate(maps, scale_factor=2) for maps in (teacher, weight.unsqueeze(1))]
     losses = losses_of(method(False), features, large[0], LossInputs([], []), large[1].squeeze(1))
     # Median distance and covariance are those of all places, padding among them.
@@ -180,12 +187,9 @@ def test_the_teachers_features_are_read_once_for_each_call(batch):
     assert loss.item() == pytest.approx(2 * feature_distillation(features, was, inputs.retain.float()).item(), rel=1e-5)
 
 
-def test_of_a_map_the_other_places_stay():
+def test_of_a_map_the_other_places_stay(maps):
     """Padding may move; all of a few places are compared."""
-    generator = torch.Generator().manual_seed(0)
-    teacher, was, features = (torch.randn(2, width, 3, 5, generator=generator) for width in (4, 6, 6))
-    weight = torch.ones(2, 3, 5)
-    weight[:, :, 4:] = 0
+    teacher, was, features, weight = maps
     made = method(False, feature_distillation=1.0)
     made._keep_teacher_features(nn.Identity(), (was,))
     loss = losses_of(made, features, teacher, LossInputs([], []), weight)["loss_moved"]

@@ -1,12 +1,8 @@
 """What a run says it did, method by method. That its layers are those whose tensors differ is checked in tests/conftest.py."""
 
-import copy
-
 import pytest
 from mmengine.registry import HOOKS
 
-import delete_tasks
-import delete_tasks.methods.builtin
 from delete_tasks.methods.registry import METHODS
 from delete_tasks.runner.done import sentences
 
@@ -38,21 +34,19 @@ SAID = {
 
 
 @pytest.fixture
-def erase(sets, trained, publish_anyway):
-    """``erase(method, **options)``: the statement of a run of three steps."""
-    samples, others = sets
+def done_by(erase):
+    """``done_by(method, **options)``: the statement of a run of three steps."""
 
-    def erase(method: str, **options) -> dict:
-        options = {"steps": 3, "batch_size": 16, "lr": 1e-2, "views": "none", **OPTIONS.get(method, {}), **options}
-        options["retain"] = others if HOOKS.get(method).needs_retain_set else None
-        return delete_tasks.erase(copy.deepcopy(trained), samples, [2], method=method, **options).figures["done"]
+    def done_by(method: str, **options) -> dict:
+        options = {"steps": 3, "batch_size": 16, "lr": 1e-2, **OPTIONS.get(method, {}), **options}
+        return erase(method, **options).figures["done"]
 
-    return erase
+    return done_by
 
 
 @pytest.mark.parametrize("method", [method for group in METHODS.values() for method in group])
-def test_each_method_says_what_it_did(method, erase):
-    done = erase(method)
+def test_each_method_says_what_it_did(method, done_by):
+    done = done_by(method)
     assert [(change["by"], change["layers"]) for change in done["changes"]] == CHANGES[method]
     assert (done["method"], done["why_it_ended"]) == (method, "all 3 steps were taken")
     line, steps = SAID.get(method, ("Class weights of the forgotten class were replaced in `3`.", 3))
@@ -62,16 +56,16 @@ def test_each_method_says_what_it_did(method, erase):
     assert labels.get("retain set", False) == (method in ("FineTune", "SCRUB", "SalUn"))
 
 
-def test_what_did_not_happen_is_not_said(erase):
-    done = erase("DELETE", lr=1e-30, keep_row=True, match_scale=False)
+def test_what_did_not_happen_is_not_said(done_by):
+    done = done_by("DELETE", lr=1e-30, keep_row=True, match_scale=False)
     assert done["changes"] == [] and sentences(done)[-1] == "No tensor of the model differs from the original's."
-    done = erase("DELETE", lr=0.1, stop={"ratio": 0.9, "window": 1})
+    done = done_by("DELETE", lr=0.1, stop={"ratio": 0.9, "window": 1})
     assert done["steps"] < done["most_steps"]
     assert "The run ended early: the stop rule was met" in " ".join(sentences(done))
 
 
-def test_a_change_without_a_cause_is_listed(erase, monkeypatch):
+def test_a_change_without_a_cause_is_listed(done_by, monkeypatch):
     """The check of all tests' runs fails on it."""
     monkeypatch.setattr("delete_tasks.model.facts.Facts.change", lambda *_, **__: None)
     with pytest.raises(AssertionError, match="not attributed"):
-        erase("DELETE")
+        done_by("DELETE")

@@ -12,32 +12,30 @@ from delete_tasks.runner.done import sentences
 SURE = torch.tensor([0.0, 6.0, 0.0])  # of class 1
 
 
+def agreements(student: torch.Tensor, teacher: torch.Tensor, ids: list[int], steps: int = WINDOW) -> list[float | None]:
+    """The agreement after each of some equal steps."""
+    guard, found = RetentionGuard(), []
+    for _ in range(steps):
+        guard.compare(student, teacher, ids)
+        found.append(guard.end_step())
+    return found
+
+
 def test_only_sure_predictions_of_remaining_classes_count():
-    guard = RetentionGuard()
     teacher = torch.stack([SURE, SURE, SURE.roll(-1), SURE / 10])  # sure of 1, 1 and 0; unsure
     student = torch.stack([SURE, SURE.roll(1), SURE, SURE])
-    for _ in range(WINDOW):
-        guard.compare(student.repeat(LEAST, 1), teacher.repeat(LEAST, 1), ids=[0])
-        agreement = guard.end_step()
-    assert agreement == 0.5
+    assert agreements(student.repeat(LEAST, 1), teacher.repeat(LEAST, 1), ids=[0])[-1] == 0.5
 
 
 def test_too_few_locations_say_nothing():
-    guard = RetentionGuard()
-    for _ in range(2 * WINDOW):
-        guard.compare(SURE[None], SURE[None], ids=[1])
-        assert guard.end_step() is None
+    assert agreements(SURE[None], SURE[None], ids=[1], steps=2 * WINDOW) == [None] * 2 * WINDOW
 
 
 def test_maps_are_compared_at_every_fourth_place():
-    guard = RetentionGuard()
     teacher = SURE[None, :, None, None].expand(1, 3, 40, 40).clone()
     student = teacher.clone()
     student[:, :, 1::4] = SURE.roll(1)[None, :, None, None]  # rows that are not looked at
-    for _ in range(WINDOW):
-        guard.compare(student, teacher, ids=[0])
-        agreement = guard.end_step()
-    assert agreement == 1.0
+    assert agreements(student, teacher, ids=[0])[-1] == 1.0
 
 
 def test_norms_that_train_are_refused():

@@ -1,5 +1,7 @@
 """Methods without a retain set: their losses and locations, and the parameters that they train."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,36 +85,30 @@ def test_random_label_draws_every_retained_class_and_no_other():
     assert ((counts[[0, 2, 4]] - 4000 / 3).abs() < 150).all()
 
 
-def network() -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
-
-
-def test_head_only_changes_the_last_layer_alone():
-    model, samples = network(), torch.randn(64, 6)
-    erased = delete_tasks.erase(model, samples, classes=[2], method="HeadOnly", steps=60, batch_size=16)
+def test_head_only_changes_the_last_layer_alone(erase, trained):
+    erased = erase("HeadOnly", steps=60, batch_size=16)
     for name, value in erased.model.state_dict().items():
-        assert torch.equal(value, model.state_dict()[name]) != name.startswith("3."), name
+        assert torch.equal(value, trained.state_dict()[name]) != name.startswith("3."), name
     assert all(parameter.requires_grad for parameter in erased.model.parameters())
     assert erased.figures["masked_mass"]["after"] < erased.figures["masked_mass"]["before"] / 3
 
 
-def test_head_only_refusals():
+def test_head_only_refusals(trained):
     with pytest.raises(RequestError, match="norm_eval"):
         HeadOnly(classes=[1], norm_eval=False)
-    model = network()
+    model = copy.deepcopy(trained)
     model[3].requires_grad_(False)
     with pytest.raises(UnsupportedModelError, match="'3' is frozen"):
         delete_tasks.erase(model, torch.randn(8, 6), classes=[2], method="HeadOnly", steps=1)
 
 
 @pytest.mark.parametrize("name", ["RandomLabel", "NegativeGradient"])
-def test_methods_without_a_teacher(name):
-    erased = delete_tasks.erase(network(), torch.randn(64, 6), classes=[2], method=name, lr=1e-2, steps=30)
+def test_methods_without_a_teacher(name, erase, trained):
+    erased = erase(name, lr=1e-2, steps=30)
     assert erased.figures["masked_mass"]["after"] < erased.figures["masked_mass"]["before"] / 2
     for message, option in {"stop": {"stop": 0.1}, "retain set": {"retain": torch.randn(8, 6)}}.items():
         with pytest.raises(RequestError, match=f"{name} .*{message}"):
-            delete_tasks.erase(network(), torch.randn(8, 6), classes=[2], method=name, **option)
+            delete_tasks.erase(trained, torch.randn(8, 6), classes=[2], method=name, **option)
 
 
 def test_an_unknown_method_lists_the_known_ones():

@@ -59,15 +59,15 @@ def test_an_untrained_copy_is_reproducible_and_leaves_the_original(trained):
 
 @pytest.mark.parametrize(("method", "most", "least"), [("BadTeacher", 60, 85), ("SCRUB", 10, 90)])
 def test_it_forgets(method, most, least, forget, accuracy):
-    forgotten, others = accuracy(forget(method, retain=True, steps=60, lr=1e-2))
+    forgotten, others = accuracy(forget(method, steps=60, lr=1e-2))
     assert forgotten < most and others > least
 
 
 def test_salun_trains_the_salient_weights_alone(forget, accuracy, trained):
-    model = forget("SalUn", retain=True, steps=60, saliency_steps=4, share=0.5, optimizer={"type": "SGD", "lr": 0.2})
+    model = forget("SalUn", steps=60, saliency_steps=4, share=0.5, optimizer={"type": "SGD", "lr": 0.2})
     forgotten, others = accuracy(model)
     assert forgotten < 20 and others > 85
     before, after = (nn.utils.parameters_to_vector(network.parameters()) for network in (trained, model))
     assert 0.5 * len(before) - 1 <= (before == after).sum() < len(before)
     with pytest.raises(RequestError, match=r"SalUn .* 20 steps, and steps is 20; .*unlearn\.saliency_steps"):
-        forget("SalUn", retain=True, steps=20)
+        forget("SalUn", steps=20)
