@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from delete_tasks.audit.attack import SPLITS, Context, Network, NotMeasured
-from delete_tasks.audit.attacks import find_attacks, prototypes, relearning
+from delete_tasks.audit.attacks import find_attacks, probes, relearning
 from delete_tasks.audit.attacks.information import mutual_information
 from delete_tasks.evaluation.reader import call
 
@@ -93,8 +93,8 @@ def test_the_row_is_alpha_times_the_prototype():
     features = np.array([[0.0, 0.0, 1.0]], np.float32)
     prototype = np.array([[0.0, 0.0, 1.0]], np.float32)
     # logits: 1, 3, alpha + the mean of the two other biases, 2
-    assert prototypes.predict_with(features, weight, bias, [2], prototype, 0.9).tolist() == [1]
-    assert prototypes.predict_with(features, weight, bias, [2], prototype, 1.1).tolist() == [2]
+    assert probes.predict_with(features, weight, bias, [2], prototype, 0.9).tolist() == [1]
+    assert probes.predict_with(features, weight, bias, [2], prototype, 1.1).tolist() == [2]
 
 
 def test_information_is_the_entropy_of_the_label(make):

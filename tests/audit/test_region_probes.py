@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from delete_tasks.audit.attacks import find_attacks
-from delete_tasks.audit.attacks.region_probes import TEST, TRAIN
+from delete_tasks.audit.attacks.probes import TEST, TRAIN
 from delete_tasks.audit.probes import fit_linear_probe
 from delete_tasks.audit.results import measure
 from delete_tasks.evaluation.predictions import Predictions
