@@ -174,7 +174,8 @@ class Evaluation:
             return work()
         except Exception as error:
             raise_lost(error)
-            self.not_measured[part] = f"{type(error).__name__}: {first_line(error)}"
+            kind = "" if isinstance(error, NotMeasured) else f"{type(error).__name__}: "
+            self.not_measured[part] = f"{kind}{first_line(error)}"
             return None
         finally:
             if outermost:

@@ -16,6 +16,7 @@ from delete_images.opened import check_shapes, located, make_opened, open_attack
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
+from delete_tasks.evaluation.metric import NotMeasured
 from delete_tasks.evaluation.opened import Opened, Sample
 from delete_tasks.evaluation.predictions import choose, together
 from delete_tasks.evaluation.text import Place, Text
@@ -143,7 +144,8 @@ def open_test(clean: ImageData, trigger: Any, target: int) -> dict[str, ImageDat
 
 def attacked_rows(rows: Mapping[str, Mapping[str, Predictions]], target: int) -> dict[str, dict[str, Predictions]]:
     """Arrange the predictions of a cleaning's table for attacks: clean images of other classes than the target, then the same
-    with the trigger, labelled as the target. Rows that were not measured with a trigger are left out."""
+    with the trigger, labelled as the target. Rows that were not measured with a trigger are left out; raise NotMeasured if all
+    are."""
     attacked = {}
     for name, data in rows.items():
         if "triggered" in data:
@@ -151,6 +153,8 @@ def attacked_rows(rows: Mapping[str, Mapping[str, Predictions]], target: int) ->
             others = choose(clean, clean.labels != target)
             labelled = replace(poisoned, labels=torch.full_like(poisoned.labels, target))
             attacked[name] = {"test": together([others, labelled])}
+    if not attacked:
+        raise NotMeasured("attacks need --test and --trigger; without them the watch is the only check")
     return attacked
 
 
