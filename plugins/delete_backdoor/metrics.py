@@ -1,12 +1,12 @@
 """ACC, ASR, RA and related metrics, on clean 'test' images and on 'triggered' ones; the forgotten class is the target."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from delete_tasks.evaluation import Measured, Metric, Row
 from delete_tasks.evaluation import functional as f
-from delete_tasks.evaluation.intervals import paired
 from delete_tasks.evaluation.metric import share
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, worst_drop
 from delete_tasks.evaluation.predictions import choose
@@ -27,17 +27,15 @@ def _rate(function: Callable[..., Any], split: str, row: Row) -> Measured:
 
 def misled(row: Row) -> Measured:
     """Measure what the trigger costs the model, in points: its accuracy on the same images without the trigger, less RA."""
-    clean, attacked = row.data.get("test"), row.data.get("triggered")
-    if clean is None or attacked is None:
-        return Measured(note=NO_TRIGGER if clean is not None else NO_TEST)
-    twins = choose(clean, clean.labels != row.ids[0])
-    attacked = choose(attacked, attacked.labels != row.ids[0])
-    before, after = twins.predicted == twins.labels, attacked.predicted == attacked.labels
-    count, lost, gained = len(before), int((before & ~after).sum()), int((after & ~before).sum())
-    value = f.drop(f.percent(before.sum(), count), f.percent(after.sum(), count))
-    rate = f.attack_success_rate(*attacked.labelled, row.ids[0])[0]
-    misleads = value is not None and rate is not None and value > MOST_MISLED and rate <= MOST_AT_TARGET
-    return Measured(value, count, paired(lost, gained, count), STILL_MISLEADS if misleads else None)
+    rate = _rate(f.attack_success_rate, "triggered", row)
+    if "triggered" not in row.data:
+        return rate
+    twins, attacked = (
+        {"test": choose(data, data.labels != row.ids[0])} for data in (row.data["test"], row.data["triggered"])
+    )
+    figure = accuracy_drop("test", "all", replace(row, original=twins, data=attacked))
+    misleads = figure.value is not None and figure.value > MOST_MISLED and (rate.value or 0) <= MOST_AT_TARGET
+    return replace(figure, note=STILL_MISLEADS if misleads else None)
 
 
 METRICS = (
