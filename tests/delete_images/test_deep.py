@@ -7,8 +7,6 @@ from helpers import read_json, read_results, run
 from PIL import Image
 
 from delete_images.data.opening import open_unlabelled
-from delete_images.forget import make_config
-from delete_tasks.cli import parse
 from delete_tasks.runner.forget_set import digest_of
 
 
@@ -59,19 +57,6 @@ def test_mistakes_are_found_before_anything_is_written(more, fact, deeply, cifar
         more = more.replace(name, str(place))
     fails(fact, deeply(tmp_path / "w", "--steps 1", more))
     assert not [path for path in (tmp_path / "w").rglob("*") if path.is_file()]
-
-
-def test_recipe(deeply, public, tmp_path):
-    """With public data, without, and with a rate of the user."""
-    rates = {}
-    for name, more in {"both": ["--public", public], "alone": [], "own": ["--public", public, "--lr", "1e-4"]}.items():
-        cfg = make_config(None, vars(parse(deeply(tmp_path / "w", more))))
-        assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.feature_distillation == 30
-        options = cfg.unlearn.steps, cfg.unlearn.get("teacher_temperature"), cfg.unlearn.schedule
-        assert options == ((600, 1) if name == "alone" else (900, None)) + ("warmup_cosine",)
-        assert cfg.train_dataloader.dataset.augment == "strong"
-        rates[name] = cfg.unlearn.optimizer.lr, cfg.unlearn.temperature
-    assert rates == {"both": (1e-3, 3), "alone": (4e-4, 4), "own": (1e-4, 3)}
 
 
 def test_public_images_need_no_class_folders(tmp_path):

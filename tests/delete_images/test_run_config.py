@@ -72,10 +72,17 @@ def test_features_are_erased_in_bfloat16_if_the_processor_multiplies_it(amx, res
     assert used == [amx, False, True, False, False]
 
 
-def test_public_data_choose_the_method():
-    cfg = config("--public", "P")
-    assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.feature_distillation == 30
-    assert config("--public", "P", "--deep").unlearn == cfg.unlearn
+@pytest.mark.parametrize(
+    ("words", "rate", "temperature", "steps"),
+    [("--public P", 1e-3, 3, 900), ("--deep", 4e-4, 4, 600), ("--public P --lr 1e-4", 1e-4, 3, 900)],
+)
+def test_public_data_choose_method_and_recipe(words, rate, temperature, steps):
+    cfg = config(*words.split())
+    unlearn, sharpened = cfg.unlearn, None if steps == 900 else 1
+    assert unlearn.type == "DeepDELETE" and unlearn.feature_distillation == 30 and unlearn.schedule == "warmup_cosine"
+    assert (unlearn.optimizer.lr, unlearn.temperature, unlearn.steps) == (rate, temperature, steps)
+    assert unlearn.get("teacher_temperature") == sharpened and cfg.train_dataloader.dataset.augment == "strong"
+    assert config(*words.split(), "--deep").unlearn == unlearn
 
 
 def test_the_papers_loop_is_a_preset(repository):
