@@ -42,12 +42,6 @@ def read(kind: str, root: Path, folders: tuple[str, str], loader: str, **options
     return DATASETS.build(dict(type=kind, data_root=str(root), data_prefix=prefix, pipeline=pipeline, **options))
 
 
-def read_cityscapes(root: Path, loader: str, **options) -> np.ndarray:
-    dataset = read("CityscapesLabelIdsDataset", root, ("leftImg8bit/train", "gtFine/train"), loader, **options)
-    assert len(dataset) == 1
-    return dataset[0]["data_samples"].gt_sem_seg.data[0].numpy()
-
-
 @pytest.fixture(autouse=True)
 def mmseg_scope():
     """As in a Runner: names such as 'LoadAnnotations' mean MMSegmentation's."""
@@ -60,7 +54,10 @@ def test_label_ids_become_train_ids(tmp_path: Path, loader: str, selection) -> N
     write_cityscapes(tmp_path)
     classes = list(selection or CityscapesDataset.METAINFO["classes"])
     expected = [classes.index(name) if name in classes else 255 for name in CITYSCAPES_NAMES] + [255]
-    labels = read_cityscapes(tmp_path, loader, metainfo={"classes": selection} if selection else None)
+    folders, metainfo = ("leftImg8bit/train", "gtFine/train"), {"classes": selection} if selection else None
+    dataset = read("CityscapesLabelIdsDataset", tmp_path, folders, loader, metainfo=metainfo)
+    assert len(dataset) == 1
+    labels = dataset[0]["data_samples"].gt_sem_seg.data[0].numpy()
     assert sorted(set(expected) - {255}) == list(range(len(classes)))
     assert (labels == np.array(expected)[:, None]).all()
 

@@ -1,7 +1,6 @@
 """What is measured: pixels that no metric counts, by any ignore index; counts of the others; a second last layer in one pass."""
 
 import copy
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -20,7 +19,8 @@ from delete_tasks.audit.samples import read_rows
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
 
 
-def stock_camvid(shared: Path, repository: Path, tmp_path: Path) -> Path:
+@pytest.mark.long
+def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypatch, tells, fails):
     """CamVid as a user of MMSegmentation describes it: label 11 is void, and head and metric ignore it."""
     text = f"""
 _base_ = [{str(repository / "configs/segmentation/_base_/cgnet_camvid.py")!r}]
@@ -35,14 +35,9 @@ val_evaluator = test_evaluator
 custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
 log_level = "WARNING"
 """
-    (tmp_path / "camvid.py").write_text(text.replace("**data, ", "**data, seg_map_suffix='.png', "))
-    return tmp_path / "camvid.py"
-
-
-@pytest.mark.long
-def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypatch, tells, fails):
+    config = tmp_path / "camvid.py"
+    config.write_text(text.replace("**data, ", "**data, seg_map_suffix='.png', "))
     monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
-    config = stock_camvid(shared, repository, tmp_path)
     words = argv("--checkpoint", shared / "weights/cgnet_camvid11_mmseg.pth", "--classes car --steps 1 --work-dir")
     tells("segmentation", config, words, tmp_path / "run")
     counts = read_results(tmp_path / "run")["details"]["test_set"]
