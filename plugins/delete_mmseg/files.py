@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from delete_tasks.display.progress import track
-from delete_tasks.errors import RequestError, first_line, list_names
+from delete_tasks.errors import RequestError, first_line
 from delete_tasks.evaluation.copies import SIDE, thumbnail
 from delete_tasks.fileio.checkpoint import file_sha256
 
@@ -153,32 +153,13 @@ def thumbnails(paths: Sequence[str]) -> NDArray[np.uint8]:
         except (OSError, ValueError, Image.DecompressionBombError):
             return np.zeros((SIDE, SIDE), np.uint8)
 
+    return np.array(in_threads(read, paths, "Comparing images"), np.uint8).reshape(-1, SIDE, SIDE)
+
+
+def in_threads(function: Callable[[Any], Any], items: Sequence[Any], title: str) -> list[Any]:
+    """Call a function that reads files on each item, with a progress bar."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        made = list(track(pool.map(read, paths), len(paths), "Comparing images"))
-    return np.array(made, np.uint8).reshape(-1, SIDE, SIDE)
-
-
-def select_samples(matches: Callable[[int], bool], total: int, title: str, what: str) -> list[int]:
-    """Return the indices of ``total`` samples that match, in threads; list the first RequestErrors of ``matches`` in one."""
-    problems: list[str] = []
-
-    def attempt(index: int) -> bool:
-        try:
-            return matches(index)
-        except RequestError as error:
-            problems.append(str(error))
-            return False
-
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        indices = [
-            index for index, matched in enumerate(track(pool.map(attempt, range(total)), total, title)) if matched
-        ]
-    if problems:
-        raise RequestError(
-            f"{len(problems)} of {total} {what} cannot be used: {list_names(sorted(problems), LISTED, '; ', longest=None)}. Fix "
-            "or remove these files"
-        )
-    return indices
+        return list(track(pool.map(function, items), len(items), title))
 
 
 def _reason(error: Exception, path: str) -> str:

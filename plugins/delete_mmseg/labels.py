@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +13,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
 from delete_tasks.display.progress import track
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, list_names
 from delete_tasks.evaluation.copies import Copies, find_alike, leave_out
 from delete_tasks.evaluation.forget_data import ForgetData
 from delete_tasks.model.modes import in_eval_mode
@@ -87,19 +87,31 @@ def by_label(
     labels = images != "alone"
     loaders: Any = {id(part): (labels and loader_of(part, what), files.image_loader(part)) for part in leaves(dataset)}
     classes, ignored = len(dataset.metainfo["classes"]), files.ignored_labels(config, dataset)
+    problems: list[str] = []
 
     def contains(index: int) -> bool:
-        annotations, reader = loaders[id(leaf(dataset, index))]
-        info = dataset.get_data_info(index)
-        if not labels:
-            return bool(files.image_size(info, reader)) and False
-        label = files.read_label(info, annotations)
-        contained = bool(files.count_labels(info["seg_map_path"], label, classes, ignored)[list(ids)].any())
-        if contained or images == "all":
-            files.check_sizes(info, reader, label)
+        contained = False
+        try:
+            annotations, reader = loaders[id(leaf(dataset, index))]
+            info = dataset.get_data_info(index)
+            if not labels:
+                files.image_size(info, reader)
+                return False
+            label = files.read_label(info, annotations)
+            contained = bool(files.count_labels(info["seg_map_path"], label, classes, ignored)[list(ids)].any())
+            if contained or images == "all":
+                files.check_sizes(info, reader, label)
+        except RequestError as error:
+            problems.append(str(error))
         return contained
 
-    return files.select_samples(contains, len(dataset), f"Reading labels of {what}", what)
+    contained = files.in_threads(contains, range(len(dataset)), f"Reading labels of {what}")
+    if problems:
+        listed = list_names(sorted(problems), files.LISTED, "; ", longest=None)
+        raise RequestError(
+            f"{len(problems)} of {len(dataset)} {what} cannot be used: {listed}. Fix or remove these files"
+        )
+    return np.flatnonzero(contained).tolist()
 
 
 def find_copies(test: Any, others: Any, split: str, alike: bool = True) -> tuple[list[int], list[Copies]]:
@@ -119,7 +131,13 @@ def find_copies(test: Any, others: Any, split: str, alike: bool = True) -> tuple
 
 def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:
     """Find the samples in which the original model predicts one of the classes ``ids``, by the test pipeline."""
-    prepare, model = _test_pipeline(config), cast(Any, teacher)
+    data = ((config or {}).get("test_dataloader") or {}).get("dataset") or {}
+    while "pipeline" not in data and ("dataset" in data or "datasets" in data):
+        data = data["dataset"] if "dataset" in data else data["datasets"][0]
+    if "pipeline" not in data:
+        raise RequestError("select='teacher' prepares images with the test pipeline, but test_dataloader has none")
+    prepare, model = Compose([dict(step) for step in data["pipeline"]]), cast(Any, teacher)
+    prepare.transforms = [step for step in prepare.transforms if not isinstance(step, LoadAnnotations)]
     classes = torch.tensor(list(ids), device=next(teacher.parameters()).device)
 
     def contains(index: int) -> bool:
@@ -131,17 +149,6 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
     with in_eval_mode(teacher), torch.no_grad():
         indices = track(range(len(dataset)), len(dataset), "Original model: predicting")
         return [index for index in indices if contains(index)]
-
-
-def _test_pipeline(config: Any) -> Callable[[dict], Any]:
-    dataset = ((config or {}).get("test_dataloader") or {}).get("dataset") or {}
-    while "pipeline" not in dataset and ("dataset" in dataset or "datasets" in dataset):
-        dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
-    if "pipeline" not in dataset:
-        raise RequestError("select='teacher' prepares images with the test pipeline, but test_dataloader has none")
-    pipeline = Compose([dict(step) for step in dataset["pipeline"]])
-    pipeline.transforms = [step for step in pipeline.transforms if not isinstance(step, LoadAnnotations)]
-    return pipeline
 
 
 class SegmentationData(ForgetData):

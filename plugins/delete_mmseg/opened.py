@@ -26,7 +26,6 @@ from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import NO_LABEL, DataSamples, OpenedModel
 from delete_tasks.fileio.checkpoint import load_once, load_weights
 from delete_tasks.fileio.compute import choose_device
-from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.model.features import FeatureTap
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config import load_config
@@ -212,7 +211,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
         indices, more = find_copies(datasets[data["test"]], datasets[word], word)
         kept[data["test"]] = sorted({*kept[data["test"]]} & {*indices})
         copies += more
-    samples = {split: _spread(datasets[word], MOST_IMAGES, kept[word]) for split, word in data.items()}
+    samples = {split: scenes(datasets[word], kept[word], MOST_IMAGES) for split, word in data.items()}
     return by_pixel(replace(opened, ids=ids, samples=samples, copies=copies), void)
 
 
@@ -239,11 +238,6 @@ def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
     return {"data": {}, "options": {**options, **lists}}
 
 
-def _spread(dataset: Any, most: int, indices: Sequence[int] | None = None) -> DataSamples:
-    indices = range(len(dataset)) if indices is None else indices
-    return scenes(dataset, [indices[number] for number in evenly_spread(len(indices), most)])
-
-
 def predicts_whole(model: Any) -> bool:
     """Return True if a segmentor predicts an image in one piece, not in windows."""
     return model.test_cfg.get("mode") == "whole"
@@ -261,7 +255,7 @@ def attacked_rows(
     images, by model; if they were not read with the table, read some."""
     rows = {row: {"test": tested[row]} if tested else {} for row in opened.models}
     for split in ("train",) if tested else ("train", "test"):
-        selection = replace(opened, samples={split: _spread(splits.open(split), MOST_IN_RUN)})
+        selection = replace(opened, samples={split: scenes(splits.open(split), most=MOST_IN_RUN)})
         try:
             for row, read in read_rows(selection, split).items():
                 rows[row] |= read

@@ -124,8 +124,17 @@ def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[s
     blind = "" if opened.labelled else " without labels"
     of = f"the config's test split ({type(test).__name__})" if checked.has_test else "the forget set"
     title = f"Forgetting {', '.join(names[i] for i in ids)}: percent"
+    test_set = None
     if counts:
         original = counts["original"]
+        forgotten, pixels = int(original.confusion[list(ids)].sum()), int(original.confusion.sum())
+        test_set = {
+            "images": original.samples,
+            "images_with_forgotten": original.showing,
+            "pixels": pixels,
+            "forgotten_pixels": forgotten,
+            "other_pixels": pixels - forgotten,
+        }
         title += f", {original.samples} {'test' if checked.has_test else 'forget'} images{blind}, {original.showing} of them "
         title += f"with {', '.join(names[i] for i in ids)}{'' if opened.labelled else ' as the original predicts'}"
     results = collect(
@@ -141,7 +150,7 @@ def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[s
         predicted_as=counts["erased"].confusion[list(ids)].sum(0) if counts else None,
         details={
             "per_class": {row: ious(count, names) for row, count in counts.items() if count.labelled},
-            "test_set": _test_set(counts["original"], ids) if counts else None,
+            "test_set": test_set,
         },
     )
     if counts:
@@ -154,9 +163,9 @@ def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[s
         if images:
             save_figure(draw(images, names, test.metainfo["palette"], ids), path)
 
-    picture, pixels = ("before_after.png", draw_images, CAPTION), by_pixel(opened, opened.ignored)
-    attacked = partial(attacked_rows, pixels, splits, tested) if opened.labelled else None
-    results = report(runner, evaluation, results, pixels, console, title=title, picture=picture, attacked=attacked)
+    picture, read = ("before_after.png", draw_images, CAPTION), by_pixel(opened, opened.ignored)
+    attacked = partial(attacked_rows, read, splits, tested) if opened.labelled else None
+    results = report(runner, evaluation, results, read, console, title=title, picture=picture, attacked=attacked)
     refuse_unmeasured(runner, evaluation)
     return results
 
@@ -164,17 +173,6 @@ def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[s
 def ious(counts: LocationCounts, names: Sequence[str]) -> dict[str, float | None]:
     """Compute the IoU of each class in percent; None if it never occurs."""
     return {name: mean_iou(counts.confusion, [i]) for i, name in enumerate(names)}
-
-
-def _test_set(counts: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
-    forgotten, pixels = int(counts.confusion[list(ids)].sum()), int(counts.confusion.sum())
-    return {
-        "images": counts.samples,
-        "images_with_forgotten": counts.showing,
-        "pixels": pixels,
-        "forgotten_pixels": forgotten,
-        "other_pixels": pixels - forgotten,
-    }
 
 
 def _measure(

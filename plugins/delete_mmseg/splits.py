@@ -20,8 +20,12 @@ SPLITS = ("test", "val", "train")
 MOST_FORGET = 100  # images of the forget set that are measured if there are no test images
 
 
-def scenes(dataset: Any, indices: Sequence[int] | None = None) -> DataSamples:
-    """Name the samples of a dataset by their image files; ``indices`` selects some, None takes all."""
+def scenes(dataset: Any, indices: Sequence[int] | None = None, most: int | None = None) -> DataSamples:
+    """Name the samples of a dataset by their image files; ``indices`` selects some, None takes all. Of more than ``most`` samples
+    so many are taken, evenly spread."""
+    if most is not None:
+        indices = range(len(dataset)) if indices is None else indices
+        indices = [indices[number] for number in evenly_spread(len(indices), most)]
     return DataSamples(dataset, lambda index: os.path.basename(dataset.get_data_info(index)["img_path"]), indices)
 
 
@@ -49,8 +53,8 @@ class Splits:
         """Measure on some training images at ``indices``; the test data are the training images, see :func:`whole_images`."""
         paths = {self.train.get_data_info(index)["img_path"] for index in indices}
         kept = [index for index in range(len(self.test)) if self.test.get_data_info(index)["img_path"] in paths]
-        kept = [kept[number] for number in evenly_spread(len(kept), MOST_FORGET)]
-        opened.samples["test"], opened.left_out = scenes(self.test, kept), sorted({*range(len(self.test))} - {*kept})
+        opened.samples["test"] = taken = scenes(self.test, kept, MOST_FORGET)
+        opened.left_out = sorted({*range(len(self.test))} - {*taken.indices})
 
     def open(self, word: str) -> Any:
         """Open the dataset of 'test', 'val' or 'train'; refuse another word."""

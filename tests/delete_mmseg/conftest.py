@@ -125,6 +125,23 @@ def train(make_config, tmp_path) -> Callable[..., UnlearnRunner]:
     return train
 
 
+class Watch(Hook):
+    """Record of each step's losses by name, and of a teacher at any step."""
+
+    def __init__(self) -> None:
+        self.outputs, self.teacher = list[dict[str, Any]](), False
+
+    def after_train_iter(self, runner: UnlearnRunner, outputs: Any = None, **_: Any) -> None:
+        self.outputs.append(outputs)
+        self.teacher |= "teacher" in vars(runner)
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """A hook for ``train``."""
+    return Watch()
+
+
 @pytest.fixture
 def started(make_config, tmp_path) -> Callable[..., tuple[UnlearnRunner, Any]]:
     """``started(architecture, **options)``: a runner with its original loaded but not trained, and its first batch."""

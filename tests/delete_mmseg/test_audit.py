@@ -1,5 +1,6 @@
-"""`delete-tasks audit` of a segmentor: a sample is a pixel."""
+"""`delete-tasks audit` of a segmentor, where a sample is a pixel; `delete-tasks export` of checkpoints with their config."""
 
+import onnxruntime
 import pytest
 import torch
 from helpers import argv, read_json, run
@@ -68,3 +69,24 @@ def test_classes_in_another_order_are_refused(make_config, tmp_path, fails, monk
     fails("class 0 of the erased model 'swapped.pth' is 'car', which is class 1 of the original", words, "swapped.pth")
     for original, erased in (("original.pth", "erased.pth"), ("swapped.pth", cfg.load_from)):
         check_order({"original": original, "erased": erased})
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["cgnet of CamVid", "segformer", "deeplabv3plus", "bisenetv2"])
+def test_a_checkpoint_is_exported(name, make_config, shared, repository, tmp_path, tells, monkeypatch):
+    monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
+    config = repository / "configs/segmentation/cgnet_camvid_forget-car.py"
+    weights = shared / "weights" / "cgnet_camvid11_mmseg.pth"
+    if name != "cgnet of CamVid":
+        cfg = make_config(name, tmp_path / "run")
+        config, weights = tmp_path / "config.py", cfg.load_from
+        cfg.dump(config)
+    words = argv("export", weights, "--config", config, "--onnx", tmp_path / "model.onnx")
+    said, receipt = tells(words), read_json(tmp_path, "model.onnx.json")
+    shape = receipt["file"]["shapes"]["logits"]
+    assert shape[2:] == receipt["file"]["shapes"]["input"][2:] and "of test: largest difference" in said
+    assert receipt["compared"]["difference"] <= 1e-4 * receipt["compared"]["of"]
+    names = {value.name for value in onnxruntime.InferenceSession(tmp_path / "model.onnx").get_inputs()}
+    assert names == {"input"}
+    print(name, said)

@@ -1,25 +1,26 @@
-"""Pixels that no metric counts, by any ignore index; counts of the others."""
+"""What is measured: pixels that no metric counts, by any ignore index; counts of the others; a second last layer in one pass."""
 
 import copy
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import pytest
 import torch
 from helpers import argv, read_json, read_results
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
 
 from delete_mmseg import TASK, run
 from delete_mmseg.checks import check_request
 from delete_mmseg.datasets import CamVidDataset
 from delete_mmseg.files import ignored_labels
-from delete_mmseg.opened import by_pixel, reads_whole
+from delete_mmseg.opened import by_pixel, reads_whole, reheaded
 from delete_tasks.audit.samples import read_rows
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
 
 
-def stock_camvid(shared: Path, repository: Path, tmp_path: Path) -> Path:
+@pytest.mark.long
+def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypatch, tells, fails):
     """CamVid as a user of MMSegmentation describes it: label 11 is void, and head and metric ignore it."""
     text = f"""
 _base_ = [{str(repository / "configs/segmentation/_base_/cgnet_camvid.py")!r}]
@@ -34,14 +35,9 @@ val_evaluator = test_evaluator
 custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
 log_level = "WARNING"
 """
-    (tmp_path / "camvid.py").write_text(text.replace("**data, ", "**data, seg_map_suffix='.png', "))
-    return tmp_path / "camvid.py"
-
-
-@pytest.mark.long
-def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypatch, tells, fails):
+    config = tmp_path / "camvid.py"
+    config.write_text(text.replace("**data, ", "**data, seg_map_suffix='.png', "))
     monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
-    config = stock_camvid(shared, repository, tmp_path)
     words = argv("--checkpoint", shared / "weights/cgnet_camvid11_mmseg.pth", "--classes car --steps 1 --work-dir")
     tells("segmentation", config, words, tmp_path / "run")
     counts = read_results(tmp_path / "run")["details"]["test_set"]
@@ -100,9 +96,15 @@ def test_counts_keep_sums_alone():
     assert (own.samples, own.showing) == (5, 5)
 
 
-def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp_path, monkeypatch):
+@pytest.fixture
+def opened(make_config, tmp_path):
+    """The same model as original and erased, and the test scenes."""
     opened = check_request(make_config("cgnet", tmp_path / "run")).opened
     opened.models["erased"] = opened.models["original"]
+    return opened
+
+
+def test_each_image_is_measured_once_on_any_number_of_processes(opened, monkeypatch):
     monkeypatch.setattr(run, "all_reduce", lambda sums: None)
     whole = []
     for processes in (1, 3):
@@ -118,9 +120,7 @@ def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp
     assert torch.equal(*whole) and whole[0].sum() == len(opened.samples["test"]) * 128 * 256
 
 
-def test_attacks_read_the_pixels_of_the_table(make_config, tmp_path):
-    opened = check_request(make_config("cgnet", tmp_path / "run")).opened
-    opened.models["erased"] = opened.models["original"]
+def test_attacks_read_the_pixels_of_the_table(opened):
     table, rows = run._read(opened)[2]["erased"], read_rows(by_pixel(opened, opened.ignored), "test")
     again = rows["erased"]["test"]
     assert torch.equal(table.labels, again.labels) and len(table.labels) > 100
@@ -130,13 +130,29 @@ def test_attacks_read_the_pixels_of_the_table(make_config, tmp_path):
     assert not reads_whole(opened.models["original"].module)  # the last features are those of a window
 
 
-def test_the_original_head_is_put_back_on_the_erased_features(make_config, tmp_path):
-    opened = check_request(make_config("cgnet", tmp_path / "run")).opened
+def test_the_original_head_is_put_back_on_the_erased_features(opened):
     erased = copy.deepcopy(opened.models["original"].module)
     TASK.classifier(erased)[1].weight.data.neg_()
     counts, *_ = run._measure(SimpleNamespace(unwrapped_model=erased, task=TASK), opened)
     original, changed, restored = (counts[row].confusion for row in ("original", "erased", "erased_with_original_head"))
     assert torch.equal(restored, original) and not torch.equal(changed, original)
+
+
+@pytest.mark.parametrize(("name", "windows"), [("cgnet", False), ("fcn", False), ("cgnet", True)])
+def test_one_pass_is_as_good_as_two(name, windows, make_config, tmp_path):
+    opened = check_request(make_config(name, tmp_path / "run")).opened
+    original, samples = opened.models["original"], opened.samples["test"]
+    if windows:
+        original.module.test_cfg = ConfigDict(mode="slide", crop_size=(32, 48), stride=(20, 30))
+    other, data = copy.deepcopy(original.last_layer), pseudo_collate([samples[0]])
+    with torch.no_grad():
+        other.weight.add_(0.3 * torch.randn_like(other.weight))
+        with reheaded(original, other, samples) as second:
+            assert (second.module is original.module) != windows
+            alone, restored = original.run(data), second.run(data)
+        original.last_layer.load_state_dict(other.state_dict())
+        changed = original.run(data)
+    assert torch.equal(restored, changed) and not torch.equal(alone, changed)
 
 
 @pytest.mark.parametrize(("count", "note"), [(12345, "74,070 locations"), (0, "none of")])

@@ -3,21 +3,9 @@
 import pytest
 import torch
 from helpers import same_tensors
-from mmengine.hooks import Hook
 
 from delete_tasks.errors import RequestError
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
-
-
-class Watch(Hook):
-    """Record of the losses' names, and of a teacher at any step."""
-
-    def __init__(self):
-        self.losses, self.teacher = set(), False
-
-    def after_train_iter(self, runner, outputs=None, **_):
-        self.losses |= set(outputs)
-        self.teacher |= "teacher" in vars(runner)
 
 
 def states(runner):
@@ -36,8 +24,7 @@ ADAM = dict(type="AdamW", lr=1e-3)
 
 @pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient"])
 @pytest.mark.long
-def test_labels_alone_and_no_teacher(method, train):
-    watch = Watch()
+def test_labels_alone_and_no_teacher(method, train, watch):
     runner = train("cgnet", "run", watch, type=method, steps=3, optimizer=ADAM)
     # A teacher is made for the check at the end alone.
     assert not watch.teacher and runner.outcome.forget_check is not None
@@ -47,12 +34,6 @@ def test_labels_alone_and_no_teacher(method, train):
     assert erased[13] < original[13], "the logit of car goes down"
     again = train("cgnet", type=method, steps=3, optimizer=ADAM, overwrite=True)
     assert again.iter == 3 and torch.equal(again.unwrapped_model.decode_head.conv_seg.bias, erased)
-
-
-@pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient"])
-def test_labels_are_needed(method, make_config, tmp_path):
-    with pytest.raises(RequestError, match=f"{method} .*labels"):
-        UnlearnRunner.from_cfg(make_config("cgnet", tmp_path / "run", type=method, select="teacher"))
 
 
 def test_head_only_trains_the_last_layer_alone(train):
@@ -79,14 +60,11 @@ def test_readout_of_a_layer_that_never_runs_is_an_error(make_config, tmp_path, m
         runner.train()
 
 
-def test_deep_erasure_of_pixels(train):
+def test_deep_erasure_of_pixels(train, watch):
     """The second loss is the head's, and it compares the same locations in every run."""
-    watch = Watch()
     one, other = (train("cgnet", folder, watch, type="DeepDELETE", steps=3) for folder in ("one", "other"))
-    assert "decode.loss_unlike" in watch.losses and any(name.startswith("backbone") for name in changed(one))
+    assert "decode.loss_unlike" in watch.outputs[0] and any(name.startswith("backbone") for name in changed(one))
     assert same_tensors(one.unwrapped_model.state_dict(), other.unwrapped_model.state_dict())
-    with pytest.raises(RequestError, match="public"):
-        train("cgnet", "public", type="DeepDELETE", steps=3, public="some")
 
 
 FORGET_ALONE = ("Projection", "BoundaryShrink", "TREW")
@@ -109,8 +87,3 @@ def test_methods_of_the_forget_set_work_per_pixel(method, make_config, train, tm
         assert check["probability_after"] < check["probability_before"]
     again = train("cgnet", **options, overwrite=True)
     assert same_tensors(runner.unwrapped_model.state_dict(), again.unwrapped_model.state_dict())
-
-
-def test_methods_of_a_retain_set_are_refused_per_pixel(train):
-    with pytest.raises(RequestError, match=r"SCRUB .*retain set"):
-        train("cgnet", type="SCRUB", steps=2)

@@ -46,17 +46,6 @@ def test_counts_equal_a_search_pixel_by_pixel(ids, least, monkeypatch):
         assert counts == _count(before.tolist(), after.tolist(), ids, least)
 
 
-def _scene(fill):
-    """A tree between sky and road, with a pole at one pixel of its border, and what the erased model makes of it."""
-    before = torch.full((60, 60), SKY)
-    before[40:] = ROAD
-    before[10:50, 10:50] = TREE
-    before[30, 50] = POLE
-    after = before.clone()
-    after[10:50, 10:50] = fill(before)[10:50, 10:50]
-    return before, after
-
-
 @pytest.mark.parametrize(
     ("fill", "share"),
     [
@@ -67,7 +56,13 @@ def _scene(fill):
     ids=["surroundings", "pole", "still there"],
 )
 def test_a_tree_that_became_a_pole_is_misplaced_and_sky_and_road_are_not(fill, share):
-    before, after = _scene(fill)
+    """The tree stands between sky and road, with a pole at one pixel of its border."""
+    before = torch.full((60, 60), SKY)
+    before[40:] = ROAD
+    before[10:50, 10:50] = TREE
+    before[30, 50] = POLE
+    after = before.clone()
+    after[10:50, 10:50] = fill(before)[10:50, 10:50]
     state = ConfusionState(4, [TREE], compare=regions.count_misplaced)
     metric = regions.misplaced("test", "test images")
     for predicted in (after, before):

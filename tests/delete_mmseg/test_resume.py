@@ -12,7 +12,6 @@ import mmseg
 import pytest
 import torch
 from helpers import argv, not_finished, same_tensors
-from mmengine.hooks import Hook
 
 from delete_tasks.errors import CheckpointMismatchError, FinishedError, RequestError
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
@@ -21,16 +20,6 @@ TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
 STEPS = 12
 CALM = dict(type="SGD", lr=1e-3, momentum=0.9)  # has a state to resume, and does not throw an untrained network far off
 RUN = dict(steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM)
-
-
-def command(config: Path, work_dir: Path, *options: str) -> list[str]:
-    return argv(sys.executable, TRAIN, config, "--work-dir", work_dir, *options)
-
-
-def finish(words: list[str]) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +40,12 @@ def test_killed_three_times_gives_the_same_tensors(uninterrupted, killed, tmp_pa
     chance = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", time.time_ns()))
     first, second = chance.choice([2, 4]), chance.choice([8, 10])
     work_dir = tmp_path / "killed"
-    words = command(uninterrupted / "config.py", work_dir, "--resume")
+    words = argv(sys.executable, TRAIN, uninterrupted / "config.py", "--work-dir", work_dir, "--resume")
     for pattern in (f"step_{first}.pth", ".step_6.pth.*.delete-tasks.tmp", f"step_{second}.pth"):
         killed(words, pattern, within=0.1)
-    finish(words)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
     files = (uninterrupted / "whole/erased.pth", work_dir / "erased.pth", uninterrupted / "cgnet.pth")
     whole, resumed, original = (torch.load(file, weights_only=True)["state_dict"] for file in files)
     assert same_tensors(whole, resumed), f"killed at {first}, 6, {second}"
@@ -115,23 +106,14 @@ def test_accumulated_gradients_make_the_same_step(options, train, tmp_path):
     assert worst <= 1e-5 and worst < moved / 100, (worst, moved)
 
 
-class Log(Hook):
-    """List of the logged losses."""
-
-    def __init__(self):
-        self.losses = []
-
-    def after_train_iter(self, runner, outputs=None, **_):
-        self.losses.append(float(outputs["loss"]))
-
-
 @pytest.mark.long
-def test_accumulation_logs_each_batchs_own_loss(train):
+def test_accumulation_logs_each_batchs_own_loss(train, watch):
     """Weighting gradients must not change the log: a mean over the batch's locations."""
-    log, options = Log(), dict(deterministic=True, steps=1, batch_size=1, locations="forgotten", optimizer=CALM)
+    options = dict(deterministic=True, steps=1, batch_size=1, locations="forgotten", optimizer=CALM)
     for accumulated in (1, 2):
-        train("cgnet", str(accumulated), log, parts={ACCUMULATE: accumulated}, **options)
-    assert log.losses[0] == log.losses[1] and len(log.losses) == 3
+        train("cgnet", str(accumulated), watch, parts={ACCUMULATE: accumulated}, **options)
+    first, again, _ = (float(outputs["loss"]) for outputs in watch.outputs)
+    assert first == again
 
 
 @pytest.mark.long

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -104,31 +103,27 @@ def test_a_second_request_on_an_erased_model(train, tmp_path):
     assert "person" not in state["meta"]["dataset_meta"]["classes"]
 
 
-def ade20k(root: Path, numbers: dict[str, list[int]]) -> None:
-    """Images and label maps as ADE20K has them: 0 is no label, and class k is written as k + 1."""
-    rng = np.random.default_rng(0)
-    for split, labels in numbers.items():
-        for kind in ("images", "annotations"):
-            (root / kind / split).mkdir(parents=True)
-        for number, label in enumerate(labels):
-            stored = np.zeros((64, 96), np.uint8)
-            stored[:40], stored[40:, 48:] = 3, label + 1  # sky above
-            cv2.imwrite(str(root / "annotations" / split / f"{number}.png"), stored)
-            picture = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
-            cv2.imwrite(str(root / "images" / split / f"{number}.jpg"), picture)
-
-
 @pytest.fixture
 def ade_config(make_config, tmp_path):
-    """``ade_config({split: labels})``: the path of an ordinary config of CGNet on such a data set, 150 classes."""
+    """``ade_config({split: labels})``: the path of an ordinary config of CGNet on images and label maps as ADE20K has them: 150
+    classes, 0 is no label, and class k is written as k + 1."""
 
     def make(numbers):
-        ade20k(tmp_path / "ade", numbers)
+        rng, root = np.random.default_rng(0), tmp_path / "ade"
+        for split, labels in numbers.items():
+            for kind in ("images", "annotations"):
+                (root / kind / split).mkdir(parents=True)
+            for number, label in enumerate(labels):
+                stored = np.zeros((64, 96), np.uint8)
+                stored[:40], stored[40:, 48:] = 3, label + 1  # sky above
+                cv2.imwrite(str(root / "annotations" / split / f"{number}.png"), stored)
+                picture = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+                cv2.imwrite(str(root / "images" / split / f"{number}.jpg"), picture)
         cfg = make_config("cgnet", tmp_path / "unused")
         load = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations", reduce_zero_label=True)]
         for loader, split in ((cfg.train_dataloader, "training"), (cfg.test_dataloader, "validation")):
             prefix = dict(img_path=f"images/{split}", seg_map_path=f"annotations/{split}")
-            data = dict(type="ADE20KDataset", data_root=str(tmp_path / "ade"), data_prefix=prefix)
+            data = dict(type="ADE20KDataset", data_root=str(root), data_prefix=prefix)
             loader.dataset = dict(**data, pipeline=[*load, dict(type="PackSegInputs")])
         cfg.model.decode_head.num_classes = 150
         cfg.model.data_preprocessor.size = (64, 96)

@@ -4,7 +4,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +92,15 @@ class Erasure:
         unlearn = runs.unlearn_options(self.ids, self.method, chosen)
         if options["resume"] and work_dir is None:
             raise RequestError("resume=True continues from the state in work_dir; give work_dir")
-        with scratch() if work_dir is None else nullcontext(str(work_dir)) as folder:  # a scratch folder is for logs
-            return self._run(unlearn, {**options, "states": work_dir is not None}, folder)
-
-    def _run(self, unlearn: dict[str, Any], options: dict[str, Any], folder: str) -> tuple[nn.Module, dict[str, Any]]:
         original = self._wrapped(copy_model(self.student.network))
         before, with_row = self._measure(original), []
         name = f"erase_{uuid.uuid4().hex}"
         begin = time.monotonic()
-        try:
+        with ExitStack() as stack:
+            folder = (
+                stack.enter_context(scratch()) if work_dir is None else str(work_dir)
+            )  # a scratch folder is for logs
+            stack.callback(runs.release_runner, name)
             runner = runs.build_runner(
                 self.student,
                 self._dataset(),
@@ -111,11 +111,10 @@ class Erasure:
                 seed=self.seed,
                 device=self.device,
                 name=name,
+                states=work_dir is not None,
                 **options,
             )
             runner.train()
-        finally:
-            runs.release_runner(name)
         seconds = time.monotonic() - begin
         if runner.outcome.withheld is not None:
             raise RequestError(f"nothing is returned: {runner.outcome.withheld}")
@@ -137,13 +136,14 @@ class Erasure:
             dict(zip(stages, each, strict=True)) for each in zip(before, with_row[0], after, strict=True)
         )
         class_names = [self.names[i] for i in self.ids]
+        beside = None if self.retain is None else len(self.retain)
         return erased, {
             "classes": class_names,
             "seconds": round(seconds, 2),
             "steps": runner.iter // runner.accumulation,
             "forget_set": {"samples": len(self.forget), "left_out": self.left_out, "measured": len(self.numbers)},
-            "retain_set": None if self.retain is None or self.public else len(self.retain),
-            "public_data": len(self.retain) if self.retain is not None and self.public else None,
+            "retain_set": None if self.public else beside,
+            "public_data": beside if self.public else None,
             "views": self.views,
             "masked_mass": masses,
             "predicted_as_forgotten": predicted,

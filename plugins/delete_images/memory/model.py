@@ -21,18 +21,6 @@ from .samples import Samples, images_and_labels, named_classes
 MEASURED = 1000  # largest number of images of the forget set that are measured
 
 
-def check_model(model: Any) -> None:
-    """Refuse, with :class:`UnsupportedModelError`, an object that is no module, a wrapped or compiled module, and one that
-    classifies queries."""
-    if not isinstance(model, nn.Module):
-        raise UnsupportedModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        raise UnsupportedModelError(f"model is wrapped in {type(model).__name__}; give model.module")
-    if hasattr(model, "_orig_mod"):
-        raise UnsupportedModelError("model is compiled; give the module it was compiled from (model._orig_mod)")
-    refuse_queries(model)
-
-
 def copy_model(model: nn.Module) -> nn.Module:
     """Copy a model with its parameters; raise :class:`UnsupportedModelError` if that fails."""
     try:
@@ -84,17 +72,30 @@ def open_model(
 ) -> OpenModel:
     """Check a model, copy it and run the copy on two samples. ``class_names`` and ``device`` as in
     :func:`delete_images.memory.erase.erase`; ``seed`` is that of the samples' randomness. Raise :class:`UnsupportedModelError`
-    for a model that cannot be unlearned, and :class:`RequestError` for another number of names than of logits."""
-    check_model(model)
+    for a model that cannot be unlearned (no module, wrapped, compiled, of queries, with probabilities, see :func:`_run`), and
+    :class:`RequestError` for another number of names than of logits."""
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise UnsupportedModelError(f"model is wrapped in {type(model).__name__}; give model.module")
+    if hasattr(model, "_orig_mod"):
+        raise UnsupportedModelError("model is compiled; give the module it was compiled from (model._orig_mod)")
+    refuse_queries(model)
     if class_names is not None:
         named = isinstance(class_names, Iterable) and not isinstance(class_names, Mapping)
         class_names = list(class_names) if named else []
         if not class_names or not all(isinstance(name, str) for name in class_names):
             raise RequestError("class_names must be the names of all logits, in their order: a list of strings")
     place = device_of(model, device)
-    student = copy_model(model).to(place)
+    student = copy_model(model).to(place).eval()
     candidates = named_classes(samples.items) or names_in_config(model)
-    images, logits = first_logits(student, samples, seed, class_names or candidates)
+    numbers, known = evenly_spread(len(samples), MEASURED).tolist(), class_names or candidates
+    batches = chain([numbers[:2]], (numbers[i : i + 8] for i in range(2, len(numbers), 8)))
+    read = (
+        _run(student, samples.collated(samples.items_of(batch, seed)), samples.argument, known) for batch in batches
+    )
+    images, logits = next(read)
+    refuse_probabilities(student, chain([logits], (more for _, more in read)))  # reads on to tell them from logits
     count = logits.shape[1]
     if class_names is None:
         # A folder with only the forgotten class names one class, which says nothing about the model's.
@@ -112,20 +113,8 @@ def open_model(
     return OpenModel(model, student, place, names, class_names is not None, logits.ndim - 2, images)
 
 
-def first_logits(model: nn.Module, samples: Samples, seed: int, names: Sequence[str] | None) -> tuple[Tensor, Tensor]:
-    """Run a model on two samples in eval mode; return their images and logits, with one logit for each name if possible. Refuse
-    probabilities; up to :data:`MEASURED` samples are read to tell them from logits."""
-    model.eval()
-    numbers = evenly_spread(len(samples), MEASURED).tolist()
-    batches = chain([numbers[:2]], (numbers[i : i + 8] for i in range(2, len(numbers), 8)))
-    read = (_run(model, samples.collated(samples.items_of(batch, seed)), samples.argument, names) for batch in batches)
-    images, logits = next(read)
-    refuse_probabilities(model, chain([logits], (more for _, more in read)))
-    return images, logits
-
-
 def _run(model: nn.Module, batch: Any, argument: str, names: Sequence[str] | None) -> tuple[Tensor, Tensor]:
-    """Run a model on a collated batch; return images and logits."""
+    """Run a model on a collated batch; return images and logits, one for each name if possible."""
     images, _ = images_and_labels(batch, argument)
     inputs = cast_for(model, images.to(device_of(model)))
     try:

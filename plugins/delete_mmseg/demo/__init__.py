@@ -1,1 +1,1 @@
-"""Demonstration: street scenes drawn by the package, and a small network trained on them."""
+"""Street scenes that `delete-tasks segmentation demo` draws, and a small network trained on them."""

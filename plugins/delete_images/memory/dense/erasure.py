@@ -20,7 +20,7 @@ from ...recipes import DENSE_BASE, DENSE_RECIPES
 from ..erasure import Erasure
 from ..model import OpenModel
 from ..samples import Samples
-from .evaluate import FEW, count_locations, iou_rows, with_head_of
+from .evaluate import FEW, count_locations, iou_rows, models_by_row
 from .samples import MapData, MapSamples, contain_classes
 from .task import DenseModel, DenseTask
 
@@ -109,18 +109,18 @@ class DenseErasure(Erasure):
         """Compare both models: ``locations``, the number measured; ``predicted_as``, the erased model's predictions where the
         original predicts a forgotten class, percent by class; ``rows``, IoU by model and metric, None without label maps; and
         ``kept``."""
-        pair = {"original": original, "erased": erased}
-        models = {**pair, "erased_with_original_head": with_head_of(erased, original)} if self.layers else pair
+        models = models_by_row(original, erased)
         counts = count_locations(models, self.forget, self.numbers, self.ids, self.seed)
-        changed = counts["erased"]
-        on, others = "images", changed
+        on, others = "images", counts["erased"]
         if self.retain is not None:
             numbers = evenly_spread(len(self.retain), self.measured).tolist()
-            on, others = "the retain set", count_locations(pair, self.retain, numbers, self.ids, self.seed)["erased"]
+            models.pop("erased_with_original_head", None)
+            on, others = "the retain set", count_locations(models, self.retain, numbers, self.ids, self.seed)["erased"]
+        predictions = counts["erased"].predictions
         kept = kept_of(others.predictions, self.ids, self.names, FEW)
         return {
-            "locations": int(changed.predictions.sum()),
-            "predicted_as": prediction_shares(changed.predictions[self.ids].sum(0), self.names),
+            "locations": int(predictions.sum()),
+            "predicted_as": prediction_shares(predictions[self.ids].sum(0), self.names),
             "rows": iou_rows(counts, self.ids, self.names),
             "kept": None if kept is None else {"on": on, **kept},
         }

@@ -62,12 +62,14 @@ def count_locations(
     return counts
 
 
-def with_head_of(model: DenseModel, other: DenseModel) -> DenseModel:
-    """Copy a model, with another's class layers in place of its own."""
-    changed = copy.deepcopy(model)
-    for name in changed.layers:
-        changed.network.get_submodule(name).load_state_dict(other.network.get_submodule(name).state_dict())
-    return changed
+def models_by_row(original: DenseModel, erased: DenseModel) -> dict[str, DenseModel]:
+    """Name both models and, if the class layers are known, a copy of the erased model with the original's."""
+    models = {"original": original, "erased": erased}
+    if erased.layers:
+        models["erased_with_original_head"] = restored = copy.deepcopy(erased)
+        for name in erased.layers:
+            restored.network.get_submodule(name).load_state_dict(original.network.get_submodule(name).state_dict())
+    return models
 
 
 def iou_rows(
@@ -126,10 +128,8 @@ def evaluate(
         layers = class_layers_of(opened.student, opened.images, len(opened.names))
     except UnsupportedModelError:
         layers = []
-    networks = {"original": opened.student, "erased": copy_model(erased).to(opened.device)}
-    models = {name: DenseModel(network, len(opened.names), layers) for name, network in networks.items()}
-    if layers:
-        models["erased_with_original_head"] = with_head_of(models["erased"], models["original"])
+    networks = (opened.student, copy_model(erased).to(opened.device))
+    models = models_by_row(*(DenseModel(network, len(opened.names), layers) for network in networks))
     rows = iou_rows(count_locations(models, maps, range(len(maps)), ids, 0), ids, opened.names)
     if rows is None:
         raise RequestError("the data have no label maps, so nothing can be measured; give (image, label map) samples")
