@@ -21,7 +21,7 @@ from ..request.config import parse_options
 from ..task import load_task
 from .cells import check_cells, claim_root, failures, results, run_cells
 from .figures import draw_all
-from .grid import GRIDS, Cell, Grid, GridSource, read_grid
+from .grid import Cell, Grid, GridSource, read_grid
 from .table import chosen_columns, lines, to_csv, to_latex, to_markdown
 
 
@@ -29,11 +29,10 @@ def open_grid(grid: Grid, root: Path) -> GridSource:
     """Open the grid's networks and data by its task; raise :class:`RequestError` if the task offers no benchmark."""
     load_task(grid.task)
     module = f"{plugin_modules().get(grid.task)}.benchmark"
-    if grid.task not in GRIDS and importlib.util.find_spec(module) is not None:
-        importlib.import_module(module)
-    if grid.task not in GRIDS:
+    if importlib.util.find_spec(module) is None:
         raise RequestError(f"the task '{grid.task}' offers no benchmark")
-    return GRIDS[grid.task](grid, root)
+    source: GridSource = importlib.import_module(module).SOURCE(grid, root)
+    return source
 
 
 def run(args: SimpleNamespace) -> int:

@@ -13,23 +13,24 @@ from .command import SETTINGS, Command, Group
 
 VARIABLE = "_DELETE_TASKS_COMPLETE"
 
-# Modules of the core that declare a command.
+# Where the core declares a command: a module, and its attribute.
 CORE_COMMANDS = {
-    "attention": "delete_tasks.attention.command",
-    "audit": "delete_tasks.audit.command",
-    "benchmark": "delete_tasks.benchmark.command",
-    "card": "delete_tasks.report.card.command",
-    "compare": "delete_tasks.report.compare.command",
-    "export": "delete_tasks.report.export.command",
-    "methods": "delete_tasks.cli.methods",
-    "record": "delete_tasks.report.record.command",
+    "attention": "delete_tasks.attention.command:COMMAND",
+    "audit": "delete_tasks.audit.command:COMMAND",
+    "benchmark": "delete_tasks.benchmark.command:COMMAND",
+    "card": "delete_tasks.report.commands:card",
+    "compare": "delete_tasks.report.commands:compare",
+    "export": "delete_tasks.report.commands:export",
+    "methods": "delete_tasks.cli.methods:COMMAND",
+    "record": "delete_tasks.report.record.command:COMMAND",
 }
 
 
 def load_command(name: str) -> click.Command:
-    """Load the command of a name: ``COMMAND`` of the module that declares it."""
-    module = CORE_COMMANDS.get(name) or f"{plugin_modules()[name]}.commands"
-    return load_commands(*module.rsplit(".", 1)).COMMAND
+    """Load the command of a name from the module that declares it; a plugin's is ``COMMAND`` of its commands.py."""
+    module, attribute = (CORE_COMMANDS.get(name) or f"{plugin_modules()[name]}.commands:COMMAND").split(":")
+    command: click.Command = getattr(load_commands(*module.rsplit(".", 1)), attribute)
+    return command
 
 
 class Root(Group):

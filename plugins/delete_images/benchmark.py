@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from msgspec import structs
 from torch import nn
 
-from delete_tasks.benchmark.grid import RETRAINED, Cell, GridSource, method_of, slug
+from delete_tasks.benchmark.grid import RETRAINED, Cell, Grid, GridSource, method_of, slug
 from delete_tasks.cli import parse
 from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
@@ -39,11 +39,14 @@ from .opened import make_opened
 from .train import train
 
 
-class ImagesGrid(GridSource, task="images"):
+class ImagesGrid(GridSource):
     """Networks of a grid; docs/guides/benchmark.md has their keys. ``classes`` are 'cifar10', 'cifar100', 'data' (the names in
     'forget') or a list. In ``retrained``, ``{classes}`` are the names, sorted and joined by '_'. Networks are trained on
     ``train['data']``, else on 'forget'; this string and 'retain' may not contain ``class=`` or ``without=``. Trained and imported
     models are stored in the folder models of the work dir."""
+
+    def __init__(self, grid: Grid, folder: Path) -> None:
+        self.grid, self.folder = grid, folder
 
     @cached_property
     def data(self) -> Data:
@@ -259,4 +262,5 @@ class ImagesGrid(GridSource, task="images"):
         return opened, {"seconds": round(seconds, 1), "samples": runner.iter * per_step, "steps": steps}
 
 
+SOURCE = ImagesGrid
 _open = lru_cache(maxsize=16)(open_data)

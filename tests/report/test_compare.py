@@ -11,7 +11,7 @@ import pytest
 from delete_tasks.cli import main
 from delete_tasks.evaluation import Measured
 from delete_tasks.plugins import plugin_modules
-from delete_tasks.report.compare.compare import metrics_of, read_runs
+from delete_tasks.report.compare import metrics_of, read_runs
 from delete_tasks.report.results import FORMAT, VERSION
 from delete_tasks.task import load_task
 

@@ -95,7 +95,7 @@ def test_a_file_that_differs_is_not_written(recorded, copy, tmp_path, tells, fai
     words = argv("export", recorded / "erased", "--onnx", tmp_path / "m.onnx")
     assert "16 of random numbers (no samples were given): largest difference" in tells(words)
     with monkeypatch.context() as patch:
-        patch.setattr("delete_tasks.report.export.export.TOLERANCE", -1)
+        patch.setattr("delete_tasks.report.export.TOLERANCE", -1)
         fails("gives other outputs than the model .*not written", "export", copy, "--onnx", tmp_path / "n.onnx")
     (copy / "record.html").write_text("changed")
     fails(r"the record in .* does not hold \(record.html", "export", copy, "--onnx", tmp_path / "n.onnx")

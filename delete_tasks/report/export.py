@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...display.terminal import say, short
-from ...errors import RequestError, UnsupportedModelError, first_line, require
-from ...evaluation.reader import OpenedModel
-from ...fileio.atomic import save_bytes, save_json
-from ...fileio.digests import describe_model
-from ...fileio.inputs import file_sha256
-from ...fileio.processes import raise_lost
-from ...fileio.sampling import evenly_spread
-from ...request.classes import resolve_classes
-from ...task import Task, load_task, open_models
-from ..record.parts import RECORD
-from ..record.rerun import reopen
-from ..record.verify import read_verified
+from ..display.terminal import say, short
+from ..errors import RequestError, UnsupportedModelError, first_line, require
+from ..evaluation.reader import OpenedModel
+from ..fileio.atomic import save_bytes, save_json
+from ..fileio.digests import describe_model
+from ..fileio.inputs import file_sha256
+from ..fileio.processes import raise_lost
+from ..fileio.sampling import evenly_spread
+from ..request.classes import resolve_classes
+from ..task import Task, load_task, open_models
+from .record.parts import RECORD
+from .record.rerun import reopen
+from .record.verify import read_verified
 
 FORMAT, INPUT, RANDOM = "delete-tasks export 1", "input", "random numbers"
 PLACES = "delete_tasks.places"  # in a file without all outputs: place of each class among them, by that in the model

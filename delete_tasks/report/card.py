@@ -4,23 +4,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...display.table import row_title
-from ...display.terminal import say, short
-from ...errors import RequestError, require
-from ...fileio.atomic import discard, replacing_folder, save_bytes, save_json, save_text
-from ...fileio.checkpoint import load_once, save_file, state_dict_of
-from ...fileio.digests import SUMS, WEIGHTS, describe_model
-from ...fileio.inputs import read_bytes, read_text
-from ...fileio.manifest import holds_files
-from ...runner.done import sentences
-from ...task import load_task
-from ..compare.compare import plain
-from ..record.parts import CARD_WEIGHTS, PAGE, RECORD
-from ..record.samples import SAMPLES
-from ..record.sign import SIGNATURE
-from ..record.verify import read_verified
-from ..residue import names_any
-from ..results import RESULTS, read_results
+from ..display.table import row_title
+from ..display.terminal import say, short
+from ..errors import RequestError, require
+from ..fileio.atomic import discard, replacing_folder, save_bytes, save_json, save_text
+from ..fileio.checkpoint import load_once, save_file, state_dict_of
+from ..fileio.digests import SUMS, WEIGHTS, describe_model
+from ..fileio.inputs import read_bytes, read_text
+from ..fileio.manifest import holds_files
+from ..runner.done import sentences
+from ..task import load_task
+from .compare import plain
+from .record.parts import CARD_WEIGHTS, PAGE, RECORD
+from .record.samples import SAMPLES
+from .record.sign import SIGNATURE
+from .record.verify import read_verified
+from .residue import names_any
+from .results import RESULTS, read_results
 
 README, CONFIG, MADE_BY = "README.md", "config.json", "Written by `delete-tasks card`."
 COPIED = (RECORD, PAGE, SUMS, SAMPLES, SIGNATURE)  # of a record, without its salt
@@ -83,7 +83,7 @@ def make_card(options: Mapping[str, Any], about: Mapping[str, Any], results: Map
     name, tags = f"{(base or 'model').rpartition('/')[2]}-erased", ["machine-unlearning", "delete-tasks"]
     return hub.ModelCard.from_template(
         hub.ModelCardData(model_name=name, tags=tags, base_model=base, eval_results=figures or None, **about),
-        template_str=Path(__file__).with_name("template.md").read_text(encoding="utf-8"),
+        template_str=Path(__file__).with_name("card_template.md").read_text(encoding="utf-8"),
         **{"results": results, "metrics": metrics, "plain": plain, "row_title": row_title, "made_by": MADE_BY},
         **{"verdict": (more["record"] or results).get("verdict"), "done": " ".join(sentences(results.get("done")))},
         **more,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...display.table import Column, Table
-from ...errors import RequestError
-from ..results import RESULTS, read_results
+from ..display.table import Column, Table
+from ..errors import RequestError
+from .results import RESULTS, read_results
 
 SETTINGS = ("recipe", "data", "expected", "forget_set", "retain_set", "public_data")  # keys of results.json, except:
 NOT_SETTINGS = ("classes", "steps_done", "data.test", "data.eval")  # the request, the run, and what has its own note

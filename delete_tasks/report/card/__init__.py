@@ -1,1 +1,0 @@
-"""Folder of an erased model as the Hugging Face Hub has it: model card, weights, record."""

@@ -1,1 +1,0 @@
-"""Comparison of runs from their results.json, by the metrics that each task declares."""

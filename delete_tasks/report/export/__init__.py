@@ -1,1 +1,0 @@
-"""Export of a model as an ONNX file, with a receipt."""
