@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import FILE, Group, Output, argument, command, data, evaluation, recipe
+from delete_tasks.cli.command import FILE, Group, Output, argument, command, data, evaluation, machine, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.report.finish import tell_before, tell_next
 
@@ -28,6 +28,12 @@ CONFIG = argument(
 )
 CLASSES = data(
     "--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}. [default: the config's]"
+)
+MEMORY = machine(
+    "--memory",
+    type=shared.number(0, 1e6, above=True),
+    metavar="GB",
+    help="Memory for images of more than 4 million pixels; if they take more, windows are read. [default: 80% of all]",
 )
 
 
@@ -55,18 +61,13 @@ CLASSES = data(
         "choice among these (auto). [default: the config's, or auto]",
     ),
     shared.amp("off"),
-    recipe(
-        "--memory",
-        type=shared.number(0, 1e6, above=True),
-        metavar="GB",
-        help="Memory for images of more than 4 million pixels; if they take more, windows are read. [default: 80% of all]",
-    ),
     evaluation(
         "--no-evaluate", is_flag=True, help="Measure nothing but the check of the forget set; no test data are read."
     ),
     shared.EXPECT,
     *shared.record_panel(),
     *shared.machine_panel("the config's, or 0"),
+    MEMORY,
     short="--classes --overwrite --preset --deep --steps --lr --avoid --fill --expect --cfg-options --resume --device --dry-run",
 )
 def forget(args: SimpleNamespace) -> int:
@@ -106,6 +107,7 @@ def forget(args: SimpleNamespace) -> int:
     shared.EXPECT,
     *shared.record_panel(),
     shared.CFG_OPTIONS,
+    MEMORY,
     shared.DEVICE,
     shared.VERBOSE,
 )
@@ -116,7 +118,7 @@ def evaluate(args: SimpleNamespace) -> int:
     record, cfg = record_options(args), read_config(args.config, parse_options(args.cfg_options))
     from . import run
 
-    cfg = run.make_config(cfg, args.original, args.classes, args.work_dir, {})
+    cfg = run.make_config(cfg, args.original, args.classes, args.work_dir, {"memory": args.memory})
     cfg.record = record
     console, config, classes = make_console(), os.path.abspath(args.config), cfg.unlearn.get("classes")
     with shared.claim_work_dir(vars(args), [args.original, args.erased], config=config, classes=classes) as work:
