@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from delete_images.models.describe import read_arguments
 from msgspec import structs
 from torch import nn
 
+from delete_images.arguments import read_arguments
 from delete_images.models.architectures import build
 from delete_images.models.architectures.registry import check_arguments, import_and_call, is_import_path
 from delete_images.models.model_file import batch_counters
