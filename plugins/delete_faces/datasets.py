@@ -16,10 +16,9 @@ from delete_tasks.evaluation.forget_data import Selection
 from delete_tasks.task import Run
 
 from .backbones import backbone_defaults
-from .photos import Framing, open_photos
+from .checks import NO_PROJECTION, refuse_removed
+from .photos import Framing, Templates, open_photos
 from .projection import projected_directions
-from .retain import NO_PROJECTION, refuse_removed
-from .templates import Templates
 
 
 def framing_of(spec: ModelSpec, **options: Any) -> Framing:

@@ -18,10 +18,9 @@ from delete_tasks.request.classes import SPELLINGS
 
 from .earlier import without_removed
 from .photos import of_people
-from .templates import BESIDE, hint
-from .templates import NAME as GALLERY
 
 NAME = "enrolment.json"
+GALLERY, BESIDE = "gallery.npz", "gallery"  # file of a model folder, and its name on the command line
 SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none
 LEAST = 2  # held-out photos if possible: without a pair nothing is verified
 MOST_LOGITS = 2**26  # of a row of the table, 256 MB
@@ -80,6 +79,12 @@ def pass_on_enrolment(model: str | Path, erased: str | Path, people: Sequence[st
         source[key] = request.named(*named)
     held_out = [name for name in sorted(enrolment.held_out) if SPELLINGS[-1](name.partition("/")[0]) not in gone]
     save_json({"held_out": held_out, "source": source}, Path(erased, NAME))
+
+
+def hint(model: str) -> str:
+    """Tell users who deleted the photos that stored templates are enough."""
+    place = BESIDE if Path(model, GALLERY).is_file() else "STORE.npz"
+    return f"; if the photos were deleted, stored templates will do: --from-templates {place}"
 
 
 def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """MobileFaceNet (Chen et al., arXiv 1804.07573, table 1), under the key names of foamliu's published files."""
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops.misc import Conv2dNormActivation
@@ -23,18 +25,6 @@ class DepthwiseSeparable(nn.Module):
         return self.relu(self.bn2(self.pointwise(self.relu(self.bn1(self.depthwise(x))))))
 
 
-class GlobalDepthwise(nn.Module):
-    """A depthwise convolution as large as the map: an average with weights for each place of the face (section 3.1)."""
-
-    def __init__(self, channels: int, side: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, side, groups=channels, bias=False)
-        self.bn = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.depthwise(x))
-
-
 class MobileFaceNet(nn.Module):
     """Aligned faces ``(N, 3, 112, 112)`` to embeddings ``(N, embedding_size)``, not scaled to length 1."""
 
@@ -49,7 +39,9 @@ class MobileFaceNet(nn.Module):
                 channels = out
         self.features = nn.Sequential(*blocks)
         self.conv2 = Conv2dNormActivation(channels, 512, 1, activation_layer=nn.ReLU6)
-        self.gdconv = GlobalDepthwise(512, 7)
+        # As large as the map: an average with weights for each place of the face (section 3.1).
+        depthwise = nn.Conv2d(512, 512, 7, groups=512, bias=False)
+        self.gdconv = nn.Sequential(OrderedDict(depthwise=depthwise, bn=nn.BatchNorm2d(512)))
         self.conv3 = nn.Conv2d(512, embedding_size, 1)
         self.bn = nn.BatchNorm2d(embedding_size)
 

@@ -35,6 +35,10 @@ PROJECTED = (
     "The erased weights show which directions were projected out: with the original embedder, they tell whether a given photo is "
     "of the removed person."
 )
+UNCHANGED = (
+    "No stored template was given of {} of {} people to forget, so for these the embedder was not changed: two photos of such a "
+    "person match as before. Only class weights and names were removed."
+)
 CHANGED = "Photos of people who stay (the retain set) were read and their templates changed: compare templates of one model only."
 
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from delete_images.data.opening import ImageData, open_data
@@ -82,6 +84,23 @@ class Photos:
             fix = "" if self.largest_face else "; --largest-face takes the largest central one"
             lines.append(f"{done}: {list_names(named)} ({len(named)} of {total}){fix}")
         return lines
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Stored templates in place of photos, of any length (``faces remove --from-templates``, ``--retain``)."""
+
+    embeddings: Tensor  # float32 (n, D)
+    labels: NDArray[np.int64]  # (n,)
+    names: list[str]  # of each, for messages and the list of samples
+    lacking: Sequence[int]  # people without any
+
+    def warnings(self, classes: Sequence[str]) -> list[str]:
+        """Describe people, by indices into ``classes``, with no template or a single one."""
+        single = [classes[i] for i, count in enumerate(np.bincount(self.labels, minlength=1)) if count == 1]
+        none = "no template of {} in the store: class weights and name go, but two photos of the person match as before"
+        one = "a single template of {}, hence one direction: more photos may still match than with several templates"
+        return [*(none.format(classes[i]) for i in self.lacking), *map(one.format, single)]
 
 
 def person_folders(text: str, split: str) -> tuple[str, ...]:
@@ -210,15 +229,7 @@ def _do_batch(do: Callable[[int], Any], indices: Sequence[int]) -> list[Any] | B
 def _begin(_: int) -> None:
     """Prepare a worker: Ctrl-C is left to the main process, which ends the workers; OpenCV computes in one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _set_opencv_threads(1)
-
-
-def _set_opencv_threads(count: int) -> int:
-    """Set the number of OpenCV's threads, and return the former."""
-    cv2 = require("cv2", "faces")
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(count)
-    return before
+    require("cv2", "faces").setNumThreads(1)
 
 
 def do_each(do: Callable[[int], T], count: int, processes: int | None = None) -> Iterator[T]:
@@ -229,13 +240,13 @@ def do_each(do: Callable[[int], T], count: int, processes: int | None = None) ->
     wanted = min(cores if processes is None else processes, count // BATCH)
     if wanted < 2 or multiprocessing.current_process().daemon:  # a daemon may not have processes of its own
         return map(do, range(count))
-    photos: Any = range(count)
+    photos, cv2 = cast(Any, range(count)), require("cv2", "faces")
     loader = DataLoader(photos, BATCH, num_workers=wanted, collate_fn=partial(_do_batch, do), worker_init_fn=_begin)
-    # Ends its threads: a fork copies their pool without the threads, and would wait for these.
-    threads = _set_opencv_threads(1)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # ends the others: a fork copies their pool without the threads, and would wait for these
     # Started here, not when the first result is needed: by then a progress bar's thread may hold a lock, which a fork copies.
     results = iter(loader)
-    _set_opencv_threads(threads)
+    cv2.setNumThreads(threads)
     return _results(results)
 
 

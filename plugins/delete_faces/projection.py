@@ -23,7 +23,7 @@ from delete_tasks.request.ranges import whole
 from delete_tasks.task import Run
 
 from .network import CosineHead
-from .templates import Templates
+from .photos import Templates
 
 # Directions per person, of one and of several people: more forget better, and cost the others more (docs/notes/faces.md).
 ALONE, TOGETHER = 4, 2
@@ -49,21 +49,6 @@ class Change(NamedTuple):
 def directions_for(people: int) -> int:
     """Choose the number of directions to project out for each of ``people``."""
     return ALONE if people == 1 else TOGETHER
-
-
-def directions_of(
-    network: nn.Module, spec: ModelSpec, photos: ImageData, predictions: Predictions, ids: Sequence[int], count: int
-) -> Tensor:
-    """Compute ``count`` :func:`person_directions` of each person from the predictions for the photos and for the mirrored
-    photos; refuse an embedder that does not return one vector per photo."""
-    mirror = ImageData(lambda i: photos[i][0][:, ::-1].copy(), photos.labels, photos.class_names, photos.names)
-    both = together([predictions, predict_images(network, spec, mirror, "Mirrored photos")])
-    if both.features is None:
-        raise RequestError("the embedder does not return one vector per photo to project; use --directions 0")
-    # A single photo is removed wholly: beside its mirrored one a little of it would be left, for which the logits are arbitrary.
-    several = torch.isin(both.labels, predictions.labels[predictions.labels.bincount()[predictions.labels] > 1])
-    several[: len(predictions.labels)] = True
-    return person_directions(both.features[several], both.labels[several], ids, count)
 
 
 def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], count: int) -> Tensor:
@@ -208,23 +193,31 @@ def changes_of(
     count: int,
     kept: ImageData | Templates | None = None,
 ) -> list[Change]:
-    """List the changes of embeddings, in order: :func:`directions_of` the people, from photos or from stored templates, and
-    :func:`restore` for the class weights of a cosine head, and photos or templates of ``kept`` people. No template at all leaves
-    embeddings as they are."""
-    if not isinstance(forget, Templates):
-        directions = directions_of(network, spec, forget, predictions, ids, count)
+    """List the changes of embeddings, in order: ``count`` :func:`person_directions` of each person, from the ``predictions`` for
+    photos and for the mirrored photos, or from stored templates; and :func:`restore` for the class weights of a cosine head, and
+    photos or templates of ``kept`` people. No template at all leaves embeddings as they are. Refuse an embedder that does not
+    return one vector per photo."""
+    if isinstance(forget, ImageData):
+        mirror = ImageData(lambda i: forget[i][0][:, ::-1].copy(), forget.labels, forget.class_names, forget.names)
+        both = together([predictions, predict_images(network, spec, mirror, "Mirrored photos")])
+        if both.features is None:
+            raise RequestError("the embedder does not return one vector per photo to project; use --directions 0")
+        # A single photo is removed wholly: beside its mirrored one a little of it is left, for which the logits are arbitrary.
+        several = torch.isin(both.labels, predictions.labels[predictions.labels.bincount()[predictions.labels] > 1])
+        several[: len(predictions.labels)] = True
+        directions = person_directions(both.features[several], both.labels[several], ids, count)
     elif forget.names:
         own = [i for i in ids if i not in forget.lacking]
         directions = person_directions(forget.embeddings, predictions.labels, own, count)
     else:
         return []
     change, head = project_people(directions), network.head
-    rows, labels = torch.zeros(0, len(directions)), torch.zeros(0, dtype=torch.int64)
+    rows: Any = torch.zeros(0, len(directions))
+    labels = torch.zeros(0, dtype=torch.int64) if kept is None else torch.from_numpy(kept.labels)
     if isinstance(kept, Templates):
-        rows, labels = kept.embeddings, torch.from_numpy(kept.labels)
+        rows = kept.embeddings
     elif kept is not None:
-        features: Any = predict_images(network, spec, kept, "Embedding kept people").features
-        rows, labels = features, torch.from_numpy(kept.labels)
+        rows = predict_images(network, spec, kept, "Embedding kept people").features
     if isinstance(head, CosineHead):
         others = [i for i in range(len(spec.classes)) if i not in ids]
         rows = torch.cat([F.normalize(rows), head.weight.detach()[others].cpu()])

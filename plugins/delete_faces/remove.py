@@ -27,24 +27,21 @@ from delete_tasks.report.finish import refuse_unmeasured, report
 from delete_tasks.report.results import collect
 from delete_tasks.request.classes import resolve_classes
 
-from . import register  # noqa: F401
-from .checks import check_far, check_looks, read_far, set_threshold
+from . import checks, register  # noqa: F401
 from .datasets import FaceDataset, framing_for
 from .earlier import open_removed
 from .enrolment import complete_options, divide, limit_photos, open_own, open_tested, pass_on_enrolment
 from .gallery.gallery import save_without
 from .metrics import METRICS
 from .network import CosineHead, FaceNetwork, load_face_network, without_classes
-from .opened import CHANGED, MEASURED, PROJECTED, open_run
-from .photos import Framing, frame_photos
+from .opened import CHANGED, MEASURED, PROJECTED, UNCHANGED, open_run
+from .photos import Framing, Templates, frame_photos
 from .picture import draw_people
 from .projection import PersonProjection, changes_of, directions_for, fold_changes, predict, project_each
 from .recipes import BASE, RECIPES
 from .report import answer, describe_drift, describe_matches, lines_of, measure, rehearse
-from .retain import NO_PROJECTION, choose_kept, open_kept
 from .stores import is_store, open_others, open_templates, shown
 from .task import FaceClassifier
-from .templates import OF_STEPS, UNCHANGED, Templates, check_request
 
 MOST_HEAD = 2**24  # class weights of a head that is trained for the row head_only: 32,768 people of 512 each
 DATA = ("model", "photos", "templates", "retain", "eval", "aligned", "largest_face")
@@ -52,12 +49,9 @@ CAPTION = "Held-out photos, and the people that the original and the erased mode
 
 
 def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Make a model forget people; write erased/, results.json and before_after.png into the work dir.
-
-    Everything that can be refused is refused before anything is written: unknown people, all people, no folder of photos, no
-    face, photos that do not look like their person. ``options`` are the command's, by name; ``record`` may hold those of the
-    record. Return the content of results.json, and the command's ``exit_status``.
-    """
+    """Make a model forget people; write erased/, results.json and before_after.png into the work dir. What can be refused is
+    refused before anything is written. ``options`` are the command's, by name; ``record`` may hold those of the record. Return
+    the content of results.json, and the command's ``exit_status``."""
     flush_subnormals()
     network, spec = load_face_network(options)
     options = complete_options(options)
@@ -67,24 +61,24 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         without_classes(network.head, ids)  # refuses what cannot be done before the photos are read
     size, templates = network.head.weight.shape[1], None
     if options.get("templates") is not None:
-        check_request(options)
+        checks.check_request(options)
         templates = open_templates(options["templates"], people, ids, size, options["allow_import"])
         options["templates"] = shown(options["templates"])
     count = _directions(options, len(people) - (0 if templates is None else len(templates.lacking)))
     if options.get("retain") is not None and not count:
-        raise RequestError(NO_PROJECTION)
+        raise RequestError(checks.NO_PROJECTION)
     unlearn = _recipe(options, people, network, count)
-    far = read_far(options.get("threshold"), network.head)
+    far = checks.read_far(options.get("threshold"), network.head)
     device = choose_device(options["device"])
     begin = time.monotonic()
     framing = framing_for(spec, options, device)
     forget, gallery, kept, copies, details = _read_photos(options, network.head, spec, ids, framing, console, templates)
     if far is not None:
-        check_far(far, gallery, ids)
+        checks.check_far(far, gallery, ids)
     original: FaceNetwork = fast_layout(network.to(device))
     predictions = predict(original, spec, forget, "Checking photos")
     noun = "photos" if templates is None else "templates"
-    warning = check_looks(forget.names, predictions, original.head.weight.detach().cpu(), options["force"], noun)
+    warning = checks.check_looks(forget.names, predictions, original.head.weight.detach().cpu(), options["force"], noun)
     if warning is not None:
         console.print(f"Warning: {warning}")
     changes = None
@@ -164,7 +158,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     details["threshold"] = {
         "model": spec.extra.get("threshold"),
         "far": far,
-        "set": set_threshold(far, runner.outcome.published, details.get("verification") or {}),
+        "set": checks.set_threshold(far, runner.outcome.published, details.get("verification") or {}),
         "cosine": isinstance(network.head, CosineHead),
     }
     results = collect(
@@ -215,7 +209,7 @@ def _read_photos(
     own = None if templates is not None else open_own(options, people, spec.classes)
     retain: Any = options.get("retain")
     stored = retain is not None and is_store(retain)
-    others = None if retain is None or stored else open_kept(retain, people, spec)
+    others = None if retain is None or stored else checks.open_kept(retain, people, spec)
     tested = open_tested(options, spec)
     notes: list[str] = []
     if tested is not None and own is not None:
@@ -238,7 +232,7 @@ def _read_photos(
             )
     if others is not None:
         stay = frame_photos(others, framing, retain, "Finding faces of kept people", console)
-        kept, measured_on, more = choose_kept(stay.data, faces, gallery, ids)
+        kept, measured_on, more = checks.choose_kept(stay.data, faces, gallery, ids)
         copies += more
         retained = {"in_eval_too": measured_on, **stay.left_out()}
     if kept is not None:
@@ -286,7 +280,7 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork,
     head = "cosine" if isinstance(network.head, CosineHead) else "linear"
     parameters = sum(tensor.numel() for tensor in network.parameters())
     facts = {"head": head, "people": len(people), "parameters": parameters, "directions": directions}
-    named = {name: options[name] for name in OF_STEPS if options[name] is not None}
+    named = {name: options[name] for name in checks.OF_STEPS if options[name] is not None}
     recipe = unlearn_options(people, method, {**BASE, **kind.defaults(RECIPES, **facts), **named})
     # Only long runs are worth resuming.
     recipe.setdefault("checkpoint_interval", max(25, recipe["steps"] // 4))

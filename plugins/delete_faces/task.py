@@ -22,8 +22,9 @@ from delete_tasks.task import Run
 
 from . import opened
 from .earlier import with_removed
+from .enrolment import GALLERY
 from .enrolment import NAME as ENROLMENT
-from .gallery.gallery import NAME, read_gallery
+from .gallery.gallery import read_gallery
 from .metrics import METRICS
 from .network import CosineHead, FaceNetwork, check_face_network, remove_people, without_classes
 from .onnx_embedder import OnnxEmbedder
@@ -86,7 +87,7 @@ class FacesTask(ImagesTask):
         return FaceNetwork(network.embedder, without_classes(network.head, ids))
 
     def content(self, path: Path, names: Sequence[str]) -> str | None:
-        if path.name == NAME:
+        if path.name == GALLERY:
             try:
                 count: Any = sum(name in names for name in read_gallery(path).names)
             except RequestError:

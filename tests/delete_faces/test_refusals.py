@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import argv, edit_json, read_results, run
+from helpers import argv, read_results, run
 
 GONE = "Colin_Powell"
 
@@ -73,12 +73,6 @@ def test_a_single_photo_is_warned_of(removal, faces, tmp_path, tells):
     given = folder_of(tmp_path, GONE, sorted((faces / "train" / GONE).iterdir())[:1])
     assert "no held-out" in tells(removal(tmp_path / "w", "--test none --steps 1 --no-record", photos=given))
     assert read_results(tmp_path / "w")["steps"] == 0  # nothing is left of the photo
-
-
-def test_label_map_and_head_disagree(refuses, models, tmp_path):
-    shutil.copytree(models["cosine"], tmp_path / "model")
-    edit_json(tmp_path / "model" / "model.json", lambda content: content["classes"].append("Nobody"))
-    refuses("8 outputs .*9 class names", model=tmp_path / "model")
 
 
 def test_not_a_face_network(refuses, shared, tmp_path):

@@ -22,8 +22,8 @@ from delete_tasks.fileio.atomic import replacing
 from delete_tasks.request.classes import SPELLINGS
 from delete_tasks.task import Run
 
+from ..enrolment import GALLERY
 from ..projection import Change, project_each
-from ..templates import NAME
 
 UNIT = 1e-3  # difference from 1 up to which a template was scaled to length 1; of 16-bit numbers as well
 EMBEDDINGS, NAMES = "embeddings", "names"
@@ -154,12 +154,12 @@ def save_without(
 ) -> dict[str, Any] | None:
     """Write the model's gallery without the people's templates beside the erased model of a run. Return what was done to the
     other templates, for results.json; None if there is no gallery, or no erased model."""
-    path = Path(model) / NAME
+    path = Path(model) / GALLERY
     if not path.is_file() or runner.outcome.published is None:
         return None
     gallery, drift = read_gallery(path).without(people), {"mean_cosine": 1.0, "least_cosine": 1.0}
     if changes is not None:
         gallery, drift = gallery.transform(project_each(torch.eye(gallery.embeddings.shape[1]), changes).T)
-    gallery.save(Path(runner.outcome.published) / NAME)
+    gallery.save(Path(runner.outcome.published) / GALLERY)
     exact = runner.iter < runner.accumulation or runner.method.trains_head_alone  # no step changed the embedder
     return {"templates": len(gallery.names), "projected": changes is not None, **drift, "exact": exact}

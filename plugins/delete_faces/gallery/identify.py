@@ -28,14 +28,11 @@ Face = tuple[list[int] | None, np.ndarray]  # box, None if aligned, and framed f
 
 
 def identify(options: Mapping[str, Any], console: Console) -> None:
-    """Name the person on each face, with scores.
+    """Name the person on each face, with scores, see the heads' ``scores``; below the threshold a face is of an unknown person.
 
-    A score is the cosine of embedding and class weights for a cosine head, the logit for a linear head. A face that scores below
-    the threshold is of an unknown person. The model's threshold is the score that one in a hundred strangers reached at
-    enrolment; for a model without one it is set on all scores of these photos but each face's best. ``options`` are the
-    command's, by name; with ``person`` only faces that reach the threshold for one of these people are named, and ``out`` is a
-    file that lists for each face ``photo``, ``box`` (None if aligned), ``name`` (None if unknown) and ``scores`` by name, best
-    first. Refuse photos of which none can be read, or without any face.
+    For a model without a threshold, see :func:`stranger_threshold`, one is set on all scores of these photos but each face's
+    best. ``options`` are the command's, by name; the file ``out`` lists for each face ``photo``, ``box`` (None if aligned),
+    ``name`` (None if unknown) and ``scores`` by name, best first. Refuse photos of which none can be read, or without any face.
     """
     flush_subnormals()
     network, spec = load_face_network(options)
@@ -54,7 +51,14 @@ def identify(options: Mapping[str, Any], console: Console) -> None:
     faces: Any = score()
     if threshold is None:
         faces = list(faces)
-        threshold = _measure_threshold([scores for *_, scores in faces], console)
+        # A face is of one person at most, so all scores but its best are of impostor pairs.
+        others = torch.cat([torch.zeros(0), *(scores.sort().values[:-1] for *_, scores in faces)])
+        threshold = stranger_threshold(others, len(spec.classes))
+        if threshold is not None:
+            text = f"these photos give {threshold:.3f}, from {len(others)} scores that are no face's best"
+            console.print(f"The model has no threshold; {text}")
+        elif faces:
+            console.print("The model has no threshold, and these photos are too few to set one: give --threshold")
     if wanted is not None and threshold is None:
         raise RequestError("--person lists faces above a threshold, and the model has none; give --threshold")
     identified: list[dict[str, Any]] = []
@@ -123,18 +127,3 @@ def _search(paths: Sequence[Path], framing: Framing, index: int) -> tuple[str | 
         (faces.boxes[i].round().astype(int).tolist(), frame_face(image, faces, i, framing.framing, side))
         for i in range(count)
     ]
-
-
-def _measure_threshold(scores: Sequence[Tensor], console: Console) -> float | None:
-    if not scores:
-        return None
-    # A face is of one person at most, so all scores but its best are of impostor pairs.
-    others = torch.cat([row.sort().values[:-1] for row in scores])
-    threshold = stranger_threshold(others, len(scores[0]))
-    if threshold is None:
-        console.print("The model has no threshold, and these photos are too few to set one: give --threshold")
-    else:
-        console.print(
-            f"The model has no threshold; these photos give {threshold:.3f}, from {len(others)} scores that are no face's best"
-        )
-    return threshold

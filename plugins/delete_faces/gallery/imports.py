@@ -18,12 +18,11 @@ from delete_tasks.fileio.validate import as_type, parse_json
 from ..backbones import ONNX, open_backbone
 from ..datasets import framing_for
 from ..earlier import without_removed
+from ..enrolment import GALLERY, describe_photos
 from ..enrolment import NAME as ENROLMENT
-from ..enrolment import describe_photos
 from ..network import FaceNetwork, Head, LinearHead, build_head, describe_network, load_face_network
 from ..photos import open_photos
 from .enroll import embed, stranger_threshold
-from .gallery import NAME as GALLERY
 from .gallery import Gallery, check_size, read_gallery
 
 SCALE = 64.0  # of the logits of ArcFace (arXiv 1801.07698, section 3.1) and of most heads that are published with it

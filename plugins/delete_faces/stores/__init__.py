@@ -2,20 +2,23 @@
 
 A store is named by one string: a path (``templates.npz``; ``vectors.npy``, with ``vectors.csv`` beside it), a database
 (``postgresql://HOST/DATABASE?table=faces&person=name&embedding=embedding``), or ``package.module:Class?KEY=VALUE``.
+
+A ``with`` block is a transaction: when it ends, all its changes are there; after an error or a kill, none is. ``people()``
+counts the templates of each person; ``read(people=None)`` gives the :class:`Gallery` of people, or of all, as changed so far, in
+an order that does not change before ``replace``. Nothing but ``replace(embeddings)``, floating point ``(n, D)`` in the order of
+``read``, and ``delete(people)``, named as ``people`` names them, changes the store.
 """
 
 import hashlib
 import pkgutil
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError, first_line
@@ -24,32 +27,12 @@ from delete_tasks.fileio.sampling import evenly_spread
 
 from ..earlier import was_removed
 from ..gallery.gallery import Gallery, check_size, find_names
-from ..templates import Templates
+from ..photos import Templates
 
 DATABASES = ("postgresql://", "postgres://")
 MOST_PEOPLE = 2000  # who stay, whose templates are read
 LEAST_OWN = 0.5  # share of templates that the model must assign to their owners
 IMPORTED = re.compile(r"[\w.]+:[A-Za-z_][\w.]*(\?.*)?")  # package.module:Class, perhaps with arguments
-
-
-class Store(AbstractContextManager[Any], Protocol):
-    """Templates of a face system.
-
-    A ``with`` block is a transaction: when it ends, all its changes are there; after an error or a kill, none is. Nothing but
-    ``replace`` and ``delete`` changes the store.
-    """
-
-    def people(self) -> Mapping[str, int]:
-        """Count the templates of each person."""
-
-    def read(self, people: Sequence[str] | None = None) -> Gallery:
-        """Read the templates of ``people``, or all, as changed so far, in an order that does not change before ``replace``."""
-
-    def replace(self, embeddings: NDArray[Any]) -> None:
-        """Replace all templates by ``embeddings``, floating point ``(n, D)``, in the order of :meth:`read`."""
-
-    def delete(self, people: Sequence[str]) -> None:
-        """Delete the templates and names of people; names are as :meth:`people` gives them."""
 
 
 def open_store(text: str, out: str | None = None, allow_import: bool = False) -> Any:
@@ -64,8 +47,19 @@ def open_store(text: str, out: str | None = None, allow_import: bool = False) ->
         raise RequestError(f"'{shown(text)}' is changed in place, in one transaction; leave --out out")
     if text.startswith(DATABASES):
         return PostgresStore(text)
+    if imported and not allow_import:
+        raise RequestError(
+            f"the store '{text}' is an import path, whose code would run; if you trust it, pass --allow-import"
+        )
     if imported:
-        return _own(text, allow_import)
+        path, _, arguments = text.partition("?")
+        try:
+            return pkgutil.resolve_name(path)(**dict(parse_qsl(arguments)))
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise RequestError(
+                f"the store '{text}' cannot be made: {first_line(error)}; expected package.module:Class?KEY=VALUE, with the "
+                "package's folder on PYTHONPATH"
+            ) from error
     if kind is None:
         raise RequestError(
             f"'{text}' is no store of templates; expected {' or '.join(FILES)}, {DATABASES[0]}HOST/DATABASE?table=NAME, or "
@@ -79,21 +73,6 @@ def is_store(text: str) -> bool:
     from .files import FILES
 
     return text.startswith(DATABASES) or bool(IMPORTED.fullmatch(text)) or Path(text).suffix in FILES
-
-
-def _own(text: str, allow_import: bool) -> Any:
-    if not allow_import:
-        raise RequestError(
-            f"the store '{text}' is an import path, whose code would run; if you trust it, pass --allow-import"
-        )
-    path, _, arguments = text.partition("?")
-    try:
-        return pkgutil.resolve_name(path)(**dict(parse_qsl(arguments)))
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise RequestError(
-            f"the store '{text}' cannot be made: {first_line(error)}; expected package.module:Class?KEY=VALUE, with the "
-            "package's folder on PYTHONPATH"
-        ) from error
 
 
 def shown(text: str) -> str:

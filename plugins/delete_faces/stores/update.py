@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,53 +33,53 @@ SOME = 0.1  # share of a store; a projection of one direction leaves one templat
 PAGE = Path(__file__).with_name("receipt.html")
 
 
-@dataclass(frozen=True)
-class Update:
-    """Change of templates between two models."""
-
-    gone: Sequence[str]  # people that the original knows and the erased model does not
-    known: Sequence[str]  # people of the original
-    matrix: Tensor  # (D, D) float64, and
-    ending: Tensor  # the original's last affine map, see matrix_between
-
-    def carry_over(self, options: Mapping[str, Any], text: str, console: Console) -> dict[str, Any]:
-        """Change one store, unless it is a dry run, and return its part of the receipt."""
-        with open_store(text, options["out"], options["allow_import"]) as store:
-            path, out = (getattr(store, name, None) for name in ("path", "out"))
-            before = store.read()
-            check_size(before, len(self.matrix), shown(text))
-            _check_maker(before, self.matrix, self.ending, shown(text))
-            named = [name for found in find_names(before.people, self.gone) for name in found]
-            others = before.without(named)
-            if not others.names:
-                raise RequestError(
-                    f"'{shown(text)}' holds templates of the removed people alone; delete it: nothing would be left"
-                )
-            after, drift = others.transform(self.matrix)
-            spelt = find_names(self.known, before.people)
-            orphans = [name for name, known in zip(before.people, spelt, strict=True) if not known]
-            leg: dict[str, Any] = {
-                "store": shown(text),
-                "changed": not options["dry_run"],
-                "why": "a dry run changes nothing" if options["dry_run"] else None,
-                "before": _described(before, digest_of(path, before)),
-                "after": _described(after, None),
-                "removed": {"templates": len(before.names) - len(after.names), "people": len(named)},
-                "unknown": {"templates": len(before.only(orphans).names), "people": len(orphans)},
-                "cosine": drift,
-            }
-            _say(console, leg, orphans, self.gone, before.people)
-            if not options["dry_run"]:
-                store.delete(named)
-                store.replace(after.embeddings)
-                after = store.read() if out is None else after  # a database may have rounded
+def carry_over(
+    options: Mapping[str, Any],
+    text: str,
+    gone: Sequence[str],
+    known: Sequence[str],
+    matrix: Tensor,
+    ending: Tensor,
+    console: Console,
+) -> dict[str, Any]:
+    """Change one store, unless it is a dry run, and return its part of the receipt. The original knows the people ``known``, the
+    erased model all but ``gone``; ``matrix`` and ``ending`` are those of :func:`matrix_between`."""
+    with open_store(text, options["out"], options["allow_import"]) as store:
+        path, out = (getattr(store, name, None) for name in ("path", "out"))
+        before = store.read()
+        check_size(before, len(matrix), shown(text))
+        _check_maker(before, matrix, ending, shown(text))
+        named = [name for found in find_names(before.people, gone) for name in found]
+        others = before.without(named)
+        if not others.names:
+            raise RequestError(
+                f"'{shown(text)}' holds templates of the removed people alone; delete it: nothing would be left"
+            )
+        after, drift = others.transform(matrix)
+        spelt = find_names(known, before.people)
+        orphans = [name for name, found in zip(before.people, spelt, strict=True) if not found]
+        leg: dict[str, Any] = {
+            "store": shown(text),
+            "changed": not options["dry_run"],
+            "why": "a dry run changes nothing" if options["dry_run"] else None,
+            "before": _described(before, digest_of(path, before)),
+            "after": _described(after, None),
+            "removed": {"templates": len(before.names) - len(after.names), "people": len(named)},
+            "unknown": {"templates": len(before.only(orphans).names), "people": len(orphans)},
+            "cosine": drift,
+        }
+        _say(console, leg, orphans, gone, before.people)
         if not options["dry_run"]:
-            leg["after"]["sha256"] = digest_of(out, after)
-            console.print(f"SHA-256 after:  {leg['after']['sha256']}")
-            if path is not None and out != path and (count := leg["removed"]["templates"]):
-                held = f"{count} templates of removed people (biometric data)"
-                console.print(f"Not deleted: {short(path)} still holds {held}")
-        return leg
+            store.delete(named)
+            store.replace(after.embeddings)
+            after = store.read() if out is None else after  # a database may have rounded
+    if not options["dry_run"]:
+        leg["after"]["sha256"] = digest_of(out, after)
+        console.print(f"SHA-256 after:  {leg['after']['sha256']}")
+        if path is not None and out != path and (count := leg["removed"]["templates"]):
+            held = f"{count} templates of removed people (biometric data)"
+            console.print(f"Not deleted: {short(path)} still holds {held}")
+    return leg
 
 
 def check_places(args: SimpleNamespace) -> str | None:
@@ -127,11 +126,11 @@ def update_stores(options: Mapping[str, Any], console: Console) -> dict[str, Any
             f"'{paths['erased']}' knows all {len(spec.classes)} people of '{paths['original']}'; give the model before the "
             "removal as --original, and that of the run, W/erased, as --erased"
         )
-    update = Update(people, spec.classes, *matrix_between(first, last, (3, *spec.preprocessing.size)))
+    matrix, ending = matrix_between(first, last, (3, *spec.preprocessing.size))
     legs = []
     for text in options["stores"]:
         try:
-            legs.append(update.carry_over(options, text, console))
+            legs.append(carry_over(options, text, people, spec.classes, matrix, ending, console))
         except USER_ERRORS as error:
             if len(options["stores"]) == 1:
                 raise
