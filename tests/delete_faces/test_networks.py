@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import read_results, run, same_tensors
 from torch import nn
 
 from delete_faces.backbones import build_backbone, load_backbone_weights
+from delete_faces.gallery.enroll import embed
 from delete_faces.mobilefacenet import MobileFaceNet
 from delete_faces.network import (
     CosineHead,
@@ -18,6 +20,7 @@ from delete_faces.network import (
 )
 from delete_faces.projection import embedding_layers
 from delete_faces.task import FaceClassifier
+from delete_images.data.opening import open_data
 from delete_images.models.model_file import ModelSpec, load_model, save_model
 from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import CheckpointMismatchError, RequestError
@@ -38,6 +41,16 @@ def test_mobilefacenet_loads_strictly(weights, tmp_path):
         load_backbone_weights(model, "mobilefacenet", tmp_path / "short.pt")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load_backbone_weights(model, "mobilefacenet", tmp_path / "nowhere.pt")
+
+
+def test_mobilefacenet_knows_people(faces, models):
+    """The same person's photos are closer than any two people's."""
+    network, spec = load_model(models["cosine"])
+    data = open_data(str(faces), "test")
+    unit = F.normalize(embed(network.embedder, spec, data))
+    own = torch.tensor(data.labels)[:, None] == torch.tensor(data.labels)
+    scores = unit @ unit.T
+    assert scores[own].median() > 0.5 and scores[~own].max() < 0.6 and scores[~own].mean() < 0.15
 
 
 def test_cosine_head():
