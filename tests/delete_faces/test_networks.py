@@ -178,8 +178,12 @@ def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
     network, spec = load_model(tmp_path / "m")
     assert spec.preprocessing.size == (160, 160) and spec.extra["framing"] == "box"
     assert spec.arguments["embedding_size"] == 512 and network.head.weight.shape == (3, 512)
+    # Random weights predict nobody, so there is nothing to forget.
     run("faces remove --model", tmp_path / "m", "--person", SOME[0], "--photos", faces, "--test", faces,
-        "--aligned --force --steps 2 --audit none --no-record --work-dir", tmp_path / "w")  # fmt: skip
+        "--aligned --force --steps 2 --audit none --no-record --work-dir", tmp_path / "w", status=0 if given else 4)  # fmt: skip
+    if not given:
+        assert "predicts the classes nowhere" in capsys.readouterr().out and not (tmp_path / "w/erased").exists()
+        return
     smaller, left = load_model(tmp_path / "w" / "erased")
     assert left.classes == SOME[1:] and smaller.head.weight.shape == (2, 512)
     before = network.embedder.state_dict()

@@ -67,7 +67,8 @@ def check_done(runner: Any) -> None:
         return
     before = runner.task.published(runner.teacher).state_dict()
     path = runner.outcome.published
-    after = runner.task.published(runner.unwrapped_model, runner.selection.forget_ids).state_dict()
+    ids = () if done["withheld"] else runner.selection.forget_ids
+    after = runner.task.published(runner.unwrapped_model, ids).state_dict()
     if path is not None:
         content = load_file(next(iter(Path(path).glob("weights.*")), path))
         after = content.get("state_dict", content)
