@@ -4,6 +4,7 @@ import math
 import re
 import reprlib
 import unicodedata
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,28 +167,36 @@ class GridSource(Protocol):
     grid: Grid
     folder: Path
 
+    @abstractmethod
     def check(self) -> None:
         """Raise :class:`RequestError` for networks, data or classes that are missing, before any cell runs."""
 
+    @abstractmethod
     def originals(self) -> Mapping[str, str]:
         """Describe each network by a digest of its weights, or as trained. Cells of other originals are not reused."""
 
+    @abstractmethod
     def inputs(self) -> Sequence[Path]:
         """List the models that the grid names, which are read and never written."""
 
+    @abstractmethod
     def made_of(self, cell: Cell) -> Mapping[str, str | None]:
         """Compute digests of the cell's settings, data and models, by what they are of; None for a model that is not trained
         yet. Cells that were made of others are not reused."""
 
+    @abstractmethod
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
         """Return True if there is a network trained without these classes, or the grid describes how to train one."""
 
+    @abstractmethod
     def original(self, cell: Cell) -> Opened:
         """Open the cell's network, as 'original', and the data of its classes; it is trained first if the grid says so."""
 
+    @abstractmethod
     def retrained(self, cell: Cell) -> Opened:
         """Open the network, as 'retrained', that was trained without the cell's classes."""
 
+    @abstractmethod
     def erase(self, cell: Cell, folder: Path) -> tuple[Opened, Mapping[str, float]]:
         """Unlearn the cell's classes; a run that was killed continues from its last state in ``folder``. Return the model, as
         'erased', with the data of :meth:`original`, and the cost: 'seconds', 'samples' read, with repetition, and 'steps'."""

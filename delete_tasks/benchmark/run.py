@@ -4,7 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,10 +29,13 @@ def open_grid(grid: Grid, root: Path) -> GridSource:
     """Open the grid's networks and data by its task; raise :class:`RequestError` if the task offers no benchmark."""
     load_task(grid.task)
     module = f"{plugin_modules().get(grid.task)}.benchmark"
-    if importlib.util.find_spec(module) is None:
+    offers = importlib.util.find_spec(module) is not None
+    source: Callable[[Grid, Path], GridSource] | None = (
+        getattr(importlib.import_module(module), "SOURCE", None) if offers else None
+    )
+    if source is None:
         raise RequestError(f"the task '{grid.task}' offers no benchmark")
-    source: GridSource = importlib.import_module(module).SOURCE(grid, root)
-    return source
+    return source(grid, root)
 
 
 def run(args: SimpleNamespace) -> int:

@@ -34,7 +34,8 @@ def misled(row: Row) -> Measured:
         {"test": choose(data, data.labels != row.ids[0])} for data in (row.data["test"], row.data["triggered"])
     )
     figure = accuracy_drop("test", "all", replace(row, original=twins, data=attacked))
-    misleads = figure.value is not None and figure.value > MOST_MISLED and (rate.value or 0) <= MOST_AT_TARGET
+    measured = figure.value is not None and rate.value is not None
+    misleads = measured and figure.value > MOST_MISLED and rate.value <= MOST_AT_TARGET  # type: ignore[operator]
     return replace(figure, note=STILL_MISLEADS if misleads else None)
 
 

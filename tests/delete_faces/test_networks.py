@@ -178,7 +178,7 @@ def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
     network, spec = load_model(tmp_path / "m")
     assert spec.preprocessing.size == (160, 160) and spec.extra["framing"] == "box"
     assert spec.arguments["embedding_size"] == 512 and network.head.weight.shape == (3, 512)
-    # Random weights predict nobody, so there is nothing to forget.
+    # Random weights assign no photo to the person, so the run forgets nothing and is withheld.
     run("faces remove --model", tmp_path / "m", "--person", SOME[0], "--photos", faces, "--test", faces,
         "--aligned --force --steps 2 --audit none --no-record --work-dir", tmp_path / "w", status=0 if given else 4)  # fmt: skip
     if not given:

@@ -97,9 +97,8 @@ class Erasure:
         name = f"erase_{uuid.uuid4().hex}"
         begin = time.monotonic()
         with ExitStack() as stack:
-            folder = (
-                stack.enter_context(scratch()) if work_dir is None else str(work_dir)
-            )  # a scratch folder is for logs
+            # A scratch folder is for logs: a run cannot be resumed from it.
+            folder = stack.enter_context(scratch()) if work_dir is None else str(work_dir)
             stack.callback(runs.release_runner, name)
             runner = runs.build_runner(
                 self.student,

@@ -142,7 +142,8 @@ def logits_in(output: Any, count: int | None) -> Tensor:
     found = [logits for logits in kinds if isinstance(logits, Tensor)]
     tensors = tensors_of(output)
     if not found:
-        raise kinds[any(part.ndim > 2 for part in tensors)]  # type: ignore[misc]
+        classes, maps = kinds
+        raise maps if any(part.ndim > 2 for part in tensors) else classes  # type: ignore[misc]
     matches = [logits for logits in found if logits.shape[1] == count]
     if len(found) == 1 or len(matches) == 1:
         return (matches or found)[0]

@@ -104,8 +104,8 @@ class StageReluResNet(Stages):
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, 32, 32) to logits (N, C)."""
         x = F.relu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            x = F.relu(stage(x))
+        for layer in (self.layer1, self.layer2, self.layer3):
+            x = F.relu(layer(x))
         return self.linear(torch.flatten(F.avg_pool2d(x, 4), 1))
 
 
