@@ -87,7 +87,11 @@ def _process_sums(runner: Run) -> Tensor:
             seed_all(runner.seed, CHECK_STREAM, first, rank)
             inputs = runner.unwrapped_model.data_preprocessor(loader.collate_fn(items), True)
             original, student = (predictions(runner.task, network, inputs) for network in networks)
-            sums += torch.cat([torch.tensor([len(items)]), _sums(original, student, runner.selection.forget_ids).cpu()])
+            logits = [
+                runner.task.decisions(network, each.at_labels(each.logits[0]).float())
+                for network, each in zip(networks, (original, student), strict=True)
+            ]
+            sums += torch.cat([torch.tensor([len(items)]), _sums(logits, student, runner.selection.forget_ids).cpu()])
     return sums
 
 
@@ -127,9 +131,8 @@ def predictions(task: Task, network: nn.Module, inputs: Any, gradients: bool = F
     return next((found for point, found in caught if classifier in point.module.modules()), caught[0][1])
 
 
-def _sums(original: LossInputs, student: LossInputs, ids: Sequence[int]) -> Tensor:
+def _sums(logits: Sequence[Tensor], student: LossInputs, ids: Sequence[int]) -> Tensor:
     """Compute sums over locations: number; forgotten before, after, both; changed prediction; probability before, after."""
-    logits = [inputs.at_labels(inputs.logits[0]).float() for inputs in (original, student)]
     used = torch.ones(logits[0].shape[:1] + logits[0].shape[2:], dtype=torch.bool, device=logits[0].device)
     if student.valid is not None:
         used &= student.valid
