@@ -1,4 +1,4 @@
-"""Masked Bernoulli KL: distillation of sigmoid scores, each class by itself, to a teacher with masked classes at probability 0."""
+"""Masked Bernoulli KL: distillation of sigmoid scores to a teacher whose masked classes have probability 0."""
 
 from typing import Any, NamedTuple
 

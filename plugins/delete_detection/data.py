@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
-from delete_images.models.spec import Preprocessing, unit_normalization
+from delete_images.models.spec import Preprocessing, as_spec, unit_normalization
 from delete_tasks.display.progress import track
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.forget_data import ForgetData
@@ -23,14 +23,14 @@ from .parts import Boxes
 
 GREY = 114  # around images that do not fill the input, as in YOLO's letterbox
 SCALES = (0.6, 1.3)  # of the longer side of a view, as a share of the input's
-STEP = 32  # sides of views are multiples of it
+VIEW, STEP = 0.85, 32  # sides of views: this share of the input's, in multiples of the step
 BATCH = 8
 
 
 @dataclass
 class Pictures:
-    """Images, read when they are needed: paths of files, or float tensors ``(3, H, W)`` as the network takes them. ``truth`` is the
-    content of their COCO annotations, None without."""
+    """Images, read when they are needed: paths of files, or float tensors ``(3, H, W)`` as the network takes them. ``truth`` is
+    the content of their COCO annotations, None without."""
 
     items: Sequence[Any]
     names: Sequence[str]
@@ -39,6 +39,10 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def subset(self, numbers: Sequence[int]) -> "Pictures":
+        """Select images, without annotations."""
+        return Pictures([self.items[i] for i in numbers], [self.names[i] for i in numbers], self.preprocessing)
 
     def __getitem__(self, number: int) -> Tensor:
         item = self.items[number]
@@ -88,7 +92,9 @@ class Pictures:
         for first in track(range(0, len(self), BATCH), -(-len(self) // BATCH), title):
             fitted = [self.fitted(number, size) for number in range(first, min(len(self), first + BATCH))]
             for boxes, (_, scale) in zip(model.predict(torch.stack([one for one, _ in fitted])), fitted, strict=True):
-                found.append({key: value.cpu() for key, value in boxes.items()} | {"boxes": boxes["boxes"].cpu() / scale})
+                found.append(
+                    {key: value.cpu() for key, value in boxes.items()} | {"boxes": boxes["boxes"].cpu() / scale}
+                )
         return found
 
 
@@ -116,7 +122,9 @@ def open_pictures(path: str, preprocessing: Preprocessing) -> Pictures:
     folder = next((folder for folder in folders if names and (folder / names[0]).is_file()), None)
     missing = names if folder is None else [name for name in names if not (folder / name).is_file()]
     if folder is None or missing:
-        raise RequestError(f"'{path}' names {len(missing)} images that are not there, e.g. {missing[:1]} in {place.parent}")
+        raise RequestError(
+            f"'{path}' names {len(missing)} images that are not there, e.g. {missing[:1]} in {place.parent}"
+        )
     return Pictures([folder / name for name in names], names, preprocessing, truth)
 
 
@@ -127,22 +135,39 @@ def showing(truth: dict[str, Any], wanted: Sequence[str]) -> list[int]:
     return [number for number, image in enumerate(truth["images"]) if image["id"] in shown]
 
 
-class DetectionData(ForgetData, Dataset):
-    """Dataset of a run: random views of images, ``inputs (N, 3, H, W)``; no labels are read but to select the forget set."""
+@FUNCTIONS.register_module()
+def collate_views(items: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Collate views of :class:`DetectionData` to a batch."""
+    return {"inputs": default_collate(list(items))}
 
-    def __init__(self, pictures: Pictures, class_names: Sequence[str], size: Sequence[int], spec: Any = None) -> None:
-        self.pictures, self.class_names, self.size, self.spec = pictures, list(class_names), list(size), spec
-        self.view_size = [max(STEP, round(0.85 * side / STEP) * STEP) for side in size]
+
+@DATASETS.register_module()
+class DetectionData(ForgetData, Dataset):
+    """Dataset of a run: random views of images, ``(3, H, W)``; no labels are read but to select the forget set.
+
+    Args:
+        images: :class:`Pictures`, or what :func:`open_pictures` opens.
+        spec: The model's description, see :func:`delete_images.models.model_file.as_spec`; None for a model in memory.
+        class_names, size: Names of all classes and (height, width) of the input, if there is no description.
+    """
+
+    collate = staticmethod(collate_views)
+
+    def __init__(
+        self, images: Any, spec: Any = None, class_names: Sequence[str] = (), size: Sequence[int] = ()
+    ) -> None:
+        self.spec = None if spec is None else as_spec(spec)
+        self.class_names = list(class_names if self.spec is None else self.spec.classes)
+        self.size = list(size if self.spec is None else self.spec.preprocessing.size)
+        opened = self.spec is None or isinstance(images, Pictures)
+        self.pictures: Pictures = images if opened else open_pictures(images, self.spec.preprocessing)  # type: ignore[union-attr]
+        self.view_size = [max(STEP, round(VIEW * side / STEP) * STEP) for side in self.size]
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, number: int) -> Tensor:
         return self.pictures.view(number, self.view_size)
-
-    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
-        """Collate a batch."""
-        return {"inputs": default_collate(items)}
 
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
         if teacher is None and self.pictures.truth is not None:

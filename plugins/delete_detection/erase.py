@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from delete_images import run_config as runs
@@ -31,8 +30,8 @@ class ErasedDetector:
 
     Attributes:
         model: Erased model, of the caller's own class.
-        figures: ``steps``, ``seconds``; ``boxes``, counts of :func:`delete_detection.measure.fate` on the images; ``finished``, the
-            layers whose class weights were removed; ``forget_check``, see
+        figures: ``steps``, ``seconds``; ``boxes``, counts of :func:`delete_detection.measure.fate` on the images; ``finished``,
+            the layers whose class weights were removed; ``forget_check``, see
             :func:`delete_tasks.runner.forget_check.check_forgotten`; ``done``, see :func:`delete_tasks.runner.done.statement`.
     """
 
@@ -97,7 +96,7 @@ def erase_detector(
         raise RequestError(f"class {described.background} is the background, which cannot be forgotten")
     sides = [size, size] if isinstance(size, int) else list(size)
     pictures = Pictures(list(images), [f"{number:06d}" for number in range(len(images))])
-    data, original = DetectionData(pictures, names, sides), Detector(copy_model(model), described)
+    data, original = DetectionData(pictures, None, names, sides), Detector(copy_model(model), described)
     chosen = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     unlearn = runs.unlearn_options(ids, METHOD, {**runs.method_class(METHOD).defaults(TASK.recipes), **chosen})
@@ -112,12 +111,12 @@ def erase_detector(
         runner.train()
         if runner.outcome.withheld is not None:
             raise RequestError(f"nothing is returned: {runner.outcome.withheld}")
-        boxes = [pictures.detect(each, sides) for each in (original, student)]
+        before, after = (pictures.detect(each, sides) for each in (original, student))
     erased = copy.deepcopy(model)
     erased.load_state_dict(student.state_dict())
     forget_names_in_config(erased, ids)
     figures = {name: getattr(runner.outcome, name) for name in ("finished", "forget_check", "done", "seconds")}
-    return ErasedDetector(erased, {"steps": runner.iter, "boxes": fate(*boxes, ids), **figures})
+    return ErasedDetector(erased, {"steps": runner.iter, "boxes": fate(before, after, ids), **figures})
 
 
 METHOD = "DetectorDELETE"

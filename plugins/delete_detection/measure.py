@@ -32,15 +32,24 @@ class Detected:
     precision: Mapping[str, tuple[float, float]]
 
 
-def average_precision(truth: dict[str, Any], boxes: Sequence[Boxes], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+def average_precision(
+    truth: dict[str, Any], boxes: Sequence[Boxes], names: Sequence[str]
+) -> dict[str, tuple[float, float]]:
     """Compute COCO's AP50 and AP in percent by class, by pycocotools, of boxes in the order of the annotations' images; only
     classes that these show and that the model has."""
     coco, evaluator = require("pycocotools.coco", "detection"), require("pycocotools.cocoeval", "detection")
     category = {each["name"]: each["id"] for each in truth["categories"]}
     results = [
-        {"image_id": image["id"], "category_id": category[names[label]], "score": score, "bbox": [x, y, right - x, bottom - y]}
+        {
+            "image_id": image["id"],
+            "category_id": category[names[label]],
+            "score": score,
+            "bbox": [x, y, right - x, bottom - y],
+        }
         for image, found in zip(truth["images"], boxes, strict=True)
-        for (x, y, right, bottom), label, score in zip(*(found[key].tolist() for key in ("boxes", "labels", "scores")), strict=True)
+        for (x, y, right, bottom), label, score in zip(
+            *(found[key].tolist() for key in ("boxes", "labels", "scores")), strict=True
+        )
         if names[label] in category
     ]
     complete = {"iscrowd": 0, "area": 0.0}
@@ -157,6 +166,6 @@ def refuse_unknown(truth: dict[str, Any], names: Sequence[str], path: str) -> No
     there = [each["name"] for each in truth["categories"]]
     if not set(there) & set(names):
         raise RequestError(
-            f"'{path}' annotates {', '.join(there[:3])}, ..., and the model's classes are {', '.join(names[:3])}, ...: no name is "
-            "the same; use the same names in both"
+            f"'{path}' annotates {', '.join(there[:3])}, ..., and the model's classes are {', '.join(names[:3])}, ...: no name "
+            "is the same; use the same names in both"
         )

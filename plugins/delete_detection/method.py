@@ -63,9 +63,7 @@ class DetectorDELETE(UnlearnHook):
         mask = class_mask(ids, count, 3, student.device)
         target = self._moved(teacher[:, :count])
         divergence: Any = masked_kl_div if parts.softmax else masked_bernoulli_kl
-        loss, terms = divergence(
-            student[:, :count], target, mask, weight=seen, reduction="sum", return_terms=True
-        )
+        loss, terms = divergence(student[:, :count], target, mask, weight=seen, reduction="sum", return_terms=True)
         rest, before, total = student[:, count:], teacher[:, count:], seen.sum()
         forgotten = scores[:, ids].amax(1)
         if parts.objectness:

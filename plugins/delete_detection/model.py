@@ -8,22 +8,46 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from delete_tasks.errors import RequestError
+from delete_images.models.model_file import as_spec, build_model
+from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.model.head import MARGIN
 
-from .parts import Boxes, Parts
+from .parts import Boxes, Parts, parts_of
 
 SEEN = 0.3  # score from which a box counts as one that the model sees
 
 
+@MODELS.register_module()
 class Detector(BaseModel):
-    """Detector under mmengine's interface; its state dict is the network's own. The network stays in eval mode, in which detectors
-    return boxes and need no labels; its weights train all the same."""
+    """Detector under mmengine's interface; its state dict is the network's own. The network stays in eval mode, in which
+    detectors return boxes and need no labels; its weights train all the same.
 
-    def __init__(self, network: nn.Module, parts: Parts) -> None:
-        super().__init__()
+    Args:
+        network: Network, with its ``parts`` if :func:`parts_of` does not know it; or give ``spec``.
+        spec: Description from which the network is built, see :func:`delete_images.models.model_file.as_spec`.
+        allow_import: As :func:`delete_images.models.model_file.load_model`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | None = None,
+        parts: Parts | None = None,
+        spec: Any = None,
+        allow_import: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        network = build_model(as_spec(spec), allow_import).float() if network is None else network
+        parts = parts or parts_of(network)
+        for name in parts.classes:
+            if getattr(network.get_submodule(name), "bias", None) is None:
+                raise UnsupportedModelError(
+                    f"the class layer '{name}' has no bias, without which a class with weights of 0 keeps a score of 0.5; give "
+                    "it one"
+                )
         self.network, self.parts, self.num_classes = network.eval(), parts, parts.count(network)
         self.outputs: dict[str, Any] = {}  # of the modules of parts.follow, at the last call
         self.__dict__["original"] = None  # not a submodule
@@ -117,9 +141,8 @@ def _by_location(output: Tensor, anchors: int) -> Tensor:
 
 @torch.no_grad()
 def remove_classes(network: nn.Module, parts: Parts, ids: Sequence[int]) -> list[str]:
-    """Remove the classes ``ids`` from all layers with class weights, in place: weights become 0; biases of class logits so low that
-    the class has a probability of :func:`exp(-10) <math.exp>` by a sigmoid, and by a softmax less than others have. Return the
-    names of these layers."""
+    """Remove the classes ``ids`` from all layers with class weights, in place: weights become 0, and biases of class logits -10
+    or, in a softmax, 10 below those of the others. Return the names of these layers."""
     count = parts.count(network)
     for name in (*parts.classes, *parts.rows):
         layer: Any = network.get_submodule(name)

@@ -10,7 +10,11 @@ from torchvision.ops import batched_nms, box_convert
 
 from delete_tasks.errors import UnsupportedModelError
 
-LEAST, MOST, OVERLAP = 0.01, 100, 0.65  # least score, number of boxes, and IoU above which one of two boxes of a class goes
+LEAST, MOST, OVERLAP = (
+    0.01,
+    100,
+    0.65,
+)  # least score, number of boxes, and IoU above which one of two boxes of a class goes
 Boxes = dict[str, Tensor]
 
 
@@ -120,13 +124,14 @@ def find_torchvision(network: nn.Module) -> Parts | None:
     box = "head.regression_head"
     if kind in ("RetinaNet", "FCOS"):
         held = [[f"{box}.bbox_reg"], *([[f"{box}.bbox_ctrness"]] if kind == "FCOS" else [])]
-        count = network.get_submodule(head).num_anchors
+        count: Any = network.get_submodule(head).num_anchors
         return replace(base, classes=[f"{head}.cls_logits"], held=held, anchors=[count])
     if kind == "SSD":
         last = "" if isinstance(network.get_submodule(f"{head}.module_list.0"), nn.Conv2d) else ".1"
         levels = range(len(network.get_submodule(f"{head}.module_list")))  # type: ignore[arg-type]
         classes, boxes = ([f"{name}.module_list.{i}{last}" for i in levels] for name in (head, box))
-        anchors = [len(network.get_submodule(name).weight) // 4 for name in boxes]  # type: ignore[arg-type]
+        weights: Any = [network.get_submodule(name).weight for name in boxes]
+        anchors = [len(weight) // 4 for weight in weights]
         return replace(base, classes=classes, held=[boxes], anchors=anchors, softmax=True, background=0)
     if kind in ("FasterRCNN", "MaskRCNN", "KeypointRCNN"):
         predictor = "roi_heads.box_predictor"
@@ -154,7 +159,7 @@ def find_transformers(network: nn.Module) -> Parts | None:
     encoder, which chooses the queries."""
     if not type(network).__module__.startswith("transformers.") or "ObjectDetection" not in type(network).__name__:
         return None
-    kind, names = type(network).__name__, {name: module for name, module in network.named_modules()}
+    kind, names = type(network).__name__, dict(network.named_modules())
     softmax = kind.startswith(("Detr", "Yolos", "TableTransformer"))
     classes = _linear(names, "class_labels_classifier", "class_embed", "enc_score_head")
     boxes = _linear(names, "bbox_predictor", "bbox_embed", "enc_bbox_head")

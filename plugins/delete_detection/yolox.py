@@ -1,4 +1,4 @@
-"""YOLOX (Ge et al., arXiv 2107.08430) with the tensor names of its authors' weights, as architecture ``yolox`` of model folders."""
+"""YOLOX (Ge et al., arXiv 2107.08430), with the tensor names of its authors' weights: architecture ``yolox`` of model folders."""
 
 from typing import Any
 
@@ -89,8 +89,8 @@ class Darknet(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = [self.stem(x)]
-        for stage in (self.dark2, self.dark3, self.dark4, self.dark5):
-            maps.append(stage(maps[-1]))
+        for number in (2, 3, 4, 5):
+            maps.append(self.get_submodule(f"dark{number}")(maps[-1]))
         return maps[2:]
 
 
@@ -132,8 +132,8 @@ class Head(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         levels = []
-        for level, (stride, x) in enumerate(zip(STRIDES, maps, strict=True)):
-            x = self.stems[level](x)
+        for level, stride in enumerate(STRIDES):
+            x = self.stems[level](maps[level])
             boxes = self.reg_convs[level](x)
             rows, columns = torch.meshgrid(*(torch.arange(n, device=x.device) for n in x.shape[2:]), indexing="ij")
             places = torch.stack([columns, rows]).to(x.dtype)
