@@ -60,6 +60,7 @@ def import_(args: SimpleNamespace) -> None:
     ),
     recipe("--keep-row", is_flag=True, flag_value=True, default=None, help="Keep the class weights."),
     evaluation("--test", type=File("DATA"), help=f"Test images, for the table: {PICTURES}."),
+    evaluation("--wide", is_flag=True, help="Print all columns of the table."),
     *shared.record_panel(),
     shared.LOADERS,
     shared.ALLOW_IMPORT,
@@ -78,7 +79,7 @@ def forget(args: SimpleNamespace) -> int:
     from . import forget
 
     console, cfg = make_console(), forget.make_config(options)
-    cfg.record = {**record, "audit": "none"}
+    cfg.record = record
     if args.dry_run:
         forget.dry_run(cfg, args, console)
         return 0

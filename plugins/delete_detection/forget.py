@@ -14,7 +14,7 @@ from delete_images.models.model_file import WEIGHTS_NAME, load_model
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.evaluation.reader import Loader, OpenedModel
+from delete_tasks.evaluation.reader import OpenedModel
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.report.finish import report
 from delete_tasks.report.results import collect
@@ -29,6 +29,7 @@ from .measure import METRICS, detected, refuse_unknown
 from .model import Detector, remove_classes
 from .parts import parts_of
 from .picture import draw_boxes
+from .probe import at_boxes
 from .task import TASK
 
 METHOD, PICTURE = "DetectorDELETE", "boxes_before_after.jpg"
@@ -84,14 +85,10 @@ def check(cfg: Config, args: SimpleNamespace) -> tuple[Opened, DetectionData, An
     )
     if same:
         raise RequestError(f"--test holds {len(same)} of the images in --images, e.g. '{min(same)}'; give other images")
-    opened = Opened({"original": OpenedModel(model.eval(), model, Loader(), _cut_short)}, names, ids=ids, of="images")
+    layer = model.network.get_submodule(model.parts.classes[0])
+    opened = Opened({"original": OpenedModel(model.eval(), layer)}, names, ids=ids, of="images")
     opened.measured_on = args.test
-    opened.limits = ("Figures of boxes say what the model answers, not what a probe of its features could still read.",)
     return opened, data, tested
-
-
-def _cut_short(module: Any, inputs: Any) -> Any:
-    raise RequestError("a detector has no logits of whole images")
 
 
 def dry_run(cfg: Config, args: SimpleNamespace, console: Console) -> None:
@@ -112,7 +109,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     original: Any = opened.models["original"].module
     ids, names = runner.selection.forget_ids, list(opened.names)
     evaluation = Evaluation(METRICS, ids, names)
-    pictures = tested or data.pictures.subset(runner.selection.indices)
+    forget_set = data.pictures.subset(runner.selection.indices)
+    pictures = tested or forget_set
 
     def measure() -> None:
         rows = {"original": original, "logit_cut": _copy(original), "erased": model}
@@ -122,6 +120,14 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
             restored.network.get_submodule(name).load_state_dict(original.network.get_submodule(name).state_dict())
         for row, each in rows.items():
             evaluation.add(row, {"test": detected(each, pictures, data.size, names, row)})
+
+    def attacked() -> dict[str, dict[str, Any]]:
+        rows: dict[str, dict[str, Any]] = {"original": {}, "erased": {}}
+        for split, images in (("train", forget_set), ("test", tested)):
+            read = {} if images is None else at_boxes({"original": original, "erased": model}, images, data.size, split)
+            for row, predictions in read.items():
+                rows[row][split] = predictions
+        return rows
 
     evaluation.attempt("rows", measure)
     read = {"forget": args.images, "test": args.test}
@@ -134,7 +140,9 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     on = "test images" if args.test else "the forget set"
     title = f"Forgetting {', '.join(results['forgotten'])}: percent, on {on}"
     picture = (PICTURE, draw, "Boxes of the original and of the erased model.")
-    return report(runner, evaluation, results, opened, console, title=title, picture=picture)
+    return report(
+        runner, evaluation, results, opened, console, title=title, wide=args.wide, picture=picture, attacked=attacked
+    )
 
 
 def _copy(model: Any) -> Detector:

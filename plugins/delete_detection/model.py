@@ -10,6 +10,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from delete_images.models.model_file import as_spec, build_model
 from delete_tasks.errors import RequestError, UnsupportedModelError
@@ -49,7 +50,8 @@ class Detector(BaseModel):
                     "it one"
                 )
         self.network, self.parts, self.num_classes = network.eval(), parts, parts.count(network)
-        self.outputs: dict[str, Any] = {}  # of the modules of parts.follow, at the last call
+        self.outputs: dict[str, Any] = {}  # of the modules of parts.follow, at the last call of read()
+        self.features = torch.empty(0)  # (N, d, L), input of the class layers at that call
         self.__dict__["original"] = None  # not a submodule
         self.head_weight = 1.0  # of the second output's loss
 
@@ -74,11 +76,13 @@ class Detector(BaseModel):
         layers = [*parts.classes, *parts.objectness, *(name for group in parts.held for name in group)]
         calls: dict[str, list[Tensor]] = defaultdict(list)
         again: dict[str, list[Tensor]] = defaultdict(list)
+        inside: dict[str, list[Tensor]] = defaultdict(list)
         last = {name: original.network.get_submodule(name) for name in (*parts.classes, *parts.objectness) if original}
 
         def record(name: str, module: nn.Module, args: Any, output: Any) -> Any:
             if name in layers:
                 calls[name].append(output)
+                inside[name].append(args[0].detach())
                 again[name].append(last[name](args[0]) if name in last else output)
             if name not in parts.follow:
                 return None
@@ -89,18 +93,23 @@ class Detector(BaseModel):
             for name in dict.fromkeys((*layers, *parts.follow)):
                 handle = self.network.get_submodule(name).register_forward_hook(partial(record, name))
                 hooks.callback(handle.remove)
-            parts.detect(self.network, inputs)
+            (parts.run or parts.detect)(self.network, inputs)
+        self.features = self._join(inside, features=True)
         return [self._join(each) for each in ([calls, again] if original else [calls])]
 
-    def _join(self, calls: Mapping[str, list[Tensor]]) -> Tensor:
+    def _join(self, calls: Mapping[str, list[Tensor]], features: bool = False) -> Tensor:
         parts, levels = self.parts, []
         for number, name in enumerate(parts.classes):
             anchors = parts.anchors[min(number, len(parts.anchors) - 1)] if parts.anchors else 1
             for call, output in enumerate(calls[name]):
+                if features:
+                    levels.append(_by_location(output, 1).repeat(1, 1, anchors))
+                    continue
                 groups = [group[number] for group in (*filter(None, [parts.objectness]), *parts.held)]
                 maps = [output, *(calls[group][call] for group in groups)]
                 levels.append(torch.cat([_by_location(each, anchors).float() for each in maps], 1))
-        return torch.cat(levels, 2)
+        width = max(level.shape[1] for level in levels)  # an encoder's boxes may have fewer numbers than a decoder's
+        return torch.cat([F.pad(level, (0, 0, 0, width - level.shape[1])) for level in levels], 2)
 
     def loss_by_outputs(self, outputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """Compute the loss; an unlearning method replaces this method."""

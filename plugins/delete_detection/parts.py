@@ -28,6 +28,7 @@ class Parts:
             ``(N, Q, C)`` or ``(R, C)`` of queries and proposals.
         detect: ``(network, images) -> boxes`` in eval mode: for each image of ``(N, 3, H, W)`` a dict of ``boxes`` ``(n, 4)``
             (left, top, right, bottom in pixels), ``scores`` ``(n,)`` and ``labels`` ``(n,)``, indices of classes.
+        run: The same without choosing boxes, for training; None for ``detect``.
         objectness: Layers of a logit for any object, whose probability multiplies the scores; none for most detectors.
         held: Groups of layers whose outputs stay: boxes, centres.
         softmax: The classes exclude each other; else each has a sigmoid.
@@ -40,6 +41,7 @@ class Parts:
 
     classes: Sequence[str]
     detect: Callable[[nn.Module, Tensor], list[Boxes]]
+    run: Callable[[nn.Module, Tensor], Any] | None = None
     objectness: Sequence[str] = ()
     held: Sequence[Sequence[str]] = ()
     softmax: bool = False
@@ -105,7 +107,7 @@ def find_yolox(network: nn.Module) -> Parts | None:
     classes, objectness, boxes = (
         [f"head.{name}.{i}" for i in range(len(head.cls_preds))] for name in ("cls_preds", "obj_preds", "reg_preds")
     )
-    return Parts(classes, _detect_yolox, objectness, [boxes])
+    return Parts(classes, _detect_yolox, objectness=objectness, held=[boxes])
 
 
 # torchvision ----------------------------------------------------------------------------------------------------------
@@ -115,12 +117,27 @@ def _detect_torchvision(network: nn.Module, images: Tensor) -> list[Boxes]:
     return network(list(images))
 
 
+def _run_torchvision(network: Any, images: Tensor) -> None:
+    small, _ = network.transform(list(images))
+    features = network.backbone(small.tensors)
+    if not hasattr(network, "roi_heads"):
+        network.head(list(features.values()))
+        return
+    proposals, _ = network.rpn(small, features)
+    heads = network.roi_heads
+    heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, small.image_sizes)))
+
+
 @register_detector
 def find_torchvision(network: nn.Module) -> Parts | None:
     """Parts of torchvision's detectors."""
     if not type(network).__module__.startswith("torchvision.models.detection"):
         return None
-    kind, base, head = type(network).__name__, Parts((), _detect_torchvision), "head.classification_head"
+    kind, base, head = (
+        type(network).__name__,
+        Parts((), _detect_torchvision, _run_torchvision),
+        "head.classification_head",
+    )
     box = "head.regression_head"
     if kind in ("RetinaNet", "FCOS"):
         held = [[f"{box}.bbox_reg"], *([[f"{box}.bbox_ctrness"]] if kind == "FCOS" else [])]
