@@ -27,8 +27,7 @@ LEAST_CHANGE = 0.05
 
 
 class ForgetCheckHook(Hook):
-    """Comparison of predictions on the forget set before and after the run, which withholds a model that has not changed, e.g. at
-    a learning rate that is too small."""
+    """Comparison of predictions on the forget set before and after the run; withholds a model that has not changed."""
 
     priority = 80  # after other hooks that may withhold the model, before it is published
 
@@ -49,13 +48,10 @@ class ForgetCheckHook(Hook):
 
 def check_forgotten(runner: Run) -> dict[str, Any]:
     """Compare the student's predictions with the original's on the first samples of the forget set, as the run reads them.
-
     Locations are those in the loss: no padding, no retain set. Labels are not read. All processes call this; each reads a part.
     Return numbers of ``samples`` and ``locations``; the percentage of the locations that are assigned to the forgotten classes,
-    ``before`` and ``after``, and of the former that ``still`` are (None if there were none); the percentage of all locations
-    whose prediction has ``changed``; the mean probability of the forgotten classes, ``probability_before`` and
-    ``probability_after``; ``passed``.
-    """
+    ``before`` and ``after``, and of the former that ``still`` are (None if there were none); the percentage of all whose
+    prediction has ``changed``; the forgotten classes' mean probability ``probability_before`` and ``_after``; ``passed``."""
     sums = _process_sums(runner)
     all_reduce(sums)
     samples, locations, before, after, still, changed, mass_before, mass_after = sums.tolist()
