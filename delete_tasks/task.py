@@ -185,8 +185,10 @@ class Task(ABC):
         layers = [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model)
         ids = runner.selection.forget_ids
         for layer in layers:
-            neutralise_rows(layer.module, ids, centre=layer.is_last)
-            runner.outcome.facts.change(REPLACED, [layer.module], classes=len(ids), others_centred=layer.is_last)
+            sigmoid = getattr(runner.method, "activation", None) == "sigmoid"
+            neutralise_rows(layer.module, ids, centre=layer.is_last, sigmoid=sigmoid)
+            centred = layer.is_last and not sigmoid
+            runner.outcome.facts.change(REPLACED, [layer.module], classes=len(ids), others_centred=centred)
         return {"rows_replaced": [layer.name for layer in layers]}
 
     def forget_data(self, dataset: Any) -> ForgetData:

@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import RequestError
+from ..losses.bernoulli import masked_bernoulli_kl
 from ..losses.features import feature_distillation, linear_readout
 from ..losses.functional import masked_kl_div, masked_kl_div_upsampled, masked_mass
 from ..losses.masks import class_mask, forgotten_mass, is_forgotten, own_label_mask
@@ -25,6 +26,7 @@ from ..task import Run
 from .base import LossSums, UnlearnHook
 from .guard import RetentionGuard
 
+ACTIVATIONS = ("softmax", "sigmoid")
 TEACHER_FEATURES = "features"  # key under which they are caught and cached beside the teacher's outputs
 
 
@@ -57,6 +59,8 @@ class DELETE(UnlearnHook):
         guard: Least share, from 0 to 1, of the original's sure predictions of remaining classes that the model must share over
             ten steps, see :class:`delete_tasks.methods.guard.RetentionGuard`. Below it the weights are set back to the
             original's and the run goes on at a third of the rate. 0 never does, as is needed with ``norm_eval=False``.
+        activation: 'softmax', or 'sigmoid' for classes that do not exclude each other: the scores of the forgotten ones have the
+            target 0, each of the others its own, see :func:`delete_tasks.losses.bernoulli.masked_bernoulli_kl`.
         step_back: Share of the way, 0 to below 1, that the weights go back to the original's after the last step. It keeps more
             of the other classes, and of the forgotten ones: ``images evaluate --frontier`` measures how much.
         options: See :class:`UnlearnHook`.
@@ -77,9 +81,15 @@ class DELETE(UnlearnHook):
         balance: float = 0.0,
         guard: float = 0.0,
         step_back: float = 0.0,
+        activation: str = "softmax",
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if activation not in ACTIVATIONS:
+            raise RequestError(f"unlearn.activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        self.activation = activation
+        if activation == "sigmoid":  # which no choice among classes fits
+            guard, fill, teacher_temperature = 0.0, "second", 1.0
         self.guard, self.retention = number("unlearn.guard", guard, 0, 1), RetentionGuard()
         if self.guard and not self.norm_eval:  # batches of the forget set alone have other statistics at once
             raise RequestError("guard compares predictions with running statistics; with norm_eval=False give guard=0")
@@ -135,7 +145,7 @@ class DELETE(UnlearnHook):
 
     def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:
         upsample = inputs.upsample
-        if upsample is None or not upsample.pays_in_one(logits):
+        if upsample is None or self.activation == "sigmoid" or not upsample.pays_in_one(logits):
             return False
         # These targets are not linear in the logits, so they need logits at each location.
         return not (self.forgetting_only or self.avoid_ids or self._needs_masses())
@@ -227,6 +237,12 @@ class DELETE(UnlearnHook):
             mask = class_mask(self.ids, classes, student.ndim, student.device)
         if inputs.retain is not None:
             mask = mask & ~inputs.retain.unsqueeze(1)
+        if self.activation == "sigmoid":
+            bernoulli = masked_bernoulli_kl(student, teacher, mask, weight=weight, reduction="sum", return_terms=True)
+            before, now = ((logits.detach().sigmoid() * mask).amax(1) for logits in (teacher, student))
+            self._watch((before * now).sum(), (before * before).sum())
+            forgetting, retention, count = bernoulli[1]
+            return bernoulli[0], {"forgetting_term": forgetting, "retention_term": retention}, count
         teacher_temperature = self.teacher_temperature or 1.0
         target = teacher
         if self.forgetting_only:

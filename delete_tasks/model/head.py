@@ -39,7 +39,7 @@ def check_linear(layer: nn.Module, name: str) -> None:
 
 
 @torch.no_grad()
-def neutralise_rows(layer: nn.Module, ids: Sequence[int], centre: bool = True) -> None:
+def neutralise_rows(layer: nn.Module, ids: Sequence[int], centre: bool = True, sigmoid: bool = False) -> None:
     """Replace the weights of the classes ``ids`` in a last layer by the mean of the remaining classes' weights, in place. The
     layer is a Linear with weight ``(C, D)``, or a convolution with weight ``(C, D, *kernel)``.
 
@@ -50,7 +50,8 @@ def neutralise_rows(layer: nn.Module, ids: Sequence[int], centre: bool = True) -
     The class weights of a trained classifier sum to almost 0 (weight decay removes a component that softmax ignores), so the mean
     of the remaining ones is minus the forgotten one. With ``centre`` the mean is first subtracted from the remaining weights and
     biases, which changes none of their probabilities; the layer's output changes, so no later layer may read it. The new weights
-    are then zero, and so is the sum of the others. Raise :class:`UnsupportedModelError` for another kind of layer, ValueError if
+    are then zero, and so is the sum of the others. With ``sigmoid`` the new weights are zero, the bias is ``-MARGIN``, and the
+    others do not change. Raise :class:`UnsupportedModelError` for another kind of layer, ValueError if
     no class remains.
 
     Example:
@@ -61,14 +62,18 @@ def neutralise_rows(layer: nn.Module, ids: Sequence[int], centre: bool = True) -
         [[0.0, 0.0], [1.0, 1.0], [-1.0, -1.0]]
     """
     check_linear(layer, type(layer).__name__)
+    if sigmoid and layer.bias is None:
+        raise UnsupportedModelError(
+            "the last layer has no bias, without which a sigmoid of weights 0 is 0.5; give it one"
+        )
     weight: Tensor = layer.weight  # type: ignore[assignment]
     removed = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
     removed[list(ids)] = True
     if bool(removed.all()):
         raise ValueError(f"got all {len(weight)} classes to remove; at least one must remain")
     for name, tensor in layer.named_parameters(recurse=False):
-        mean = tensor[~removed].double().mean(0)
-        if centre:
+        mean = tensor[~removed].double().mean(0) * (not sigmoid)
+        if centre and not sigmoid:
             tensor[~removed] = (tensor[~removed].double() - mean).to(tensor.dtype)
             mean = torch.zeros_like(mean)
         tensor[removed] = (mean - (MARGIN if name == "bias" else 0.0)).to(tensor.dtype)

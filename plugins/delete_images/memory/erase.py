@@ -118,7 +118,7 @@ def erase(
             a view of it.
         method: Name of a registered method, see ``delete-tasks methods``. By default 'DeepDELETE', which erases the class from
             the features as well; 'DELETE' for fewer than 300 steps, without strong views, with ``retain``, if no linear layer
-            computes the logits, and for models with locations.
+            computes the logits, for models with locations, and with ``activation='sigmoid'``.
         steps, lr, batch_size: Length, learning rate and batch size of the run, by default those of ``images forget``: 600 steps
             of 64 with AdamW at 4e-4 (DELETE: 300 at 1e-4), or less for more than 300,000 parameters or fewer steps, see
             :func:`delete_images.run_config.default_recipe`; 100 of 128 without strong views. With locations 200 of 4 at 1e-4. A
@@ -152,12 +152,15 @@ def erase(
             )
         beside, argument = (retain, "retain") if public is None else (public, "public")
         clean = None if beside is None else read_samples(beside, argument)
-        opened = open_model(model, forget, class_names, seed, device)
+        opened = open_model(model, forget, class_names, seed, device, options.get("activation"))
         kind = DenseErasure if opened.dimensions else Erasure
         if method is None:
             shown = choose_views(views, kind.default_views or "strong", opened.images)[0]
             beside = {"public": public is not None, "retain": retain is not None}
-            method = default_method(shown, steps, model.state_dict(), len(opened.names), **beside)
+            sigmoid = options.get("activation") == "sigmoid"
+            method = (
+                "DELETE" if sigmoid else default_method(shown, steps, model.state_dict(), len(opened.names), **beside)
+            )
         erasure = kind(opened, forget, clean, views, classes, method, seed, options)
         recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
         loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}

@@ -15,7 +15,7 @@ from delete_tasks.model.modes import fast_layout
 from delete_tasks.task import neutral_names
 
 from ..models.classifier import cast_for, class_outputs, describe, tensors_of
-from ..models.outputs import class_maps, refuse_probabilities, refuse_queries
+from ..models.outputs import class_maps, refuse_probabilities, refuse_queries, refuse_sigmoids
 from .samples import Samples, images_and_labels, named_classes
 
 MEASURED = 1000  # largest number of images of the forget set that are measured
@@ -68,7 +68,12 @@ class OpenModel:
 
 
 def open_model(
-    model: Any, samples: Samples, class_names: Sequence[str] | None, seed: int, device: str | torch.device | None
+    model: Any,
+    samples: Samples,
+    class_names: Sequence[str] | None,
+    seed: int,
+    device: str | torch.device | None,
+    activation: str | None = None,
 ) -> OpenModel:
     """Check a model, copy it and run the copy on two samples. ``class_names`` and ``device`` as in
     :func:`delete_images.memory.erase.erase`; ``seed`` is that of the samples' randomness. Raise :class:`UnsupportedModelError`
@@ -95,6 +100,8 @@ def open_model(
         _run(student, samples.collated(samples.items_of(batch, seed)), samples.argument, known) for batch in batches
     )
     images, logits = next(read)
+    if activation is None:
+        refuse_sigmoids(logits)
     refuse_probabilities(student, chain([logits], (more for _, more in read)))  # reads on to tell them from logits
     count = logits.shape[1]
     if class_names is None:

@@ -35,7 +35,8 @@ def finish(runner: Run) -> dict[str, Any]:
     """
     model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
     facts = runner.outcome.facts
-    matched = runner.recipe.match_scale and runner.method.needs_teacher
+    sigmoid = getattr(runner.method, "activation", None) == "sigmoid"
+    matched = runner.recipe.match_scale and runner.method.needs_teacher and not sigmoid
     batches = list(new_views(runner, VIEWS if matched else 2))
     done: dict[str, Any] = {"rows_replaced": [], "scale": None}
     model.eval()
@@ -53,12 +54,15 @@ def finish(runner: Run) -> dict[str, Any]:
             if name == held:
                 _return_rows(layer, runner.teacher.network.get_submodule(name), ids)
                 facts.change("other class weights returned", [layer])
-            centred = _replace_rows(layer, model, ids, batches[0])
+            centred = not sigmoid and _replace_rows(layer, model, ids, batches[0])
+            if sigmoid:
+                neutralise_rows(layer, ids, sigmoid=True)
             facts.change(REPLACED, [layer], classes=len(ids), others_centred=centred)
             done["rows_replaced"].append(name)
     if not matched:
         method = type(runner.method).__name__
         reason = f"{method} has no teacher" if runner.recipe.match_scale else "match_scale is off"
+        reason = "sigmoid scores have no common scale" if sigmoid else reason
         return {**done, "scale_not_matched": reason}
     logits = [(predict_batch(model, inputs).cpu(), predict_batch(runner.teacher, inputs).cpu()) for inputs in batches]
     student, teacher = (torch.cat(part) for part in zip(*logits, strict=True))

@@ -15,6 +15,7 @@ from delete_tasks.model.head import find_class_layers
 from .classifier import cast_for, select_logits, tensors_of
 
 AUXILIARY = "auxiliary_head"  # run by transformers' models, which use its logits only in their loss
+MOST_NEGATIVE = 0.9  # share of the locations
 TOLERANCE = 1e-2  # of probabilities and their sum, which bfloat16 rounds
 MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
 # Recognised by the prefix of the class name, or by the keys of the output.
@@ -65,6 +66,16 @@ def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
         f"the model returns probabilities, as after a {kind}: its outputs for {count} images are all in [0, 1]"
         f"{' and sum to 1' * sums}; expected logits. In a copy of the model, {fix}"
     )
+
+
+def refuse_sigmoids(logits: Tensor) -> None:
+    """Refuse logits ``(N, C, *locations)`` of which none is above 0 at nearly all locations, as a softmax's never are: raise
+    UnsupportedModelError."""
+    if float((logits.amax(1) < 0).float().mean()) > MOST_NEGATIVE:
+        raise UnsupportedModelError(
+            "nearly all logits are below 0, as those of sigmoid scores are; give activation='sigmoid' for classes that do not "
+            "exclude each other, or activation='softmax' if they do. For a detector use delete_tasks.erase_detector"
+        )
 
 
 def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
