@@ -105,6 +105,11 @@ DEEP = recipe(
 AVOID = recipe(
     "--avoid", many=True, metavar="NAME...", help=f"Classes that must not replace the forgotten ones, {BY_NAME}."
 )
+INTO = recipe(
+    "--into",
+    metavar="NAME",
+    help=f"Class that the forgotten ones become, {BY_NAME}; by default also the one that is expected.",
+)
 EXPECT = evaluation(
     "--expect",
     many=True,
