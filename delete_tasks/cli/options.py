@@ -108,7 +108,7 @@ AVOID = recipe(
 INTO = recipe(
     "--into",
     metavar="NAME",
-    help=f"Class that the forgotten ones become, {BY_NAME}; by default also the one that is expected.",
+    help=f"Class that takes the place of the forgotten ones, {BY_NAME}; expected, unless --expect names others.",
 )
 EXPECT = evaluation(
     "--expect",

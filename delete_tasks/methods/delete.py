@@ -48,8 +48,8 @@ class DELETE(UnlearnHook):
             'surroundings', its prediction for the places around (only models with a map of logits), see
             :func:`delete_tasks.losses.targets.fill_surroundings`, or 'auto', the next choice among the classes around, with a
             weight of 0.3 for any other; without a map it is 'second'.
-        into: Name or id of the class that the forgotten ones become, in place of ``fill``: their probability is added to that of
-            this class where the original predicts one of them, see :func:`delete_tasks.losses.targets.move_mass`.
+        into: Name or id of the class that takes the place of the forgotten ones, without ``fill``: their probability is added to
+            its own where the original predicts one of them, see :func:`delete_tasks.losses.targets.move_mass`.
         balance: Exponent of class weights: a location's weight is the share of its class among the batch's locations, as the
             original predicts it, to the power of -balance (0.5: inverse square root). 0 weighs all locations alike. With few
             images, rare classes are otherwise lost first.

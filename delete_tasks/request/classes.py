@@ -191,7 +191,7 @@ class ForgetRequest:
         return avoided
 
     def resolve_into(self, names: Sequence[str]) -> int | None:
-        """Resolve the class that the forgotten ones become to its id, None without one; raise as :meth:`resolve_avoid` and
+        """Resolve the class that takes the forgotten ones' place to its id, or None; raise as :meth:`resolve_avoid` and
         :meth:`NameIndex.find`, or if it is a class to forget or to avoid."""
         avoided = self.resolve_avoid(names)
         if self.into is None:
