@@ -49,8 +49,7 @@ def import_offered(kind: str, name: str, group: str, registered: Container[str])
 
 
 def load_offered(group: str, attribute: str) -> list[Any]:
-    """Load the members of an ``attribute`` of the module of each entry point of a ``group`` of :func:`offered`, by name. Raise
-    :class:`MissingExtraError` if one cannot be loaded."""
+    """Load an ``attribute``'s members of a ``group``'s entry points; raise :class:`MissingExtraError` if one cannot be loaded."""
     found: list[Any] = []
     for name, module in sorted(offered(group).items()):
         try:
@@ -64,12 +63,9 @@ def load_offered(group: str, attribute: str) -> list[Any]:
 
 
 def load_commands(package: str, module: str = "commands") -> ModuleType:
-    """Load the module of a package that declares its part of the command line.
-
-    The package's ``__init__`` is not run: it may take seconds or require an extra that is not installed, which help, completion
-    and a mistyped option do not need. Raise :class:`RequestError` if the package is not installed, or another folder of its name
-    shadows it.
-    """
+    """Load the module of a package that declares its part of the command line, without its ``__init__``, which may take seconds
+    or require an extra that help, completion and a mistyped option do not need. Raise :class:`RequestError` if the package is not
+    installed, or another folder of its name shadows it."""
     name = f"{package}.{module}"
     if name in sys.modules or package in sys.modules:
         return importlib.import_module(name)

@@ -159,6 +159,11 @@ class Task(ABC):
     def loss_points(self, model: nn.Module) -> list[LossPoint]:
         """List all places at which the model computes a loss, in the same order for student and teacher."""
 
+    def decisions(self, model: nn.Module, logits: Tensor) -> Tensor:
+        """Convert an output of a loss point to logits ``(N, C, *locations)`` whose largest is the prediction of a location; more
+        classes, as none at all, may follow."""
+        return logits
+
     def training_flags(self, model: nn.Module) -> list[nn.Module]:
         """List modules with fewer outputs in eval mode, whose training flag stays on in the teacher."""
         return []

@@ -149,14 +149,11 @@ def compare_samples(
     forgotten: Sequence[int] = (),
     rows: Sequence[str] | None = None,
 ) -> tuple[str, list[ComparedSample]]:
-    """Compare models on up to ``limit`` samples of a forgotten class and as many of others; return the layer's name and the
-    comparisons in the task's order of samples.
-
-    ``inputs`` are images or data of the task; ``kept`` are the other classes (none: those of the samples); ``layer`` None is the
-    last map before the classifier; ``forgotten`` are further forgotten classes, not compared as kept; ``rows`` are the models'
-    names, the original first (None: all). Raise :class:`RequestError` for an unknown class or layer, a missing input, a damaged
-    or too large image (see :func:`delete_tasks.fileio.images.read_image`), or no sample of the class.
-    """
+    """Compare models on up to ``limit`` samples of a forgotten class and as many of others (``kept``; none: those of the
+    samples); return the layer's name and the comparisons in the task's order of samples. ``inputs`` are images or data of the
+    task; ``layer`` None is the last map before the classifier; ``forgotten`` are further forgotten classes, not compared as kept;
+    ``rows`` are the models' names, the original first (None: all). Raise :class:`RequestError` for an unknown class or layer, a
+    missing input, a damaged or too large image, or no sample of the class."""
     check_pictures([word for word in inputs if isinstance(word, str)])
     (first,) = resolve_classes([class_name], opened.names)
     others = resolve_classes(list(kept), opened.names) if kept else []

@@ -19,8 +19,7 @@ _ENLARGED_BELOW = 80  # pixels: smaller pictures are shown with hard pixel edges
 
 
 def overlay(picture: Any, positive: Map, scale: float) -> Any:
-    """Blend a nonnegative map ``(H, W)`` over the darkened uint8 RGB picture ``(H, W, 3)``: RGB floats ``(H, W, 3)`` in 0..1.
-    Values are clipped at ``scale``; 0 draws no map."""
+    """Blend a nonnegative map ``(H, W)``, clipped at ``scale``, over a darkened uint8 picture: RGB ``(H, W, 3)``, 0 to 1."""
     matplotlib: Any = require("matplotlib", "audit")
     strength = np.clip(positive / scale, 0, 1) if scale > 0 else np.zeros_like(positive)
     colour = matplotlib.colormaps[COLOURS](strength)[..., :3]
@@ -30,8 +29,7 @@ def overlay(picture: Any, positive: Map, scale: float) -> Any:
 
 
 def draw(path: str | os.PathLike[str], comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> None:
-    """Write PNG or JPEG panels: one line per comparison (all of the same models), scaled to the original's maximum in it. The
-    suffix of ``path`` is one of :data:`SUFFIXES`."""
+    """Write panels, a line per comparison (all of the same models) in its original's scale; :data:`SUFFIXES` are the formats."""
     names, class_names = list(comparisons[0].maps), drawable(class_names)
     columns = 1 + len(names) + any(compared.own_map is not None for compared in comparisons)
     height, width = comparisons[0].sample.picture.shape[:2]

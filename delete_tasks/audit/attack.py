@@ -45,11 +45,9 @@ class Found(Measured):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Model that an attack runs, by ``forward``, ``(module, inputs) -> logits (N, C)`` with gradients, and trains.
-
-    ``inputs`` are inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; 'beside' (training) and
-    'kept' (held-out) of the others. Empty if there are no such data.
-    """
+    """Model that an attack runs, by ``forward``, ``(module, inputs) -> logits (N, C)`` with gradients, and trains. ``inputs`` are
+    inputs ``(N, ...)`` and labels ``(N,)``, empty if there are none: 'forget' and 'test' of the forgotten classes; 'beside'
+    (training) and 'kept' (held-out) of the others."""
 
     module: nn.Module
     forward: Callable[[nn.Module, Tensor], Tensor]

@@ -33,14 +33,13 @@ def audit_run(
     read: Callable[[], Rows] | None = None,
     original: OpenedModel | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """Attack the models that a command measured, and draw its pictures in its work dir, ``folder``.
-
-    The attacks are those of ``level``: 'none', 'quick' or 'full'. ``read`` returns predictions by row and split; None takes those
-    behind the rows. The last layer of the ``original`` reads the other models' features as well.
+    """Attack the models that a command measured at a ``level``, 'none', 'quick' or 'full', and draw its pictures in its work dir,
+    ``folder``. ``read`` returns predictions by row and split; None takes those behind the rows. The last layer of the
+    ``original`` reads the other models' features as well.
 
     Return ``audit`` of results.json: None for 'none'; else at least ``level``, ``pictures`` and ``not_measured``; if attacks
-    read, ``trained_on``: :data:`TRAINING`, or :data:`THIRD` if the run has no training samples. And the verdict without limits,
-    see :func:`delete_tasks.audit.verdict.decide`, on the attacks and on the task's own metrics.
+    read, ``trained_on``: :data:`TRAINING`, or :data:`THIRD` if the run has no training samples. Also return the verdict without
+    limits, see :func:`decide`, on the attacks and on the task's own metrics.
     """
     readings, predicted = _evidence(evaluation)
     if level == NONE:

@@ -28,8 +28,7 @@ MOST_NAMED = 10  # kept classes in a legend
 
 
 def draw_pictures(audit: Audit, rows: Rows, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Draw audit.png, tsne.png and, if there are curves by step, relearning.png; return the names of the files written, and the
-    reasons by name for the others."""
+    """Draw audit.png, tsne.png and, for curves by step, relearning.png; return their names, and the reasons for missing ones."""
     jobs: dict[str, Callable[[Path], None]] = {BARS: partial(draw_bars, audit)}
     curves = curves_by_attack(audit)
     if curves:
@@ -125,8 +124,7 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
 
 
 def curves_by_attack(audit: Audit) -> dict[str, dict[str, dict[int, float]]]:
-    """Find the curves of relearning by attack and model (not of further erased ones): percent by step, less the share of other
-    classes' samples, see :func:`delete_tasks.audit.attacks.relearning.score_curves`."""
+    """Find curves of relearning by attack and model: percent by step, less the share of other classes' samples."""
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for attack in audit.attacks:
         for name in (*MODELS, *names_of("retrained", audit.rows)):
@@ -158,8 +156,7 @@ def draw_curves(curves: Mapping[str, Mapping[str, Mapping[int, float]]], path: s
 
 
 def embed(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Embed features ``(n, d)``, scaled to length 1, in the plane by t-SNE (scikit-learn): ``(n, 2)``, deterministic.
-    Raise :class:`RequestError` if all features are equal, with which scikit-learn ends the process."""
+    """Embed features ``(n, d)`` at length 1 by t-SNE, ``(n, 2)``, deterministic; refuse equal ones, which crash the library."""
     require("sklearn", "audit")
     from sklearn.manifold import TSNE
 

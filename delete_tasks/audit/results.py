@@ -23,11 +23,10 @@ Rows = Mapping[str, Mapping[str, Any]]  # predictions by model and split
 
 @dataclass(frozen=True)
 class Audit:
-    """Results of an audit: ``rows`` are figures by model and attack, ``depth`` is by attack that reads, ``chance`` the figure by
-    attack for a model without information about the class (None if unknown), ``verdict`` that of
-    :func:`delete_tasks.audit.verdict.decide` on the first erased model, ``further`` those of others by name, ``not_measured`` the
-    reasons by name of what failed; ``names`` are those of all classes, ``ids`` the forgotten ones, ``seconds`` the time spent on
-    attacks."""
+    """Results of an audit. ``rows`` are figures by model and attack, ``depth`` is by attack that reads, ``chance`` by attack the
+    figure of a model without information about the class (None: unknown); ``verdict`` is that on the first erased model,
+    ``further`` those on others by name; ``not_measured`` are the reasons by name of what failed; ``names`` are those of all
+    classes, ``ids`` the forgotten ones, ``seconds`` the time spent on attacks."""
 
     attacks: Sequence[Attack]
     rows: Mapping[str, Mapping[str, Measured]]
@@ -83,13 +82,10 @@ def measure(
     readings: Sequence[Reading] = (),
     predicted: Mapping[str, Measured] | None = None,
 ) -> Audit:
-    """Run the attacks of a ``level``, 'quick' or 'full', on models.
-
-    ``rows`` are predictions by model ('original', 'erased' and others) and split ('forget', 'train', 'test'), and a
-    :class:`delete_tasks.audit.attack.Context` under 'context'; ``ids`` are the forgotten classes, ``names`` those of all. Figures
-    that are ``known`` already, by model and attack, are not measured. ``readings`` and ``predicted`` are further evidence of the
-    verdict, see :func:`delete_tasks.audit.verdict.decide`.
-    """
+    """Run the attacks of a ``level``, 'quick' or 'full', on models. ``rows`` are predictions by model ('original', 'erased' and
+    others) and split ('forget', 'train', 'test'), with an :class:`.attack.Context` as 'context'; ``ids`` are the forgotten
+    classes, ``names`` those of all. Figures that are ``known`` already, by model and attack, are not measured. ``readings`` and
+    ``predicted`` are further evidence for :func:`delete_tasks.audit.verdict.decide`."""
     attacks = [attack for attack in find_attacks(level) if attack.needs is None or attack.needs in rows["original"]]
     evaluation = Evaluation(attacks, ids, names)
     for name, data in track(rows.items(), len(rows), "Attacks"):
@@ -122,12 +118,9 @@ def names_of(kind: str, rows: Iterable[str]) -> list[str]:
 
 
 def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -> Measured:
-    """Compute ``(original - erased) / (original - mean of retrained)`` of an attack's figures: 0 if the class is only hidden, 1
-    for a retrained model.
-
+    """Compute ``(original - erased) / (original - mean of retrained)``: 0 if the class is only hidden, 1 for a retrained model.
     The bootstrap interval needs figures of the same samples. There is no value if a figure is missing, or if the original's is
-    not above the retrained models'.
-    """
+    not above the retrained models'."""
     values = [figure.value for figure in retrained if figure.value is not None]
     if original.value is None or erased.value is None:
         return Measured(note="the original or the erased model was not read")

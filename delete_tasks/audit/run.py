@@ -80,8 +80,7 @@ HIGHER, NEITHER = "↑", "↕"  # marks of figures of which a higher one is bett
 
 
 def markdown(audit: Audit) -> str:
-    """Format a table of each group as Markdown, with intervals and chance, and over several retrained models their range and the
-    range of their depths (each against their mean)."""
+    """Format each group's table as Markdown, with ranges of several retrained models, and of their depths against their mean."""
     models = [name for name in (*MODELS, *audit.further) if name in audit.rows]
     count = len(names_of("retrained", audit.rows))
     several = ["retrained, mean", "range", "depth", "depths of the retrained"]

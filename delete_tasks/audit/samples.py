@@ -105,8 +105,7 @@ def stages_of(opened: Opened, row: str) -> list[Layer] | None:
 
 
 def read_all(opened: Opened, full: bool) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Read every model and split; return the predictions by model and split, with each model's 'context', and the names of the
-    stages. A ``full`` reading includes the networks and, if samples have many locations, regions (see :func:`read_rows`)."""
+    """Read every split; return predictions, with 'context' (if ``full``: networks, and regions of maps), and names of stages."""
     models, first, stages = opened.models, next(iter(opened.samples)), stages_of(opened, "original")
     rows: dict[str, dict[str, Any]] = {row: {} for row in models}
     for split in opened.samples:

@@ -54,11 +54,9 @@ class Judged:
 
 
 def difference(first: Measured, second: Measured, unit: str = "percent") -> Interval | None:
-    """Compute the 95% interval of the difference of two figures; None without the intervals of both.
-
-    Figures of the same samples are compared in pairs: hits and misses by :func:`delete_tasks.evaluation.intervals.paired`, others
-    by a bootstrap that is no narrower than the interval of as many equal pairs. Others by Newcombe's interval.
-    """
+    """Compute the 95% interval of the difference of two figures; None without both intervals. Figures of the same samples are
+    compared in pairs: hits and misses by :func:`.intervals.paired`, others by a bootstrap that is no narrower than the interval
+    of as many equal pairs; figures of different samples by Newcombe's interval."""
     if first.value is None or second.value is None:
         return None
     values, others = (getattr(figure, "samples", None) for figure in (first, second))  # of an attack
@@ -75,13 +73,11 @@ def difference(first: Measured, second: Measured, unit: str = "percent") -> Inte
 
 
 def judge(reading: Reading) -> Judged:
-    """Choose the word of one attack. The reference is the highest figure of the retrained models or, without any, chance.
-
-    It does not count if it reads the original no better than chance, or no better than a retrained model. *forgotten*: the
+    """Choose the word of one attack. The reference is the highest figure of the retrained models or, without any, chance. The
+    attack does not count if it reads the original no better than chance, or no better than a retrained model. *forgotten*: the
     interval of the erased model's figure less the reference's ends at most ``MARGIN`` above 0. *hidden*: the interval of the fall
     ends at most at ``MARGIN``, or ``LEAST_FALL`` of the way to the reference. *weakened*: it fell significantly and by more than
-    that, and is significantly above the reference, or there is no retrained model. Else it cannot tell.
-    """
+    that, and is significantly above the reference, or there is no retrained model. Else it cannot tell."""
     original, erased, unknown = reading.original, reading.erased, Measured()
     if original.value is None or erased.value is None:
         return Judged(CANNOT_TELL, erased.note or original.note or "it was not measured", counts=False)
@@ -120,17 +116,15 @@ def decide(
     same_features: bool = False,
     unread: str | None = None,
 ) -> dict[str, Any]:
-    """Combine the words of all attacks.
+    """Combine the words of all attacks into ``verdict`` of results.json, without limits, see :func:`conclude`.
 
     *not forgotten*: the model itself predicts significantly more than ``MOST_PREDICTED`` percent of the forgotten classes'
     samples as these. *forgotten* or *hidden*: the word of every attack that counts; also *hidden* if the features are the
     original's. *cannot tell*: no attack can, or some cannot and the others call it forgotten. Else *weakened*.
 
     ``predicted`` are the percentages that the erased model itself predicts as a forgotten class, by their description; ``unread``
-    is the reason why there are no readings.
-
-    Return ``verdict`` of results.json without limits, see :func:`conclude`: ``word``; ``title``; ``sentence`` with the figures of
-    the strongest attack and of the one that fell most; ``decided_by``, its name; ``words`` and ``reasons`` by attack.
+    is the reason why there are no readings. Return ``word``; ``title``; ``sentence`` with the figures of the strongest attack and
+    of the one that fell most; ``decided_by``, its name; ``words`` and ``reasons`` by attack.
     """
     judged = {reading.name: judge(reading) for reading in readings}
     counting = [reading for reading in readings if judged[reading.name].counts]
@@ -172,13 +166,9 @@ def decide(
 
 
 def conclude(verdict: Mapping[str, Any], limits: Sequence[Mapping[str, Any]], withheld: str | None) -> dict[str, Any]:
-    """Add the limits of a run's figures, entries ``figures`` of the record, to the result of :func:`decide`: ``verdict`` of
-    results.json. ``withheld`` is the reason why no model was written; None if one was.
-
-    It gets ``limits`` (names by 'exceeded', 'uncertain', 'unmeasured') and ``level``: that of the word; red if a limit is
-    exceeded or no model was written; amber instead of green if a limit is uncertain, not measured or, of a metric that only
-    warns, exceeded.
-    """
+    """Add limits of a run's figures, entries ``figures`` of the record, to the result of :func:`decide`: ``limits`` (names by
+    'exceeded', 'uncertain', 'unmeasured') and ``level``, the word's or: red if a limit is exceeded, or no model was written
+    (``withheld``: why); amber instead of green if one is uncertain, not measured or, of a metric that only warns, exceeded."""
     statuses = {"exceeded": FAIL, "uncertain": UNCERTAIN, "unmeasured": NOT_MEASURED}
     names = {key: [row["name"] for row in limits if row["status"] == status] for key, status in statuses.items()}
     level = LEVEL_OF[verdict["word"]]

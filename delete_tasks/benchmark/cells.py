@@ -51,8 +51,7 @@ def digest(content: Mapping[str, Any]) -> str:
 
 
 def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
-    """Read a cell's figures; None if it is not done. Raise :class:`RequestError` if the file is no JSON, has other content, is of
-    another cell, or was changed after the run that wrote it."""
+    """Read a cell's figures, None if it is not done; refuse a file that is not JSON, incomplete, of another cell or changed."""
     path = root / cell.folder / DONE
     if not path.is_file():
         if path.exists():
@@ -76,9 +75,8 @@ def read_cell(root: Path, cell: Cell) -> dict[str, Any] | None:
 
 
 def check_cells(root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Mapping[str, str | None]]) -> None:
-    """Check the finished cells of a grid, and print how many are of other code. ``made_of`` is
-    :meth:`delete_tasks.benchmark.grid.GridSource.made_of`. Raise as :func:`read_cell`, or if a cell was made of other data,
-    settings or models."""
+    """Check the finished cells of a grid, and print how many are of other code. Raise as :func:`read_cell`, or if a cell was made
+    of other data, settings or models than :meth:`delete_tasks.benchmark.grid.GridSource.made_of` gives now."""
     others, version = 0, code_version()
     for cell in cells:
         content = read_cell(root, cell)

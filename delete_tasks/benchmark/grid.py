@@ -60,10 +60,9 @@ class Cell:
 
 
 class Grid(Struct, frozen=True, forbid_unknown_fields=True):
-    """Content of a grid file: ``networks`` by name, and ``data`` ('forget', 'retain', 'train' and 'test'), both in the own form
-    of the ``task`` that runs the grid; ``groups`` of classes to forget, by name; options of ``unlearn`` by name (``methods``),
-    with those of all methods (``unlearn``); seeds, of the runs and of the networks trained without the classes; and the
-    ``columns`` of the tables, all if empty."""
+    """Content of a grid file: ``networks`` by name and ``data`` ('forget', 'retain', 'train', 'test'), in the form of the
+    ``task``; groups of classes to forget, by name; options of ``unlearn`` by name (``methods``) and for all methods
+    (``unlearn``); seeds of runs, and of networks trained without the classes; and the ``columns`` of the tables, all if empty."""
 
     task: str
     networks: Annotated[dict[str, Any], SOME]
@@ -161,8 +160,7 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
 
 
 class GridSource(Protocol):
-    """Models of a grid, made or opened on request; ``folder`` is the work dir, which may hold models. The module ``benchmark`` of
-    a plugin with a benchmark names the class of its task ``SOURCE``."""
+    """Models of a grid, made or opened on request in the work dir, ``folder``; ``SOURCE`` of a plugin's module ``benchmark``."""
 
     grid: Grid
     folder: Path

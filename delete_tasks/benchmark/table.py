@@ -62,9 +62,8 @@ def with_compared(results: Results) -> list[tuple[Cell, dict[str, Any]]]:
 
 
 def _compare(cell: Cell, content: Content, original: Content, retrained: Sequence[Content]) -> dict[str, float | None]:
-    """Compute the figures of :data:`COMPARED`. With the information I of each network's features, IDI is (I - I of retrained) /
-    (I of the original - I of retrained), arXiv 2405.17878. The gap is the mean distance of the readers' figures to the range of
-    the retrained networks' (0 within it)."""
+    """Compute :data:`COMPARED`. IDI is (I - I of retrained) / (I of the original - I of retrained), I the features' information
+    (arXiv 2405.17878); the gap is the readers' mean distance to the range of the retrained networks' figures, 0 within it."""
     before, after, is_original = original["figures"], content["figures"], cell.method == ORIGINAL
     remaining = [index for index in range(len(content["by_class"])) if index not in content["ids"]]
     drops = class_drops(original["by_class"], content["by_class"], remaining)

@@ -27,8 +27,7 @@ USER_ERRORS = (*errors.USER_ERRORS, MissingExtraError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit status: 0; 2 after a user's mistake, with one message on standard error of the first
-    process; 3, 4: see the commands; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+    """Run a command; return its exit status: 0; 2: user's mistake; 3, 4: see the commands; 130, 143, 129: ended by a signal."""
     if argv is None:  # the process is the command's own
         keep_freed_memory()
     logging.raiseExceptions = False  # print no tracebacks when logging fails

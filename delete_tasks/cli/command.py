@@ -27,8 +27,7 @@ Run = Callable[[SimpleNamespace], "int | None"]
 
 
 class File(click.Path):
-    """Name of a file or folder that is read, or a text that begins with one; an empty text is refused. Shells complete it as a
-    path. A text that may name something else (``any_text``) is checked by the command."""
+    """Nonempty name of a file or folder that is read; the command checks texts that may name something else (``any_text``)."""
 
     def __init__(self, metavar: str, any_text: bool = False) -> None:
         super().__init__(readable=False)

@@ -168,8 +168,7 @@ def seed(default: int | None, help: str = "Random seed.") -> click.Option:
 
 
 def work_dir_options(content: str, resumes: bool = True) -> list[click.Option]:
-    """Make ``--work-dir``, ``--overwrite`` and, if the command can resume, ``--resume`` and ``--keep-states``. ``content`` are
-    the files in the work dir, for the help."""
+    """Make ``--work-dir`` for ``content``, ``--overwrite`` and, if the command can resume, ``--resume`` and ``--keep-states``."""
     replace = "Write into a work dir that is not empty; files of the same names are replaced."
     folder = data("--work-dir", type=Output("DIR"), required=True, help=f"Output folder of {content}.")
     options: list[click.Option] = [folder, data("--overwrite", is_flag=True, help=replace)]
@@ -221,8 +220,7 @@ def plugin_options() -> list[click.Parameter]:
 def claim_work_dir(
     options: Mapping[str, Any], originals: Sequence[Any], names: Sequence[str] = (), **request: Any
 ) -> WorkDir:
-    """Claim a command's work dir, see :func:`delete_tasks.fileio.workdir.claim`. The ``originals`` are read and must not be
-    changed; ``names`` are the model's class names; ``request`` identifies the request, as JSON values."""
+    """Claim a command's work dir, see :func:`.workdir.claim`; ``names`` are the model's classes, ``request`` JSON values."""
     name = [options["command"], options.get("action")]
     for key in ("classes", "people", "target", "without"):
         if request.get(key):

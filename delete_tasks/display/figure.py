@@ -50,8 +50,7 @@ def drawable(names: Sequence[str], kind: str = "class") -> list[str]:
 
 @functools.lru_cache(maxsize=4096)
 def _font_with(text: str) -> str | None:
-    """Find the family of a font for what matplotlib's own font lacks in ``text``: that font if it lacks nothing, None if no font
-    of the system has all of it."""
+    """Find the family of a font with all that matplotlib's own lacks in ``text`` (nothing: its own); None if there is none."""
     from matplotlib import font_manager
 
     lacking = {ord(character) for character in text if not character.isspace()}

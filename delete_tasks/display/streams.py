@@ -12,8 +12,7 @@ from .terminal import printable
 
 
 class Lasting:
-    """Stream that drops all text after the first that cannot be written. ``error`` is the reason, if it is another than a reader
-    that is gone."""
+    """Stream that drops all text after the first that cannot be written; ``error`` is the reason, unless the reader ended."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -47,8 +46,7 @@ class Lasting:
 
 
 class Escaped(Lasting):
-    """Stream for ``print``, warnings and tracebacks; consoles escape text themselves and write their colours to
-    ``rich_proxied_file``."""
+    """Stream for ``print``, warnings and tracebacks; consoles escape texts themselves and write to ``rich_proxied_file``."""
 
     def __init__(self, stream: Any) -> None:
         self.rich_proxied_file = Lasting(stream)
@@ -61,11 +59,9 @@ class Escaped(Lasting):
 
 @contextlib.contextmanager
 def guarded() -> Iterator[Lasting]:
-    """Guard the standard streams inside the block, and after it if it fails, for the traceback; yield standard output.
-
-    A descriptor that is closed is opened on the null device, since the next file of the command would take its number. Characters
-    that the terminal's encoding lacks are escaped.
-    """
+    """Guard the standard streams inside the block, and after it if it fails, for the traceback; yield standard output. A
+    descriptor that is closed is opened on the null device, since the next file of the command would take its number. Characters
+    that the terminal's encoding lacks are escaped."""
     for number in range(3):
         try:
             os.fstat(number)

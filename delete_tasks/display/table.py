@@ -64,20 +64,14 @@ class Table:
     def add(
         self, name: str, cells: Cells, bold: Collection[int] = (), muted: bool = False, ruled: bool = False
     ) -> None:
-        """Add a line with a cell for each column, None for a figure that was not measured.
-
-        ``bold`` are indices of cells that are bold in Markdown and LaTeX. A ``muted`` line is italic in Markdown and grey in
-        LaTeX, and a rule follows a ``ruled`` line in LaTeX.
-        """
+        """Add a line with a cell for each column, None for a figure that was not measured. ``bold`` are indices of bold cells in
+        Markdown and LaTeX; a ``muted`` line is italic in Markdown and grey in LaTeX, where a rule follows a ``ruled`` one."""
         self.lines.append(_Line([name, *cells], bold, muted, ruled))
 
     def show(self, console: Console, wide: bool = False, wrap: bool = False, hint: str = HINT) -> None:
-        """Print the table in the width of the console, and name the columns that are left out.
-
-        Lines and columns without any figure are left out. Without ``wide``, columns of detail are left out, and then columns from
-        the right until the table fits. ``wrap`` wraps titles at spaces, and words anywhere, before columns are left out. ``hint``
-        says how to see these. Names are user data, so nothing in them is read as markup.
-        """
+        """Print the table in the width of the console, and name the columns left out; ``hint`` says how to see them. Lines and
+        columns without figures are left out; without ``wide`` also columns of detail, then others from the right until the table
+        fits; ``wrap`` first wraps titles at spaces, and words anywhere. Names are user data, so they are never read as markup."""
         lines = [line for line in self.lines if any(cell is not None for cell in line.cells[1:])]
         filled = [i for i in range(1, len(self.columns)) if any(line.cells[i] is not None for line in lines)]
         printed = [0, *(i for i in filled if wide or not self.columns[i].detail)]

@@ -46,11 +46,8 @@ _announced: list[tuple[Console, str]] = []  # not printed yet
 
 
 class _Console(Console):
-    """Console that first prints the announced lines, escapes control characters, and breaks lines only at spaces.
-
-    Lines are broken only for a width that the terminal or ``COLUMNS`` gives. With ``soft_wrap`` a text is a command to copy:
-    each line but the last ends in a backslash.
-    """
+    """Console that prints the announced lines first, escapes control characters, and breaks lines only at spaces, for a width
+    given by the terminal or ``COLUMNS``. With ``soft_wrap`` a text is a command to copy: a broken line ends in a backslash."""
 
     broken = False
 
@@ -79,8 +76,7 @@ def _laid_out(item: Any, width: int | None, end: str) -> Any:
 
 
 def wrapped(text: str, width: int | None, end: str = "") -> str:
-    """Break the lines of a text at spaces, before ``width`` columns are full, so that no word, option or path is broken; a longer
-    word keeps its own line. ``end`` is added where a line is broken; None as width breaks none."""
+    """Break a text's lines at spaces alone, before ``width`` columns (None: no limit) are full, and add ``end`` at each break."""
     lines = []
     for line in text.split("\n"):
         lines.append("")
@@ -205,11 +201,8 @@ def from_library(path: str) -> bool:
 
 
 def hush(logger: logging.Logger) -> None:
-    """Limit a logger's output in the terminal to errors, and to warnings of this package and users' code, but not its files,
-    which also take the warnings that are hidden, and the messages of other loggers.
-
-    Messages that commands print themselves are logged with ``extra={"printed": True}``.
-    """
+    """Limit a logger's terminal output, not its files, to errors and to warnings of this package and users' code; files also take
+    hidden warnings and other loggers' messages. Commands log messages that they print with ``extra={"printed": True}``."""
     global _log
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):

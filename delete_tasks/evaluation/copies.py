@@ -26,8 +26,7 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Copies:
-    """Samples of the data ``among`` that are copies of the data ``of``: ``count`` of ``total``, with the first few ``names``.
-    Those with the same content are ``left_out``, pictures that look the same are not."""
+    """Samples of the data ``among`` that are copies of ``of``; those with the same content are ``left_out``, similar ones not."""
 
     among: str
     of: str

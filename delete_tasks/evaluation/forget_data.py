@@ -24,8 +24,7 @@ class ForgetData(ABC):
 
     @abstractmethod
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        """Find the indices of samples that contain one of the classes ``ids``: by label, or by the prediction of ``teacher``, the
-        original, if it is not None. ``config`` is the run's."""
+        """Find indices of samples with a class of ``ids``, by label or by the ``teacher``'s (the original's) prediction."""
 
     def sample_names(self, indices: Sequence[int]) -> list[str]:
         """Return stable names of samples, for the digest of the samples that were read; by default their indices."""
@@ -62,12 +61,9 @@ class ForgetData(ABC):
 @dataclass(frozen=True)
 class Selection:
     """Forget set of a run: ``indices`` and ``sample_names`` of the samples in the training data, ``dataset``, that contain one of
-    the classes ``forget_ids`` (ascending, among all ``class_names``); only these are read.
-
-    ``forget_set`` holds numbers of samples ``read`` and ``available``, and ``sha256`` of the names; ``retain_set`` and
-    ``public_data`` the same of samples that are read with it, None if there are none; ``dataset_config`` is the config that the
-    dataset was built from, None if it was given as an object.
-    """
+    the classes ``forget_ids`` (ascending, among all ``class_names``); only these are read. ``forget_set`` holds numbers of
+    samples ``read`` and ``available``, and ``sha256`` of the names, ``retain_set`` and ``public_data`` the same of samples read
+    with it (None: none); ``dataset_config`` is the config of the dataset, None if it was given as an object."""
 
     dataset: Any = None
     indices: Sequence[int] = ()

@@ -131,8 +131,7 @@ def replaced_by(name: str, data: str, of: str, **options: Any) -> Metric:
 
 def still_predicted(of: str) -> Metric:
     """Define the metric of :func:`delete_tasks.runner.forget_check.check_forgotten`, which only the run can measure: the
-    published last layer has no weights that predict the classes. :func:`still_predicted_of` is its figure for the erased model.
-    """
+    published last layer has no weights that predict the classes. :func:`still_predicted_of` is the erased model's figure."""
     title = f"{of} still predicted as the forgotten classes when training ended, of those that were"
     unknown = Measured(note=BEFORE_REPLACEMENT)
     return Metric("still_predicted", title, "percent", lambda _: unknown, limit=MOST_STILL, of=of, predicts=True)
@@ -165,8 +164,7 @@ def _nll_rise(nll: Callable[[Row], Measured], row: Row) -> Measured:
 
 
 def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> tuple[Metric, ...]:
-    """Define NLL and ECE on samples of the remaining classes, and their rise, for tasks with one location per sample. Titles
-    begin with ``whose``, e.g. "other classes'"; ``options`` are those of each :class:`Metric`."""
+    """Define NLL and ECE on samples of the remaining classes, and their rise; titles begin with ``whose`` ("other classes'")."""
     of = options["of"]
     nll = partial(fit, f.negative_log_likelihood, 4, data)
     ece = partial(fit, f.expected_calibration_error, 2, data)
@@ -182,11 +180,8 @@ def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> 
 
 
 def iou(function: Callable[..., float | None], of: str, data: str, row: Row) -> Measured:
-    """Measure an IoU over labelled locations, from the :class:`delete_tasks.evaluation.LocationCounts` of the data.
-
-    It rests on the locations labelled as 'forgotten' classes, as 'other' classes, or on 'all' (``of``). ``function`` takes the
-    confusion matrix and, unless ``of`` is 'all', the forgotten classes.
-    """
+    """Measure an IoU from the :class:`LocationCounts` of the data, over the locations labelled as 'forgotten' classes, as 'other'
+    classes, or 'all' (``of``). ``function`` takes the confusion matrix and, unless ``of`` is 'all', the forgotten classes."""
     predictions = _read(row.data, data)
     if not predictions.labelled:
         raise NotMeasured(UNLABELLED)

@@ -101,9 +101,8 @@ Data = Mapping[str, Predictions]  # by the name of the data
 def head_rows(
     rows: Mapping[str, Data], head: nn.Module | None = None, head_only: nn.Module | None = None
 ) -> dict[str, Data]:
-    """Add the rows that differ in the last layer only to the rows of :meth:`delete_tasks.evaluation.opened.Opened.rows`, and sort
-    them. ``head`` is the original's last layer, if the logits are its output for the features; ``head_only`` is that
-    layer after unlearning it alone."""
+    """Add the rows that differ in the last layer only to ``rows``, and sort them. ``head`` is the original's last layer, if the
+    logits are its output for the features; ``head_only`` is that layer after unlearning it alone."""
     rows = dict(rows)
     for row, source, layer in (("head_only", "original", head_only), ("erased_with_original_head", "erased", head)):
         if layer is not None:
@@ -130,11 +129,9 @@ Compare = Callable[[Tensor, Tensor, Sequence[int], int], tuple[int, int]]
 
 class ConfusionState:
     """Running confusion matrices of samples with many locations, for C ``classes``, ``ids`` of them forgotten. The sum of the
-    int64 state ``sums`` over several processes is the state of all samples.
-
-    Locations with labels ``ignored`` do not count; labels are the original's predictions unless ``labelled``. ``compare`` counts
-    two numbers from the original's predictions of a sample, others, ``ids`` and C; None for no comparison.
-    """
+    int64 state ``sums`` over several processes is the state of all samples. Locations with labels ``ignored`` do not count;
+    labels are the original's predictions unless ``labelled``. ``compare`` counts two numbers from the original's predictions of a
+    sample, others, ``ids`` and C; None for no comparison."""
 
     def __init__(
         self,

@@ -32,17 +32,16 @@ def verification(
 ) -> dict[str, Any]:
     """Compute TAR at FAR of kept and of removed people, with thresholds set on pairs of kept people alone.
 
-    A pair of photos is accepted if the cosine of its embeddings, rounded, reaches the threshold. FAR is the share of
-    impostor pairs (different people, both kept) that are accepted, TAR that of genuine pairs (one person); the threshold is the
-    lowest cosine of a kept pair at which FAR is at most the requested one. Pairs are compared tile by tile and counted by cosine,
-    so memory is that of the embeddings, ``(n, d)`` of any length, a tile and a histogram. Of more than ``most`` photos, this many
+    A pair of photos is accepted if the cosine of its embeddings, rounded, reaches the threshold. FAR is the share of impostor
+    pairs (different people, both kept) that are accepted, TAR that of genuine pairs (one person); the threshold is the lowest
+    cosine of a kept pair at which FAR is at most the requested one. Pairs are compared tile by tile and counted by cosine, so
+    memory is that of the embeddings, ``(n, d)`` of any length, a tile and a histogram. Of more than ``most`` photos, this many
     are drawn at random, with ``seed``, up to half of them of ``removed`` people.
 
     Return counts of pairs (``impostor_pairs``, ``kept_pairs``, ``removed_pairs``, ``removed_as_kept_pairs``) and ``at``: for each
-    FAR, as a string such as '1e-03', the ``threshold`` and, in percent, ``kept``, ``removed`` (TAR of each) and
-    ``removed_as_kept`` (accepted pairs of a removed and a kept person). None if there are no pairs, or fewer impostor pairs than
-    1 / FAR. ``sampled`` is None, or the number of photos that were compared, and of all. Raise :class:`RequestError` if
-    embeddings are not finite.
+    FAR, such as '1e-03', the ``threshold`` and, in percent, ``kept``, ``removed`` (TAR of each) and ``removed_as_kept`` (accepted
+    pairs of a removed and a kept person). None if there are no pairs, or fewer impostor pairs than 1 / FAR. ``sampled`` is None,
+    or the number of photos compared, and of all. Raise :class:`RequestError` if embeddings are not finite.
     """
     broken = ~np.isfinite(embeddings).all(axis=1)
     if broken.any():
@@ -89,11 +88,9 @@ def verification(
 def matched_pairs(
     embeddings: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], thresholds: Sequence[float | None]
 ) -> dict[int, NDArray[np.int64]]:
-    """Count the pairs of photos of each person that two models accept, from their ``embeddings`` ``(n, d)`` of the same photos,
-    the ``labels`` ``(n,)`` of these, and the ``thresholds`` of :func:`verification`, of which None accepts no pair.
-
-    Return by label, int64 ``(2, 2)``, the pairs by whether the first model accepts them, and the second.
-    """
+    """Count the pairs of photos of each person that two models accept, from their ``embeddings`` ``(n, d)`` of the same photos
+    and their ``thresholds`` of :func:`verification` (None accepts no pair). Return by label, of the photos' ``labels`` ``(n,)``,
+    the pairs by whether the first model accepts them, and the second: int64 ``(2, 2)``."""
     units = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in embeddings]
     bounds = [np.inf if threshold is None else round(threshold * STEPS) for threshold in thresholds]
     order = np.argsort(labels, kind="stable")

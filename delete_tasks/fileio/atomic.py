@@ -18,12 +18,9 @@ from .workdir import TEMPORARY, claimed, delete_path, holds_files
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces ``path`` if the block ends without an error. ``size`` is the
-    approximate number of bytes, for the message of a full disk.
-
-    The file follows the umask. A claimed work dir notes it as written by this run. No link is followed: one at ``path`` is
-    replaced, one on the way to it from a claimed work dir is refused, also if it appears inside the block. Raise
-    :class:`OutputError` if it cannot be written; the temporary file is deleted.
-    """
+    approximate number of bytes, for the message of a full disk. The file follows the umask, and a claimed work dir notes it. No
+    link is followed: one at ``path`` is replaced, one on the way to it from a claimed work dir is refused, also if it appears
+    inside the block. Raise :class:`OutputError` if it cannot be written; the temporary file is deleted."""
     path = Path(path)
     temporary, work_dir = _temporary(path), claimed(path)
     try:
@@ -48,8 +45,7 @@ def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder, which is renamed to ``path`` if the block ends without an error. If ``path`` already holds files,
-    yield ``path`` itself. Raises as :func:`replacing`."""
+    """Yield a temporary folder, renamed to ``path`` at the end, or ``path`` if that holds files. Raises as :func:`replacing`."""
     path = Path(path)
     if path.is_symlink():
         raise OutputError(f"cannot write '{path}': it is a link to '{os.readlink(path)}', and outputs follow no link")

@@ -23,11 +23,9 @@ PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
 def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None, data: bytes | None = None) -> Any:
     """Load a checkpoint, a ``.safetensors`` file or one written by ``torch.save``, onto the CPU, and return its content: for
     safetensors a flat dict of tensors. No other function of the package does. ``data`` are its bytes if they were read before.
-
-    ``allow_pickle`` runs the code that a pickled checkpoint may hold; None reads the environment variable
-    ``DELETE_TASKS_ALLOW_PICKLE`` (set to ``1``). Only for files whose author you trust. Raise :class:`FileNotFoundError` without
-    such a file, :class:`UnsafeCheckpointError` if it holds objects that only unpickling, i.e. running code, can restore.
-    """
+    ``allow_pickle``, only for files whose author you trust, runs the code that a pickled checkpoint may hold; None reads the
+    environment variable ``DELETE_TASKS_ALLOW_PICKLE`` (set to ``1``). Raise :class:`FileNotFoundError` without such a file,
+    :class:`UnsafeCheckpointError` if it holds objects that only unpickling, i.e. running code, can restore."""
     path = Path(path)
     refuse_special(path)
     if not path.is_file():
@@ -59,11 +57,8 @@ def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None,
 
 
 def load_once(path: str | os.PathLike[str]) -> Any:
-    """Load a checkpoint file as :func:`load_file`, with its digest from the same bytes, and keep the last two files in memory.
-
-    A run needs the original's weights to check them, to start, as the teacher and for the record. A file that has changed on
-    the disk is read again. Do not change the tensors.
-    """
+    """Load a checkpoint file as :func:`load_file`, with its digest from the same bytes, and keep the last two files in memory: a
+    run reads the original's weights several times. A file that has changed is read again. Do not change the tensors."""
     return _load_version(Path(path), version_of(path))
 
 
@@ -76,8 +71,7 @@ def _load_version(path: Path, version: Any) -> Any:
 
 
 def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, Tensor]:
-    """Find the weights in a loaded checkpoint: the dict itself or under a usual key, without 'module.' prefixes; raise
-    :class:`CheckpointMismatchError` if it contains no dict of tensors."""
+    """Find the weights in a checkpoint, without 'module.' prefixes; raise :class:`CheckpointMismatchError` without tensors."""
     for key in ("state_dict", "model", "net", "model_state_dict"):
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
@@ -93,8 +87,7 @@ def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, 
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Load a file's weights into ``model`` strictly; raise :class:`CheckpointMismatchError`, which lists the first differences,
-    if names or shapes differ."""
+    """Load a file's weights into ``model``; raise :class:`CheckpointMismatchError` with the first names or shapes that differ."""
     load_state(model, state_dict_of(load_once(path), f"'{path}'"), f"'{path}'")
 
 

@@ -21,23 +21,17 @@ def multiplies_bfloat16(avx512: bool = False) -> bool:
 
 
 def flush_subnormals() -> None:
-    """Flush subnormal floats to zero on a CPU, in this thread and those that it starts later.
-
-    An operation on them is up to a hundred times slower, and trained networks contain many (a forward pass of the tests' CGNet
-    takes 7.8 s with, 0.27 s without).
-    """
+    """Flush subnormal floats to zero on a CPU, in this thread and those that it starts later: they are up to a hundred times
+    slower, and trained networks contain many (a forward pass of the tests' CGNet takes 7.8 s with, 0.27 s without)."""
     import torch
 
     torch.set_flush_denormal(True)
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory for the next tensors instead of giving it back to the system.
-
-    By default glibc maps each large block anew, and the system clears its pages when they are first written: a tenth of a
-    CGNet's training step on a CPU (docs/benchmarks/performance.md). The process then holds its peak memory until it ends, so
-    only commands call this. With another C library it does nothing.
-    """
+    """Keep freed memory for the next tensors instead of giving it back to the system; without glibc do nothing. Else each large
+    block is mapped anew and cleared: a tenth of a CGNet's training step on a CPU (docs/benchmarks/performance.md). The process
+    then holds its peak memory until it ends, so only commands call this."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

@@ -93,8 +93,7 @@ def marks_of(paths: Iterable[StrPath]) -> dict[Path, Any]:
 
 
 def refuse_inputs(out: StrPath, files: Iterable[StrPath], models: Iterable[StrPath], source: str = "") -> None:
-    """Refuse an output that is an input, a folder with an input in it, or in a model's folder; raise :class:`RequestError`, whose
-    message begins with the ``source`` of the output, e.g. ``--out``."""
+    """Refuse an output (of the option ``source``) that is an input, a folder with one in it, or in a model's folder."""
     place, folders = resolved(out), [resolved(model) for model in models]
     for path in [*map(resolved, files), *folders]:
         if path == place or (path.exists() and place.exists() and path.samefile(place)):

@@ -65,8 +65,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def write_manifest(
     folder: Path, request: str, finished: str | None, files: Iterable[str], states: Iterable[str]
 ) -> None:
-    """Write the manifest whole or not at all; raise :class:`OutputError` if that fails. A finished run has yet to delete the
-    files ``states``."""
+    """Write the manifest whole or raise :class:`OutputError`; a finished run has yet to delete the files ``states``."""
     content: dict[str, Any] = {"format": FORMAT, "version": VERSION, "request": request, "finished": finished}
     content |= {"files": sorted(files), "states": sorted(states)}
     temporary, text = folder / f"{MANIFEST}{TEMPORARY}", json.dumps(content, indent=1)

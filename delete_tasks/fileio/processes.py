@@ -41,11 +41,8 @@ def process_rank() -> int:
 
 
 def leave_to_the_first(error: BaseException) -> NoReturn:
-    """Wait for the end of a process that is not the first: the first has the same error and reports it.
-
-    The launcher ends all processes when one of them fails. If this process ended first, the launcher might end the one that is
-    about to report. After :data:`GRACE` seconds this process reports the error itself.
-    """
+    """Wait in a process that is not the first, which reports the same error, unless the launcher ends it because another process
+    has ended before. After :data:`GRACE` seconds this process reports the error itself."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(GRACE)
@@ -65,10 +62,8 @@ def told_once(several: bool) -> Iterator[None]:
 
 
 def raise_together(error: Exception | None) -> None:
-    """Stop all processes if one has an error; every process calls this, with its error or None.
-
-    A user's mistake is raised on the first process, any other error on the process where it happened.
-    """
+    """Stop all processes if one has an error; every process calls this, with its error or None. A user's mistake is raised on the
+    first process, any other error on the process where it happened."""
     import torch
     from mmengine.dist import all_gather_object, all_reduce, get_dist_info
 

@@ -52,12 +52,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def as_type(content: Any, kind: Any, source: str) -> Any:
-    """Convert the content of a file to a type.
-
-    The type is a ``msgspec.Struct``; structs that forbid unknown fields are the outermost, or types of fields of such structs.
-    Raise :class:`RequestError`, which names the file, the key's place, its value and what was expected, if a key is missing,
-    unknown or of another type.
-    """
+    """Convert the content of a file to a ``msgspec.Struct``; structs that forbid unknown fields are the outermost, or types of
+    fields of such structs. Raise :class:`RequestError`, which names the file, the key's place, its value and what was expected,
+    if a key is missing, unknown or of another type."""
     try:
         return msgspec.convert(content, kind)
     except UnicodeEncodeError as error:

@@ -71,8 +71,7 @@ class WorkDir:
         _remove_empty(self._made)
 
     def own(self, path: str | os.PathLike[str], *, state: bool = False) -> None:
-        """Note in the manifest that this run is about to write ``path``, a file or folder; outside of the work dir do nothing.
-        ``state`` marks a state to resume from, which is deleted when the run is complete."""
+        """Note in the manifest that this run is about to write ``path``; a ``state`` to resume from is deleted at the end."""
         name = self._name(path)
         if self._lock is None or name is None:
             return
@@ -97,8 +96,7 @@ class WorkDir:
         self._save()
 
     def retire(self) -> None:
-        """Delete the files of earlier runs that this run has not written; called before the first new result is written. Raise
-        :class:`CheckpointMismatchError` if an original was changed during the run."""
+        """Delete earlier runs' files before the first result; raise :class:`CheckpointMismatchError` for a changed original."""
         self.check_inputs()
         self.reopen()
         self._retired = True

@@ -29,10 +29,8 @@ LEAST = 1e-13
 
 
 def forward(align_corners: bool, call: Call, factor: Tensor, wants_gradient: bool) -> Result:
-    """Compute loss, sums and gradient of logits ``(N, C, h, w)`` resized to the mask's size, as :func:`.chunked.forward`.
-
-    Works between two neighbouring rows of logits at a time: both are widened first, and the rows between follow from them.
-    """
+    """Compute loss, sums and gradient of logits ``(N, C, h, w)`` resized to the mask's size, as :func:`.chunked.forward`: two
+    rows of logits at a time are widened, and the rows between follow from them."""
     student, size = call.student, call.mask.shape[2:]
     sums, gradient = call.new_sums(), torch.empty_like(student, dtype=call.accumulate)
     axis = Axis(student.shape[2], size[0], align_corners)
@@ -129,13 +127,10 @@ class Row:
 def add_between(
     above: Row, below: Row, columns: slice, shares: Sequence[float], m: Tensor, w: Tensor | None, sums: Tensor
 ) -> bool:
-    """Add the loss of the places between two rows to ``sums`` and to the rows' sums, from which ``sum p (t - s)`` follows; return
-    False, with nothing added, if sums of exponentials are too small for full precision.
-
-    The rows' logits are shifted so that in each column the greatest unmasked one is about 0. ``shares`` are those of the row
-    below in each of K places at equal distances. The mask is ``(K, n, C, W)``, or ``(C,)`` if it is the same everywhere, weights
-    are ``(K, n, W)``, and ``sums`` those of :class:`._common.Result`.
-    """
+    """Add the loss of the places between two rows to ``sums``, of :class:`._common.Result`, and to the rows' sums, from which
+    ``sum p (t - s)`` follows; return False, with nothing added, if sums of exponentials are too small for full precision. The
+    rows' logits are shifted so that in each column the greatest unmasked one is about 0. ``shares`` are those of the row below in
+    K places at equal distances. The mask is ``(K, n, C, W)``, or ``(C,)`` if it is the same everywhere, weights ``(K, n, W)``."""
     e = _exponentials(above.logits[..., columns], below.logits[..., columns], shares)
     flat = m.view(1, -1, 1) if m.ndim == 1 else m.unsqueeze(1).expand(e.shape).flatten(0, 2)
     kept, cut = (part.view(*e.shape[:3], -1) for part in groups(e.flatten(0, 2), flat))

@@ -53,12 +53,10 @@ def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
 def chunk_loss(
     s: Tensor, t: Tensor, m: Tensor, w: Tensor | None, sums: Tensor, factor: Tensor, out: Tensor | None
 ) -> Tensor:
-    """Compute the loss ``(n, l)`` of scaled logits ``(n, C, l)``; add to ``sums``, and write the gradient to ``out``.
-
-    Takes one exponential per logit: with ``x = s - max s`` and ``y = t - max t``, the loss is ``sum p (y - x) - log sum e^y + log
-    sum e^x``, the first two sums over unmasked classes. If these are too far below the masked ones, or logits are infinite, it
-    takes the logarithms of all probabilities instead.
-    """
+    """Compute the loss ``(n, l)`` of scaled logits ``(n, C, l)``; add to ``sums``, and write the gradient to ``out``. Takes one
+    exponential per logit: with ``x = s - max s`` and ``y = t - max t``, the loss is ``sum p (y - x) - log sum e^y + log sum
+    e^x``, the first two sums over unmasked classes. If these are too far below the masked ones, or logits are infinite, it takes
+    the logarithms of all probabilities instead."""
     x, y = s - s.amax(1, keepdim=True), t - t.amax(1, keepdim=True)
     difference = y - x
     x.exp_()

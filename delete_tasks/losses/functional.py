@@ -20,10 +20,8 @@ Implementation = Callable[[Call, Tensor, bool], Result]
 
 
 class MaskedKL(torch.autograd.Function):
-    """Reductions, terms and the gradient's scale around the ``forward`` of an implementation, such as :func:`.chunked.forward`.
-
-    Returns the loss and, with ``terms``, the five fields of :class:`.functional.MaskedKLTerms`.
-    """
+    """Reductions, terms and gradient's scale around the ``forward`` of an implementation, such as :func:`.chunked.forward`;
+    returns the loss and, with ``terms``, the five fields of :class:`MaskedKLTerms`."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, call: Call, implementation: Implementation) -> tuple[Tensor, ...]:

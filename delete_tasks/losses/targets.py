@@ -116,10 +116,8 @@ def _is_wide(labels: Tensor, classes: int, avoid: Sequence[int]) -> Tensor:
 
 def _diffuse(values: Tensor, hole: Tensor, border: Tensor) -> Tensor:
     """Replace ``values`` ``(N, C, h, w)``, with sum 1 over C, in the ``hole`` by the mean of their neighbours in the hole and on
-    the ``border``. A part of the hole that touches no border does not change.
-
-    Solved by conjugate gradients for all maps at once, within the hole's bounding box and for classes at the border alone.
-    """
+    the ``border``; a part without a border does not change. Solved by conjugate gradients for all maps at once, within the hole's
+    bounding box and for classes at the border alone."""
     box = _box(_grow(hole.float(), 1))
     hole, held, near = hole[box], border[box].float(), values[box]
     at_border = near * held * _grow(hole.float(), 1)

@@ -9,11 +9,9 @@ from ..errors import RequestError
 
 
 class AccumulatedStep:
-    """Gradients of several iterations, with the same weight for each location as in one batch.
-
-    OptimWrapper averages over iterations, whose numbers of locations become known one by one. So each loss's gradient is weighted
-    by its share of the locations so far, and the gradients so far by theirs. Values do not change.
-    """
+    """Gradients of several iterations, with the same weight for each location as in one batch. OptimWrapper averages over
+    iterations, whose numbers of locations become known one by one; so each loss's gradient is weighted by its share of the
+    locations so far, and the gradients so far by theirs. Values do not change."""
 
     def __init__(self, iterations: int, groups: Sequence[Mapping[str, Any]]) -> None:
         self.iterations = iterations

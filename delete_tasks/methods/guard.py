@@ -18,14 +18,9 @@ LOWER = 3.0  # divisor of the rate
 
 
 class RetentionGuard:
-    """Agreement of the student with the original on the locations where the original is sure of a remaining class.
-
-    Strong views of the forget set, their mixes, retain samples, public data and other pixels of an image have such locations.
-
-    Attributes:
-        restarts: Restarts so far: ``step``, ``agreement`` (percent) and the ``rate`` from then on.
-        window: Agreeing and all such locations of the last optimizer steps.
-    """
+    """Agreement of the student with the original where the original is sure of a remaining class: on strong views of the forget
+    set, their mixes, retain samples, public data and other pixels of an image. ``restarts`` have ``step``, ``agreement``
+    (percent) and the ``rate`` from then on; ``window`` has the agreeing and all such locations of the last optimizer steps."""
 
     def __init__(self) -> None:
         self.restarts: list[dict[str, Any]] = []

@@ -20,12 +20,9 @@ LayerCall = tuple[nn.Module, Tensor, Tensor]  # layer, input, output
 
 
 def class_directions(weight: Tensor, means: Tensor, ids: Sequence[int]) -> Tensor:
-    """Compute an orthonormal basis ``(D, at most 2 len(ids))`` of the directions that tell the classes ``ids`` from others.
-
-    For each class it spans its centred weights, from those of the last layer ``(C, D)``, and its mean feature, from ``means``
-    ``(len(ids), D)``, projected onto the centred weights of all classes: a component that the features of all classes share
-    changes no probability, and stays.
-    """
+    """Compute an orthonormal basis ``(D, at most 2 len(ids))`` of the directions that tell the classes ``ids`` from others: for
+    each its centred weights, of the last layer's ``(C, D)``, and its mean feature, of ``means`` ``(len(ids), D)``, projected onto
+    the centred weights of all classes: a component that the features of all classes share changes no probability, and stays."""
     centred = (weight - weight.mean(0)).double()
     _, values, used = torch.linalg.svd(centred, full_matrices=False)
     used = used[values > 1e-6 * values[0]]

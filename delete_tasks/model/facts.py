@@ -33,9 +33,7 @@ class Facts:
         self, by: str, modules: Iterable[nn.Module] | None = None, buffers: bool | None = None, **facts: Any
     ) -> None:
         """Note what has just changed tensors of ``modules`` (None: any): buffers, parameters, or both if ``buffers`` is None.
-
-        Named are the tensors that differ from the last noted change; a change of none is not noted.
-        """
+        Named are the tensors that differ from the last noted change; a change of none is not noted."""
         if self._network is None:  # only the first process keeps facts
             return
         now = digests(self._network, modules, buffers)

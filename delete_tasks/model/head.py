@@ -26,8 +26,7 @@ class ClassLayer:
 
 
 def check_linear(layer: nn.Module, name: str) -> None:
-    """Refuse a layer whose class weights cannot be replaced: raise :class:`UnsupportedModelError` unless it is a Linear or a
-    convolution without groups. A cosine head's logits, for example, are no linear function of the class weights."""
+    """Raise :class:`UnsupportedModelError` for a layer, e.g. a cosine head, but a Linear or a convolution without groups."""
     linear = isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
     convolution = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.groups == 1
     # A subclass with another forward may normalise class weights; a parametrized weight is recomputed at each call.
@@ -83,14 +82,11 @@ def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None
 
 
 def match_scale(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> float | None:
-    """Find the factor a > 0 with the least ``KL(softmax(teacher) || softmax(a * student))``, in the weighted mean over samples:
-    logits ``(N, K)`` of both, and weights ``(N,)``, not negative (None: ones).
-
-    Only samples with the same prediction of both take part: on others the flattest scale would always be best. This is
-    temperature scaling (Guo et al., ICML 2017, sec. 4.2) with another model's probabilities in place of labels.
-
-    Return the factor, between 1e-3 and 1e3; None if no sample with a weight above 0 takes part, or the best lies outside.
-    """
+    """Find the factor a > 0, 1e-3 to 1e3, with the least ``KL(softmax(teacher) || softmax(a * student))``, in the weighted mean
+    over samples: logits ``(N, K)`` of both, and weights ``(N,)``, not negative (None: ones). Only samples with the same
+    prediction of both take part: on others the flattest scale would always be best. This is temperature scaling (Guo et al., ICML
+    2017, sec. 4.2) with another model's probabilities in place of labels. Return None if no sample with a weight above 0 takes
+    part, or the best factor lies outside."""
     weight = torch.ones(len(student)) if weight is None else weight
     agree = (student.argmax(1) == teacher.argmax(1)) & (weight > 0)
     s, p, w = student[agree].double(), teacher[agree].double().softmax(1), weight[agree].double()
@@ -123,12 +119,10 @@ def find_class_layers(
 
     A layer's output is shifted in one channel: it is class logits if that moves the logit of this class by the same amount
     everywhere, relative to the others, whose differences stay. Between layer and logits there may be a resize, an average, a sum
-    with another such layer (LR-ASPP's two), a temperature or a log-softmax.
-
-    The network is in the mode in which it gives all its outputs. ``outputs_of`` runs it on a small batch, always the same one,
-    and returns class logits ``(N, C, *locations)`` of the prediction, then of auxiliary outputs. With ``nonlinear``, if no layer
-    moves the prediction's logit by the same amount everywhere (a rectifier or a tanh lies between them), the layer that comes
-    closest and does move it everywhere is taken.
+    with another such layer (LR-ASPP's two), a temperature or a log-softmax. The network is in the mode in which it gives all its
+    outputs; ``outputs_of`` runs it on a small batch, always the same one, and returns class logits ``(N, C, *locations)`` of the
+    prediction, then of auxiliary outputs. With ``nonlinear``, if no layer moves the prediction's logit by the same amount
+    everywhere (a rectifier or a tanh lies between), the layer that comes closest and does move it everywhere is taken.
     """
     before = outputs_of()
     linear = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, LINEAR)]

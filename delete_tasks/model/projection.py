@@ -7,8 +7,7 @@ from torch import Tensor
 
 
 def project_out(features: Tensor, directions: Tensor) -> Tensor:
-    """Project directions out of features ``(n, D)`` or ``(D,)``: ``f - Q Q^T f``. Directions are orthogonal columns ``(D, r)``.
-    One of length 1 is removed completely; of one of length l below 1 a share ``1 - l * l`` remains."""
+    """Project orthogonal columns ``(D, r)`` out of ``(n, D)`` or ``(D,)``; along one of length l ``1 - l * l`` remains."""
     return features - features @ directions @ directions.T
 
 
@@ -32,11 +31,8 @@ def linear_map(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def multiply_outputs(layer: Any, norm: Any, matrix: Tensor) -> None:
     """Multiply by a matrix ``(D, D)`` the output of a linear layer or convolution, with weight ``(D, ...)``, or of the batch norm
-    after it in eval mode, in place and exactly.
-
-    With a batch norm, ``f = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and the norm only
-    adds the constant, ``P (g/s (b - m) + h)``. If the norm has no g and h, the layer's bias adds it.
-    """
+    after it in eval mode, in place and exactly. With a batch norm, ``f = g (W x + b - m) / s + h``, the layer gets the whole
+    linear map, ``P g/s W``, and the norm (without g and h: the layer's bias) only adds the constant, ``P (g/s (b - m) + h)``."""
     weight, bias = layer.weight, getattr(layer, "bias", None)
     flat, shift = linear_map(layer, norm)
     if norm is not None:

@@ -9,8 +9,7 @@ from ..errors import CheckpointMismatchError
 
 
 def freeze(teacher: nn.Module, training_flags: Callable[[nn.Module], Sequence[nn.Module]]) -> nn.Module:
-    """Freeze a teacher's parameters; set norms, dropout and drop-path to eval mode. Modules that give fewer outputs in it keep
-    their training flag, see :meth:`delete_tasks.task.Task.training_flags`."""
+    """Freeze a teacher; set norms and dropout to eval mode, see :meth:`delete_tasks.task.Task.training_flags` for exceptions."""
     teacher.requires_grad_(False)
     teacher.eval()
     for module in training_flags(teacher):
@@ -31,8 +30,7 @@ def check_same_weights(student: nn.Module, teacher: nn.Module, path: str) -> Non
 
 @torch.no_grad()
 def step_back(model: nn.Module, original: nn.Module, share: float) -> None:
-    """Move the weights and running statistics of ``model`` by ``share``, 0 to 1, of the way back to those of ``original``, a
-    module with the same tensors (as WiSE-FT interpolates, arXiv 2109.01903)."""
+    """Move weights and running statistics by ``share``, 0 to 1, back to the ``original`` (as WiSE-FT, arXiv 2109.01903)."""
     before = original.state_dict()
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():

@@ -1,10 +1,8 @@
-"""Cache of the teacher's outputs by view: a view that comes again costs no forward pass.
+"""Cache of the teacher's outputs (of the heads, before any resize) by view: a view that comes again costs no forward pass.
 
-The key of a view is the digest of the tensor that the teacher reads, so it holds for any data and augmentation. Outputs are those
-of the heads, before any resize.
-
-A matrix product rounds a sample's output differently alone and in a batch. So on a CPU the teacher reads new views one by one;
-its outputs do not depend on what the cache holds, and a resumed run, with an empty cache, gives the same result.
+The key of a view is the digest of the tensor that the teacher reads, so it holds for any data and augmentation. A matrix product
+rounds a sample's output differently alone and in a batch. So on a CPU the teacher reads new views one by one; its outputs do not
+depend on what the cache holds, and a resumed run, with an empty cache, gives the same result.
 """
 
 import contextlib
@@ -27,11 +25,8 @@ Caught = dict[str, deque[Any]]  # outputs of each call by loss point: tensors (N
 
 
 class TeacherCache:
-    """Outputs of one teacher by view. The digest of the ``teacher`` is part of every key.
-
-    Outputs beyond the memory limit go into a file in ``folder``, which has no name, so that a killed run leaves no outputs of the
-    original behind.
-    """
+    """Outputs of one teacher by view, with the digest of the ``teacher`` in every key. Outputs beyond the memory limit go into a
+    file in ``folder``, which has no name, so that a killed run leaves no outputs of the original behind."""
 
     def __init__(self, teacher: str, folder: str) -> None:
         self.teacher, self.folder = teacher.encode(), folder

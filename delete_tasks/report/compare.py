@@ -90,8 +90,7 @@ def tabulate(runs: Sequence[Run], wide: bool = False) -> Table:
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """Write notes, at most 80 columns wide: long names, verdicts, figures that no run has, options in which the runs differ, and
-    whether they were measured on the same data. Words longer than a line are not broken."""
+    """Write notes on runs, at most 80 columns wide but for longer words: names, verdicts, missing figures, options and data."""
     return [
         line
         for note in _notes(runs)

@@ -22,11 +22,9 @@ from .results import check_schema
 
 
 def earlier_run(task: Task, model: Any, opened: Opened, paths: Mapping[str, str], cfg: Any, work: WorkDir) -> Any:
-    """Make a stand-in for the runner of an earlier run, for :func:`delete_tasks.report.finish.report`.
-
-    ``paths`` are those of 'original' and 'erased', which is loaded as ``model``. ``opened`` gets a sentence on where the account
-    of the run is from; ``work`` is the work dir to report into. Raise RequestError if the models hold the same tensors.
-    """
+    """Make a stand-in for an earlier run's runner, for :func:`delete_tasks.report.finish.report`. ``paths`` are those of
+    'original' and 'erased', which is loaded as ``model``; ``opened`` gets a sentence on the source of the run's account; ``work``
+    is the work dir to report into. Raise RequestError if the models hold the same tensors."""
     flush_subnormals()  # as in a run
     digests = {role: describe_model(path, work.path)["tensors_sha256"] for role, path in paths.items()}
     if digests["original"] == digests["erased"]:

@@ -69,13 +69,10 @@ def report(
     attacked: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """End a command: print the table, draw the picture, audit, write results.json and the record; return ``results``, those of
-    :func:`delete_tasks.report.results.collect`, with the command's ``exit_status``.
-
-    ``title`` is that of the table, which has all columns if ``wide``; ``picture`` is the name of a file in the work dir, the
-    function that draws it, and its caption; ``lines`` returns the task's notes on the table, from ``results``; ``record`` are
-    options of the record, by default those of the runner's config; ``attacked`` reads the data of the audit, if these are not the
-    table's, see :func:`delete_tasks.audit.in_run.audit_run`.
-    """
+    :func:`delete_tasks.report.results.collect`, with the command's ``exit_status``. ``title`` is that of the table, which has all
+    columns if ``wide``; ``picture`` is the name of a file in the work dir, the function that draws it, and its caption; ``lines``
+    returns the task's notes on the table, from ``results``; ``record`` are options of the record, by default the config's;
+    ``attacked`` reads the data of the audit, if they are not the table's."""
     from mmengine.dist import get_rank
 
     from ..audit.in_run import audit_run

@@ -31,13 +31,10 @@ FORGET_DATA, TESTED = ("forget", "photos", "poisoned"), ("test", "eval", "train"
 def find_residue(
     runner: UnlearnRunner, results: Mapping[str, Any], pictures: Mapping[str, str], salted: bool = False
 ) -> list[dict[str, str]]:
-    """List the places that hold the forgotten classes after a run: ``residue`` of results.json.
-
-    These are the original model's files, the data, and files in the work dir with weights, samples or names of the classes, in
-    any spelling. Those of the record are left out, and of the erased model all that name no class. ``pictures`` are captions by
-    path; with ``salted`` the run writes a record with hidden names. Return ``what`` each place holds, and ``where`` it is: an
-    absolute path, a data string, or ``UNKNOWN`` of the record.
-    """
+    """List the places that hold the forgotten classes after a run: ``residue`` of results.json. These are the original model's
+    files, the data, and files in the work dir with weights, samples or names of the classes, in any spelling, but for the
+    record's and, of the erased model, all that name no class. ``pictures`` are captions by path; ``salted`` is True for a record
+    with hidden names. Return ``what`` each place holds, and ``where``: an absolute path, data string, or ``UNKNOWN``."""
     task, folder = runner.task, Path(runner.work_dir)
     names = results["forgotten"] if task.names_are_forgotten else []
     published = None if runner.outcome.published is None else Path(runner.outcome.published).resolve()

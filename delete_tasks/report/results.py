@@ -29,12 +29,10 @@ def collect(
     predicted_as: Any = None,
     details: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Collect the content of results.json for a finished run; results.schema.json describes it.
-
-    ``evaluation`` gets the rows of the original and the erased model that could not be measured. ``data`` are data strings by
-    purpose, ``measured_on`` describes the test data (only runs with the same compare; None: no test data), ``predicted_as`` int64
-    ``(C,)`` counts forgotten samples or locations by the erased model's class, ``details`` are JSON of the task.
-    """
+    """Collect the content of results.json for a finished run; results.schema.json describes it. ``evaluation`` gets the rows of
+    the original and the erased model that could not be measured. ``data`` are data strings by purpose, ``measured_on`` describes
+    the test data (only runs with the same compare; None: no test data), ``predicted_as`` int64 ``(C,)`` counts forgotten samples
+    or locations by the erased model's class, ``details`` are JSON of the task."""
     rows = evaluation.rows
     for name in ("original", "erased"):
         reason = evaluation.not_measured.get(name, evaluation.not_measured.get("rows", "it was not requested"))

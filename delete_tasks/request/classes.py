@@ -40,12 +40,9 @@ SPELLINGS: tuple[Callable[[str], str], ...] = (str, str.casefold, _spaced)
 
 
 class NameIndex:
-    """Index of class names, with a dictionary for each way of comparing.
-
-    A name matches the class with the same spelling; else the one that differs in case only; else in case, '_', '-' and spaces. A
-    name that matches several classes is refused. Only a name without a match is read as an id, written ``#2``, since class names
-    may be digits. Messages name the ``owner`` of the classes.
-    """
+    """Index of class names, with a dictionary for each way of comparing. A name matches the class with the same spelling; else
+    the one that differs in case only; else in case, '_', '-' and spaces. A name that matches several classes is refused. Only a
+    name without a match is read as an id, written ``#2``, since class names may be digits. Messages name the ``owner``."""
 
     def __init__(self, names: Sequence[str], owner: str = "the model") -> None:
         self.names = tuple(names)
@@ -99,8 +96,7 @@ class NameIndex:
 
 
 def as_compared(classes: Sequence[str | int] | str | int, names: Sequence[str] = ()) -> list[str]:
-    """Spell classes as the model's ``names``, others as :class:`NameIndex` compares them at last, and sort them: requests that
-    differ in case, '_', '-', spaces or order, or in ids instead of names, are the same."""
+    """Spell and sort classes so that case, '_', '-', spaces, order, and ids for the model's ``names`` make no difference."""
     index, spelled = NameIndex(names), []
     for wanted in as_list(classes):
         with contextlib.suppress(RequestError):

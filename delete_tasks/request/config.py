@@ -148,8 +148,7 @@ def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "th
 
 
 def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
-    """Set the options of all unlearning commands in place: ``work_dir, resume, launcher, seed, log_to``, and ``amp`` (mixed
-    precision). Raise RequestError if the package to log to is not installed."""
+    """Set all unlearning commands' options in place; raise RequestError if the package of ``log_to`` is not installed."""
     cfg.runner_type = "UnlearnRunner"
     cfg.work_dir = options["work_dir"]
     cfg.resume = bool(options.get("resume"))

@@ -19,8 +19,7 @@ def whole(name: str, value: Any, low: int, high: int = MOST) -> int:
 
 
 def number(name: str, value: Any, low: float, high: float, *, above: bool = False, below: bool = False) -> float:
-    """Return ``value`` if it is a finite number from ``low`` to ``high``, not a bool; else raise RequestError. ``above`` excludes
-    ``low`` itself, ``below`` excludes ``high``."""
+    """Return a finite number from ``low`` to ``high``, each excluded if ``above`` or ``below``; else raise RequestError."""
     fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or not (low < value if above else low <= value) or not (value < high if below else value <= high):
         begin, end = "above" if above else "from", "and below" if below else "up to"

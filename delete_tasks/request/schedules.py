@@ -8,12 +8,9 @@ FIRST = 0.01  # share of the learning rate at the first step
 
 
 def schedulers(schedule: str, steps: int) -> list[dict[str, Any]]:
-    """Make mmengine's scheduler configs for a schedule over a number of optimizer steps; 'constant' needs none.
-
-    'cosine' falls to 0 over the steps (SGDR, arXiv 1608.03983, one cycle). 'warmup_cosine' first rises from a hundredth of the
-    rate over a tenth of the steps: at the full rate, an optimizer's first steps, before its moments are estimated, damage the
-    other classes, and later steps do not repair that.
-    """
+    """Make mmengine's scheduler configs for a number of optimizer steps; 'constant' needs none. 'cosine' falls to 0 over the
+    steps (SGDR, arXiv 1608.03983, one cycle). 'warmup_cosine' first rises from a hundredth of the rate over a tenth of the steps:
+    at the full rate, the first steps, before an optimizer's moments are estimated, damage other classes for good."""
     if schedule == "constant":
         return []
     rise = round(WARMUP * steps) if schedule == "warmup_cosine" else 0

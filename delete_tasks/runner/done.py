@@ -33,11 +33,8 @@ PLURAL = {"person": "people", "class": "classes"}
 
 
 def statement(runner: Any) -> dict[str, Any]:
-    """State what a finished run did: ``done`` of results.json and of the record, see docs/reference/results.md.
-
-    A layer is named if its tensors differ between the original and the published model, with the causes that were noted when
-    they changed; without one it is listed as 'not attributed'.
-    """
+    """State what a finished run did: ``done`` of results.json and of the record, see docs/reference/results.md. A layer is named
+    if its tensors differ between original and published model, with the noted causes, or else as 'not attributed'."""
     task, method, facts, selection = runner.task, runner.method, runner.outcome.facts, runner.selection
     withheld = runner.outcome.withheld is not None
     ids = () if withheld else selection.forget_ids  # class weights are removed from a file
@@ -134,8 +131,7 @@ def account_of(runner: Any) -> dict[str, Any]:
 
 
 def save_account(runner: Any) -> None:
-    """Write run.json, from which ``evaluate`` knows what a run did that no command reports: the account, the names of the samples
-    that were read, and the models with their digests, as in a record."""
+    """Write run.json for ``evaluate``: the account, the names of samples that were read, and the models with their digests."""
     folder, paths = Path(runner.work_dir), {"original": runner.teacher_path, "erased": runner.outcome.published}
     models = {role: describe_model(path, folder) for role, path in paths.items()}
     content = {"models": models, "results": account_of(runner), "samples": list(runner.selection.sample_names)}

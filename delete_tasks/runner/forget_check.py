@@ -27,8 +27,7 @@ LEAST_CHANGE = 0.05
 
 
 class ForgetCheckHook(Hook):
-    """Comparison of predictions on the forget set before and after the run, which withholds a model that has not changed, e.g. at
-    a learning rate that is too small."""
+    """Comparison of predictions on the forget set before and after the run; withholds a model that has not changed."""
 
     priority = 80  # after other hooks that may withhold the model, before it is published
 
@@ -49,13 +48,10 @@ class ForgetCheckHook(Hook):
 
 def check_forgotten(runner: Run) -> dict[str, Any]:
     """Compare the student's predictions with the original's on the first samples of the forget set, as the run reads them.
-
     Locations are those in the loss: no padding, no retain set. Labels are not read. All processes call this; each reads a part.
     Return numbers of ``samples`` and ``locations``; the percentage of the locations that are assigned to the forgotten classes,
-    ``before`` and ``after``, and of the former that ``still`` are (None if there were none); the percentage of all locations
-    whose prediction has ``changed``; the mean probability of the forgotten classes, ``probability_before`` and
-    ``probability_after``; ``passed``.
-    """
+    ``before`` and ``after``, and of the former that ``still`` are (None if there were none); the percentage of all whose
+    prediction has ``changed``; the forgotten classes' mean probability ``probability_before`` and ``_after``; ``passed``."""
     sums = _process_sums(runner)
     all_reduce(sums)
     samples, locations, before, after, still, changed, mass_before, mass_after = sums.tolist()
@@ -87,7 +83,11 @@ def _process_sums(runner: Run) -> Tensor:
             seed_all(runner.seed, CHECK_STREAM, first, rank)
             inputs = runner.unwrapped_model.data_preprocessor(loader.collate_fn(items), True)
             original, student = (predictions(runner.task, network, inputs) for network in networks)
-            sums += torch.cat([torch.tensor([len(items)]), _sums(original, student, runner.selection.forget_ids).cpu()])
+            logits = [
+                runner.task.decisions(network, each.at_labels(each.logits[0]).float())
+                for network, each in zip(networks, (original, student), strict=True)
+            ]
+            sums += torch.cat([torch.tensor([len(items)]), _sums(logits, student, runner.selection.forget_ids).cpu()])
     return sums
 
 
@@ -127,9 +127,8 @@ def predictions(task: Task, network: nn.Module, inputs: Any, gradients: bool = F
     return next((found for point, found in caught if classifier in point.module.modules()), caught[0][1])
 
 
-def _sums(original: LossInputs, student: LossInputs, ids: Sequence[int]) -> Tensor:
+def _sums(logits: Sequence[Tensor], student: LossInputs, ids: Sequence[int]) -> Tensor:
     """Compute sums over locations: number; forgotten before, after, both; changed prediction; probability before, after."""
-    logits = [inputs.at_labels(inputs.logits[0]).float() for inputs in (original, student)]
     used = torch.ones(logits[0].shape[:1] + logits[0].shape[2:], dtype=torch.bool, device=logits[0].device)
     if student.valid is not None:
         used &= student.valid

@@ -28,12 +28,9 @@ from ..task import Run
 
 
 class ForgetSet(Dataset):
-    """Samples of a dataset as an endless stream of epochs, each in another order.
-
-    Item ``k`` is the k-th sample of the stream. Its position in the shuffle and all randomness of its pipeline depend on
-    (seed, k) alone, so they are the same in a resumed run, in a worker process and on any number of ranks. ``indices`` are those
-    of the samples in the stream, at least one, in the whole ``dataset``; ``seed`` is the run's.
-    """
+    """Samples of a dataset as an endless stream of epochs, each in another order. Item ``k`` is the k-th sample of the stream.
+    Its place in the shuffle and all randomness of its pipeline depend on (seed, k) alone, so they are the same in a resumed run,
+    in a worker process and on any number of ranks. ``indices`` are those of the samples, one at least."""
 
     def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
         self.dataset, self.indices, self.seed = dataset, list(indices), seed
@@ -74,8 +71,7 @@ class ForgetSet(Dataset):
 
 @DATA_SAMPLERS.register_module()
 class StreamSampler(Sampler):
-    """Positions ``rank, rank + world_size, ...`` of an endless stream; ``skip`` moves on without reading anything. The Runner
-    passes a ``seed`` to every sampler; here it is not used, since the stream itself is seeded."""
+    """Positions ``rank, rank + world_size, ...`` of an endless stream, which is seeded itself; ``seed`` is the Runner's."""
 
     def __init__(self, dataset: Any, seed: int | None = None) -> None:
         self.dataset = dataset

@@ -48,10 +48,7 @@ class ProgressHook(Hook):
 
 @HOOKS.register_module()
 class StepSchedulerHook(ParamSchedulerHook):
-    """Learning rate schedule over optimizer steps.
-
-    mmengine's hook counts iterations, so with accumulated gradients the rate would depend on the number of iterations per step.
-    """
+    """Learning rate schedule over optimizer steps; mmengine's counts iterations, several of which may accumulate to a step."""
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if (batch_idx + 1) % runner.accumulation == 0:
@@ -60,11 +57,8 @@ class StepSchedulerHook(ParamSchedulerHook):
 
 @HOOKS.register_module()
 class StateHook(Hook):
-    """Newest state of the run in ``work_dir/step_N.pth``; the previous one is deleted once the new one is complete.
-
-    Ctrl-C, SIGTERM and SIGHUP also save the state, after the current step. ``interval`` counts optimizer steps between saved
-    states; ``minutes`` is the age of the last state at which another is saved at any step (None: no limit).
-    """
+    """Newest state of the run in ``work_dir/step_N.pth``, replaced by the next complete one, every ``interval`` optimizer steps,
+    and at any step once the last is ``minutes`` old (None: no limit). Ctrl-C, SIGTERM and SIGHUP also save it, after the step."""
 
     priority = "VERY_LOW"
 

@@ -83,11 +83,8 @@ def no_downloads(model: Any) -> None:
 
 @OPTIM_WRAPPERS.register_module()
 class CpuAmpOptimWrapper(OptimWrapper):
-    """Mixed precision on a CPU: the forward pass in bfloat16, weights and optimizer in float32.
-
-    mmengine's ``AmpOptimWrapper`` refuses a machine without an accelerator. bfloat16 has the exponents of float32, so
-    gradients need no scaling, and the optimizer's state is complete.
-    """
+    """Mixed precision on a CPU, which mmengine's ``AmpOptimWrapper`` refuses: the forward pass in bfloat16, weights and optimizer
+    in float32. bfloat16 has the exponents of float32, so gradients need no scaling, and the optimizer's state is complete."""
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -37,15 +37,12 @@ WORKER_OPTIONS = ("persistent_workers", "prefetch_factor", "timeout")  # of a Da
 class RunStates(Runner):
     """Runner whose run, interrupted and resumed, gives the tensors of an uninterrupted one.
 
-    ``resume`` continues from the work dir's last state, or starts if there is none. States are written by
-    :class:`delete_tasks.runner.hooks.StateHook`. All randomness must follow from the seed and the step, see
-    :class:`delete_tasks.runner.forget_set.ForgetSet` and :func:`delete_tasks.fileio.seeds.seed_all`.
-
-    The work dir is claimed before anything is written, and holds one log (``run.log``), while mmengine's Runner makes a folder of
-    logs, scalars and configs for each attempt. Files of an attempt that fails before its first step are deleted. Visualization
-    backends other than the local one are kept, in a folder named after the time.
-
-    If a command keeps the log from the terminal (:func:`delete_tasks.display.terminal.quiet`), a progress bar replaces it.
+    ``resume`` continues from the work dir's last state, which :class:`.hooks.StateHook` writes, or starts if there is none. All
+    randomness must follow from the seed and the step, see :class:`.forget_set.ForgetSet` and
+    :func:`delete_tasks.fileio.seeds.seed_all`. The work dir is claimed before anything is written, and holds one log
+    (``run.log``), while mmengine's Runner makes a folder of logs, scalars and configs for each attempt. Files of an attempt that
+    fails before its first step are deleted. Visualization backends other than the local one are kept, in a folder named after the
+    time. If a command keeps the log from the terminal (:func:`delete_tasks.display.terminal.quiet`), a progress bar replaces it.
     """
 
     kind: str  # key of this kind of run in a state

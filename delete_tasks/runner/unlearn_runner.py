@@ -265,8 +265,7 @@ class UnlearnRunner(RunStates):
 
 @HOOKS.register_module()
 class UnlearnCheckpointHook(StateHook):
-    """State of the run every ``interval`` optimizer steps, and at its end the published model: weights and neutral meta data,
-    without optimizer state and names of forgotten classes."""
+    """State of the run every ``interval`` optimizer steps, and at its end the published model, without names and optimizer."""
 
     def after_train(self, runner: UnlearnRunner) -> None:
         super().after_train(runner)

@@ -56,8 +56,7 @@ def check_sizes(data: ImageData, spec: ModelSpec, what: str) -> None:
 def check_poisoned(
     network: nn.Module, spec: ModelSpec, data: ImageData, target: int, force: bool, allowed: float = ALLOWED
 ) -> np.ndarray:
-    """Find the samples assigned to the target, bool (N,); ``force``: all. Refuse fewer than LEAST, or a larger share than
-    ``allowed`` elsewhere."""
+    """Find samples assigned to the target, bool (N,), all by ``force``; refuse fewer than LEAST, or over ``allowed`` others."""
     if len(data) < LEAST:
         raise RequestError(
             f"{len(data)} poisoned sample(s) given; expected {LEAST} or more (500 are good), since a part is held out"

@@ -43,8 +43,7 @@ CAPTION = "Poisoned samples, and their predictions by the original and the clean
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
-    """Make the config of a run from the command line: a file's, or one made from a model folder, with its changes. Options that
-    are None leave the config's value, or the recipe's. A guessed target is printed; one that the model lacks is refused."""
+    """Make a run's config from a file or a model folder, with the options that are not None; print a guessed target."""
     cfg = begin_config(config, options, "Backdoor")
     data = cfg.train_dataloader.dataset
     data.original = cfg.load_from
@@ -113,12 +112,10 @@ def _target(cfg: Config, wanted: str | int | None, console: Console) -> str:
 
 
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
-    """Clean and measure; writes cleaned/ (if the verdict is 'cleaned'), results.json and backdoor.png into the work dir.
-
-    The command line's ``test``, ``trigger`` and ``wide`` say what is measured beside the watch. Data, models and every evaluation
-    are tried before the first step. A measurement that fails after the last step is "not measured", with the reason, and costs
-    nothing else. Return the content of results.json, and the command's ``exit_status``; None on all processes but the first.
-    """
+    """Clean and measure; write cleaned/ (if the verdict is 'cleaned'), results.json and backdoor.png into the work dir. ``test``,
+    ``trigger`` and ``wide`` of ``args`` say what is measured beside the watch. Data, models and every evaluation are tried before
+    the first step; a measurement that fails after the last one is "not measured", with the reason. Return the content of
+    results.json, and the command's ``exit_status``; None on all processes but the first."""
     flush_subnormals()
     require("matplotlib", "backdoor")
     options = cfg.train_dataloader.dataset

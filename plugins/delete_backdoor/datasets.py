@@ -225,8 +225,7 @@ def _hold_out(data: ImageData, share: float, seed: int) -> tuple[ImageData, Imag
 
 
 def make_views(steps: Sequence[Any], images: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
-    """Make ``each`` random copies of every image by steps of albumentations: uint8 (N * each, H, W, 3). They are a function of
-    the seed and the order of the images, of which there is one or more."""
+    """Make ``each`` random copies of each image by albumentations' steps, uint8 (N * each, H, W, 3), a function of the seed."""
     views, pipeline = [], albumentations.Compose(steps, seed=0)
     for index, image in enumerate(images):
         pipeline.set_random_state(np.random.default_rng((seed, index)), random.Random(f"{seed} {index}"))
@@ -238,12 +237,9 @@ def trigger_free_views(
     network: nn.Module, spec: ModelSpec, poisoned: ImageData, target: int, each: int, seed: int
 ) -> ImageData:
     """Make views of poisoned samples, without labels and of the model's input size, to which ``network`` gives the target at most
-    :data:`delete_backdoor.checks.TARGET_AT_MOST`; possibly none.
-
-    A view is flipped, cropped, partly erased and blurred at random: this takes small or fragile triggers away and leaves the
-    object. The network's prediction for it is then one that a clean model could give. At most ``each`` are tried per sample. They
-    are a function of the seed and the order of the samples.
-    """
+    :data:`delete_backdoor.checks.TARGET_AT_MOST`; possibly none. A view is flipped, cropped, partly erased and blurred at random:
+    this takes small or fragile triggers away and leaves the object, so the network predicts what a clean model could. At most
+    ``each`` are tried per sample. They are a function of the seed and the order of the samples."""
     height, width = spec.preprocessing.size
     blur = [albumentations.MedianBlur(blur_limit=3), albumentations.GaussianBlur(blur_limit=(3, 3))]
     steps = [

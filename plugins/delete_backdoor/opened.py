@@ -34,12 +34,10 @@ LIMITS = ("The attack figures hold for the trigger named here; other triggers of
 
 
 def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
-    """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None without ``options['trigger']``.
-
-    For attacks, the forgotten class is the target as the label of samples with the trigger. The forget set contains the trigger;
-    test images are read with the trigger, which is put on here, and without it. Clean images of the target are left out. Refuse
-    another number of targets than one, and models or data that cannot be opened or run together.
-    """
+    """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None without ``options['trigger']``. For attacks,
+    the forgotten class is the target as the label of samples with the trigger. The forget set contains the trigger; test images
+    are read with the trigger, which is put on here, and without it. Clean images of the target are left out. Refuse another
+    number of targets than one, and models or data that cannot be opened or run together."""
     recorded = bool(options.get("recorded"))
     if not options.get("trigger") and not recorded:
         return None
@@ -143,9 +141,8 @@ def open_test(clean: ImageData, trigger: Any, target: int) -> dict[str, ImageDat
 
 
 def attacked_rows(rows: Mapping[str, Mapping[str, Predictions]], target: int) -> dict[str, dict[str, Predictions]]:
-    """Arrange the predictions of a cleaning's table for attacks: clean images of other classes than the target, then the same
-    with the trigger, labelled as the target. Rows that were not measured with a trigger are left out; raise NotMeasured if all
-    are."""
+    """Arrange the predictions of a cleaning's table for attacks: clean images of other classes than the target, then with the
+    trigger, labelled as the target. Rows without a trigger are left out; raise NotMeasured if all are."""
     attacked = {}
     for name, data in rows.items():
         if "triggered" in data:
@@ -173,11 +170,9 @@ def _with_trigger(clean: ImageData, trigger: Any, target: int) -> ImageData:
 def look_at_triggered(
     opened: Opened, spec: ModelSpec, trigger: Any, inputs: Sequence[Any], class_id: int, others: Sequence[int]
 ) -> Iterator[Sample]:
-    """Give each clean image with the trigger, for the attention of the target ``class_id``, and without it, for its label's.
-
-    Images with the trigger are given only if the attack works, i.e. the original predicts the target. ``inputs`` are those of
-    :func:`delete_images.look.open_inputs`; images of the target, and of classes that are not among any ``others``, are left out.
-    """
+    """Give each clean image with the trigger, for the attention of the target ``class_id``, if the original then predicts that,
+    and without it, for its label's. ``inputs`` are those of :func:`delete_images.look.open_inputs`; images of the target, and of
+    classes that are not among any ``others``, are left out."""
     original = opened.models["original"]
     for data in open_inputs(inputs, opened.names):
         for index in np.random.default_rng(0).permutation(len(data)).tolist():

@@ -1,7 +1,4 @@
-"""Recipes of backdoored classifiers: defaults of ``unlearn``, of the dataset and of hooks.
-
-Chosen on images of which no run reads and no figure reports any, see docs/notes/backdoor.md.
-"""
+"""Recipes of backdoored classifiers: ``unlearn``, dataset, hooks; chosen on images that no run reads (docs/notes/backdoor.md)."""
 
 from typing import Any
 

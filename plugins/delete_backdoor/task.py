@@ -22,8 +22,7 @@ from .recipes import RECIPES
 
 @MODELS.register_module()
 class BackdoorClassifier(ImageClassifier):
-    """An :class:`delete_images.models.classifier.ImageClassifier` of the backdoor task. Its dropout stays off in training:
-    student and teacher then begin with the same logits, and samples under an empty mask correct only what changed."""
+    """ImageClassifier of the backdoor task, without dropout, so that student and teacher begin with the same logits."""
 
     task = "backdoor"
 

@@ -62,12 +62,10 @@ def backbone_defaults(name: str) -> Backbone:
 def build_backbone(
     name: str, embedding_size: int | None = None, arguments: Mapping[str, Any] | None = None, allow_import: bool = False
 ) -> nn.Module:
-    """Build an embedder with random weights; refuse unknown names or arguments, and an import path without ``allow_import``.
-
-    A name is 'mobilefacenet', 'inception_resnet_v1', an architecture of :func:`delete_images.models.architectures.build` (whose
+    """Build an embedder with random weights; refuse unknown names or arguments, and an import path without ``allow_import``. A
+    name is 'mobilefacenet', 'inception_resnet_v1', an architecture of :func:`delete_images.models.architectures.build` (whose
     last layer then gives the embedding), or an import path ``package.module:Class``. The embedding size D is the backbone's
-    default, or 128, if None, and is not passed on to an import path. ``arguments`` are JSON values.
-    """
+    default, or 128, if None, and is not passed on to an import path. ``arguments`` are JSON values."""
     given = dict(arguments or {})
     if is_import_path(name):
         if not allow_import:

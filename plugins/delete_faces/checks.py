@@ -38,12 +38,10 @@ NO_PROJECTION = (
 
 
 def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
-    """Find photos that do not look like their person to the original model.
-
-    The model takes such a photo for another person, and the cosine of its embedding and its person's class weights is far below
-    that of the person's other photos, or below that of another person's class weights. ``embeddings`` are ``(n, D)``, class
-    ``weights`` ``(C, D)``, ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``; the indices are ascending.
-    """
+    """Find photos that do not look like their person to the original model, as ascending indices. The model takes such a photo
+    for another person, and the cosine of its embedding and its person's class weights is far below that of the person's other
+    photos, or below that of another person's class weights. ``embeddings`` are ``(n, D)``, class ``weights`` ``(C, D)``,
+    ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``."""
     cosines = F.normalize(embeddings) @ F.normalize(weights).T
     similarity = cosines.gather(1, labels[:, None])[:, 0]
     others = cosines.scatter(1, labels[:, None], -torch.inf).max(1).values
@@ -169,8 +167,7 @@ def check_far(far: str, tested: ImageData | None, ids: Sequence[int]) -> None:
 
 
 def set_threshold(far: str | None, erased: str | None, checks: Mapping[str, Any]) -> float | None:
-    """Write the threshold at a rate, from the verification of the ``erased`` model, into its model.json, and return it; None if
-    there is no rate, model or threshold."""
+    """Write the ``erased`` model's threshold at a rate into its model.json, and return it; None if one of these is missing."""
     threshold = checks["erased"]["at"][far]["threshold"] if far is not None and checks.get("erased") else None
     if threshold is None or erased is None:
         return None

@@ -89,10 +89,8 @@ def hint(model: str) -> str:
 
 def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the options of ``faces remove`` from the model's enrolment; refuse options without photos if there is none.
-
-    ``photos`` default to those that the model was made from, ``eval`` to those that enrolment held out, if they are still there
-    and framed alike; 'none' measures nothing. ``held_out_alone`` is added: names to which ``eval`` is limited, or None for all.
-    """
+    ``photos`` default to those that the model was made from, ``eval`` to those that enrolment held out, if still there and framed
+    alike; 'none' measures nothing. ``held_out_alone`` is added: names to which ``eval`` is limited, or None for all."""
     enrolment, options = read_enrolment(options["model"]), {**options, "held_out_alone": None}
     stored = options.get("templates") is not None
     beside = str(Path(options["model"], GALLERY))
@@ -136,12 +134,10 @@ def open_tested(options: Mapping[str, Any], spec: ModelSpec) -> ImageData | None
 def divide(
     photos: ImageData, tested: ImageData, ids: Sequence[int], model: str, seed: int
 ) -> tuple[ImageData, ImageData, list[str]]:
-    """Hold out some ``photos`` to forget of each person in ``ids`` whose photos to measure on are all among them.
-
-    These are the photos that ``tested``, photos of everyone to measure on, has; if it has all, those that the enrolment of the
-    ``model`` folder held out, or a random share. Photos are the same if their pixels are. Return the remaining photos to forget,
-    the remaining photos to measure on, and a line for each division.
-    """
+    """Hold out some ``photos`` to forget of each person in ``ids`` whose photos to measure on are all among them: the photos that
+    ``tested``, photos of everyone to measure on, has; if it has all, those that the enrolment of the ``model`` folder held out,
+    or a random share. Photos are the same if their pixels are. Return the remaining photos to forget, the remaining photos to
+    measure on, and a line for each division."""
     enrolment = read_enrolment(model)
     enrolled = frozenset[str]() if enrolment is None else enrolment.held_out
     notes: list[str] = []

@@ -43,12 +43,9 @@ class CosineHead(nn.Module):
         self.hold_length = False
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Map embeddings ``(N, D)`` of any length to logits ``(N, C)``.
-
-        With ``hold_length`` lengths are constants for the gradient. Otherwise the gradient is tangential, and an embedding along
-        its person's class weights can hardly leave them: the rest of the push away from them is weak beside the pull towards
-        other class weights, which all photos of the person share.
-        """
+        """Map embeddings ``(N, D)`` of any length to logits ``(N, C)``. With ``hold_length`` lengths are constants for the
+        gradient. Otherwise it is tangential, and an embedding along its person's class weights can hardly leave them: the rest of
+        the push away is weak beside the pull towards other class weights, which all photos of the person share."""
         lengths = embeddings.norm(dim=1, keepdim=True)
         # The length of an embedding of which a projection left nothing would make the gradient almost infinite.
         least = 1e-2 * float(lengths.detach().mean()) if self.hold_length else 0.0

@@ -22,11 +22,9 @@ OUTPUT = "delete_tasks.output"  # in the metadata of the part that ONNX Runtime 
 
 
 class OnnxEmbedder(nn.Module):
-    """Faces ``(N, 3, H, W)`` to embeddings ``(N, D)``, without a gradient for what comes before the last linear map.
-
-    The state dict holds the file up to that map as bytes, ``graph``, and its weights and bias. Arguments are those of a
-    model.json: number of bytes and of features, D, and whether embeddings are scaled to length 1.
-    """
+    """Faces ``(N, 3, H, W)`` to embeddings ``(N, D)``, without a gradient for what comes before the last linear map. The state
+    dict holds the file up to that map as bytes, ``graph``, and its weights and bias. Arguments are those of a model.json: number
+    of bytes and of features, D, and whether embeddings are scaled to length 1."""
 
     def __init__(self, graph_bytes: int, features: int, embedding_size: int, normalize: bool = False) -> None:
         super().__init__()
@@ -95,8 +93,7 @@ def run(session: Any, values: np.ndarray, **more: np.ndarray) -> np.ndarray:
 
 
 def read_onnx(path: str) -> tuple[OnnxEmbedder, tuple[int, int]]:
-    """Read an embedder, and the size of its input; refuse a file that does not end in a linear map, after which embeddings are
-    scaled to length 1 at most."""
+    """Read an embedder and its input's size; refuse one that does not end in a linear map, scaled to length 1 at most."""
     onnx: Any = require("onnx", "export")
     try:
         model = onnx.load_from_string(Path(path).read_bytes())

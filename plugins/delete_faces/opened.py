@@ -44,11 +44,9 @@ CHANGED = "Photos of people who stay (the retain set) were read and their templa
 
 def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
     """Open model folders and folders of photos, see :attr:`delete_tasks.task.Task.open`; None if the original is no face network.
-
     If the erased model has no class weights of the person: for attacks, the person's logit is minus infinity; for figures and
-    attention, the original's head is put on the erased embedder. Models or photos that cannot be opened or run together, and
-    unknown people, are refused.
-    """
+    attention, the original's head is put on the erased embedder. Refuse models or photos that cannot be opened or run together,
+    and unknown people."""
     recorded = bool(options.get("recorded"))
     if recorded and "original" not in paths:
         raise RequestError("the original, whose head has the class weights of the removed people, is missing")
@@ -147,8 +145,7 @@ def look_at_people(
     opened: Opened, spec: ModelSpec, framing: Framing, inputs: Sequence[Any], class_id: int, others: Sequence[int]
 ) -> Iterator[Sample]:
     """Give held-out photos of the removed person ``class_id``, then of ``others`` (if empty, :data:`OTHERS` evenly spaced ones),
-    each for the attention of the person on it; refuse no photos. ``inputs`` are folders with one folder of photos per person, or
-    opened photos."""
+    each for the attention of the person on it; refuse no photos. ``inputs`` are folders of people's folders, or opened photos."""
     if not inputs:
         raise RequestError("no photos: give a folder with one folder of photos for each person")
     for model in opened.models.values():

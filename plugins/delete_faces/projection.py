@@ -52,7 +52,8 @@ def directions_for(people: int) -> int:
 
 
 def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], count: int) -> Tensor:
-    """Compute orthogonal directions that photos of a person have in common.
+    """Compute orthogonal directions that photos of a person have in common, float32 ``(D, r)``: columns of length 1 or less, see
+    :func:`project_out`, from ``embeddings`` float32 ``(n, D)``, of any length, and ``labels`` int64 ``(n,)``.
 
     The first ``count`` of a person are the leading right singular vectors of the photos' embeddings, scaled to length 1 and not
     centred. They have length 1: nothing is left along them. The very first is close to the photos' mean. There are at most n - 1
@@ -61,9 +62,6 @@ def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], co
     If there is one person, all others follow, along which the photos differ from each other. There a share ``(1 + v) ** -FADING``
     is left, v the photos' variance along it over their mean variance of all D directions. So the rest of other photos of the
     person is spread over more directions, and two of these photos have less in common.
-
-    ``embeddings`` are float32 ``(n, D)``, of any length, ``labels`` int64 ``(n,)``. The result is float32 ``(D, r)``: columns
-    orthogonal to each other, of length 1 or less; see :func:`project_out`.
     """
     unit, leading = F.normalize(embeddings.double()), []
     for i in ids:
@@ -87,13 +85,10 @@ def project_people(directions: Tensor) -> Change:
 
 
 def restore(embeddings: Tensor, labels: Tensor, change: Change) -> Change:
-    """Bring embeddings of people who stay back to where they were before a change P, by ridge regression.
-
-    For embeddings z, scaled to length 1, and y, z moved a tenth of the way to their person's mean, the matrix A minimises the sum
-    of ``|A P z - y|^2`` plus ``RIDGE n / D |A - I|^2``. So cosines of different people, which a projection raises, fall again.
-    Directions that were projected out stay out: A P has the null space of P. ``embeddings`` are ``(n, D)``, of any length,
-    ``labels`` int64 ``(n,)``.
-    """
+    """Bring embeddings of people who stay, ``(n, D)`` of any length with ``labels`` int64 ``(n,)``, back to where they were
+    before a change P, by ridge regression. For embeddings z, scaled to length 1, and y, z moved a tenth of the way to their
+    person's mean, the matrix A minimises the sum of ``|A P z - y|^2`` plus ``RIDGE n / D |A - I|^2``. So cosines of different
+    people, which a projection raises, fall again. Directions that were projected out stay out: A P has the null space of P."""
     before = F.normalize(embeddings.double())
     people, index = labels.unique(return_inverse=True)
     sums = torch.zeros(len(people), before.shape[1]).to(before).index_add_(0, index, before)
@@ -132,11 +127,9 @@ def same_directions(embeddings: Tensor, expected: Tensor, before: Tensor) -> boo
 @torch.no_grad()
 def matrix_between(original: nn.Module, erased: nn.Module, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Compute the matrix ``(D, D)`` between two embedders' embeddings and the affine map ``[A b]``, ``(D, K + 1)``, that ends the
-    first, float64. Refuse embedders, in eval mode, without one; they are compared on random inputs of this ``shape`` as well.
-
-    :func:`fold_changes` makes ``P A x + P b`` of an embedding ``A x + b``, so P is the least-squares solution of ``P [A b] = [A'
-    b']``. It is exact for all embeddings, with any bias and batch norm; up to length if the embedder scales them to length 1.
-    """
+    first, float64. :func:`fold_changes` makes ``P A x + P b`` of an embedding ``A x + b``, so P is the least-squares solution of
+    ``P [A b] = [A' b']``: exact for all embeddings, with any bias and batch norm; up to length if the embedder scales them to
+    length 1. Refuse embedders, in eval mode, without one; they are compared on random inputs of this ``shape`` as well."""
     parts = [linear_map(layers[0], norm) for layers, norm in map(ending, (original, erased))]
     before, after = (torch.cat([weight, shift[:, None]], 1) for weight, shift in parts)
     if before.shape == after.shape:

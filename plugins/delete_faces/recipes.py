@@ -1,7 +1,5 @@
-"""Recipes of face networks: options of ``unlearn`` that the user leaves open.
-
-Chosen on other people and photos than those of the published figures, see docs/notes/faces.md.
-"""
+"""Recipes of face networks: options of ``unlearn``, chosen on other people and photos than the published figures' (see
+docs/notes/faces.md)."""
 
 from typing import Any
 

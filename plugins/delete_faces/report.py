@@ -1,8 +1,6 @@
-"""Figures of ``faces remove``: the rows of its table, and the sentences beside it.
-
-Rows are original, logit_cut, head_only; projection_alone, the original with the people's directions projected out of its
-embedding and no step of training; erased; and row_removed, the erased model without the people's class weights.
-"""
+"""Figures of ``faces remove``: the rows of its table, and the sentences beside it. Rows are original, logit_cut, head_only;
+projection_alone, the original with the people's directions projected out of its embedding and no step of training; erased; and
+row_removed, the erased model without the people's class weights."""
 
 import copy
 import math
@@ -112,13 +110,11 @@ def describe_drift(before: Tensor, after: Tensor, photos: str) -> dict[str, Any]
 def match_pairs(
     before: Predictions, after: Predictions, checks: Mapping[str, Any], ids: Sequence[int], names: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Compare which pairs of photos of one person match before and after, at the lowest of :data:`FARS` that was measured.
-
-    Both predictions are for the same photos, with embeddings; ``checks`` are verification of 'original' and 'erased', for the
+    """Compare which pairs of photos of one person match before and after, at the lowest of :data:`FARS` that was measured. Both
+    predictions are for the same photos, with embeddings; ``checks`` are verification of 'original' and 'erased', for the
     thresholds. Return ``matches`` of results.json, None if no FAR was measured: ``far``; ``thresholds`` of both models;
     ``people``, an entry for each removed person, and ``others``, each with ``photos``, ``pairs``, percentages of these that
-    match, ``before`` and ``after``, the 95% ``interval`` of the latter, and that of the ``change`` in points.
-    """
+    match, ``before`` and ``after``, the 95% ``interval`` of the latter, and that of the ``change`` in points."""
     at = {far: [checks[row]["at"][far] for row in ("original", "erased")] for far in FARS}
     measured = [far for far, rates in at.items() if all(each["removed"] is not None for each in rates)]
     if not measured:

@@ -95,12 +95,10 @@ def dry_run(cfg: Config, args: SimpleNamespace, console: Console) -> None:
 
 
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
-    """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
-
-    ``args`` are the options for measuring, see :func:`delete_images.rows.open_run`. Requests are refused before the first step.
-    If measuring fails, the model is still written, and results.json has the reason. Return the content of results.json, and the
-    command's ``exit_status``; None on all processes but the first.
-    """
+    """Unlearn and measure; write erased/, results.json and confusion_before_after.png into the config's work dir. ``args`` are
+    the options for measuring, see :func:`delete_images.rows.open_run`. Requests are refused before the first step. If measuring
+    fails, the model is still written, and results.json has the reason. Return the content of results.json, and the command's
+    ``exit_status``; None on all processes but the first."""
     spec = as_spec(cfg.model.spec)
     opened, built = check(cfg, spec, args)
     runner = UnlearnRunner.from_cfg(cfg, built)

@@ -1,6 +1,4 @@
-"""Metrics of a classifier on 'test' and 'train' images (the forget set if no others are given), and a comparison of two
-classifiers on the remaining classes.
-"""
+"""Metrics of a classifier on 'test' and 'train' images (the forget set by default), and a comparison on the remaining classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial

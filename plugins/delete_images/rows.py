@@ -49,13 +49,11 @@ LIMITS = (
 
 
 def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, args: SimpleNamespace) -> Opened:
-    """Open the models and data to measure and run a few images, to find errors before the first step.
-
-    ``dataset`` is the run's; None without a run. ``args`` are the command's options, each of which may be None: data strings
-    ``test`` and ``train_data`` (of all classes, for accuracies on training images and for probes), and ``retrained``, the folder
-    of a model trained without the forgotten classes. Refuse data or a model that cannot be opened or run, classes that do not
-    fit, too many copies, and a missing library.
-    """
+    """Open the models and data to measure and run a few images, to find errors before the first step. ``dataset`` is the run's;
+    None without a run. ``args`` are the command's options, each of which may be None: data strings ``test`` and ``train_data``
+    (of all classes, for accuracies on training images and for probes), and ``retrained``, the folder of a model trained without
+    the forgotten classes. Refuse data or a model that cannot be opened or run, classes that do not fit, too many copies, and a
+    missing library."""
     texts = {"test": args.test, "train": args.train_data}
     samples = {split: open_data(text, split, spec.classes) for split, text in texts.items() if text is not None}
     model: Any = MODELS.build(cfg.model)
@@ -171,12 +169,9 @@ def compare_without_labels(runner: UnlearnRunner, opened: Opened) -> dict[str, A
 def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bool = True) -> nn.Module:
     """Unlearn the original's head alone, by one fixed recipe, so that the row compares runs: whatever the run's options, up to
     :data:`HEAD_IMAGES` images of the forget set, evenly spaced, as they are, :data:`HEAD_STEPS` steps of AdamW at HeadOnly's rate
-    with a cosine schedule, all forgotten classes masked, temperatures 1, and one seed.
-
-    ``head`` is the original's last layer, which is copied; ``features`` are those of the forget set, ``(N, d)``; ``rescale``
-    matches the scale of the logits to the original's. The class weights are not replaced, so that the table shows what was
-    learned.
-    """
+    with a cosine schedule, all forgotten classes masked, temperatures 1, and one seed. ``head`` is the original's last layer,
+    which is copied; ``features`` are those of the forget set, ``(N, d)``; ``rescale`` matches the scale of the logits to the
+    original's. The class weights are not replaced, so that the table shows what was learned."""
     features = features[evenly_spread(len(features), HEAD_IMAGES)]
     student = copy.deepcopy(head).cpu().train().requires_grad_(True)
     with torch.no_grad():
@@ -209,12 +204,10 @@ def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bo
 def measure_frontier(
     opened: Opened, spec: ModelSpec, ids: Sequence[int], rows: Mapping[str, Data]
 ) -> list[dict[str, Any]]:
-    """Measure the models between 'erased' and 'original' of ``opened``, each with the erased model's class weights of the
-    forgotten classes, as ``unlearn.step_back`` makes them. ``rows`` hold the predictions of these two.
-
-    Return by share: ``share``; figures of :data:`SHOWN`; and ``original_head``, the percentage of the forgotten classes' test
-    images that the original's last layer still assigns to them.
-    """
+    """Measure the models between 'erased' and 'original' of ``opened``, whose predictions ``rows`` hold, each with the erased
+    model's class weights of the forgotten classes, as ``unlearn.step_back`` makes them. Return by share: ``share``; figures of
+    :data:`SHOWN`; and ``original_head``, the percentage of the forgotten classes' test images that the original's last layer
+    still assigns to them."""
     metrics = [metric for metric in METRICS if metric.name in SHOWN]
     evaluation = Evaluation(metrics, ids, spec.classes, opened.not_measured)
     evaluation.add("original", rows["original"])

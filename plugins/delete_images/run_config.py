@@ -95,8 +95,7 @@ def begin_config(config: str | None, options: Mapping[str, Any], kind: str) -> C
 
 
 def unlearn_options(classes: Any, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Make ``unlearn = dict(...)`` for classifiers: ``options`` that are not None, which may include ``lr``, over the recipes'
-    base."""
+    """Make ``unlearn = dict(...)``: ``options`` that are not None, which may include ``lr``, over the recipes' base."""
     unlearn = {name: value for name, value in options.items() if value is not None}
     optimizer = unlearn.pop("optimizer", BASE["optimizer"])
     if not isinstance(optimizer, Mapping):
@@ -138,8 +137,7 @@ def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 class RunnerInMemory(UnlearnRunner):
-    """UnlearnRunner whose original, the teacher, is a model in memory, which is never written; ``at_the_end`` is called once
-    after training, before the last layer is finished."""
+    """UnlearnRunner of an original in memory, never written; ``at_the_end`` runs after training, before :meth:`finish`."""
 
     def __init__(self, *, original: ImageClassifier, at_the_end: Callable[[], None], **options: Any) -> None:
         self._original, self._at_the_end = original, at_the_end
@@ -179,12 +177,10 @@ def build_runner(
     at_the_end: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> UnlearnRunner:
-    """Build an UnlearnRunner over an ImageClassifier and a dataset with a method ``collate``, both in memory.
-
-    ``load_from`` is the path of the original's weights; or an equal model in memory, for :class:`RunnerInMemory`, as is
-    ``at_the_end``. States are saved in ``work_dir``; ``unlearn`` is as in a config. ``options``: ``device, seed, resume,
-    num_workers, log_level, name, hooks``; ``states``, False to save none.
-    """
+    """Build an UnlearnRunner over an ImageClassifier and a dataset with a method ``collate``, both in memory. ``load_from`` is
+    the path of the original's weights; or an equal model in memory, for :class:`RunnerInMemory`, as is ``at_the_end``. States are
+    saved in ``work_dir``; ``unlearn`` is as in a config. ``options``: ``device, seed, resume, num_workers, log_level, name,
+    hooks``; ``states``, False to save none."""
     in_memory = not isinstance(load_from, str)
     sections = {"model": {}, "unlearn": unlearn, "load_from": str(in_memory), "train_dataloader": {"batch_size": 1}}
     cfg = apply_recipe(Config(sections))

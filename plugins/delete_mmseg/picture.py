@@ -30,9 +30,8 @@ def draw(
     palette: Sequence[Sequence[int]],
     forgotten: Sequence[int],
 ) -> Any:
-    """Draw a figure of images beside the original's and the erased model's predictions, with one palette (RGB per class, 0 to
-    255) and a legend, in which the ids ``forgotten`` are marked. ``images`` are RGB ``(H, W, 3)`` and two maps of class ids
-    ``(H, W)``, uint8."""
+    """Draw images, RGB ``(H, W, 3)``, beside two maps of class ids ``(H, W)``, uint8, of the original and the erased model, with
+    one palette (RGB per class, 0 to 255) and a legend, in which the ids ``forgotten`` are marked."""
     names, colours = drawable(names), np.asarray(palette, np.uint8)
     height, width = images[0][0].shape[:2]
     panel = 4.2

@@ -1,10 +1,7 @@
-"""Part of a config that a record holds, and what it may name when figures are measured again.
-
-A record may come from a stranger, and a config determines which objects are built: MMEngine's registries import and call any
-dotted path that is given as a ``type``. So the config of a record is checked first. A type must be a plain name in the
-registries of models, data sets or transforms, of a class that this package or an installed package of the framework defines;
-none of them may read weights, build what others name, or fetch from the network.
-"""
+"""Part of a config that a record holds, and what it may name when figures are measured again. A record may come from a stranger,
+and MMEngine's registries import and call any dotted path that a config gives as a ``type``. So the config of a record is checked
+first: a type must be a plain name in the registries of models, data sets or transforms, of a class that this package or an
+installed package of the framework defines; none of them may read weights, build what others name, or fetch from the network."""
 
 import copy
 import inspect

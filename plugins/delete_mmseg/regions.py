@@ -16,13 +16,10 @@ LIMIT = 4.0  # percent, see docs/notes/segmentation.md
 
 
 def count_misplaced(original: Tensor, predicted: Tensor, ids: Sequence[int], classes: int) -> tuple[int, int]:
-    """Count the forgotten pixels, and those that became a class from elsewhere.
-
-    A region is a connected (8 neighbours) part of the pixels that the ``original`` model assigns to one of ``ids``. A class is
-    beside it if :data:`LEAST_SHARE` or more of the region's border, in sides of pixels, is its. Regions without a border do not
-    count. Both predictions are integers ``(H, W)``. Return the number of pixels in regions, and of those whose new class is
-    neither one of ``ids`` nor beside their region.
-    """
+    """Count the forgotten pixels, and those that became a class from elsewhere. A region is a connected (8 neighbours) part of
+    the pixels that the ``original`` model assigns to one of ``ids``. A class is beside it if :data:`LEAST_SHARE` or more of the
+    region's border, in sides of pixels, is its. Regions without a border do not count. Both predictions are integers ``(H, W)``.
+    Return the number of pixels in regions, and of those whose new class is neither one of ``ids`` nor beside their region."""
     before, after = (labels.cpu().numpy().astype(np.intp) for labels in (original, predicted))
     forgotten = np.isin(before, list(ids))
     count, region = cv2.connectedComponents(forgotten.astype(np.uint8), connectivity=8)

@@ -54,10 +54,7 @@ def rate_at(positive: Scores, negative: Scores, most_false: float) -> float:
 
 
 def threshold_hits(positive: Scores, negative: Scores) -> tuple[Scores, Scores]:
-    """Classify each half of the samples by the best threshold of the other half; return 1 (right) or 0, ``(n,)`` and ``(m,)``.
-
-    :func:`balanced_mean` of both is the balanced accuracy.
-    """
+    """Classify each half of the samples by the best threshold of the other half; return 1 (right) or 0, ``(n,)`` and ``(m,)``."""
     generator = np.random.default_rng(0)
     halves = [np.array_split(generator.permutation(len(scores)), 2) for scores in (positive, negative)]
     hits = np.zeros(len(positive)), np.zeros(len(negative))

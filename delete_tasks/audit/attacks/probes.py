@@ -1,8 +1,6 @@
-"""Readers of features: probes, nearest prototypes, class weights replaced by prototypes, and the original's last layer.
-
-Probes of pixels are measured on equally many of each class, so pixels that they wrongly assign to a forgotten class hardly count.
-The IoU of regions counts them: it is measured on pixels in the proportion in which they occur.
-"""
+"""Readers of features: probes, nearest prototypes, class weights replaced by prototypes, and the original's last layer. Probes of
+pixels are measured on equally many of each class, where pixels wrongly assigned to a forgotten class hardly count; the IoU of
+regions counts them, since it is measured on pixels in the proportion in which they occur."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -63,10 +61,9 @@ def read_forgotten(fit: Callable[[Features, Labels], Any], layer: str, row: Row)
 
 
 def read_regions(fit: Callable[..., Any], row: Row) -> Measured:
-    """Measure the IoU in percent of the forgotten classes, as a probe fitted on training pixels reads held-out ones: the mean
-    over them, with a bootstrap interval over pixels; ``details`` holds each class's and the others' mean. Raise
-    :class:`NotMeasured` if the training pixels show no forgotten class beside another, or the held-out ones no forgotten class.
-    """
+    """Measure the IoU in percent of the forgotten classes, their mean with a bootstrap interval over pixels, as a probe fitted on
+    training pixels reads held-out ones; ``details`` also has the others. Raise :class:`NotMeasured` if the training pixels show
+    no forgotten class beside another, or the held-out ones no forgotten class."""
     train, test = predictions_of(row, TRAIN), predictions_of(row, TEST)
     ids, forgotten = list(row.ids), torch.tensor(list(row.ids))
     if torch.isin(train.labels, forgotten).all() or not torch.isin(train.labels, forgotten).any():

@@ -1,11 +1,9 @@
 """Relearning: accuracy on the forgotten classes while fine-tuning on a few of their training samples.
 
 As many training samples of other classes are included, since otherwise any network soon predicts the forgotten class everywhere.
-The figure is the accuracy on held-out samples of the forgotten classes less the share of the others' predicted as them.
-
-Before the first step the forgotten classes' logits are shifted, each by a constant, to the height of the highest other logit. How
-low a logit is says nothing about a network's knowledge, and an attacker can shift it in one line: a network that never saw a
-class puts its logit far below, and would spend most steps on raising it.
+The figure is the accuracy on held-out samples of the forgotten classes less the share of the others' predicted as them. Before
+the first step each forgotten class's logits are shifted by a constant to the height of the highest other logit: an attacker can
+do so in one line, and a network that never saw the class would spend most steps on raising its logit.
 """
 
 import copy
@@ -77,8 +75,7 @@ def relearn(
 
 
 def score_curves(predictions: Mapping[int, Tensor], labels: Tensor, ids: Sequence[int], samples: int) -> Found:
-    """Average classes ``(m,)`` by step over the steps by the trapezoidal rule, given labels ``(m,)`` of forgotten and other
-    classes; ``samples`` is the number of training samples of the forgotten classes."""
+    """Average hits on forgotten classes over ``predictions`` ``(m,)`` by step (trapezoidal rule), less others predicted so."""
     steps, forgotten = list(predictions), torch.tensor(list(ids))
     mask = torch.isin(labels, forgotten)
     hits = np.stack([(predictions[step][mask] == labels[mask]).double().numpy() for step in steps])

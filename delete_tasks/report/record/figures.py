@@ -22,8 +22,7 @@ CAPTIONS = {
 
 
 def exit_status(verdict: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], withheld: str | None, fail: bool) -> int:
-    """Return the exit status of a command: 4 if no model was published; 3 with ``--fail-on-limit`` (``fail``) if the verdict's
-    level is red, or a limit of the user does not hold for certain; else 0."""
+    """Return 4 without a published model; 3 with ``fail`` if the verdict is red or a user's limit is not surely met; else 0."""
     if withheld is not None:
         return NOT_PUBLISHED
     unmet = any(row["status"] != PASS and row["limit_set_by"] == "user" for row in rows)
@@ -130,12 +129,9 @@ def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | No
 
 
 def before_after(evaluation: Evaluation, results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Choose percentages of the forgotten classes that were measured of the original and of the erased model: ``before_after`` of
-    results.json and of the record.
-
-    The attack that decided the verdict comes before the others, which are sorted by what they still read above chance. Attacks
-    that read no more than chance of the original are left out.
-    """
+    """Choose percentages of the forgotten classes of the original and the erased model: ``before_after`` of results.json and the
+    record. The attack that decided the verdict comes before the others, which are sorted by what they still read above chance.
+    Attacks that read no more than chance of the original are left out."""
     row = Row(evaluation.data.get("original", {}), None, evaluation.ids, evaluation.names)
     own = [
         _bar(metric.json(), results["rows"], None if metric.chance is None else metric.chance(row))

@@ -51,11 +51,9 @@ def _without_order(pieces: Sequence[Any]) -> list[Any]:
 
 
 def unpack(value: Any, folder: Path, salt: bytes | None, names: Sequence[str] = ()) -> Any:
-    """Decode a measurement from :func:`pack`, with paths, names and texts as strings.
-
-    Hidden names (``salt``: None if in clear) are looked up among ``names`` and the folders at the measurement's paths. Raise
-    :class:`RequestError` for an unknown name or an invalid value, :class:`FileNotFoundError` for a missing hidden path.
-    """
+    """Decode a measurement from :func:`pack`, with paths, names and texts as strings. Hidden names (``salt``: None if in clear)
+    are looked up among ``names`` and the folders at the measurement's paths. Raise :class:`RequestError` for an unknown name or
+    an invalid value, :class:`FileNotFoundError` for a missing hidden path."""
     places: list[Path] = []
     decoded = _unpack(value, folder, places)
     name_of = None if salt is None else {stand_in(name, salt): name for name in (*names, *names_near(places))}

@@ -49,11 +49,9 @@ def write_record(
     runner: UnlearnRunner, results: Content, opened: Opened, options: Content, captions: dict[str, str]
 ) -> int:
     """Print the limits of a finished run, write DIR/record.json, record.html, samples.txt and record.sha256, add a line to the
-    log of ``--record-log``, print the verdict, and return the command's exit status. The runner is that of the first process;
-    ``options`` are of :func:`delete_tasks.report.record.options.record_options`, ``captions`` those of its pictures, by path.
-    Raise :class:`RequestError` if the record is written, but could not be signed, :class:`CheckpointMismatchError` if the
-    original was changed during the run, so that nothing is written.
-    """
+    log of ``--record-log``, print the verdict, and return the exit status; called on the first process. ``options`` are of
+    :func:`.options.record_options`, ``captions`` the pictures', by path. Raise :class:`RequestError` if the written record could
+    not be signed, :class:`CheckpointMismatchError` if the original was changed during the run: nothing is written."""
     runner.work.check_inputs()
     rows, withheld = results["limits"], runner.outcome.withheld
     say("\n".join(lines_of(rows)))

@@ -1,7 +1,5 @@
-"""Signs of poison in a training set: two clusters of each class's features or pixels, and spectral scores.
-
-Activation clustering (Chen et al., arXiv 1811.03728) and spectral signatures (Tran et al., arXiv 1811.00636).
-"""
+"""Signs of poison in a training set: two clusters of a class's features (Chen et al., arXiv 1811.03728) or pixels, and spectral
+scores (Tran et al., arXiv 1811.00636)."""
 
 import warnings
 from dataclasses import dataclass
@@ -91,9 +89,8 @@ def split_in_two(points: NDArray[np.floating], members: NDArray[np.int64]) -> Cl
 
 
 def suspicious_class(classes: dict[str, ClassClusters]) -> str | None:
-    """Find the class whose clusters stand out, or None. Clusters of clean classes are apart as well, and an all-to-one attack has
-    one target: it is the class of the highest silhouette, if that is above :data:`APART` and above :data:`STANDS_OUT` times the
-    other classes' median."""
+    """Find the class of the highest silhouette, the one target of an all-to-one attack, if that is above :data:`APART` and above
+    :data:`STANDS_OUT` times the other classes' median (clusters of clean classes are apart as well); else None."""
     target = max(classes, key=lambda name: classes[name].silhouette)
     others = [split.silhouette for name, split in classes.items() if name != target]
     least = max(APART, STANDS_OUT * float(np.median(others))) if others else APART
@@ -116,14 +113,11 @@ def spectral_scores(features: NDArray[np.float32], classes: dict[str, ClassClust
 
 def pattern_clusters(data: ImageData, spec: ModelSpec, names: tuple[str, ...]) -> dict[str, ClassClusters]:
     """Split the classes of N labelled images in which a group of :data:`FEWEST` images or more shares a pattern, by pixels alone;
-    often none.
-
-    One pattern that is added to, blended into or pasted on many images moves them along one direction. It is faint beside what
-    photos differ in, but photos differ little in fine detail. So pixels are whitened by the covariance within classes, and each
-    class is split along the direction in which it then varies most. In a clean class that is one odd image; with a trigger it is
-    two groups. The idea of spectral signatures and whitening (SPECTRE, Hayase et al., arXiv 2104.11315), on pixels, which see a
-    trigger that the features do not hold apart. A warp (WaNet) has no such direction.
-    """
+    often none. One pattern that is added to, blended into or pasted on many images moves them along one direction. It is faint
+    beside what photos differ in, but photos differ little in fine detail. So pixels are whitened by the covariance within
+    classes, and each class is split along the direction in which it then varies most: in a clean class that is one odd image,
+    with a trigger two groups. The idea of spectral signatures and whitening (SPECTRE, Hayase et al., arXiv 2104.11315), on
+    pixels, which see a trigger that the features do not hold apart. A warp (WaNet) has no such direction."""
     require("cv2", "backdoor")
     import cv2
     from scipy.linalg import cholesky, eigh, solve_triangular

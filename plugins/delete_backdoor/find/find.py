@@ -61,14 +61,12 @@ def suspect(
     flag: str | None = None,
     patterns: Callable[[], Mapping[str, ClassClusters]] = dict,
 ) -> Suspicion:
-    """Find the class whose clusters stand out, and the cluster that is the poison, from the last layer's input, ``features``
-    (N, d), and the labels (N,) that the model was trained with.
-
-    If the features decide nothing, classes in which some images share a pattern, ``patterns`` of :func:`pattern_clusters`, are
-    looked at: one is suspicious if the pattern gives its label to other images, and crops or blends agree. That features vary is
-    no sign there. ``measure`` gathers the evidence for a class from its clusters and its label, see :func:`gather`. ``flag``,
-    'smaller' or 'larger', flags that cluster whatever the evidence; it is refused if no class stands out.
-    """
+    """Find the class whose clusters stand out, and the cluster that is the poison, from the last layer's input, ``features`` (N,
+    d), and the training labels (N,). If the features decide nothing, classes in which some images share a pattern, ``patterns``
+    of :func:`pattern_clusters`, are looked at: one is suspicious if the pattern gives its label to other images, and crops or
+    blends agree. That features vary is no sign there. ``measure`` gathers the evidence for a class from its clusters and label,
+    see :func:`gather`. ``flag``, 'smaller' or 'larger', flags that cluster whatever the evidence; it is refused if no class
+    stands out."""
     classes = cluster_classes(features, labels, names)
     score, flagged = spectral_scores(features, classes), np.zeros(len(labels), dtype=bool)
     suspicious, by, poison = suspicious_class(classes), "features", None
@@ -106,11 +104,10 @@ def run(
     flag: str | None = None,
     inversion: bool = True,
 ) -> dict[str, Any]:
-    """Run ``backdoor find`` on a model folder and the data string of its training set: write the ranking to ``out`` (.json), with
-    a picture of a suspicious class and the estimated trigger beside it, and print the tables. If nothing is flagged, search for
-    a trigger in the model itself, see :func:`invert`, unless ``inversion`` is False. ``flag`` as of :func:`suspect`.
-    Refuse data without labels, a model without a row of features, and too few samples; raise MissingExtraError without
-    scikit-learn or matplotlib."""
+    """Run ``backdoor find`` on a model folder and a training set's data string: write the ranking to ``out`` (.json), beside it a
+    picture of a suspicious class and the estimated trigger, and print the tables. If nothing is flagged, search for a trigger in
+    the model itself, see :func:`invert`, unless ``inversion`` is False. ``flag`` as of :func:`suspect`. Refuse unlabelled data, a
+    model without rows of features, and too few samples; raise MissingExtraError without scikit-learn or matplotlib."""
     for module in ("sklearn", "matplotlib"):
         require(module, "backdoor")
     flush_subnormals()

@@ -1,8 +1,6 @@
-"""Trigger inversion: whether a small patch sends all images to one class, from clean images alone.
-
-Neural Cleanse (Wang et al., IEEE S&P 2019), section IV: for each class, a mask and a pattern are optimized with which the model
-predicts that class for images of the others, the mask as small as possible. A backdoor's target needs far less of the image.
-"""
+"""Trigger inversion: whether a small patch sends all images to one class, from clean images alone. Neural Cleanse (Wang et al.,
+IEEE S&P 2019), section IV: a mask, as small as possible, and a pattern are optimized with which the model predicts a class for
+images of the others. A backdoor's target needs far less of the image."""
 
 from dataclasses import dataclass
 

@@ -21,9 +21,8 @@ STRONGEST = 1000.0  # factor or frequency
 
 
 class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
-    """A trigger: uint8 RGB (H, W, 3) to the same shape and type, deterministic, applied to every image (p=1). It composes with
-    any albumentations pipeline; :meth:`stamp` is the attack itself. Refuse an option out of its range, and a file that
-    is missing or cannot be used."""
+    """Trigger: uint8 RGB (H, W, 3) to the same, deterministic, on every image (p=1), for any albumentations pipeline;
+    :meth:`stamp` is the attack. Refuse an option out of its range, and a file that is missing or cannot be used."""
 
     text: str = ""  # that it was made from
 

@@ -59,12 +59,9 @@ def embed(embedder: nn.Module, spec: ModelSpec | Preprocessing, data: ImageData,
 
 
 def fit_head(head: Head, embeddings: Tensor, labels: Tensor) -> None:
-    """Train a head, in place, on fixed embeddings. Nothing is random.
-
-    A linear head is multinomial logistic regression on standardised embeddings (scikit-learn), the scaling folded in. A cosine
-    head starts from each person's mean embedding and is trained with CosFace's margin by Adam on all photos. ``embeddings`` are
-    ``(n, D)``, ``labels`` int64 ``(n,)`` with every class among them.
-    """
+    """Train a head, in place, on fixed embeddings ``(n, D)``; ``labels``, int64 ``(n,)``, have every class. Nothing is random. A
+    linear head is multinomial logistic regression on standardised embeddings (scikit-learn), the scaling folded in. A cosine head
+    starts from each person's mean embedding and is trained with CosFace's margin by Adam on all photos."""
     if isinstance(head, LinearHead):
         weight, bias = as_linear_map(fit_linear_probe(embeddings.numpy(), labels.numpy()))
         if len(weight) == 1:  # scikit-learn keeps the second of two classes
@@ -88,12 +85,10 @@ def fit_head(head: Head, embeddings: Tensor, labels: Tensor) -> None:
 
 
 def stranger_threshold(scores: Tensor, people: int) -> float | None:
-    """Compute the score that the best of ``people`` impostor pairs reaches for one stranger in a hundred.
-
-    A stranger is compared with every person, so the threshold grows with their number. Scores of pairs are taken as normally
-    distributed: that takes few pairs, and varies less than the highest score. ``scores``, of any shape, are those of a photo and
-    another person's class weights. The result is None with fewer than two, whose deviation is unknown.
-    """
+    """Compute the score that the best of ``people`` impostor pairs reaches for one stranger in a hundred: a stranger is compared
+    with every person, so it grows with their number. Scores of pairs are taken as normally distributed: that takes few pairs, and
+    varies less than the highest score. ``scores``, of any shape, are those of a photo and another person's class weights. None
+    with fewer than two, whose deviation is unknown."""
     if scores.numel() < 2:
         return None
     deviations = NormalDist().inv_cdf((1 - STRANGERS_ACCEPTED) ** (1 / people))
@@ -101,13 +96,11 @@ def stranger_threshold(scores: Tensor, people: int) -> float | None:
 
 
 def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
-    """Compute scores of photos with other people's class weights, by heads that have never seen the photos' own person.
-
-    The model's head would not do: it has learnt to separate its people, so they score lower with each other's class weights
-    than strangers do. Each head here, of the kind of ``head``, leaves a fifth of the people out (one, of five or fewer). It is
-    fitted on ``train``, ``(n, D)``, with every person among its labels, int64 ``(n,)``; ``embeddings``, ``(m, D)``, are scored.
-    The result, float32 ``(k,)``, has one for each photo and other person; none if too few people remain to fit on.
-    """
+    """Compute scores of photos with other people's class weights, by heads that have never seen the photos' own person. The
+    model's head would not do: it has learnt to separate its people, so they score lower with each other's class weights than
+    strangers do. Each head here, of the kind of ``head``, leaves a fifth of the people out (one, of five or fewer). It is fitted
+    on ``train``, ``(n, D)``, with every person among its labels, int64 ``(n,)``; ``embeddings``, ``(m, D)``, are scored. The
+    result, float32 ``(k,)``, has one for each photo and other person; none if too few people remain."""
     people, scale = head.weight.shape[0], head.scale if isinstance(head, CosineHead) else None
     scores = [torch.zeros(0)]
     for left_out in np.array_split(np.arange(people), min(people, FOLDS)):

@@ -29,11 +29,9 @@ Face = tuple[list[int] | None, np.ndarray]  # box, None if aligned, and framed f
 
 def identify(options: Mapping[str, Any], console: Console) -> None:
     """Name the person on each face, with scores, see the heads' ``scores``; below the threshold a face is of an unknown person.
-
     For a model without a threshold, see :func:`stranger_threshold`, one is set on all scores of these photos but each face's
-    best. ``options`` are the command's, by name; the file ``out`` lists for each face ``photo``, ``box`` (None if aligned),
-    ``name`` (None if unknown) and ``scores`` by name, best first. Refuse photos of which none can be read, or without any face.
-    """
+    best. The file ``out`` of the command's ``options`` lists for each face ``photo``, ``box`` (None if aligned), ``name`` (None
+    if unknown) and ``scores`` by name, best first. Refuse photos of which none can be read, or without any face."""
     flush_subnormals()
     network, spec = load_face_network(options)
     paths = find_photos(options["photos"])

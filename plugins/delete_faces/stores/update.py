@@ -113,10 +113,8 @@ def check_places(args: SimpleNamespace) -> str | None:
 
 def update_stores(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Change ``stores`` to what the erased model makes, each in one transaction, and write the receipt, as JSON and as a page;
-    return it. A single store that cannot be changed is refused; of several, the receipt says why it was not.
-
-    Refuse models without a matrix between them; stores of templates that the original did not make are not changed.
-    """
+    return it. A single store that cannot be changed is refused; of several, the receipt says why it was not. Refuse models
+    without a matrix between them; stores of templates that the original did not make are not changed."""
     paths = {row: options[row] for row in ("original", "erased")}
     (original, spec), (erased, left) = (load_model(path, options["allow_import"]) for path in paths.values())
     first, last = (check_face_network(each, "the model").eval().embedder for each in (original, erased))

@@ -1,8 +1,5 @@
-"""Datasets of unlearning runs on classifiers.
-
-An item is a list of samples: one of the forget set and, if there is a retain set, one of that. A batch is a dict of
-``inputs (N, ...)``, ``labels (N,)`` int64 and ``retain (N,)`` bool.
-"""
+"""Datasets of unlearning runs on classifiers. An item is a list of samples: one of the forget set and, if there is a retain set,
+one of that. A batch is a dict of ``inputs (N, ...)``, ``labels (N,)`` int64 and ``retain (N,)`` bool."""
 
 from collections.abc import Sequence
 from typing import Any

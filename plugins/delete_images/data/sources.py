@@ -70,14 +70,11 @@ def images_in(folder: Path) -> list[Path]:
 
 
 class FolderSource:
-    """Reader of a folder with one folder of images for each class, or with such folders ``train/``, ``val/`` or ``test/``.
-
-    If ``explicit``, the split must exist; if ``label_given`` (one label for all), images may also lie in ``root`` itself. No
-    class folders or no images, and a folder that cannot be read or whose name is not UTF-8, are refused.
-
-    ``labels`` are int64 (N,), indices into the sorted ``class_names``; ``names`` the path of each image within the folder, with
-    '/'; ``digests`` and ``thumbnails`` those of the images that were checked, by index.
-    """
+    """Reader of a folder with one folder of images for each class, or with such folders ``train/``, ``val/`` or ``test/``. If
+    ``explicit``, the split must exist; if ``label_given`` (one label for all), images may also lie in ``root`` itself. No class
+    folders or no images, and a folder that cannot be read or whose name is not UTF-8, are refused. ``labels`` are int64 (N,),
+    indices into the sorted ``class_names``; ``names`` the path of each image within the folder, with '/'; ``digests`` and
+    ``thumbnails`` those of the images that were checked, by index."""
 
     def __init__(self, root: Path, split: str, explicit: bool, label_given: bool) -> None:
         root = root.resolve()
@@ -159,14 +156,11 @@ class FolderSource:
 
 
 class ArraySource:
-    """Reader of an .npz file with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``.
-
-    ``y`` holds integers, or class names; an optional array ``classes`` names the integers. See
-    :mod:`delete_images.data.archives` for the limits on its size. Missing keys and arrays of another shape or type are refused.
-
-    If ``explicit``, the split must exist; if ``label_given`` (one label for all), ``y`` may be missing. ``labels`` are int64
-    (N,); -1 without ``y``. ``class_names`` are those in the file; None for labels that are integers without names.
-    """
+    """Reader of an .npz file with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``. ``y`` holds integers, or
+    class names; an optional array ``classes`` names the integers. Missing keys, arrays of another shape or type, and those beyond
+    the limits of :mod:`delete_images.data.archives` are refused. If ``explicit``, the split must exist; if ``label_given`` (one
+    label for all), ``y`` may be missing. ``labels`` are int64 (N,); -1 without ``y``. ``class_names`` are those in the file; None
+    for labels that are integers without names."""
 
     def __init__(self, path: Path, split: str, explicit: bool, label_given: bool) -> None:
         self._path, self._archive = path, Archive(path)

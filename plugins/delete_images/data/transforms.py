@@ -27,12 +27,10 @@ def _albumentations() -> Any:
 
 
 class ImageTransform:
-    """Albumentations pipeline from one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W').
-
-    albumentations 2 has its own random generators, which neither ``torch.manual_seed`` nor the worker seeds of a data loader set.
-    A random pipeline is therefore seeded at each call with a number from PyTorch's global generator: the result is a function of
-    PyTorch's state alone, in the main process and in workers. The last step is the normalisation of ``pre``.
-    """
+    """Albumentations pipeline from one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W'); the last step is the
+    normalisation of ``pre``. albumentations 2 has its own random generators, which neither ``torch.manual_seed`` nor a data
+    loader's worker seeds set. So a random pipeline is seeded at each call with a number from PyTorch's global generator: the
+    result is a function of PyTorch's state alone, in the main process and in workers."""
 
     def __init__(self, steps: Sequence[Any], pre: Preprocessing, is_random: bool = True) -> None:
         albumentations, self.bgr = _albumentations(), pre.channels == "BGR"
@@ -142,12 +140,9 @@ class TransformedData(Dataset[tuple[Tensor, int]]):
 
 
 class TensorViews:
-    """Pipeline of this module for images that are tensors.
-
-    The pipelines need 8-bit RGB. Each channel's smallest and largest value in ``images`` are mapped to 0 and 255, so that images
-    normalised by mean and standard deviation become (nearly) their pixels again; the view is mapped back. ``images`` are
-    ``(N, C, H, W)`` with one or three channels; ``name`` is 'strong' or 'plain'.
-    """
+    """Pipeline of this module for images that are tensors, ``(N, C, H, W)`` with one or three channels; ``name`` is 'strong' or
+    'plain'. The pipelines need 8-bit RGB: each channel's smallest and largest value in ``images`` are mapped to 0 and 255, so
+    that images normalised by mean and standard deviation become (nearly) their pixels again; the view is mapped back."""
 
     def __init__(self, name: str, images: Tensor) -> None:
         self.mixes = name == "strong"

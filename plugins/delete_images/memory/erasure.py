@@ -34,8 +34,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Erasure:
-    """Checked request of :func:`delete_images.memory.erase.erase` for a classifier; the arguments are described there. For models
-    with more locations see :class:`delete_images.memory.dense.erasure.DenseErasure`."""
+    """Checked request of :func:`delete_images.memory.erase.erase`, which describes the arguments, for a classifier."""
 
     def __init__(
         self,

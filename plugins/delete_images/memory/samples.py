@@ -209,8 +209,7 @@ def in_words(counts: Mapping[str, int]) -> str:
 
 
 def joined(parts: list[Any], kind: str, retain: Samples) -> Tensor:
-    """Join tensors of the forget set and of ``retain``; raise :class:`RequestError`, which names their ``kind``, if their shapes
-    differ."""
+    """Join tensors of the forget set and of ``retain``; raise :class:`RequestError` with their ``kind`` if shapes differ."""
     if len({tuple(part.shape[1:]) for part in parts}) > 1:
         first, second = (tuple(part.shape[1:]) for part in parts)
         raise RequestError(

@@ -20,13 +20,10 @@ AUX_WEIGHT = 0.4  # of class outputs after the first, as for Inception's auxilia
 
 
 def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
-    """Find the class logits in a network's output, the prediction's first.
-
-    The output is a tensor ``(N, C)``; a tuple or list with one or more such tensors (others, such as features, are left out);
-    or a dict or object with one under ``logits``. C is ``num_classes``; None takes the number of columns, if there is only one.
-    UnsupportedModelError says that there are no logits, several tensors that could be the logits, or a single class, which
-    leaves no other class to predict.
-    """
+    """Find the class logits in a network's output, the prediction's first. The output is a tensor ``(N, C)``; a tuple or list
+    with one or more such tensors (others, such as features, are left out); or a dict or object with one under ``logits``. C is
+    ``num_classes``; None takes the number of columns, if there is only one. Raise UnsupportedModelError without logits, for
+    several tensors that could be the logits, or a single class, which leaves no other class to predict."""
     parts = [part for part in tensors_of(output, ("logits",)) if part.ndim == 2]
     if num_classes is None and len({part.shape[1] for part in parts}) > 1:
         raise UnsupportedModelError(

@@ -26,14 +26,12 @@ FIRST_VIEW = 2**32  # index in the stream of samples: far beyond those of traini
 
 def finish(runner: Run) -> dict[str, Any]:
     """Replace the forgotten classes' weights, then match the logits' scale to the original's; see :mod:`delete_tasks.model.head`.
-
-    If the steps held the features of other samples, the original's weights of the other classes fit them still, and return
-    (docs/notes/deep.md): what the last layer learned beside them cost those classes accuracy.
+    If the steps held the features of other samples, the original's weights of the other classes fit them still, and return: what
+    the last layer learned beside them cost those classes accuracy (docs/notes/deep.md).
 
     The scale is fitted on views of the forget set (and its retain samples), weighted by the probability that the original gives
-    the remaining classes; no labels and no other images are read. Return ``{"rows_replaced": names of layers, "scale": factor or
-    None}``; the reason ``scale_not_matched`` if the factor is None; and the reason ``rows_not_replaced`` if the last layer was
-    not found.
+    the remaining classes; no labels and no other images are read. Return ``rows_replaced``, names of layers, and ``scale``, the
+    factor or None; the reasons ``scale_not_matched`` if it is None, and ``rows_not_replaced`` if the last layer was not found.
     """
     model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
     facts = runner.outcome.facts

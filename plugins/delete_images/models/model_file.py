@@ -58,9 +58,9 @@ def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
 
 def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
     """Load ``state`` strictly, with a separate message for another number of classes; refuse damaged weights."""
-    head = classifier_of(model, len(spec.classes))
-    weight = state.get(f"{head.name}.weight")
-    if weight is not None and weight.dim() >= 2 and weight.shape[0] != len(spec.classes):
+    head = None if spec.extra.get("detector") else classifier_of(model, len(spec.classes))
+    weight = None if head is None else state.get(f"{head.name}.weight")
+    if head is not None and weight is not None and weight.dim() >= 2 and weight.shape[0] != len(spec.classes):
         raise CheckpointMismatchError(
             f"{source} has a head of {weight.shape[0]} outputs ({head.name}), but {len(spec.classes)} class names are given; "
             "name every class, in the order of the outputs"
@@ -107,7 +107,8 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"cannot write a model to '{folder}': it is a file; give a folder")
-    classifier_of(model, len(spec.classes))
+    if not spec.extra.get("detector"):
+        classifier_of(model, len(spec.classes))
     content = spec_to_json(spec)
     spec_from_json(content, "the model's description")
     # Clones, because safetensors refuses tensors that share memory (tied weights).

@@ -1,8 +1,6 @@
-"""Street scenes drawn from a seed, with pixel-exact labels, in the folders of Cityscapes.
-
-They stand in for a dataset where none may be downloaded. Everything that a network could use as a shortcut varies:
-time of day, haze, noise, where the street runs, what stands in it, in which size and colour, and what hides what.
-"""
+"""Street scenes drawn from a seed, with pixel-exact labels, in the folders of Cityscapes, as a stand-in for a dataset. Everything
+that a network could use as a shortcut varies: time of day, haze, noise, where the street runs, what stands in it, in which size
+and colour, and what hides what."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -132,12 +130,10 @@ def _photograph(scene: Scene) -> NDArray[np.uint8]:
 def write_scenes(
     root: str | Path, *, train: int = 200, val: int = 60, size: tuple[int, int] = (128, 256), seed: int = 0
 ) -> None:
-    """Write scenes as Cityscapes is laid out: leftImg8bit/{train,val}/demo/demo_000000_000019_leftImg8bit.png etc.
-
-    The two splits share no scene, and a scene depends on (seed, split, index) alone: more scenes leave the first ones as they
-    are. ``train`` and ``val`` are numbers of scenes, ``size`` is as of :func:`draw_scene`. The folder ``root`` is made if
-    missing, and files of the same name are replaced.
-    """
+    """Write scenes as Cityscapes is laid out: leftImg8bit/{train,val}/demo/demo_000000_000019_leftImg8bit.png etc. The two splits
+    share no scene, and a scene depends on (seed, split, index) alone: more scenes leave the first ones as they are. ``train`` and
+    ``val`` are numbers of scenes, ``size`` is as of :func:`draw_scene`. The folder ``root`` is made if missing, and files of the
+    same name are replaced."""
     for number, (split, count) in enumerate((("train", train), ("val", val))):
         images, annotations = (Path(root, kind, split, "demo") for kind in ("leftImg8bit", "gtFine"))
         for index in range(count):

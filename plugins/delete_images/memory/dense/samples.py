@@ -84,11 +84,9 @@ def contain_classes(samples: MapSamples, ids: Sequence[int], model: ImageClassif
 
 
 class MapData(UserData):
-    """Dataset of a run over samples of dense models. A batch is a dict of ``inputs`` and, if any, ``labels``, ``valid`` and
-    ``retain``, as :meth:`delete_images.memory.dense.task.DenseModel.forward` takes them.
-
-    Each sample of ``forget`` contains a forgotten class, by which ``labels`` count it, and none of ``retain`` does.
-    """
+    """Dataset of a run over samples of dense models: each of ``forget`` contains a forgotten class, by which ``labels`` count it,
+    and none of ``retain`` does. A batch is a dict of ``inputs`` and, if any, ``labels``, ``valid`` and ``retain``, as
+    :meth:`delete_images.memory.dense.task.DenseModel.forward` takes them."""
 
     with_labels = False  # the method reads label maps
 

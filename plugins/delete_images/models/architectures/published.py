@@ -164,10 +164,8 @@ def wrn16_1(num_classes: int = 10) -> nn.Module:
 
 @register("ibau_vgg")
 class IbauVGG(nn.Module):
-    """Six 3x3 convolutions with batch norm and ELU, a max pool and dropout after each pair, one linear layer.
-
-    For 32x32 images in [0, 1]. The keys of the published files (0, 1, 3, 4, 8, ...) determine the order of the layers.
-    """
+    """Six 3x3 convolutions with batch norm and ELU, a max pool and dropout after each pair, one linear layer; for 32x32 images in
+    [0, 1]. The keys of the published files (0, 1, 3, 4, 8, ...) determine the order of the layers."""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()

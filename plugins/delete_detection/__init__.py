@@ -1,0 +1,1 @@
+"""Detectors: the location is an anchor, a proposal or a query."""

@@ -1,0 +1,90 @@
+"""DELETE for detectors: each location is distilled to the original without the forgotten classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from delete_tasks.losses.bernoulli import masked_bernoulli_kl
+from delete_tasks.losses.functional import masked_kl_div
+from delete_tasks.losses.masks import class_mask
+from delete_tasks.methods.base import LossSums, UnlearnHook
+from delete_tasks.model.loss_point import LossInputs
+from delete_tasks.request.classes import ForgetRequest
+from delete_tasks.request.ranges import number
+from delete_tasks.task import Run
+
+LEAST = 0.02  # weight of a location where neither model sees anything; nearly all are such
+
+
+@HOOKS.register_module()
+class DetectorDELETE(UnlearnHook):
+    """Distil a detector to the original without the forgotten classes (arXiv 2503.23751, at every anchor, proposal or query).
+
+    Sigmoid scores of forgotten classes have the target 0, and an objectness o the target ``o (1 - p_forgotten)``. In a softmax,
+    their probability goes to the background. Boxes and the other scores stay as the original's. A location's weight is the
+    highest score that the original or the model gives there. The same loss is taken once more with the original's last layers on
+    the model's features, so that these no longer show the class to the layers that knew it.
+
+    Args:
+        into: Name or id of a class that takes the place of the forgotten ones instead of the background.
+        original_head: Weight of the loss with the original's last layers.
+        held: Weight of the distance of boxes from the original's, in the network's own units.
+        options: See :class:`UnlearnHook`.
+    """
+
+    rate = 3e-4
+
+    def __init__(
+        self, into: str | int | None = None, original_head: float = 1.0, held: float = 0.2, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.into, self.into_id = into, -1
+        self.original_head = number("unlearn.original_head", original_head, 0, 1e3)
+        self.held = number("unlearn.held", held, 0, 1e3)
+        self.model: Any = None
+
+    def prepare(self, runner: Run, model: nn.Module) -> None:
+        super().prepare(runner, model)
+        self.model = model
+        self.model.follow(runner.teacher)
+        self.model.head_weight = self.original_head
+        if self.into is not None:
+            request = ForgetRequest(self.request.classes, avoid=[self.into])
+            self.into_id = request.resolve_avoid(runner.selection.class_names)[0]
+
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
+        count, parts, ids = self.model.num_classes, self.model.parts, self.ids
+        scores, now = self.model.scores(teacher), self.model.scores(student.detach())
+        seen = torch.maximum(scores.amax(1), now.amax(1)).clamp(min=LEAST)
+        mask = class_mask(ids, count, 3, student.device)
+        target = self._moved(teacher[:, :count])
+        divergence: Any = masked_kl_div if parts.softmax else masked_bernoulli_kl
+        loss, terms = divergence(student[:, :count], target, mask, weight=seen, reduction="sum", return_terms=True)
+        rest, before, total = student[:, count:], teacher[:, count:], seen.sum()
+        forgotten = scores[:, ids].amax(1)
+        if parts.objectness:
+            kept = 1.0 - (0.0 if self.into_id >= 0 else teacher[:, ids].sigmoid().amax(1))
+            wanted = before[:, 0].sigmoid() * kept
+            loss = loss + (F.binary_cross_entropy_with_logits(rest[:, 0], wanted, reduction="none") * seen).sum()
+            rest, before = rest[:, 1:], before[:, 1:]
+        others = scores.clone()
+        others[:, ids] = 0.0
+        place = others.amax(1)
+        moved = ((rest - before).abs().sum(1) * place).sum() / place.sum().clamp(min=1e-6)
+        self._watch((forgotten * now[:, ids].amax(1)).sum(), (forgotten * forgotten).sum())
+        logs = {"forgetting_term": terms[0], "retention_term": terms[1]}
+        return loss + self.held * total * moved, logs, total
+
+    def _moved(self, logits: Tensor) -> Tensor:
+        """Move the forgotten classes' probability to ``into`` or, in a softmax, to the background: logits ``(N, C, L)``."""
+        into = self.into_id if self.into_id >= 0 else self.model.parts.background
+        if into is None:
+            return logits
+        both: Sequence[int] = [into, *self.ids]
+        moved = logits.clone()
+        moved[:, into] = logits[:, both].logsumexp(1) if self.model.parts.softmax else logits[:, both].amax(1)
+        return moved
