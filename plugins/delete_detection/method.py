@@ -1,6 +1,7 @@
 """DELETE for detectors: each location is distilled to the original without the forgotten classes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from delete_tasks.losses.functional import masked_kl_div
 from delete_tasks.losses.masks import class_mask
 from delete_tasks.methods.base import LossSums, UnlearnHook
 from delete_tasks.model.loss_point import LossInputs
-from delete_tasks.request.classes import ForgetRequest
 from delete_tasks.request.ranges import number
 from delete_tasks.task import Run
 
@@ -42,7 +42,9 @@ class DetectorDELETE(UnlearnHook):
         self, into: str | int | None = None, original_head: float = 1.0, held: float = 0.2, **options: Any
     ) -> None:
         super().__init__(**options)
-        self.into, self.into_id = into, -1
+        self.request = replace(self.request, into=into)
+        self.into = into
+        self.into_id: int | None = None
         self.original_head = number("unlearn.original_head", original_head, 0, 1e3)
         self.held = number("unlearn.held", held, 0, 1e3)
         self.model: Any = None
@@ -52,9 +54,7 @@ class DetectorDELETE(UnlearnHook):
         self.model = model
         self.model.follow(runner.teacher)
         self.model.head_weight = self.original_head
-        if self.into is not None:
-            request = ForgetRequest(self.request.classes, avoid=[self.into])
-            self.into_id = request.resolve_avoid(runner.selection.class_names)[0]
+        self.into_id = self.request.resolve_into(runner.selection.class_names)
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         count, parts, ids = self.model.num_classes, self.model.parts, self.ids
@@ -67,7 +67,7 @@ class DetectorDELETE(UnlearnHook):
         rest, before, total = student[:, count:], teacher[:, count:], seen.sum()
         forgotten = scores[:, ids].amax(1)
         if parts.objectness:
-            kept = 1.0 - (0.0 if self.into_id >= 0 else teacher[:, ids].sigmoid().amax(1))
+            kept = 1.0 - (teacher[:, ids].sigmoid().amax(1) if self.into_id is None else 0.0)
             wanted = before[:, 0].sigmoid() * kept
             loss = loss + (F.binary_cross_entropy_with_logits(rest[:, 0], wanted, reduction="none") * seen).sum()
             rest, before = rest[:, 1:], before[:, 1:]
@@ -81,7 +81,7 @@ class DetectorDELETE(UnlearnHook):
 
     def _moved(self, logits: Tensor) -> Tensor:
         """Move the forgotten classes' probability to ``into`` or, in a softmax, to the background: logits ``(N, C, L)``."""
-        into = self.into_id if self.into_id >= 0 else self.model.parts.background
+        into = self.model.parts.background if self.into_id is None else self.into_id
         if into is None:
             return logits
         both: Sequence[int] = [into, *self.ids]

@@ -12,7 +12,7 @@ from delete_tasks.cli.command import File, recipe
 from delete_tasks.cli.options import number, whole
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.validate import parse_json
-from delete_tasks.request.classes import ForgetRequest, resolve_expected
+from delete_tasks.request.classes import ForgetRequest
 
 from .models.class_names import CLASSES
 from .models.spec import ModelSpec, Preprocessing, load_spec
@@ -55,10 +55,9 @@ def check_given(options: Mapping[str, Any], *names: str) -> None:
         raise RequestError(f"{', '.join(missing)} missing: give {', '.join(first)} and {last}, or --config")
 
 
-def check_classes(model: str, classes: Sequence[str], avoid: Sequence[str] = (), expect: Sequence[str] = ()) -> None:
-    """Raise RequestError for a class to forget, to avoid or to expect that a model folder lacks."""
-    names = load_spec(model).classes
-    resolve_expected(expect, ForgetRequest(classes, avoid=avoid).resolve(names), names)
+def check_classes(model: str, classes: Sequence[str], expect: Sequence[str] = (), **target: Any) -> None:
+    """Raise RequestError for a class to forget or to expect, or of ``target`` (``avoid, into``), that a model folder lacks."""
+    ForgetRequest(classes, **target).resolve_expected(expect, load_spec(model).classes)
 
 
 # Description of a model -----------------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from delete_tasks.errors import OWN_ERRORS, MissingExtraError, RequestError, fir
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.fileio.processes import process_rank, raise_lost
 from delete_tasks.methods.options import split_options
-from delete_tasks.request.classes import resolve_expected
 from delete_tasks.request.ranges import number
 from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
@@ -82,7 +81,7 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
     test = _dataset(whole, "test_dataloader") if evaluate else train
     names = list(task.class_names(model, train))
     ids = method.request.resolve(names)
-    expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, names)
+    expected = method.request.resolve_expected((cfg.get("record") or {}).get("expect") or (), names)
     if list(task.class_names(model, test)) != names:
         raise RequestError("train_dataloader and test_dataloader name different classes; let both name the model's")
     chosen = "select" in options or method.needs_labels or not trains

@@ -45,6 +45,7 @@ _NAMES = {
     "forgetting_only": "Only the forgetting term on the forget set",
     "avoid": "Classes that must not replace the forgotten ones",
     "fill": "Replacement of a forgotten class",
+    "into": "Class that takes the place of the forgotten ones",
     "balance": "Exponent of the weight of rare classes",
     "readout": "Weight of the loss on a linear readout",
     "public": "Public data, read without labels",
