@@ -49,7 +49,7 @@ def import_(args: SimpleNamespace) -> None:
     data("--classes", many=True, required=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}."),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 300]"),
-    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: 3e-4]"),
+    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: 1e-4]"),
     recipe("--batch-size", type=shared.BATCH_SIZE, help="Views per step and process. [default: 8]"),
     shared.INTO,
     recipe(
