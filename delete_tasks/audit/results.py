@@ -128,7 +128,7 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
         notes = (figure.note for figure in retrained if figure.note)
         return Measured(note=next(notes, "no retrained model is given"))
     gap = original.value - float(np.mean(values))
-    samples = [getattr(figure, "samples", None) for figure in (original, erased, *retrained)]
+    samples = [figure.samples for figure in (original, erased, *retrained)]
     paired = [values for values in samples if values is not None]
     if abs(gap) < 1e-9:
         return Measured(note=ALIKE)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
-from ..attack import Found, NotMeasured, interval_of_mean, members, predictions_of, reader
+from ..attack import NotMeasured, interval_of_mean, members, predictions_of, reader
 from ..probes import Features, fit_hidden_probe
 
 CRITIC = 64  # hidden units
@@ -43,7 +43,7 @@ def read_information(row: Row) -> Measured:
         samples = mutual_information(*pairs)
         layers[name] = round(max(0.0, float(samples.mean())), 4)
         total += samples if samples.mean() > 0 else 0
-    return Found(round(sum(layers.values()), 4), len(total), interval_of_mean(total), details={"layers": layers})
+    return Measured(round(sum(layers.values()), 4), len(total), interval_of_mean(total), details={"layers": layers})
 
 
 ATTACKS = (
