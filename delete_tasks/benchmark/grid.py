@@ -89,8 +89,7 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
                         yield Cell(network, group, classes, RETRAINED, {}, seed)
                 for seed in self.seeds:
                     for method, options in self.methods.items():
-                        retain = method_of(options).needs_retain_set
-                        yield Cell(network, group, classes, method, options, seed, retain)
+                        yield Cell(network, group, classes, method, options, seed, method_of(options).needs_retain_set)
 
 
 def slug(name: str) -> str:

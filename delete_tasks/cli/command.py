@@ -224,8 +224,7 @@ class Group(RichGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        command = self.get_command(ctx, args[0])
-        if command is None and not args[0].startswith("-"):
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             names = self.list_commands(ctx)
             close = difflib.get_close_matches(args[0], names, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}."

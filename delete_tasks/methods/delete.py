@@ -289,8 +289,7 @@ class DELETE(UnlearnHook):
             share = before if weight is None else before * weight
             student_mass, teacher_mass = (share * now).sum(), (share * before).sum()
         self._watch(student_mass, teacher_mass)
-        logs = {"forgetting_term": terms.forgetting_term, "retention_term": terms.retention_term}
-        return loss, logs, terms.weight
+        return loss, {"forgetting_term": terms.forgetting_term, "retention_term": terms.retention_term}, terms.weight
 
 
 def balanced(labels: Tensor, classes: int, weight: Tensor | None, exponent: float) -> Tensor:

@@ -110,8 +110,7 @@ def files_of(texts: Sequence[str]) -> list[str]:
 
 def read_truth(text: str, data: ImageData) -> np.ndarray | None:
     """Read which samples of an opened data string are poisoned, bool (N,); None if its file does not say."""
-    request = parse_spec(text)
-    path = Path(request.path or "")
+    path = Path(parse_spec(text).path or "")
     if path.suffix != ".npz" or not path.is_file():
         return None
     archive = Archive(path)

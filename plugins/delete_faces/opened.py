@@ -167,8 +167,7 @@ def look_at_people(
             else:
                 photos = open_photos(of_people(source, [names[person]], "test"), "test", framing, names).data
             for index in range(len(photos)):
-                region = face_region(photos[index][0], spec)
-                yield sample_of(spec, photos, index, person, person == class_id, **region)
+                yield sample_of(spec, photos, index, person, person == class_id, **face_region(photos[index][0], spec))
 
 
 def face_region(face: np.ndarray, spec: ModelSpec) -> dict[str, Any]:

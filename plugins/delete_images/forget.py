@@ -150,8 +150,7 @@ def _report(
     others = {} if tested else evaluation.attempt("kept", partial(compare_without_labels, runner, opened)) or {}
     read = {"forget": dataset.get("data"), "retain": dataset.get("retain"), "public": runner.cfg.unlearn.get("public")}
     if frontier and tested:
-        measured = partial(measure_frontier, opened, spec, ids, rows)
-        others["frontier"] = evaluation.attempt("frontier", measured)
+        others["frontier"] = evaluation.attempt("frontier", partial(measure_frontier, opened, spec, ids, rows))
     per_class = {name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()}
     results = collect(
         runner,

@@ -191,8 +191,7 @@ def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bo
         remaining = [i for i in range(teacher.shape[1]) if i not in ids]
         with torch.no_grad():
             logits = student.eval()(features)
-        weights = teacher.softmax(1)[:, remaining].sum(1)
-        factor = match_scale(logits[:, remaining], teacher[:, remaining], weights)
+        factor = match_scale(logits[:, remaining], teacher[:, remaining], teacher.softmax(1)[:, remaining].sum(1))
         if factor is not None:
             scale_rows(student, factor)
     return student.eval()

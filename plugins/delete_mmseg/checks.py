@@ -121,8 +121,7 @@ def check_data(checked: Checked) -> list[str]:
     if checked.has_test:
         splits.leave_out(opened, *find_copies(splits.test, splits.train, "train", alike=first))
     if first and checked.has_test:  # one process reads the files for all
-        images = "all" if opened.labelled else "alone"
-        showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", images)
+        showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", "all" if opened.labelled else "alone")
     with _clearly("before and after cannot be measured with this config"):
         _rehearse(opened, splits.test, showing[0] if showing else 0)
     if showing or not opened.labelled:
@@ -139,12 +138,10 @@ def _rehearse(opened: Opened, test: Any, index: int) -> None:
     require("matplotlib", "segmentation")
     original = opened.models["original"]
     one = replace(opened, samples={"test": opened.samples["test"].subset([index])})
-    trial = one.evaluate(task_for(original.module).metrics)
-    for part, reason in trial.not_measured.items():
+    for part, reason in one.evaluate(task_for(original.module).metrics).not_measured.items():
         raise RequestError(f"{part} cannot be measured on the test split: {reason}")
     image, predicted = image_and_predictions(original.forward.samples[0])  # type: ignore[attr-defined]
-    figure = draw([(image, predicted, predicted)], opened.names, test.metainfo["palette"], opened.ids)
-    figure.savefig(io.BytesIO())
+    draw([(image, predicted, predicted)], opened.names, test.metainfo["palette"], opened.ids).savefig(io.BytesIO())
 
 
 def _dataset(cfg: Config, loader: str) -> Any:

@@ -66,8 +66,7 @@ class Pictures:
 
     def __call__(self, samples: DataSamples) -> Iterator[tuple[Any, Tensor]]:
         generator = torch.Generator()  # else the loader draws from the global one
-        loader = DataLoader(samples, 1, num_workers=self.workers, collate_fn=pseudo_collate, generator=generator)
-        for data in loader:
+        for data in DataLoader(samples, 1, num_workers=self.workers, collate_fn=pseudo_collate, generator=generator):
             annotated = getattr(data["data_samples"][0], "gt_sem_seg", None)
             yield data, torch.full((1, 1, 1), NO_LABEL) if annotated is None else annotated.data.cpu()
 

@@ -128,8 +128,7 @@ def logit_area(row: Row) -> Measured:
         raise NotMeasured("the logit is minus infinity")
     score = (highest - others.clamp(min=-1e4).mean(1)).numpy()
     positive, negative = score[members(row, "test")], score[members(row, "test", "retain")]
-    spread = max(1.0, float(np.abs(score).max()))
-    if float(np.ptp(score)) < 1e-5 * spread:
+    if float(np.ptp(score)) < 1e-5 * max(1.0, float(np.abs(score).max())):
         return Measured(
             50.0, len(positive), note="relative to the others' mean, the logit is the same for every sample"
         )

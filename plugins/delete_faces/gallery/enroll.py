@@ -139,8 +139,7 @@ def enroll(options: Mapping[str, Any], console: Console) -> None:
         raise RequestError(f"'{text}' holds photos of one person; a model needs two people or more to choose among")
     train = open_photos(text, "train", framing, console=console).data
     if apart:
-        title = "Finding held-out faces"
-        held_out = open_photos(tested, "test", framing, train.class_names, title, console).data
+        held_out = open_photos(tested, "test", framing, train.class_names, "Finding held-out faces", console).data
     else:
         mask = hold_out(train.labels, options["held_out"], options["seed"])
         train, held_out = train.subset(~mask), train.subset(mask)

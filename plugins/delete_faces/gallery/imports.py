@@ -65,8 +65,7 @@ def import_model(options: Mapping[str, Any], console: Console) -> None:
         if gallery is not None:
             gallery.save(folder / GALLERY)
         if photos is not None:
-            source = describe_photos(photos, photos, "test", options)
-            save_json({"held_out": [], "source": source}, folder / ENROLMENT)
+            save_json({"held_out": [], "source": describe_photos(photos, photos, "test", options)}, folder / ENROLMENT)
     templates = "" if gallery is None else f" from {len(gallery.names):,} templates"
     console.print(
         f"{len(people):,} people, {kind} head{templates}, embeddings of {size} numbers\nWritten: {options['out']}"

@@ -138,5 +138,4 @@ def open_others(text: str, people: Sequence[str], spec: ModelSpec, head: Any, al
             "are nearest to their own person's class weights; another model made them: give this model's store"
         )
     labels = np.unique(gallery.names, return_inverse=True)[1]
-    listed = [f"{name}: template {row}" for row, name in enumerate(gallery.names)]
-    return Templates(embeddings, labels, listed, [])
+    return Templates(embeddings, labels, [f"{name}: template {row}" for row, name in enumerate(gallery.names)], [])

@@ -260,8 +260,7 @@ class UserData(ImageForgetData, Dataset):
                 raise RequestError(
                     f"retain holds images labelled {', '.join(forgotten)}, which is to be forgotten; leave them out"
                 )
-        retain = torch.arange(len(images)) >= count
-        return {"inputs": self.views_of(images, items), "labels": labels, "retain": retain}
+        return {"inputs": self.views_of(images, items), "labels": labels, "retain": torch.arange(len(images)) >= count}
 
     def views_of(self, images: Tensor, items: list[tuple[Any, ...]]) -> Tensor:
         """Make a view of each image of a batch, with the seeds of its items, and mix those that have a partner with its view."""
