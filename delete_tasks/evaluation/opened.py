@@ -116,8 +116,7 @@ class Opened:
         self, rows: Sequence[str] | None = None, splits: Sequence[str] | None = None, stages: Sequence[Layer] = ()
     ) -> dict[str, dict[str, Any]]:
         """Predict each split with each model, and with the original's logits cut off, in order of :data:`ROWS`: return
-        :class:`Predictions`, with features of the ``stages``, or :class:`LocationCounts` for samples of many locations, by row
-        and split."""
+        :class:`Predictions`, with features of ``stages``, or :class:`LocationCounts` for many locations, by row and split."""
         rows_of: dict[str, dict[str, Any]] = {row: {} for row in (self.models if rows is None else rows)}
         if "original" in rows_of:
             rows_of["logit_cut"] = {}

@@ -105,8 +105,7 @@ def read(
     models: Mapping[str, OpenedModel], samples: Samples, title: str, stages: Sequence[Layer] = ()
 ) -> Iterator[tuple[str, Predictions]]:
     """Run models, by row, over samples of a split: iterate over (row, predictions of a batch). Models with equal ``prepare``
-    share each batch, so that it is prepared once. ``title`` is that of the progress bar; of ``stages``, mean maps are returned,
-    of models that have them."""
+    share each batch, so that it is prepared once. ``title`` is the progress bar's; mean maps of its ``stages`` are returned."""
     waiting = dict(models)
     while waiting:
         prepare = next(iter(waiting.values())).prepare

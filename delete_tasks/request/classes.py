@@ -63,8 +63,7 @@ class NameIndex:
 
     def find(self, wanted: str | int, source: str | None = None) -> int:
         """Find the id of a class from its name, an id written ``#2``, or an integer id (in configs and calls). Errors begin with
-        ``source``, the place of the name; raise RequestError if it is unknown (the closest names are listed), ambiguous, or an
-        id out of range."""
+        ``source``, the place of the name; raise RequestError if unknown (the closest are listed), ambiguous or out of range."""
         text = str(wanted)
         matches = self.fitting(text) if isinstance(wanted, str) else []
         if len(matches) == 1:

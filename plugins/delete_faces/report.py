@@ -129,8 +129,7 @@ def match_pairs(
 
 
 def describe_matches(tables: Mapping[int, NDArray[np.int64]], labels: Tensor) -> dict[str, Any]:
-    """Describe the pairs of some people, see :func:`match_pairs`, from :func:`matched_pairs` of photos with these ``labels``,
-    int64 ``(n,)``."""
+    """Describe pairs of people, see :func:`match_pairs`, from :func:`matched_pairs` of photos with ``labels``, int64 ``(n,)``."""
     photos = labels.bincount()[list(tables)].tolist()
     count, pairs = independent_pairs(photos), np.sum(list(tables.values()), 0)
     entry: dict[str, Any] = {"photos": sum(photos), "pairs": int(pairs.sum())}

@@ -45,8 +45,7 @@ def default_recipe(
     method: str, augment: str, parameters: int, beside: bool = False, steps: int | None = None
 ) -> dict[str, Any]:
     """Make the default options of ``unlearn``, for the command and for ``erase()``: by method, views of the forget set, number of
-    parameters, ``beside``: whether a retain set or public data are used with the forget set, and the number of steps if the user
-    chose one."""
+    parameters, ``beside``: whether a retain set or public data are used with the forget set, and the chosen number of steps."""
     return method_class(method).defaults(RECIPES, parameters=parameters, views=augment, beside=beside, steps=steps)
 
 

@@ -128,8 +128,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
 
 def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
     """Train a model without the training images of the classes ``without``, and write it to ``work_dir/model``. ``options`` are
-    those of :func:`make_config`; ``console``; and ``finetune``, the model folder of the initial weights, or None for random
-    ones."""
+    those of :func:`make_config`; ``console``; and ``finetune``, the model folder of the initial weights (None: random)."""
     classes = NameIndex(spec.classes)
     for name in without:
         classes.find(name, "--without")

@@ -116,8 +116,7 @@ def by_label(
 
 def find_copies(test: Any, others: Any, split: str, alike: bool = True) -> tuple[list[int], list[Copies]]:
     """Find the indices of the test samples that are not also in ``others``, the data of the config's ``split``. Report the rest
-    (the same file, or a copy of it; too many are refused) and, if ``alike``, the images that look like one of the others, as far
-    as Pillow reads them."""
+    (the same file, or a copy; too many are refused) and, if ``alike``, images that look like others, if Pillow reads them."""
     images, other_images = ([data.get_data_info(i)["img_path"] for i in range(len(data))] for data in (test, others))
     loader = f"{split}_dataloader"
     used = {loader: files.same_files(images, other_images)}

@@ -172,8 +172,7 @@ def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str],
 def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
     """Open checkpoints of the model that ``options['config']`` (a path or a Config) describes, and splits of its data, see
     :attr:`delete_tasks.task.Task.open`; None without a config. Refuse data without the name of a class, or that are no split of
-    the config; too many test images among the others; and a record's config as
-    :func:`delete_mmseg.recorded_config.check_config`."""
+    the config; too many test images among others; a record's config as :func:`delete_mmseg.recorded_config.check_config`."""
     config, recorded = options.get("config"), bool(options.get("recorded"))
     if recorded:
         init_default_scope("mmseg")

@@ -14,8 +14,7 @@ DECAY = 1.0  # an overconfident critic, e.g. one stopped by its accuracy, undere
 def mutual_information(
     train: tuple[Features, NDArray[np.bool_]], test: tuple[Features, NDArray[np.bool_]]
 ) -> NDArray[np.float64]:
-    """Compute InfoNCE's lower bound of the mutual information of features and a binary label in nats, by sample: float64
-    ``(m,)``.
+    """Compute InfoNCE's lower bound of the mutual information of features and a binary label, nats by sample: float64 ``(m,)``.
 
     InfoNCE is the mean of ``log f(z, y) / mean over y' of f(z, y')`` (van den Oord et al., arXiv 1807.03748). For a binary
     label the mean over y' is ``p1 f(z, 1) + p0 f(z, 0)``, so the best critic is a classifier of the label, and the bound is its

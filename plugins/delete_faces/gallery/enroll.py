@@ -116,8 +116,7 @@ def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings:
 
 
 def enroll(options: Mapping[str, Any], console: Console) -> None:
-    """Make a model folder from photos; ``options`` are the command's. Refuse no photos, fewer than two people, and a backbone
-    that cannot be built."""
+    """Make a model folder from photos; ``options`` are the command's. Refuse no photos, a single person, and a wrong backbone."""
     flush_subnormals()
     begin = time.monotonic()
     if Path(options["out"]).is_file():

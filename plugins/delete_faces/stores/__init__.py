@@ -36,9 +36,8 @@ IMPORTED = re.compile(r"[\w.]+:[A-Za-z_][\w.]*(\?.*)?")  # package.module:Class,
 
 
 def open_store(text: str, out: str | None = None, allow_import: bool = False) -> Any:
-    """Open the store that a string names. Changes go to ``out`` if it is given, a path, else to the store itself. Raise
-    :class:`RequestError` for a string that names no store, ``out`` for a store that is no file, and an import path without
-    ``allow_import``."""
+    """Open the store that a string names. Changes go to the path ``out`` if given, else there. Raise :class:`RequestError` for a
+    string that names no store, ``out`` for a store that is no file, and an import path without ``allow_import``."""
     from .files import FILES
     from .postgres import PostgresStore
 

@@ -36,8 +36,7 @@ class Block(nn.Module):
 
 class BasicBlock(Block):
     """Block with a parameter-free shortcut, and a ReLU after the sum. Option A of the paper's section 4.1: if the shape changes,
-    the shortcut takes every second pixel and pads the new channels with zeros. The published files need half of the new channels
-    at each end."""
+    the shortcut takes every second pixel and pads the new channels with zeros. The published files need half at each end."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__(channels_in, channels, stride)
