@@ -59,8 +59,7 @@ def class_drops(before: Sequence[float | None], after: Sequence[float | None], i
 
 
 def rise(before: float | None, after: float | None, least: float) -> float | None:
-    """Compute the increase in percent of ``before``, or of ``least`` if that is more, since a share of nearly nothing says
-    nothing; at most a million. None if a figure was not measured."""
+    """Compute the increase in percent of ``before``, or of ``least`` if that is more; at most a million. None without both."""
     return None if before is None or after is None else round(min(100 * (after - before) / max(before, least), 1e6), 2)
 
 

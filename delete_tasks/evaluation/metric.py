@@ -80,8 +80,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Metric:
-    """Metric of a task. Adding one to ``Task.metrics`` is enough: table, results.json, record, limits, ``record verify --rerun``
-    and ``compare`` follow that list.
+    """Metric of a task; ``Task.metrics`` are in table, results.json, record, limits, ``record verify --rerun`` and ``compare``.
 
     Attributes:
         name: Short name, for results.json and ``--accept NAME=MOST``.

@@ -181,8 +181,7 @@ class DELETE(UnlearnHook):
     def feature_losses(
         self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
     ) -> dict[str, Tensor]:
-        """Compute losses of the last layer's input, ``features`` ``(N, d, *locations)``, perhaps at a lower resolution than the
-        labels; other arguments as of :meth:`extra_losses`."""
+        """Compute losses of the last layer's input, ``(N, d, *locations)``, perhaps smaller; else as :meth:`extra_losses`."""
         losses = self.readout_losses(features, teacher, inputs, weight)
         if self.feature_distillation:
             original = self._caught[TEACHER_FEATURES].popleft()

@@ -142,8 +142,7 @@ def describe_matches(tables: Mapping[int, NDArray[np.int64]], labels: Tensor) ->
 
 
 def answer(matches: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> list[str]:
-    """Say in a line for each removed person, and in one for all others and for those removed before (``earlier``), how many pairs
-    of photos match before and after."""
+    """Say for each removed person, all others, and those removed before (``earlier``), how many pairs match before and after."""
     lines = []
     for entry in matches["people"]:
         text = "not measured, for want of a second held-out photo"

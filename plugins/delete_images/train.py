@@ -49,8 +49,7 @@ class StepSeedHook(Hook):
 
 @RUNNERS.register_module()
 class TrainRunner(RunStates):
-    """Runner that trains a classifier on all samples of a dataset, read as a stream. The result depends on ``recipe`` of its
-    config, model, data, seed and number of processes."""
+    """Runner that trains a classifier on a dataset, read as a stream, by the ``recipe`` of its config, seed and processes."""
 
     kind = "training"
     start: dict[str, Any] | None = None  # initial weights; None for random ones

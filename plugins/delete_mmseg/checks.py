@@ -110,9 +110,8 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
 
 
 def check_data(checked: Checked) -> list[str]:
-    """Check every file of the test data, then measure one image of them with the original as all will be; return sentences on
-    memory, and on figures that will be missing. Refuse files that cannot be used, too many test images among the training images,
-    and what cannot be measured."""
+    """Check every file of the test data, then measure one image with the original as all will be; return sentences on memory and
+    missing figures. Refuse unusable files, too many test images among the training images, and what cannot be measured."""
     opened, splits = checked.opened, checked.splits
     showing: Sequence[int] = range(1)
     first = process_rank() == 0

@@ -101,9 +101,8 @@ class OtherHead(TestStep):
 
 @contextmanager
 def reheaded(model: OpenedModel, other: nn.Module, samples: DataSamples) -> Iterator[OpenedModel]:
-    """Put another last layer on a segmentor, to be read right after it: on the features of the same pass or, if the logits of the
-    first of ``samples`` are not the output of its own last layer alone (another module comes after it, or images are predicted in
-    windows), on those of a copy."""
+    """Put another last layer on a segmentor, read right after it: on features of the same pass or, if the logits of the first of
+    ``samples`` are not its own last layer's output (a module follows, or images are read in windows), on those of a copy."""
     head, data = OtherHead(model.forward, model.last_layer, model.last_layer), pseudo_collate([samples[0]])
     with head.tap:
         with torch.no_grad():  # an image that is predicted in windows may be too large to compare

@@ -85,8 +85,7 @@ def dry_run(cfg: Config, console: Console) -> None:
 
 def run(cfg: Config, console: Console) -> dict[str, Any]:
     """Unlearn and evaluate; write erased.pth, results.json and before_after.png into the config's work dir. Return the content of
-    results.json, and the command's ``exit_status``. Everything that can be refused is refused, and every evaluation tried on one
-    image, before anything is written."""
+    results.json, and the command's ``exit_status``. Refusals, and a trial of every evaluation on one image, come first."""
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)

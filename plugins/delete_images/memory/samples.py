@@ -65,8 +65,7 @@ class Samples:
             ) from error
 
     def batch(self, items: list[Any]) -> tuple[Any, ...]:
-        """Collate images ``(N, ...)`` and labels ``(N,)``, int64, -1 if missing; raise :class:`RequestError` without a tensor of
-        images, or if labels are not one integer per image."""
+        """Collate images ``(N, ...)`` and int64 labels ``(N,)``, -1 if missing; raise RequestError for other images or labels."""
         images, labels = images_and_labels(self.collated(items), self.argument)
         if labels is None:
             return images, torch.full((len(images),), NO_LABEL, dtype=torch.int64)
@@ -85,8 +84,7 @@ class Samples:
         return torch.where(labels >= 0, self.class_of[labels.clamp(min=0)], labels)
 
     def read_labels_by_name(self, class_names: Sequence[str]) -> None:
-        """Match labels by name if the data name their classes and the model has all of them: the only class in a folder has
-        label 0, whatever its index in the model."""
+        """Match labels by name if the data name their classes and the model has all: a folder's only class has label 0."""
         names = named_classes(self.items)
         if names is not None and set(names) <= set(class_names):
             self.class_of = torch.tensor([list(class_names).index(name) for name in names])
@@ -138,8 +136,7 @@ def images_and_labels(batch: Any, argument: str, label_keys: Sequence[str] = LAB
 
 def read_samples(data: Any, argument: str) -> Samples:
     """Read a Dataset, a DataLoader (with its collate_fn and the indices of a subset sampler), or a tensor or list of samples.
-    Iterable-style data are read once and kept in memory. Raise :class:`RequestError` for another type, whole batches instead of
-    samples, or no sample at all."""
+    Iterable data are read once and kept in memory. Raise :class:`RequestError` for another type, whole batches, or no sample."""
     collate: Callable[[list[Any]], Any] = default_collate
     indices: Sequence[int] | None = None
     if isinstance(data, DataLoader):

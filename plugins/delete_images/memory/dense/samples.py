@@ -36,8 +36,7 @@ class MapSamples(Samples):
 
     def batch(self, items: list[Any]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Collate images; labels int64 ``(N, *locations)``, -1 where void (255 or negative); and booleans, False on padding, from
-        a dict's 'pixel_mask'. Labels and booleans are None if missing. Raise :class:`RequestError` without a tensor of images,
-        or if labels are not one class per location."""
+        a dict's 'pixel_mask'. Both are None if missing. Raise :class:`RequestError` without images, or for other labels."""
         collated = self.collated(items)
         images, labels = images_and_labels(collated, self.argument, MAP_KEYS)
         valid = collated.get(PADDING_KEY) if isinstance(collated, Mapping) else None
