@@ -99,8 +99,7 @@ def _choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean
 
 def triggered(data: ImageData, trigger: Trigger, target: int) -> ImageData:
     """Put the trigger on every image of another class than the target and keep its true label: the data of ASR and RA."""
-    others = data.subset(data.labels != target)
-    return ImageData(lambda i: trigger.apply(others[i][0]), others.labels, others.class_names, others.names)
+    return data.subset(data.labels != target).mapped(trigger.apply)
 
 
 def files_of(texts: Sequence[str]) -> list[str]:

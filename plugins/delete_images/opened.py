@@ -24,7 +24,7 @@ from delete_tasks.request.classes import NameIndex, resolve_classes
 
 from .data.opening import ImageData, find_copies, open_data
 from .data.strings import parse_spec
-from .data.transforms import TransformedData, eval_transform
+from .data.transforms import eval_transform
 from .look import look_at_images
 from .metrics import METRICS
 from .models.architectures import classifier_of
@@ -49,7 +49,7 @@ class ImageBatches(Loader):
     size: int = BATCH
 
     def __call__(self, samples: ImageData) -> Iterator[tuple[Tensor, Tensor]]:
-        return super().__call__(TransformedData(samples, eval_transform(self.preprocessing)))
+        return super().__call__(samples.mapped(eval_transform(self.preprocessing)))
 
 
 def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | None = None) -> OpenedModel:

@@ -79,7 +79,7 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> None:
     device = choose_device(options["device"])
     photos = without_removed(options["photos"], "train", spec)
     data = open_photos(photos, "train", framing_for(spec, options, device), console=console).data
-    embeddings = nn.functional.normalize(embed(network.embedder.to(device), spec, data))
+    embeddings = nn.functional.normalize(embed(network.embedder.to(device), spec.preprocessing, data))
     gallery = Gallery(embeddings.numpy(), [data.class_names[label] for label in data.labels], {})
     gallery.save(options["out"])
     console.print(f"Templates: {len(gallery.names):,}. People: {len(gallery.people):,}\nWritten: {options['out']}")

@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -115,6 +116,10 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
         names = [self.names[index] for index in chosen]
         labels, rows = self.labels[chosen], self._rows[chosen]
         return ImageData(self._read, labels, self.class_names, names, self.skipped, rows, self._source)
+
+    def mapped(self, change: Callable[[np.ndarray], Any]) -> ImageData:
+        """Return the samples with each image changed when it is read, e.g. to the float32 ``(3, H', W')`` of a transform."""
+        return ImageData(lambda index: change(self[index][0]), self.labels, self.class_names, self.names)
 
 
 def open_data(
