@@ -1,7 +1,5 @@
 """Interface of task plugins. The core calls it and never tests which task it is."""
 
-from __future__ import annotations
-
 import copy
 import importlib
 from abc import ABC, abstractmethod
@@ -56,7 +54,7 @@ class Outcome:
 class Run(Protocol):
     """Interface of :class:`delete_tasks.runner.unlearn_runner.UnlearnRunner` for tasks and methods."""
 
-    task: Task
+    task: "Task"
     recipe: Any  # delete_tasks.request.recipe.Recipe
     method: Any  # the method's hook
     method_config: Mapping[str, Any]

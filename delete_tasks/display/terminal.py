@@ -1,8 +1,6 @@
 """Output to the terminal: consoles without markup, since names of classes, files and people may look like it, filters
 for messages of libraries, and escapes for lone surrogates (file names that are not UTF-8) and control characters."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import itertools

@@ -1,7 +1,5 @@
 """Metrics of a task, the figures that they measure on a row of the table, and the rows that an evaluation measures."""
 
-from __future__ import annotations
-
 import math
 import operator
 import time

@@ -1,7 +1,5 @@
 """Reader of models over samples: batches of inputs, labels, logits, features and names for every metric and attack."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -55,7 +53,7 @@ class DataSamples(Subset):
     def names(self) -> list[str]:
         return [self.name(index) for index in self.indices]
 
-    def subset(self, numbers: Any) -> DataSamples:
+    def subset(self, numbers: Any) -> "DataSamples":
         return DataSamples(self.dataset, self.name, [self.indices[int(number)] for number in numbers])
 
 

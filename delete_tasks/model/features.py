@@ -1,7 +1,5 @@
 """Features of any network: the input of a layer, and layers whose outputs are maps, found by running the model once."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Command ``images train``: ordinary training of originals, and of references without a class."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -43,7 +41,7 @@ MINUTES = 10  # at most, between two saved states
 class StepSeedHook(Hook):
     """Hook that seeds each step, for dropout and the like, by the run's seed, the step and the process."""
 
-    def before_train_iter(self, runner: TrainRunner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: "TrainRunner", batch_idx: int, data_batch: Any = None) -> None:
         seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
 
 

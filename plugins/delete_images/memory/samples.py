@@ -1,7 +1,5 @@
 """Samples passed to erase(), as a Dataset, DataLoader or tensor of images, and the dataset of a run over them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -274,5 +272,5 @@ class UserData(ImageForgetData, Dataset):
     def _complete(self, labels: Tensor) -> Tensor:
         return torch.where(labels == NO_LABEL, self.ids[0], labels) if len(self.ids) == 1 else labels
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> UserData:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "UserData":
         return self  # the caller's samples need not be in memory twice, nor their collate_fn be copyable

@@ -1,7 +1,5 @@
 """Samples passed to erase() for dense models: images, or images and label maps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +28,7 @@ class MapSamples(Samples):
     dimensions: int = 2  # of the locations
 
     @classmethod
-    def of(cls, samples: Samples, classes: int, dimensions: int) -> MapSamples:
+    def of(cls, samples: Samples, classes: int, dimensions: int) -> "MapSamples":
         """Read the labels of samples as maps."""
         return cls(**vars(samples), classes=classes, dimensions=dimensions)
 
