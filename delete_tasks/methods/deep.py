@@ -42,13 +42,7 @@ class DeepDELETE(DELETE):
             those of forgotten samples move.
     """
 
-    def __init__(
-        self,
-        public: str | None = None,
-        likeness: float = 0.5,
-        earlier: float = 0.0,
-        **options: Any,
-    ) -> None:
+    def __init__(self, public: str | None = None, likeness: float = 0.5, earlier: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
         if public is not None and not (isinstance(public, str) and public):
             raise RequestError(f"unlearn.public must be a string that names data, or None, got {public!r}")
