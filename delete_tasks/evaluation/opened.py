@@ -13,7 +13,27 @@ from .copies import Copies
 from .metric import Evaluation, Metric
 from .predictions import ROWS, Compare, ConfusionState, Predictions, cut, together
 from .reader import NO_LABEL, OpenedModel, read, try_out
-from .text import Text
+
+
+@dataclass(frozen=True)
+class Place:
+    """Path of a file or folder, which a record writes relative to the work dir, and with people's names hidden."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Person:
+    """Class name that a record hides if class names are people's; percent-escaped within a data string."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """String made of pieces, such as a data string."""
+
+    pieces: Sequence[str | Place | Person]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from delete_images.look import sample_of
 from delete_images.models.spec import ModelSpec
 from delete_images.opened import Networks, check_classes, forgotten_ids, make_opened, open_attacked, open_networks
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation.opened import Opened, Sample
-from delete_tasks.evaluation.text import Person, Place, Text
+from delete_tasks.evaluation.opened import Opened, Person, Place, Sample, Text
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.request.classes import NameIndex
 
