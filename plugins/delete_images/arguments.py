@@ -133,7 +133,6 @@ def described_spec(args: SimpleNamespace) -> ModelSpec:
         classes = CLASSES.get(classes[0], classes)
     if len(args.size) > 2:
         raise RequestError(f"--size takes one side, or height and width; got {len(args.size)} numbers")
-    size = (args.size[0], args.size[-1])
     others = {"channels": args.channels, "resize": args.resize, "crop_fraction": args.crop_fraction}
-    preprocessing = Preprocessing.named(args.normalization, size, **others)
+    preprocessing = Preprocessing.named(args.normalization, (args.size[0], args.size[-1]), **others)
     return ModelSpec(args.architecture, classes, preprocessing, read_arguments(args.arguments))

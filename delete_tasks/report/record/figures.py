@@ -82,7 +82,6 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         head += "; in brackets: 95% intervals"
     lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
     measured = [row for row in rows if row["value"] is not None]
-    reasons = dict.fromkeys(row["note"] for row in rows if row["value"] is None)
     values = [number(row["value"], row["unit"]).replace("points", "pts") for row in measured]
     columns = ([row["status"] for row in measured], [row["name"] for row in measured], values)
     widths = [max(map(len, column), default=0) for column in columns]
@@ -92,7 +91,7 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         figure = f"  {row['status']:<{widths[0]}} {row['name']:<{widths[1]}} {value:>{widths[2]}}"
         text = f"{figure} limit {row['at_most']:<4g} {evidence}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (4 + widths[0]))
-    for reason in reasons:
+    for reason in dict.fromkeys(row["note"] for row in rows if row["value"] is None):
         names = ", ".join(row["name"] for row in rows if row["value"] is None and row["note"] == reason)
         text = f"  {NOT_MEASURED} {names}: {reason or 'the reason is unknown'}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
