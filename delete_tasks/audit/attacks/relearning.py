@@ -74,7 +74,7 @@ def relearn(
     return predictions
 
 
-def score_curves(predictions: Mapping[int, Tensor], labels: Tensor, ids: Sequence[int], samples: int) -> Found:
+def score_curves(predictions: Mapping[int, Tensor], labels: Tensor, ids: Sequence[int], samples: int) -> Measured:
     """Average hits on forgotten classes over ``predictions`` ``(m,)`` by step (trapezoidal rule), less others predicted so."""
     steps, forgotten = list(predictions), torch.tensor(list(ids))
     mask = torch.isin(labels, forgotten)
