@@ -3,8 +3,8 @@
 usage: benchmark_detection.py --shared DIR --classes person [car] [--images N] [--last-layers] [--steps N] [--threads N]
 
 Rows: original, logits cut off (filtering), erased before its class weights are removed, erased, and erased with the original's
-last layers. AP50 in percent on 158 test images; kept and renamed are shares of the original's boxes above 0.3; the probe is linear,
-on the input of the class layers at the original's boxes, trained on the forget set's images (see delete_detection.probe).
+last layers. AP50 in percent on 158 test images; kept and renamed are shares of the original's boxes above 0.3; the probe is
+linear, on the input of the class layers at the original's boxes, and trained on the forget set (see delete_detection.probe).
 """
 
 import argparse

@@ -206,9 +206,11 @@ class Erasure:
         batches = self.forget.batches(self.numbers, READ_BATCH, self.seed)
         with in_eval_mode(model):
             logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
-        mass = forgotten_mass(logits, self.ids).mean()
-        predicted = is_forgotten(logits.argmax(1), self.ids).float().mean()
-        return round(float(mass), 6), round(100 * float(predicted), 2)
+        mass, predicted = forgotten_mass(logits, self.ids), is_forgotten(logits.argmax(1), self.ids)
+        if self.options.get("activation") == "sigmoid":
+            mass = logits[:, self.ids].sigmoid().amax(1)
+            predicted = mass > 0.5
+        return round(float(mass.mean()), 6), round(100 * float(predicted.float().mean()), 2)
 
     def _comparison(self, original: Any, erased: Any, runner: Run) -> dict[str, Any]:
         """Compare the predictions of the other classes: ``kept``."""

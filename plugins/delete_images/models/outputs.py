@@ -73,8 +73,9 @@ def refuse_sigmoids(logits: Tensor) -> None:
     UnsupportedModelError."""
     if float((logits.amax(1) < 0).float().mean()) > MOST_NEGATIVE:
         raise UnsupportedModelError(
-            "nearly all logits are below 0, as those of sigmoid scores are; give activation='sigmoid' for classes that do not "
-            "exclude each other, or activation='softmax' if they do. For a detector use delete_tasks.erase_detector"
+            "nearly all logits are below 0, as those of sigmoid scores are; give activation='softmax' if the classes exclude "
+            "each other, or activation='sigmoid' if they do not (only classifiers). For a detector use "
+            "delete_tasks.erase_detector"
         )
 
 

@@ -40,6 +40,11 @@ class DenseErasure(Erasure):
             raise RequestError(
                 "public is for classifiers: images already have locations of other classes; leave public out"
             )
+        if rest[-1].get("activation") == "sigmoid":
+            raise RequestError(
+                "activation='sigmoid' is for one place a sample, and this model has many; for a detector use "
+                "delete_tasks.erase_detector"
+            )
         maps = partial(MapSamples.of, classes=len(opened.names), dimensions=opened.dimensions)
         super().__init__(opened, maps(forget), None if retain is None else maps(retain), *rest)
         if self.view is not None and self._label_reader() is not None:
