@@ -1,8 +1,10 @@
-"""Optimizer steps over several batches."""
+"""Optimizer steps over several batches, and losses over the samples of all processes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from mmengine.dist import all_gather, all_reduce, get_dist_info
 from torch import Tensor
 
 from ..errors import RequestError
@@ -38,3 +40,22 @@ class AccumulatedStep:
             )
         factor = self.iterations * count / self.total if self.total > 0 else 1.0
         return {name: value.detach() + factor * (value - value.detach()) for name, value in losses.items()}
+
+
+def share_of_process(value: Tensor) -> Tensor:
+    """Scale the gradient of a loss over all processes' samples for DistributedDataParallel, which averages over processes."""
+    return value.detach() + get_dist_info()[1] * (value - value.detach())
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    all_reduce(value)
+    return value
+
+
+def of_all_processes(samples: Tensor) -> Tensor:
+    """Gather the samples of all processes; only this process's have a gradient."""
+    rank, processes = get_dist_info()
+    if processes == 1:
+        return samples
+    parts = all_gather(samples.detach())
+    return torch.cat([*parts[:rank], samples, *parts[rank + 1 :]])

@@ -14,7 +14,8 @@ from ..model.features import Layer, find_stages
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
 from ..task import Run, Task
-from .delete import DELETE, TEACHER_FEATURES, nearest_weight, of_all_processes, share_of_process
+from .accumulation import of_all_processes, share_of_process
+from .delete import DELETE, TEACHER_FEATURES, nearest_weight
 
 SHRINKAGE = 0.1  # of the covariance, estimated from the few samples of a step
 PLACES = 2048  # places of a map compared in a step

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather, all_reduce, get_dist_info
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
@@ -24,6 +23,7 @@ from ..model.teacher import step_back
 from ..request.classes import as_list
 from ..request.ranges import number, truth
 from ..task import Run
+from .accumulation import of_all_processes, share_of_process, sum_over_processes
 from .base import LossSums, UnlearnHook
 from .guard import RetentionGuard
 
@@ -206,7 +206,7 @@ class DELETE(UnlearnHook):
             )
         size = features.shape[2:]  # the features' resolution: no tensor of the logits' full size is needed
         mass = forgotten_mass(inputs.nearest(teacher.float(), size), self.ids)
-        explained = linear_readout(features, mass, nearest_weight(weight, size), total=_sum_over_processes)
+        explained = linear_readout(features, mass, nearest_weight(weight, size), total=sum_over_processes)
         return {"loss_readout": self.readout * share_of_process(explained)}
 
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -296,7 +296,7 @@ def balanced(labels: Tensor, classes: int, weight: Tensor | None, exponent: floa
     at least a thousandth, to the power of ``-exponent``, with mean 1; ``weight`` 0 leaves a location out."""
     counted = torch.ones(1, device=labels.device) if weight is None else weight.flatten()
     shares = torch.bincount(labels.flatten(), counted.expand(labels.numel()), minlength=classes).double()
-    shares = _sum_over_processes(shares)
+    shares = sum_over_processes(shares)
     shares /= shares.sum().clamp(min=1)
     by_class = shares.clamp(min=1e-3) ** -exponent
     balance = (by_class / (by_class * shares).sum().clamp(min=1e-12)).float()[labels]
@@ -306,22 +306,3 @@ def balanced(labels: Tensor, classes: int, weight: Tensor | None, exponent: floa
 def nearest_weight(weight: Tensor | None, size: Sequence[int]) -> Tensor | None:
     """Sample weights ``(N, *locations)`` at the nearest places of a map of ``size``."""
     return None if weight is None else F.interpolate(weight.unsqueeze(1), size, mode="nearest-exact").squeeze(1)
-
-
-def share_of_process(value: Tensor) -> Tensor:
-    """Scale the gradient of a loss over all processes' samples for DistributedDataParallel, which averages over processes."""
-    return value.detach() + get_dist_info()[1] * (value - value.detach())
-
-
-def _sum_over_processes(value: Tensor) -> Tensor:
-    all_reduce(value)
-    return value
-
-
-def of_all_processes(samples: Tensor) -> Tensor:
-    """Gather the samples of all processes; only this process's have a gradient."""
-    rank, processes = get_dist_info()
-    if processes == 1:
-        return samples
-    parts = all_gather(samples.detach())
-    return torch.cat([*parts[:rank], samples, *parts[rank + 1 :]])

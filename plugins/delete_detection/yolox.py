@@ -64,22 +64,10 @@ class Pooling(nn.Module):
         return self.conv2(torch.cat([x, *(pool(x) for pool in self.m)], 1))
 
 
-class Stem(nn.Module):
-    """Each 2x2 block of pixels as channels, then a convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = Conv(12, width, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        parts = (x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2])
-        return self.conv(torch.cat(parts, 1))
-
-
 class Darknet(nn.Module):
     def __init__(self, w: int, d: int, conv: Any) -> None:
         super().__init__()
-        self.stem = Stem(w)
+        self.stem = nn.ModuleDict({"conv": Conv(12, w, 3)})
         for number, count in enumerate((d, 3 * d, 3 * d), 2):
             outputs = w * 2 ** (number - 1)
             down = conv(outputs // 2, outputs, 3, 2)
@@ -88,7 +76,8 @@ class Darknet(nn.Module):
         self.dark5 = nn.Sequential(conv(8 * w, 16 * w, 3, 2), Pooling(16 * w), last)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps = [self.stem(x)]
+        blocks = (x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2])  # pixels as channels
+        maps = [self.stem["conv"](torch.cat(blocks, 1))]
         for number in (2, 3, 4, 5):
             maps.append(self.get_submodule(f"dark{number}")(maps[-1]))
         return maps[2:]
