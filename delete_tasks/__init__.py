@@ -1,7 +1,5 @@
 """Machine unlearning of classes in trained vision models. The import is fast: each name is loaded on first use."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Interface of task plugins. The core calls it and never tests which task it is."""
 
-from __future__ import annotations
-
 import copy
 import importlib
 from abc import ABC, abstractmethod
@@ -56,7 +54,7 @@ class Outcome:
 class Run(Protocol):
     """Interface of :class:`delete_tasks.runner.unlearn_runner.UnlearnRunner` for tasks and methods."""
 
-    task: Task
+    task: "Task"
     recipe: Any  # delete_tasks.request.recipe.Recipe
     method: Any  # the method's hook
     method_config: Mapping[str, Any]
@@ -178,10 +176,8 @@ class Task(ABC):
         return [ClassLayer(*self.classifier(model))]
 
     def finish(self, runner: Run) -> dict[str, Any]:
-        """Change the trained model before it is published and measured, and return the changes as JSON.
-
-        By default the forgotten classes' weights in its class layers are replaced, unless the recipe keeps them.
-        """
+        """Change the trained model before it is published and measured, and return the changes as JSON. By default the forgotten
+        classes' weights in its class layers are replaced, unless the recipe keeps them."""
         layers = [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model)
         ids = runner.selection.forget_ids
         for layer in layers:
@@ -207,9 +203,7 @@ class Task(ABC):
 
     def save_erased(self, model: nn.Module, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write the erased model (unwrapped) with all that loading needs, except the names of the forgotten classes ``ids``.
-
-        ``names`` are the class names in order of their logits, ``path`` has no suffix. Return the path of the file or folder.
-        """
+        ``names`` are the class names in order of their logits, ``path`` has no suffix. Return the path of the file or folder."""
         return save_state_dict(model, {"classes": neutral_names(names, ids)}, path)
 
     def exported(self, model: nn.Module, inputs: Tensor) -> Tensor:
@@ -285,10 +279,8 @@ def open_models(
     fits: Callable[[Opened], bool] = bool,
 ) -> tuple[Task, Opened]:
     """Open models by the first installed task that takes them, or by ``options['task']``; arguments as of :attr:`Task.open`.
-
     ``use`` is what the models are opened for, and ``fits`` tells whether they offer it. Raise :class:`RequestError` if no task
-    opens such models; the message lists the tasks.
-    """
+    opens such models; the message lists the tasks."""
     flush_subnormals()
     name, missing = options["task"], []
     names = sorted(plugin_modules()) if name is None else [name]

@@ -5,6 +5,10 @@ python tools/benchmark_dense.py [NETWORK ...] --work-dir W [--validation]
 Each network is trained from random weights on street scenes that the package draws, then erase() reads the training scenes, and
 the rows are measured on scenes of another seed (with --validation of a third seed, on which the recipe was chosen). Scenes and
 trained originals are kept in W for later calls; W/table.md (W/validation.md) holds the table.
+
+python tools/benchmark_dense.py --merged CONFIG ORIGINAL.pth ERASED.pth FORGOTTEN INTO
+
+Measures a class merged into another on the test data of an MMSegmentation config.
 """
 
 import argparse
@@ -20,9 +24,13 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from delete_images.memory.dense.evaluate import evaluate
+from delete_mmseg.checks import check_request
 from delete_mmseg.demo.canvas import LABEL_IDS
 from delete_mmseg.demo.scenes import draw_scene
+from delete_mmseg.opened import build_segmentor, make_opened
+from delete_mmseg.run import make_config
 from delete_tasks import erase
+from delete_tasks.evaluation.functional import confusion_matrix, mean_iou
 from delete_tasks.fileio.atomic import save_json, save_text
 from delete_tasks.fileio.checkpoint import load_file, load_state, save_file
 from delete_tasks.fileio.compute import flush_subnormals
@@ -146,6 +154,28 @@ def erase_and_measure(name: str, folder: Path, part: str) -> dict[str, Any]:
     return {"rows": rows, **{name: figures[name] for name in names}}
 
 
+def merged_ious(config: str, original: str, erased: str, forgotten: str, into: str) -> dict[str, float | None]:
+    """Measure the IoU of ``into`` where labels of ``forgotten`` count as its own: of both models, and of the original with both
+    probabilities added ("merged original"); and the IoU of ``forgotten`` of both models."""
+    checked = check_request(make_config(config, original, [forgotten], "", {}), trains=False)
+    models = {row: build_segmentor(checked.cfg, path) for row, path in (("original", original), ("erased", erased))}
+    opened = make_opened(models, checked.splits, checked.opened.names)
+    source, target = (opened.names.index(name) for name in (forgotten, into))
+    classes, counts = len(opened.names), dict[str, Tensor]()
+    for row, batch in opened.read("test"):
+        valid = (batch.labels >= 0) & (batch.labels < classes)
+        own = batch.labels[valid].long()
+        labels, predicted = own.where(own != source, target), batch.logits.argmax(1)[valid]
+        parts = {f"{row}: {forgotten}": (own, predicted), row: (labels, predicted)}
+        if row == "original":
+            logits = batch.logits
+            logits[:, target], logits[:, source] = logits[:, [source, target]].logsumexp(1), -torch.inf
+            parts["merged original"] = labels, logits.argmax(1)[valid]
+        for name, pair in parts.items():
+            counts[name] = counts.get(name, 0) + confusion_matrix(*pair, classes)
+    return {name: mean_iou(count, [source if name.endswith(forgotten) else target]) for name, count in counts.items()}
+
+
 def table(results: Mapping[str, Any]) -> str:
     """Write the rows of all networks as Markdown."""
     lines = ["| network | row | car IoU | others | mIoU |", "|---|---|---|---|---|"]
@@ -163,13 +193,18 @@ def main() -> None:
     """Train what is missing, erase, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
-    parser.add_argument("--work-dir", required=True, type=Path)
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/dense"))
+    parser.add_argument("--merged", nargs=5, metavar=("CONFIG", "ORIGINAL", "ERASED", "FORGOTTEN", "INTO"))
     parser.add_argument(
         "--validation", action="store_true", help="measure on the scenes on which the recipe was chosen"
     )
     args = parser.parse_args()
-    args.work_dir.mkdir(parents=True, exist_ok=True)
     flush_subnormals()
+    if args.merged:
+        for name, value in merged_ious(*args.merged).items():
+            print(f"{name}: {value:.2f}")
+        return
+    args.work_dir.mkdir(parents=True, exist_ok=True)
     part = "validation" if args.validation else "test"
     results = {}
     for name in args.networks:

@@ -24,7 +24,7 @@ from delete_faces.gallery.enroll import fit_head
 from delete_faces.network import build_head
 from delete_faces.projection import Change, directions_for, person_directions, project_each, project_people, restore
 from delete_images.data.opening import open_data
-from delete_images.data.transforms import TransformedData, eval_transform
+from delete_images.data.transforms import eval_transform
 from delete_images.models.architectures import classifier_of
 from delete_tasks.audit.probes import fit_linear_probe, prototype_hits
 from delete_tasks.display.progress import track
@@ -89,9 +89,8 @@ def main() -> None:
 @torch.no_grad()
 def _embed(embedder: torch.nn.Module, faces: str, split: str) -> tuple[Faces, list[str]]:
     data = open_data(faces, split)
-    loader = torch.utils.data.DataLoader(
-        TransformedData(data, eval_transform(backbone_defaults("mobilefacenet").preprocessing)), batch_size=64
-    )
+    transform = eval_transform(backbone_defaults("mobilefacenet").preprocessing)
+    loader = torch.utils.data.DataLoader(data.mapped(transform), batch_size=64)
     embedder.eval()
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     with FeatureTap(classifier_of(embedder).module) as tap:

@@ -38,8 +38,7 @@ def raw_map(
 ) -> tuple[Map, Tensor]:
     """Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391, eq. 1 and 2) without its ReLU and without any rescaling.
 
-    The weights and their sum are pytorch-grad-cam's; its rescaling of each map to the map's maximum is left out, because it shows
-    noise as attention once attention has vanished.
+    The weights and their sum are pytorch-grad-cam's, without its scaling of each map to its maximum, which shows noise.
 
     Model, ``logits_of`` and ``inputs``, on the model's device, are as of :func:`delete_tasks.model.features.find_layer`, which
     finds a ``layer``; ``where`` is that of :func:`class_score`. ``elementwise`` multiplies each location by its gradient

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,20 +27,6 @@ SPLITS = {
     "train_regions": "labelled training pixels",
     "test_regions": "held-out pixels",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Found(Measured):
-    """Result of an attack, with further JSON values, ``details``, e.g. a curve, and the figure of each of the ``samples``,
-    float64 ``(count,)``, whose mean is ``value``; in the same order for every model."""
-
-    details: Mapping[str, Any] | None = None
-    samples: NDArray[np.float64] | None = field(default=None, repr=False)
-
-    def json(self) -> dict[str, Any]:
-        """Return the entry of audit.json."""
-        content = super().json()
-        return content if self.details is None else {**content, "details": dict(self.details)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,13 +168,13 @@ def interval_of_mean(samples: NDArray[np.float64]) -> Interval:
     return round(float(low), 4), round(float(high), 4)
 
 
-def mean_of(samples: NDArray[Any], digits: int = 4, **rest: Any) -> Found:
+def mean_of(samples: NDArray[Any], digits: int = 4, **rest: Any) -> Measured:
     """Average a figure of each sample, with a bootstrap interval."""
     values = np.asarray(samples, np.float64)
-    return Found(round(float(values.mean()), digits), len(values), interval_of_mean(values), samples=values, **rest)
+    return Measured(round(float(values.mean()), digits), len(values), interval_of_mean(values), samples=values, **rest)
 
 
-def share_of(hits: NDArray[Any], **rest: Any) -> Found:
+def share_of(hits: NDArray[Any], **rest: Any) -> Measured:
     """Compute the percentage of hits with a bootstrap interval; Wilson's if all or none are, since a bootstrap's has no width."""
     share = mean_of(100 * np.asarray(hits, np.float64), 2, **rest)
     if share.interval is not None and share.interval[0] == share.interval[1]:

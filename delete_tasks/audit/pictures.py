@@ -128,7 +128,7 @@ def curves_by_attack(audit: Audit) -> dict[str, dict[str, dict[int, float]]]:
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for attack in audit.attacks:
         for name in (*MODELS, *names_of("retrained", audit.rows)):
-            details = getattr(audit.rows.get(name, {}).get(attack.name), "details", None) or {}
+            details = audit.rows.get(name, {}).get(attack.name, Measured()).details or {}
             if "by_step" in details:
                 less = details["kept_taken_by_step"]
                 values = {int(step): value - less[step] for step, value in details["by_step"].items()}

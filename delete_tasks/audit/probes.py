@@ -25,8 +25,7 @@ def fit_linear_probe(features: Features, labels: Labels) -> Any:
 
 
 def _fit_standardised(classifier: Any, features: Features, labels: Labels) -> Any:
-    """Fit a pipeline of a StandardScaler and a classifier. Nearly constant features are not scaled: division by a subnormal
-    deviation gives NaN or noise."""
+    """Fit a pipeline of a StandardScaler and a classifier. Nearly constant features are not scaled: it gives NaN or noise."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -61,8 +60,7 @@ def fit_hidden_probe(features: Features, labels: Labels, hidden: int, decay: flo
 def prototype_hits(
     features: Features, labels: Labels, test_features: Features, test_labels: Labels, shots: int
 ) -> NDArray[np.float64]:
-    """Compute the share of 20 draws in which the nearest prototype of each test feature ``(m, d)`` is that of its label ``(m,)``:
-    float64 ``(m,)``.
+    """Compute the share of 20 draws in which each test feature ``(m, d)`` is nearest to its label's prototype: float64 ``(m,)``.
 
     A prototype is the mean of ``shots`` random examples of its class among features ``(n, d)`` with labels ``(n,)`` (Snell et
     al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017). Features are scaled to length 1, so that the nearest is

@@ -125,17 +125,15 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
     if original.value is None or erased.value is None:
         return Measured(note="the original or the erased model was not read")
     if not values:
-        notes = (figure.note for figure in retrained if figure.note)
-        return Measured(note=next(notes, "no retrained model is given"))
+        return Measured(note=next((figure.note for figure in retrained if figure.note), "no retrained model is given"))
     gap = original.value - float(np.mean(values))
-    samples = [getattr(figure, "samples", None) for figure in (original, erased, *retrained)]
+    samples = [figure.samples for figure in (original, erased, *retrained)]
     paired = [values for values in samples if values is not None]
     if abs(gap) < 1e-9:
         return Measured(note=ALIKE)
     value = round((original.value - erased.value) / gap, 3)
     if len(paired) < len(samples) or len({len(values) for values in paired}) > 1:
-        note = "the figures are not of the same samples, so there is no interval"
-        return Measured(value, erased.count, note=note)
+        return Measured(value, erased.count, note="the figures are not of the same samples, so there is no interval")
     means = resampled_means(*paired)
     gaps = means[0] - np.mean(means[2:], 0)
     least, most = np.percentile(gaps, [2.5, 97.5])

@@ -59,7 +59,7 @@ def difference(first: Measured, second: Measured, unit: str = "percent") -> Inte
     of as many equal pairs; figures of different samples by Newcombe's interval."""
     if first.value is None or second.value is None:
         return None
-    values, others = (getattr(figure, "samples", None) for figure in (first, second))  # of an attack
+    values, others = first.samples, second.samples
     if values is None or others is None or len(values) != len(others):
         return newcombe(first.value, first.interval, second.value, second.interval)
     change, count = values - others, len(values)

@@ -89,8 +89,7 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
                         yield Cell(network, group, classes, RETRAINED, {}, seed)
                 for seed in self.seeds:
                     for method, options in self.methods.items():
-                        retain = method_of(options).needs_retain_set
-                        yield Cell(network, group, classes, method, options, seed, retain)
+                        yield Cell(network, group, classes, method, options, seed, method_of(options).needs_retain_set)
 
 
 def slug(name: str) -> str:
@@ -179,8 +178,8 @@ class GridSource(Protocol):
 
     @abstractmethod
     def made_of(self, cell: Cell) -> Mapping[str, str | None]:
-        """Compute digests of the cell's settings, data and models, by what they are of; None for a model that is not trained
-        yet. Cells that were made of others are not reused."""
+        """Compute digests of the cell's settings, data and models by name (None: not trained yet). Cells of others are not
+        reused."""
 
     @abstractmethod
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:

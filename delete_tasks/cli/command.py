@@ -135,8 +135,7 @@ class Command(RichCommand):
         return super().parse_args(ctx, args if ctx.resilient_parsing else self._spread(ctx, args))
 
     def _spread(self, ctx: click.Context, words: list[str]) -> list[str]:
-        """Convert ``--classes a b`` to ``--classes=a --classes=b``, since click's own options take a fixed number of words; raise
-        :class:`click.UsageError` if an option has no value."""
+        """Convert ``--classes a b`` to ``--classes=a --classes=b``, as click needs; raise UsageError if one has no value."""
         params = (param for param in self.get_params(ctx) if isinstance(param, click.Option))
         options = {name: param for param in params for name in param.opts}
         spread: list[str] = []
@@ -224,8 +223,7 @@ class Group(RichGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        command = self.get_command(ctx, args[0])
-        if command is None and not args[0].startswith("-"):
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             names = self.list_commands(ctx)
             close = difflib.get_close_matches(args[0], names, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}."

@@ -105,6 +105,7 @@ DEEP = recipe(
 AVOID = recipe(
     "--avoid", many=True, metavar="NAME...", help=f"Classes that must not replace the forgotten ones, {BY_NAME}."
 )
+INTO = recipe("--into", metavar="NAME", help=f"Class that takes the place of the forgotten ones, {BY_NAME}.")
 EXPECT = evaluation(
     "--expect",
     many=True,

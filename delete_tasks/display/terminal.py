@@ -1,8 +1,6 @@
 """Output to the terminal: consoles without markup, since names of classes, files and people may look like it, filters
 for messages of libraries, and escapes for lone surrogates (file names that are not UTF-8) and control characters."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import itertools
@@ -53,8 +51,7 @@ class _Console(Console):
 
     def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
         begin()
-        width = self.width if self.broken else None
-        texts = [_laid_out(item, width, " \\" if soft_wrap else "") for item in objects]
+        texts = [_laid_out(item, self.width if self.broken else None, " \\" if soft_wrap else "") for item in objects]
         plain = all(isinstance(item, (str, Text)) for item in texts)
         super().print(*texts, soft_wrap=True if plain else soft_wrap, **options)
 
@@ -196,8 +193,7 @@ def quiet(verbose: bool = False) -> Iterator[None]:
 
 def from_library(path: str) -> bool:
     """Return True if a source file belongs to an installed library of :data:`LIBRARIES`."""
-    parts = Path(path).parts
-    return any(folder == "site-packages" and name in LIBRARIES for folder, name in itertools.pairwise(parts))
+    return any(folder == "site-packages" and name in LIBRARIES for folder, name in itertools.pairwise(Path(path).parts))
 
 
 def hush(logger: logging.Logger) -> None:

@@ -1,7 +1,5 @@
 """Training data of a run, and the forget set selected from them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +52,7 @@ class ForgetData(ABC):
         """Add a sample of the public data ``data``, without a label, to each sample."""
         raise RequestError("these training data cannot be combined with public data; leave public out")
 
-    def check_run(self, runner: Any, selection: Selection) -> None:  # noqa: B027 - most data have nothing to refuse
+    def check_run(self, runner: Any, selection: "Selection") -> None:  # noqa: B027 - most data have nothing to refuse
         """Refuse a run that cannot use these data, before its first step."""
 
 

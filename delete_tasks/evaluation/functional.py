@@ -59,16 +59,13 @@ def class_drops(before: Sequence[float | None], after: Sequence[float | None], i
 
 
 def rise(before: float | None, after: float | None, least: float) -> float | None:
-    """Compute the increase in percent of ``before``, or of ``least`` if that is more, since a share of nearly nothing says
-    nothing; at most a million. None if a figure was not measured."""
+    """Compute the increase in percent of ``before``, or of ``least`` if that is more; at most a million. None without both."""
     return None if before is None or after is None else round(min(100 * (after - before) / max(before, least), 1e6), 2)
 
 
 def h_mean(forgotten_drop: float, remaining: float) -> float:
     """Compute the harmonic mean of the drop in forgotten accuracy (0 if it rose) and of the remaining accuracy, in percent.
-
-    GS-LoRA, CVPR 2024, arXiv 2403.11530, used by DELETE.
-    """
+    GS-LoRA, CVPR 2024, arXiv 2403.11530, used by DELETE."""
     lost = max(0.0, forgotten_drop)
     total = lost + remaining
     return round(2 * lost * remaining / total, 2) if total else 0.0
@@ -126,11 +123,8 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
 
 def expected_calibration_error(logits: Tensor, labels: Tensor) -> float:
     """Compute ``sum over bins of |bin| / N * |accuracy - mean confidence|`` in percent, of logits ``(N, C)`` and labels, int64
-    ``(N,)``, N at least 1.
-
-    Confidence is the largest probability; bins are 15 equal parts of (0, 1], each with its upper end (Guo et al., "On Calibration
-    of Modern Neural Networks", ICML 2017, arXiv 1706.04599, eq. 3).
-    """
+    ``(N,)``, N at least 1. Confidence is the largest probability; bins are 15 equal parts of (0, 1], each with its upper end (Guo
+    et al., "On Calibration of Modern Neural Networks", ICML 2017, arXiv 1706.04599, eq. 3)."""
     confidence, predicted = logits.double().softmax(1).max(1)
     bin_of = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     gap = (predicted == labels).double() - confidence

@@ -1,14 +1,15 @@
 """Metrics of a task, the figures that they measure on a row of the table, and the rows that an evaluation measures."""
 
-from __future__ import annotations
-
 import math
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import first_line
 from ..fileio.processes import raise_lost
@@ -29,6 +30,8 @@ class Measured:
         interval: 95% confidence interval; None if the counts give none, and ``note`` says why.
         note: Remark for readers.
         of_class: Name of the class, if the figure is that of the worst of several.
+        details: Further JSON values, e.g. a curve, for audit.json.
+        samples: Figure of each sample, float64 ``(count,)``, whose mean is ``value``; in the same order for every model.
     """
 
     value: float | None = None
@@ -36,11 +39,14 @@ class Measured:
     interval: Interval | None = None
     note: str | None = None
     of_class: str | None = None
+    details: Mapping[str, Any] | None = field(default=None, compare=False)
+    samples: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
     def json(self) -> dict[str, Any]:
-        """Return the content for results.json."""
-        content = {field.name: getattr(self, field.name) for field in fields(Measured)}
-        return {**content, "interval": None if self.interval is None else list(self.interval)}
+        """Return the content for results.json, and the details if there are any."""
+        content = {name: getattr(self, name) for name in ("value", "count", "interval", "note", "of_class")}
+        content["interval"] = None if self.interval is None else list(self.interval)
+        return content if self.details is None else {**content, "details": dict(self.details)}
 
 
 def share(value: float | None, count: int | None, **rest: Any) -> Measured:
@@ -72,8 +78,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Metric:
-    """Metric of a task. Adding one to ``Task.metrics`` is enough: table, results.json, record, limits, ``record verify --rerun``
-    and ``compare`` follow that list.
+    """Metric of a task; ``Task.metrics`` are in table, results.json, record, limits, ``record verify --rerun`` and ``compare``.
 
     Attributes:
         name: Short name, for results.json and ``--accept NAME=MOST``.

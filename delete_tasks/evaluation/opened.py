@@ -13,7 +13,27 @@ from .copies import Copies
 from .metric import Evaluation, Metric
 from .predictions import ROWS, Compare, ConfusionState, Predictions, cut, together
 from .reader import NO_LABEL, OpenedModel, read, try_out
-from .text import Text
+
+
+@dataclass(frozen=True)
+class Place:
+    """Path of a file or folder, which a record writes relative to the work dir, and with people's names hidden."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Person:
+    """Class name that a record hides if class names are people's; percent-escaped within a data string."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """String made of pieces, such as a data string."""
+
+    pieces: Sequence[str | Place | Person]
 
 
 @dataclass(frozen=True)
@@ -116,8 +136,7 @@ class Opened:
         self, rows: Sequence[str] | None = None, splits: Sequence[str] | None = None, stages: Sequence[Layer] = ()
     ) -> dict[str, dict[str, Any]]:
         """Predict each split with each model, and with the original's logits cut off, in order of :data:`ROWS`: return
-        :class:`Predictions`, with features of the ``stages``, or :class:`LocationCounts` for samples of many locations, by row
-        and split."""
+        :class:`Predictions`, with features of ``stages``, or :class:`LocationCounts` for many locations, by row and split."""
         rows_of: dict[str, dict[str, Any]] = {row: {} for row in (self.models if rows is None else rows)}
         if "original" in rows_of:
             rows_of["logit_cut"] = {}

@@ -1,7 +1,5 @@
 """Reader of models over samples: batches of inputs, labels, logits, features and names for every metric and attack."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -55,7 +53,7 @@ class DataSamples(Subset):
     def names(self) -> list[str]:
         return [self.name(index) for index in self.indices]
 
-    def subset(self, numbers: Any) -> DataSamples:
+    def subset(self, numbers: Any) -> "DataSamples":
         return DataSamples(self.dataset, self.name, [self.indices[int(number)] for number in numbers])
 
 
@@ -105,8 +103,7 @@ def read(
     models: Mapping[str, OpenedModel], samples: Samples, title: str, stages: Sequence[Layer] = ()
 ) -> Iterator[tuple[str, Predictions]]:
     """Run models, by row, over samples of a split: iterate over (row, predictions of a batch). Models with equal ``prepare``
-    share each batch, so that it is prepared once. ``title`` is that of the progress bar; of ``stages``, mean maps are returned,
-    of models that have them."""
+    share each batch, so that it is prepared once. ``title`` is the progress bar's; mean maps of its ``stages`` are returned."""
     waiting = dict(models)
     while waiting:
         prepare = next(iter(waiting.values())).prepare

@@ -87,8 +87,7 @@ def marks_of(paths: Iterable[StrPath]) -> dict[Path, Any]:
     for path in map(Path, paths):
         for file in path.iterdir() if path.is_dir() else [path]:
             if file.is_file() and kind_of(file) is None:
-                large = file.stat().st_size > LARGEST
-                marks[file.resolve()] = version_of(file)[1:4] if large else file_sha256(file)
+                marks[file.resolve()] = version_of(file)[1:4] if file.stat().st_size > LARGEST else file_sha256(file)
     return marks
 
 

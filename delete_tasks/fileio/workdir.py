@@ -1,7 +1,5 @@
 """Work dir of a run: its lock, and the manifest of the files that may be overwritten or deleted; no other file ever is."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -20,7 +18,7 @@ from .inputs import marks_of, refuse_inputs, resolved
 from .manifest import LOCK, MANIFEST, TEMPORARY, delete_path, holds_files, read_manifest, refuse_links, write_manifest
 from .processes import process_rank
 
-_CLAIMED: dict[Path, WorkDir] = {}
+_CLAIMED: dict[Path, "WorkDir"] = {}
 
 
 class WorkDir:
@@ -40,7 +38,7 @@ class WorkDir:
         # Held open, since some file systems number a folder anew once it is closed.
         self._handle = None if lock is None else os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
-    def __enter__(self) -> WorkDir:
+    def __enter__(self) -> "WorkDir":
         self._depth += 1
         return self
 

@@ -5,8 +5,6 @@ changes by the same factor from place to place: ``exp(a + k d) = exp(a) exp(d)^k
 is a sum over the small logits once ``p`` is narrowed as the gradient is: narrowing is the transpose of interpolation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -88,7 +86,7 @@ class _Samples:
                 gradient[:, :, row] = back(step, [width], [samples, classes, narrow], align_corners, None)
         return gradient
 
-    def _add(self, above: Row, below: Row, place: slice, run: slice, shares: list[float], directly: bool) -> None:
+    def _add(self, above: "Row", below: "Row", place: slice, run: slice, shares: list[float], directly: bool) -> None:
         def arguments(run: slice) -> tuple[Any, ...]:
             m = self.mask[:, :, place, run].movedim(2, 0) if self.masked is None else self.masked
             w = None if self.weight is None else self.weight[:, place, run].movedim(1, 0)
@@ -100,7 +98,7 @@ class _Samples:
             if directly or not add_between(*arguments(part)):
                 add_directly(*arguments(part))
 
-    def _close(self, row: Row) -> Tensor:
+    def _close(self, row: "Row") -> Tensor:
         """Compute the row's gradient ``(n, C, W)``; add its part of ``sum p (t - s)`` to the sums."""
         softmax, target = row.sums
         if self.masked is not None:

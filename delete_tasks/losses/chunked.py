@@ -28,8 +28,7 @@ def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
     gradient = g_all = per_location = None
     if wants_gradient:
         last = student.ndim == 4 and student.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        gradient = torch.empty_like(student, memory_format=layout)
+        gradient = torch.empty_like(student, memory_format=torch.channels_last if last else torch.contiguous_format)
         g_all = _flatten(gradient)
     if call.reduction == "none":
         per_location = torch.empty(s_all.shape[0], length, dtype=accumulate, device=student.device)

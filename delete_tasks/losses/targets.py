@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import RequestError
-from .masks import class_mask
+from .masks import class_mask, is_forgotten
 
 # A hole is a region in which the forgotten classes have more than HOLE of the probability and no other class twice theirs, as an
 # object beside or in front would have. Up to RIM cells around it, cells with a TRACE of the forgotten classes belong to it if the
@@ -25,6 +25,24 @@ def avoid_classes(target: Tensor, seen: Tensor, avoid: Sequence[int]) -> Tensor:
     """Remove the classes ``avoid`` from target logits ``(N, C, *locations)`` where ``seen`` ``(N, *locations)`` is True."""
     avoided = class_mask(avoid, target.shape[1], target.ndim, target.device)
     return target.masked_fill(seen.unsqueeze(1) & avoided, CUT)
+
+
+def move_mass(logits: Tensor, ids: Sequence[int], into: int, retain: Tensor | None = None) -> Tensor:
+    """Add the probability of the forgotten classes ``ids`` to that of the class ``into`` where one of them is the first choice of
+    the original's logits ``(N, C, *locations)``; nothing changes elsewhere, and where ``retain``, booleans broadcastable to
+    ``(N, *locations)``, is True.
+
+    The loss masks the forgotten classes, so the sum is that of its target. Their own logits rise by as much as keeps their
+    probability beside the larger logit of ``into``: stop rule, guard and losses on features read it.
+    """
+    first = is_forgotten(logits.argmax(1), ids)
+    first = first if retain is None else first & ~retain
+    others = logits.masked_fill(class_mask(ids, logits.shape[1], logits.ndim, logits.device), -torch.inf)
+    rise = logits.logsumexp(1) - others.logsumexp(1)
+    target = logits.clone()
+    target[:, into] = torch.where(first, logits[:, [*ids, into]].logsumexp(1), logits[:, into])
+    target[:, list(ids)] += torch.where(first, rise, 0).unsqueeze(1)
+    return target
 
 
 def fill_surroundings(

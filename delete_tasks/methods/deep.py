@@ -1,6 +1,5 @@
 """Deep erasure: DELETE with losses on features, not only on the last layer's output."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,6 @@ from ..model.features import Layer, find_stages
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
 from ..task import Run, Task
-from .base import LossSums
 from .delete import DELETE, TEACHER_FEATURES, nearest_weight, of_all_processes, share_of_process
 
 SHRINKAGE = 0.1  # of the covariance, estimated from the few samples of a step
@@ -44,13 +42,7 @@ class DeepDELETE(DELETE):
             those of forgotten samples move.
     """
 
-    def __init__(
-        self,
-        public: str | None = None,
-        likeness: float = 0.5,
-        earlier: float = 0.0,
-        **options: Any,
-    ) -> None:
+    def __init__(self, public: str | None = None, likeness: float = 0.5, earlier: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
         if public is not None and not (isinstance(public, str) and public):
             raise RequestError(f"unlearn.public must be a string that names data, or None, got {public!r}")
@@ -99,10 +91,8 @@ class DeepDELETE(DELETE):
     def reads_features(self) -> bool:
         return True
 
-    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
-        # Public data are no retain set: they may show the class.
-        inputs = replace(inputs, retain=None) if self._masks_all else inputs
-        return super().location_loss(student, teacher, inputs, weight)
+    def retained(self, inputs: LossInputs) -> Tensor | None:
+        return None if self._masks_all else inputs.retain  # public data are no retain set: they may show the class
 
     def feature_losses(
         self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None

@@ -17,10 +17,11 @@ from ..losses.bernoulli import masked_bernoulli_kl
 from ..losses.features import feature_distillation, linear_readout
 from ..losses.functional import masked_kl_div, masked_kl_div_upsampled, masked_mass
 from ..losses.masks import class_mask, forgotten_mass, is_forgotten, own_label_mask
-from ..losses.targets import SECOND, avoid_classes, fill_surroundings
+from ..losses.targets import SECOND, avoid_classes, fill_surroundings, move_mass
 from ..model.facts import Facts
 from ..model.loss_point import LossInputs
 from ..model.teacher import step_back
+from ..request.classes import as_list
 from ..request.ranges import number, truth
 from ..task import Run
 from .base import LossSums, UnlearnHook
@@ -49,6 +50,8 @@ class DELETE(UnlearnHook):
             'surroundings', its prediction for the places around (only models with a map of logits), see
             :func:`delete_tasks.losses.targets.fill_surroundings`, or 'auto', the next choice among the classes around, with a
             weight of 0.3 for any other; without a map it is 'second'.
+        into: Name or id of the class that takes the place of the forgotten ones, without ``fill``: their probability is added to
+            its own where the original predicts one of them, see :func:`delete_tasks.losses.targets.move_mass`.
         balance: Exponent of class weights: a location's weight is the share of its class among the batch's locations, as the
             original predicts it, to the power of -balance (0.5: inverse square root). 0 weighs all locations alike. With few
             images, rare classes are otherwise lost first.
@@ -78,6 +81,7 @@ class DELETE(UnlearnHook):
         feature_distillation: float = 0.0,
         avoid: Sequence[str | int] | str = (),
         fill: str = "auto",
+        into: str | int | None = None,
         balance: float = 0.0,
         guard: float = 0.0,
         step_back: float = 0.0,
@@ -96,22 +100,27 @@ class DELETE(UnlearnHook):
         self.step_back = number("unlearn.step_back", step_back, 0, 1, below=True)
         # Step after which the weights went back, since the state that is saved then has gone back.
         self.stepped_back_at = -1
-        self.request = replace(self.request, avoid=[avoid] if isinstance(avoid, (str, int)) else avoid, fill=fill)
-        self.avoid, self.fill = self.request.avoid, self.request.fill
+        self.request = replace(self.request, avoid=as_list(avoid), fill=fill, into=into)
+        self.avoid, self.into = self.request.avoid, into
+        self.fill: str | None = fill if into is None else None  # as results.json and the record say
         self.avoid_ids: list[int] = []
+        self.into_id: int | None = None
         self.balance = number("unlearn.balance", balance, 0, 1)
         self.teacher_temperature = teacher_temperature
         if teacher_temperature is not None:
             self.teacher_temperature = number("unlearn.teacher_temperature", teacher_temperature, 1e-6, 1e6)
         self.temperature = number("unlearn.temperature", temperature, 1e-3, 1000)
         self.forgetting_only = truth("unlearn.forgetting_only", forgetting_only)
+        if forgetting_only and into is not None:
+            raise RequestError("forgetting_only takes its target from the model itself; leave it out, or into")
         self.readout = number("unlearn.readout", readout, 0, 1e6)
         self.feature_distillation = number("unlearn.feature_distillation", feature_distillation, 0, 1e6)
         self._features_read = False
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
         super().prepare(runner, model)
-        self.avoid_ids = self.request.resolve_avoid(runner.selection.class_names)
+        names = runner.selection.class_names
+        self.avoid_ids, self.into_id = self.request.resolve_avoid(names), self.request.resolve_into(names)
         if self.teacher_temperature is None:
             self.teacher_temperature = runner.task.recipes.teacher_temperature
         if self.reads_features:
@@ -129,7 +138,13 @@ class DELETE(UnlearnHook):
         """True if :meth:`feature_losses` is called with the input of the last layer."""
         return self.readout > 0 or self.feature_distillation > 0
 
+    def retained(self, inputs: LossInputs) -> Tensor | None:
+        """Select the locations where nothing is masked, as :attr:`LossInputs.retain`."""
+        return inputs.retain
+
     def target(self, teacher: Tensor, inputs: LossInputs) -> Tensor:
+        if self.into_id is not None:
+            return move_mass(teacher, self.ids, self.into_id, self.retained(inputs))
         if self.fill == "auto" and teacher.ndim != 4:
             self.fill = "second"  # as results.json and the record say
         if self.fill == "second":
@@ -166,8 +181,7 @@ class DELETE(UnlearnHook):
     def feature_losses(
         self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
     ) -> dict[str, Tensor]:
-        """Compute losses of the last layer's input, ``features`` ``(N, d, *locations)``, perhaps at a lower resolution than the
-        labels; other arguments as of :meth:`extra_losses`."""
+        """Compute losses of the last layer's input, ``(N, d, *locations)``, perhaps smaller; else as :meth:`extra_losses`."""
         losses = self.readout_losses(features, teacher, inputs, weight)
         if self.feature_distillation:
             original = self._caught[TEACHER_FEATURES].popleft()
@@ -235,8 +249,9 @@ class DELETE(UnlearnHook):
             mask = own_label_mask(inputs.labels, self.ids, classes)
         else:
             mask = class_mask(self.ids, classes, student.ndim, student.device)
-        if inputs.retain is not None:
-            mask = mask & ~inputs.retain.unsqueeze(1)
+        retain = self.retained(inputs)
+        if retain is not None:
+            mask = mask & ~retain.unsqueeze(1)
         if self.activation == "sigmoid":
             bernoulli = masked_bernoulli_kl(student, teacher, mask, weight=weight, reduction="sum", return_terms=True)
             before, now = ((logits.detach().sigmoid() * mask).amax(1) for logits in (teacher, student))
@@ -250,8 +265,8 @@ class DELETE(UnlearnHook):
             target = torch.where(mask.any(1, keepdim=True), prediction, teacher)
         if self.avoid_ids:
             seen = is_forgotten(teacher.argmax(1), self.ids)
-            if inputs.retain is not None:
-                seen = seen & ~inputs.retain
+            if retain is not None:
+                seen = seen & ~retain
             target = avoid_classes(target, seen, self.avoid_ids)
         divergence: Any = masked_kl_div
         if inputs.upsample is not None and not inputs.is_at_labels(student):
@@ -273,8 +288,7 @@ class DELETE(UnlearnHook):
             share = before if weight is None else before * weight
             student_mass, teacher_mass = (share * now).sum(), (share * before).sum()
         self._watch(student_mass, teacher_mass)
-        logs = {"forgetting_term": terms.forgetting_term, "retention_term": terms.retention_term}
-        return loss, logs, terms.weight
+        return loss, {"forgetting_term": terms.forgetting_term, "retention_term": terms.retention_term}, terms.weight
 
 
 def balanced(labels: Tensor, classes: int, weight: Tensor | None, exponent: float) -> Tensor:

@@ -37,5 +37,4 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
             f"unknown option(s) in unlearn: {', '.join(sorted(unknown))}; "
             f"{name} takes {', '.join(sorted(recipe_names | hook_names))}"
         )
-    recipe = Recipe(**{name: options.pop(name) for name in list(options) if name in recipe_names})
-    return recipe, options
+    return Recipe(**{name: options.pop(name) for name in list(options) if name in recipe_names}), options

@@ -38,9 +38,8 @@ class Projection(GradientHook):
 
     ``unlearn = dict(type='Projection', classes=['car'])``. In the spirit of POUR-P (arXiv 2511.19339), whose projection of a
     collapsed network's features takes one class out and leaves the others' geometry, and of DAMP (arXiv 2604.15166): a cheap
-    baseline for every learned method. Needs the forget set alone, without labels: its steps read batches and change
-    nothing, the last one projects. The directions are those of :func:`class_directions`; mean features weigh each location
-    by the probability of the class there.
+    baseline for every learned method. Needs the forget set alone, without labels: its steps read batches and change nothing, the
+    last one projects. The directions are those of :func:`class_directions`; mean features are weighed by the class's probability.
 
     The last layer, and the last linear layer or convolution before it that writes its features (with the batch norm
     behind it), lose the directions; the class's bias becomes the mean of the others. What reaches the features through a skip

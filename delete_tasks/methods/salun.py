@@ -22,9 +22,8 @@ class SalUn(GradientHook):
     ``unlearn = dict(type='SalUn', classes=['deer'])`` with a labelled retain set. Fan et al., "SalUn" (arXiv 2310.12508), eqs. 3
     to 5: the first ``saliency_steps`` steps add up the gradient of the forget set's loss and change nothing; then only the
     ``share`` of all weights with the largest gradient trains, on random retained classes for the forget set and on the retain
-    set's labels. The recipe is the authors' for CIFAR-10 and a ResNet-18: SGD with momentum 0.9 and rate 0.013, norms
-    training; they train for 10 epochs, here it is 200 steps. Their weight decay, 5e-4, is left out: it would move the
-    other weights as well.
+    set's labels. The recipe is the authors' for CIFAR-10 and a ResNet-18: SGD with momentum 0.9 and rate 0.013, norms training;
+    they train for 10 epochs, here 200 steps. Their weight decay, 5e-4, is left out: it would move the other weights as well.
 
     Args:
         share: Share of the weights that train; the authors' value.

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from ..errors import RequestError
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
 from ..task import Run
@@ -40,6 +41,8 @@ class TREW(DELETE):
 
     def __init__(self, beta: float = 5.0, **options: Any) -> None:
         super().__init__(**options)
+        if self.into is not None:
+            raise RequestError("TREW tilts the target towards similar classes; leave into out, or use type='DELETE'")
         self.beta = number("unlearn.beta", beta, 0, 1e3)
         self._tilt: Tensor | None = None  # (forgotten classes, C)
 

@@ -1,7 +1,5 @@
 """Features of any network: the input of a layer, and layers whose outputs are maps, found by running the model once."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -121,9 +119,8 @@ def candidates(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, l
 
 
 def find_stages(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, logits_of: LogitsOf) -> list[Layer]:
-    """Find the stages of a network in order of computation: the last map of each size before the classifier, at most four; if
-    all maps have one size (a vision transformer), evenly spread maps; none if the network has no maps. Arguments are as of
-    :func:`find_layer`."""
+    """Find the stages of a network in order of computation: the last map of each size before the classifier, at most four; if all
+    maps have one size (a vision transformer), evenly spread maps; none without maps. Arguments are as of :func:`find_layer`."""
     try:
         layers = candidates(model, inputs, classifier, logits_of)
     except (RuntimeError, TypeError):

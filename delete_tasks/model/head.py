@@ -1,5 +1,4 @@
-"""Layers whose outputs are class logits: found by shifting a channel; after unlearning, the weights of forgotten classes are
-removed, and the logits' scale is restored."""
+"""Layers whose outputs are class logits: found by shifting a channel; removing class weights; restoring the logits' scale."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -119,8 +118,7 @@ LARGE = 100.0  # factor of a shift that a rectifier after the layer cannot hide
 def find_class_layers(
     network: nn.Module, outputs_of: Callable[[], Sequence[Tensor]], num_classes: int, nonlinear: bool = False
 ) -> list[list[str]]:
-    """Find the linear layers and convolutions whose outputs are class logits, for each output of a network: their dotted names,
-    an empty list for an output without such a layer.
+    """Find linear layers and convolutions whose outputs are class logits: a list of dotted names, perhaps empty, for each output.
 
     A layer's output is shifted in one channel: it is class logits if that moves the logit of this class by the same amount
     everywhere, relative to the others, whose differences stay. Between layer and logits there may be a resize, an average, a sum

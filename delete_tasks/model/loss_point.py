@@ -103,11 +103,9 @@ def is_loss(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class LossPoint:
-    """A method in which the model computes a loss from its outputs: ``module.method(outputs, ...) -> dict of losses``.
-
-    The outputs come first: tensors ``(N, ...)``, or sequences of them. ``read`` turns the method's arguments into
-    :class:`LossInputs`.
-    """
+    """A method in which the model computes a loss from its outputs: ``module.method(outputs, ...) -> dict of losses``. The
+    outputs come first: tensors ``(N, ...)``, or sequences of them. ``read`` turns the method's arguments into
+    :class:`LossInputs`."""
 
     name: str
     module: nn.Module

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def collect(
         "forgotten": [selection.class_names[i] for i in selection.forget_ids],
         "metrics": [metric.json() for metric in evaluation.metrics],
         # Without the details of an attack's figure, which are in the audit.
-        "rows": {name: {key: Measured.json(figure) for key, figure in row.items()} for name, row in rows.items()},
+        "rows": {
+            name: {key: replace(each, details=None).json() for key, each in row.items()} for name, row in rows.items()
+        },
         "not_measured": evaluation.not_measured,
         "expected": [selection.class_names[i] for i in evaluation.expected],
         "prediction_shares": None if predicted_as is None else prediction_shares(predicted_as, selection.class_names),

@@ -63,8 +63,7 @@ class NameIndex:
 
     def find(self, wanted: str | int, source: str | None = None) -> int:
         """Find the id of a class from its name, an id written ``#2``, or an integer id (in configs and calls). Errors begin with
-        ``source``, the place of the name; raise RequestError if it is unknown (the closest names are listed), ambiguous, or an
-        id out of range."""
+        ``source``, the place of the name; raise RequestError if unknown (the closest are listed), ambiguous or out of range."""
         text = str(wanted)
         matches = self.fitting(text) if isinstance(wanted, str) else []
         if len(matches) == 1:
@@ -137,7 +136,7 @@ class ForgetRequest:
             location, if it is a forgotten class (the paper's code).
         locations: 'all' uses all locations of the forget set, 'forgotten' only those of a forgotten class.
         select: 'labels' selects the forget set by annotations, 'teacher' by the original's predictions.
-        avoid, fill: Target at forgotten locations, see :class:`delete_tasks.methods.delete.DELETE`.
+        avoid, fill, into: Target at forgotten locations, see :class:`delete_tasks.methods.delete.DELETE`.
     """
 
     classes: Sequence[str | int] = ()
@@ -146,12 +145,19 @@ class ForgetRequest:
     select: str = "labels"
     avoid: Sequence[str | int] = ()
     fill: str = "auto"
+    into: str | int | None = None
 
     def __post_init__(self) -> None:
         choose("masking", self.masking, ("all", "own"))
         choose("locations", self.locations, ("all", "forgotten"))
         choose("select", self.select, ("labels", "teacher"))
         choose("fill", self.fill, ("auto", "second", "surroundings"))
+        for name, value, needed in (("fill", self.fill, "auto"), ("masking", self.masking, "all")):
+            if self.into is not None and value != needed:
+                raise RequestError(
+                    f"into={self.into!r} gives the place of all forgotten classes to one, but {name} is {value!r}; leave {name} "
+                    f"out ({needed!r}), or into"
+                )
         if self.masking == "own" and self.select == "teacher":
             raise RequestError(
                 "masking='own' needs the label of each location, but select='teacher' reads none; use masking='all', or "
@@ -159,8 +165,9 @@ class ForgetRequest:
             )
 
     def resolve(self, names: Sequence[str]) -> list[int]:
-        """Resolve the classes to forget to ids among the model's class ``names``; raises as :func:`resolve_avoid`."""
-        self.resolve_avoid(names)
+        """Resolve the classes to forget to ids among the model's class ``names``; raises as :meth:`resolve_avoid` and
+        :meth:`resolve_into`."""
+        self.resolve_into(names)
         return resolve_classes(self.classes, names)
 
     def resolve_avoid(self, names: Sequence[str]) -> list[int]:
@@ -178,11 +185,26 @@ class ForgetRequest:
             )
         return avoided
 
+    def resolve_into(self, names: Sequence[str]) -> int | None:
+        """Resolve the class that takes the forgotten ones' place to its id, or None; raise as :meth:`resolve_avoid` and
+        :meth:`NameIndex.find`, or if it is a class to forget or to avoid."""
+        avoided = self.resolve_avoid(names)
+        if self.into is None:
+            return None
+        into = NameIndex(names).find(self.into, "into")
+        for purpose, ids in (("forget", resolve_classes(self.classes, names)), ("avoid", avoided)):
+            if into in ids:
+                raise RequestError(f"into names {names[into]!r}, a class to {purpose}; name a class that is kept")
+        return into
 
-def resolve_expected(expect: Sequence[str | int], ids: Sequence[int], names: Sequence[str]) -> list[int]:
-    """Resolve the classes that may replace the forgotten ``ids``; raises as :func:`resolve_classes`, or for one of these."""
-    expected = resolve_classes(expect, names) if expect else []
-    both = sorted(set(expected) & set(ids))
-    if both:
-        raise RequestError(f"--expect names {list_names([names[i] for i in both])}, a class to forget; leave it out")
-    return expected
+    def resolve_expected(self, expect: Sequence[str | int], names: Sequence[str]) -> list[int]:
+        """Resolve the classes that may replace the forgotten ones, by default ``into``, to ids; raises as :meth:`resolve`, or if
+        ``expect`` names a class to forget."""
+        ids, into = self.resolve(names), self.resolve_into(names)
+        expected = resolve_classes(expect, names) if expect else [] if into is None else [into]
+        both = sorted(set(expected) & set(ids))
+        if both:
+            raise RequestError(
+                f"--expect names {list_names([names[i] for i in both])}, a class to forget; leave it out"
+            )
+        return expected

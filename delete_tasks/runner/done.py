@@ -1,7 +1,5 @@
 """Statement of what a run has done, compared with the tensors, and the same in words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Forget set, read as an endless stream in which each sample and its augmentation depend on (seed, position) alone."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import hashlib
@@ -65,7 +63,7 @@ class ForgetSet(Dataset):
         for epoch in range(epochs):
             yield self[epoch * len(self.indices) + int(np.flatnonzero(self._order(epoch) == 0)[0])]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ForgetSet:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ForgetSet":
         return self  # Runner.build_dataloader copies its arguments; one copy of the samples is enough
 
 

@@ -18,9 +18,8 @@ from ..request.schedules import schedulers
 
 
 def apply_recipe(cfg: Any) -> Any:
-    """Convert a training config (mmengine Config with ``unlearn`` and ``load_from``; not changed) to that of an unlearning run:
-    the same data, model and hooks, and another recipe. Raise :class:`RequestError` if ``unlearn`` or ``load_from`` is missing or
-    wrong, or a hook would keep the original."""
+    """Convert a training config (with ``unlearn`` and ``load_from``; unchanged) to an unlearning run's: the same data, model and
+    hooks, and another recipe. Raise :class:`RequestError` if either is missing or wrong, or a hook would keep the original."""
     cfg = copy.deepcopy(cfg)
     if cfg.get("unlearn") is None:
         raise RequestError("UnlearnRunner needs unlearn = dict(type='DELETE', classes=[...]) in the config")

@@ -18,10 +18,8 @@ PROBED = 4  # first items of the stream that describe data without a config
 
 
 def describe_run(runner: Run) -> dict[str, Any]:
-    """Describe the settings that the run's result depends on, see :func:`describe`; its train loop must be built.
-
-    A hook that changes the model before the first step has ``begins_with``, its options by name.
-    """
+    """Describe the settings that the run's result depends on, see :func:`describe`; its train loop must be built. A hook that
+    changes the model before the first step has ``begins_with``, its options by name."""
     recipe, loader, selection = runner.recipe, runner.train_dataloader, runner.selection
     parts: dict[str, Any] = {
         "unlearn": {

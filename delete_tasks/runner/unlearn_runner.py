@@ -1,7 +1,5 @@
 """Runner of an unlearning run."""
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Mapping
@@ -92,7 +90,7 @@ class UnlearnRunner(RunStates):
         }
 
     @classmethod
-    def from_cfg(cls, cfg: Any, dataset: Any = None) -> UnlearnRunner:
+    def from_cfg(cls, cfg: Any, dataset: Any = None) -> "UnlearnRunner":
         """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.runner.recipe.apply_recipe`.
         ``dataset`` is that of ``train_dataloader``, if it was built and checked before the work dir existed."""
         with told_once(cfg.get("launcher", "none") != "none"):

@@ -74,8 +74,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     for name, value in dataset_options(method, not beside).items():
         data.setdefault(name, value)
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
-    parameters = count(state_in(cfg.load_from))
-    defaults = method_class(method).defaults(RECIPES, parameters=parameters, strict=not beside)
+    defaults = method_class(method).defaults(RECIPES, parameters=count(state_in(cfg.load_from)), strict=not beside)
     if "lr" in unlearn.get("optimizer", {}):
         defaults.pop("lr")
     cfg.unlearn = unlearn_options(
@@ -122,8 +121,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     spec = as_spec(options.spec)
     names = spec.classes
     (target,) = resolve_classes([options.target], names)
-    teacher = cfg.unlearn.get("teacher") or cfg.load_from
-    original = load_original(spec, teacher, cfg.model.get("allow_import", False))
+    original = load_original(spec, cfg.unlearn.get("teacher") or cfg.load_from, cfg.model.get("allow_import", False))
     # Without test images, a trigger that the retain samples get is for them alone.
     trigger = None if args.test is None and args.trigger == options.get("trigger") else args.trigger
     opened = open_run(original, spec, target, args.test, trigger)

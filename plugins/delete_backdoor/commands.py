@@ -74,9 +74,7 @@ ATTENTION_OPTIONS = [
         "pasted). [default: 1; 3 without --retain]",
     ),
     recipe(
-        "--retain-each",
-        type=shared.whole(0, 10_000),
-        help="Samples of --retain per poisoned sample. [default: 11]",
+        "--retain-each", type=shared.whole(0, 10_000), help="Samples of --retain per poisoned sample. [default: 11]"
     ),
     recipe("--mix", type=shared.SHARE, help="Share of the --retain samples that are mixtures of two. [default: 1]"),
     recipe(

@@ -17,9 +17,8 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
 from delete_tasks.evaluation.metric import NotMeasured
-from delete_tasks.evaluation.opened import Opened, Sample
+from delete_tasks.evaluation.opened import Opened, Place, Sample, Text
 from delete_tasks.evaluation.predictions import choose, together
-from delete_tasks.evaluation.text import Place, Text
 from delete_tasks.request.classes import resolve_classes
 
 from .checks import check_sizes

@@ -13,11 +13,7 @@ from .datasets import REACHES
 from .metrics import STILL_MISLEADS
 
 SHOWN = 8
-ROW_TITLES = {
-    "original": "original",
-    "logit_cut": "original,\ntarget's logit\ncut off",
-    "erased": "cleaned",
-}
+ROW_TITLES = {"original": "original", "logit_cut": "original,\ntarget's logit\ncut off", "erased": "cleaned"}
 
 
 def draw(dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any], path: Path) -> None:

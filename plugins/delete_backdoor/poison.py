@@ -99,8 +99,7 @@ def _choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean
 
 def triggered(data: ImageData, trigger: Trigger, target: int) -> ImageData:
     """Put the trigger on every image of another class than the target and keep its true label: the data of ASR and RA."""
-    others = data.subset(data.labels != target)
-    return ImageData(lambda i: trigger.apply(others[i][0]), others.labels, others.class_names, others.names)
+    return data.subset(data.labels != target).mapped(trigger.apply)
 
 
 def files_of(texts: Sequence[str]) -> list[str]:
@@ -110,8 +109,7 @@ def files_of(texts: Sequence[str]) -> list[str]:
 
 def read_truth(text: str, data: ImageData) -> np.ndarray | None:
     """Read which samples of an opened data string are poisoned, bool (N,); None if its file does not say."""
-    request = parse_spec(text)
-    path = Path(request.path or "")
+    path = Path(parse_spec(text).path or "")
     if path.suffix != ".npz" or not path.is_file():
         return None
     archive = Archive(path)

@@ -1,7 +1,5 @@
 """Cleaning of backdoored classifiers as a task: the location is a poisoned sample."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ class BackdoorClassifier(ImageClassifier):
         """Ignore ``teacher_inputs``, which the teacher gets in place of ``inputs``."""
         return super().forward(inputs, *args, **kwargs)
 
-    def train(self, mode: bool = True) -> BackdoorClassifier:
+    def train(self, mode: bool = True) -> "BackdoorClassifier":
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.dropout._DropoutNd):

@@ -49,9 +49,9 @@ def import_(args: SimpleNamespace) -> None:
     data("--classes", many=True, required=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}."),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 300]"),
-    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: 3e-4]"),
+    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: 1e-4]"),
     recipe("--batch-size", type=shared.BATCH_SIZE, help="Views per step and process. [default: 8]"),
-    recipe("--into", metavar="NAME", help="Class that takes the place of the forgotten ones. [default: none]"),
+    shared.INTO,
     recipe(
         "--select",
         type=click.Choice(["labels", "teacher"]),
@@ -73,7 +73,7 @@ def forget(args: SimpleNamespace) -> int:
     from delete_tasks.request.config import parse_options
 
     options, record = vars(args) | {"cfg_options": parse_options(args.cfg_options)}, record_options(args)
-    check_classes(args.model, args.classes, [args.into] if args.into else [])
+    check_classes(args.model, args.classes, into=args.into)
     from delete_images.models.spec import load_spec
 
     from . import forget

@@ -68,7 +68,7 @@ def erase_detector(
         class_names: Names of all class logits; by default those of the config of a transformers model, or class_<id>.
         size: Height and width of the network's input, or one side; random views of the images are a little smaller.
         parts: Description of another detector.
-        steps, lr, batch_size: Length, AdamW's rate and batch size: 300, 3e-4, 8.
+        steps, lr, batch_size: Length, AdamW's rate and batch size: 300, 1e-4, 8.
         seed: Random seed; it determines the result.
         work_dir: Folder for the run's states, to ``resume`` from; its files name the classes. By default none are kept.
         verbose: Log the run.

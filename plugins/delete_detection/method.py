@@ -1,6 +1,7 @@
 """DELETE for detectors: each location is distilled to the original without the forgotten classes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from delete_tasks.losses.functional import masked_kl_div
 from delete_tasks.losses.masks import class_mask
 from delete_tasks.methods.base import LossSums, UnlearnHook
 from delete_tasks.model.loss_point import LossInputs
-from delete_tasks.request.classes import ForgetRequest
 from delete_tasks.request.ranges import number
 from delete_tasks.task import Run
 
@@ -32,18 +32,28 @@ class DetectorDELETE(UnlearnHook):
     Args:
         into: Name or id of a class that takes the place of the forgotten ones instead of the background.
         original_head: Weight of the loss with the original's last layers.
+        flat: Weight of the distance of the forgotten classes' logits, where the original sees one, to their mean where it sees
+            nothing: scores near 0 would still rank, and average precision reads ranks.
         held: Weight of the distance of boxes from the original's, in the network's own units.
         options: See :class:`UnlearnHook`.
     """
 
-    rate = 3e-4
+    rate = 1e-4
 
     def __init__(
-        self, into: str | int | None = None, original_head: float = 1.0, held: float = 0.2, **options: Any
+        self,
+        into: str | int | None = None,
+        original_head: float = 1.0,
+        flat: float = 0.1,
+        held: float = 0.2,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.into, self.into_id = into, -1
+        self.request = replace(self.request, into=into)
+        self.into = into
+        self.into_id: int | None = None
         self.original_head = number("unlearn.original_head", original_head, 0, 1e3)
+        self.flat = number("unlearn.flat", flat, 0, 1e3)
         self.held = number("unlearn.held", held, 0, 1e3)
         self.model: Any = None
 
@@ -52,9 +62,7 @@ class DetectorDELETE(UnlearnHook):
         self.model = model
         self.model.follow(runner.teacher)
         self.model.head_weight = self.original_head
-        if self.into is not None:
-            request = ForgetRequest(self.request.classes, avoid=[self.into])
-            self.into_id = request.resolve_avoid(runner.selection.class_names)[0]
+        self.into_id = self.request.resolve_into(runner.selection.class_names)
 
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         count, parts, ids = self.model.num_classes, self.model.parts, self.ids
@@ -65,26 +73,37 @@ class DetectorDELETE(UnlearnHook):
         divergence: Any = masked_kl_div if parts.softmax else masked_bernoulli_kl
         loss, terms = divergence(student[:, :count], target, mask, weight=seen, reduction="sum", return_terms=True)
         rest, before, total = student[:, count:], teacher[:, count:], seen.sum()
-        forgotten = scores[:, ids].amax(1)
+        forgotten, quiet = scores[:, ids].amax(1), (scores.amax(1, keepdim=True) < LEAST).float()
+        found, given = (self._above_background(logits) for logits in (student, teacher))
+        level = (given * quiet).sum((0, 2), keepdim=True) / quiet.sum().clamp(min=1)
+        loss = loss + self.flat * total * _mean(F.relu(found - level).sum(1), forgotten)
         if parts.objectness:
-            kept = 1.0 - (0.0 if self.into_id >= 0 else teacher[:, ids].sigmoid().amax(1))
+            kept = 1.0 - (teacher[:, ids].sigmoid().amax(1) if self.into_id is None else 0.0)
             wanted = before[:, 0].sigmoid() * kept
             loss = loss + (F.binary_cross_entropy_with_logits(rest[:, 0], wanted, reduction="none") * seen).sum()
             rest, before = rest[:, 1:], before[:, 1:]
         others = scores.clone()
         others[:, ids] = 0.0
         place = others.amax(1)
-        moved = ((rest - before).abs().sum(1) * place).sum() / place.sum().clamp(min=1e-6)
         self._watch((forgotten * now[:, ids].amax(1)).sum(), (forgotten * forgotten).sum())
         logs = {"forgetting_term": terms[0], "retention_term": terms[1]}
-        return loss + self.held * total * moved, logs, total
+        return loss + self.held * total * _mean((rest - before).abs().sum(1), place), logs, total
+
+    def _above_background(self, logits: Tensor) -> Tensor:
+        """Return the forgotten classes' logits ``(N, n, L)``, in a softmax relative to the background's."""
+        background = self.model.parts.background
+        return logits[:, self.ids] - (0.0 if background is None else logits[:, background : background + 1])
 
     def _moved(self, logits: Tensor) -> Tensor:
         """Move the forgotten classes' probability to ``into`` or, in a softmax, to the background: logits ``(N, C, L)``."""
-        into = self.into_id if self.into_id >= 0 else self.model.parts.background
+        into = self.model.parts.background if self.into_id is None else self.into_id
         if into is None:
             return logits
         both: Sequence[int] = [into, *self.ids]
         moved = logits.clone()
         moved[:, into] = logits[:, both].logsumexp(1) if self.model.parts.softmax else logits[:, both].amax(1)
         return moved
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum() / weight.sum().clamp(min=1e-6)

@@ -144,9 +144,8 @@ def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.fl
 
 
 def frame_face(image: NDArray[np.uint8], faces: Faces, number: int, framing: str, side: int) -> NDArray[np.uint8]:
-    """Cut the face of index ``number`` out of an RGB photo ``(H, W, 3)``, as RGB ``(side, side, 3)``; refuse an unknown framing.
-    ``framing`` 'points' turns and scales the face so that eyes, nose and mouth lie as in ArcFace's reference; 'box' takes the
-    detector's box as facenet-pytorch does."""
+    """Cut the face of index ``number`` out of an RGB photo ``(H, W, 3)``, as ``(side, side, 3)``; refuse an unknown framing.
+    ``framing`` 'points' turns and scales it so that eyes, nose and mouth lie as in ArcFace's; 'box' is facenet-pytorch's."""
     if framing not in FRAMINGS:
         raise RequestError(f"framing is '{framing}'; expected one of {', '.join(FRAMINGS)}")
     if framing == "box":

@@ -183,6 +183,5 @@ def limit_photos(tested: ImageData, ids: Sequence[int], people: int) -> tuple[Im
         return tested, None
     order = np.random.default_rng(0).permutation(len(tested))
     removed = np.isin(tested.labels[order], list(ids))
-    chosen = np.sort(np.r_[order[removed], order[~removed]][:count])
     text = f"Measured on a random {count:,} of {len(tested):,} photos, for the memory that {people:,} people take"
-    return tested.subset(chosen), text
+    return tested.subset(np.sort(np.r_[order[removed], order[~removed]][:count])), text

@@ -1,7 +1,5 @@
 """Embedder in an ONNX file: ONNX Runtime computes what its last linear map reads, and that map is a layer of PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -15,8 +15,7 @@ from delete_images.look import sample_of
 from delete_images.models.spec import ModelSpec
 from delete_images.opened import Networks, check_classes, forgotten_ids, make_opened, open_attacked, open_networks
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation.opened import Opened, Sample
-from delete_tasks.evaluation.text import Person, Place, Text
+from delete_tasks.evaluation.opened import Opened, Person, Place, Sample, Text
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.request.classes import NameIndex
 
@@ -167,8 +166,7 @@ def look_at_people(
             else:
                 photos = open_photos(of_people(source, [names[person]], "test"), "test", framing, names).data
             for index in range(len(photos)):
-                region = face_region(photos[index][0], spec)
-                yield sample_of(spec, photos, index, person, person == class_id, **region)
+                yield sample_of(spec, photos, index, person, person == class_id, **face_region(photos[index][0], spec))
 
 
 def face_region(face: np.ndarray, spec: ModelSpec) -> dict[str, Any]:

@@ -188,10 +188,9 @@ def changes_of(
 ) -> list[Change]:
     """List the changes of embeddings, in order: ``count`` :func:`person_directions` of each person, from the ``predictions`` for
     photos and for the mirrored photos, or from stored templates; and :func:`restore` for the class weights of a cosine head, and
-    photos or templates of ``kept`` people. No template at all leaves embeddings as they are. Refuse an embedder that does not
-    return one vector per photo."""
+    photos or templates of ``kept`` people. Without templates embeddings stay. Refuse an embedder without one vector per photo."""
     if isinstance(forget, ImageData):
-        mirror = ImageData(lambda i: forget[i][0][:, ::-1].copy(), forget.labels, forget.class_names, forget.names)
+        mirror = forget.mapped(lambda image: image[:, ::-1].copy())
         both = together([predictions, predict_images(network, spec, mirror, "Mirrored photos")])
         if both.features is None:
             raise RequestError("the embedder does not return one vector per photo to project; use --directions 0")

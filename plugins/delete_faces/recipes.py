@@ -18,8 +18,7 @@ PROJECTED_STOP = 0.5
 
 
 def delete(*, head: str, people: int, directions: int = 0, **_: Any) -> dict[str, Any]:
-    """Choose DELETE's options: plain SGD, whose steps shrink with the gradient. Adam's do not when the person is forgotten, and
-    bring the person's photos together again elsewhere."""
+    """Choose DELETE's options: SGD, whose steps shrink with the gradient; Adam's bring forgotten photos together elsewhere."""
     stop = {"ratio": PROJECTED_STOP if directions else STOPS[head], "window": 3}
     return {"optimizer": {"type": "SGD"}, "schedule": "constant", "lr": RATES[head] * people, "stop": stop}
 

@@ -129,8 +129,7 @@ def match_pairs(
 
 
 def describe_matches(tables: Mapping[int, NDArray[np.int64]], labels: Tensor) -> dict[str, Any]:
-    """Describe the pairs of some people, see :func:`match_pairs`, from :func:`matched_pairs` of photos with these ``labels``,
-    int64 ``(n,)``."""
+    """Describe pairs of people, see :func:`match_pairs`, from :func:`matched_pairs` of photos with ``labels``, int64 ``(n,)``."""
     photos = labels.bincount()[list(tables)].tolist()
     count, pairs = independent_pairs(photos), np.sum(list(tables.values()), 0)
     entry: dict[str, Any] = {"photos": sum(photos), "pairs": int(pairs.sum())}
@@ -143,8 +142,7 @@ def describe_matches(tables: Mapping[int, NDArray[np.int64]], labels: Tensor) ->
 
 
 def answer(matches: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> list[str]:
-    """Say in a line for each removed person, and in one for all others and for those removed before (``earlier``), how many pairs
-    of photos match before and after."""
+    """Say for each removed person, all others, and those removed before (``earlier``), how many pairs match before and after."""
     lines = []
     for entry in matches["people"]:
         text = "not measured, for want of a second held-out photo"

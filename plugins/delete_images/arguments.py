@@ -12,7 +12,7 @@ from delete_tasks.cli.command import File, recipe
 from delete_tasks.cli.options import number, whole
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.validate import parse_json
-from delete_tasks.request.classes import ForgetRequest, resolve_expected
+from delete_tasks.request.classes import ForgetRequest
 
 from .models.class_names import CLASSES
 from .models.spec import ModelSpec, Preprocessing, load_spec
@@ -55,10 +55,9 @@ def check_given(options: Mapping[str, Any], *names: str) -> None:
         raise RequestError(f"{', '.join(missing)} missing: give {', '.join(first)} and {last}, or --config")
 
 
-def check_classes(model: str, classes: Sequence[str], avoid: Sequence[str] = (), expect: Sequence[str] = ()) -> None:
-    """Raise RequestError for a class to forget, to avoid or to expect that a model folder lacks."""
-    names = load_spec(model).classes
-    resolve_expected(expect, ForgetRequest(classes, avoid=avoid).resolve(names), names)
+def check_classes(model: str, classes: Sequence[str], expect: Sequence[str] = (), **target: Any) -> None:
+    """Raise RequestError for a class to forget or to expect, or of ``target`` (``avoid, into``), that a model folder lacks."""
+    ForgetRequest(classes, **target).resolve_expected(expect, load_spec(model).classes)
 
 
 # Description of a model -----------------------------------------------------------------------------------------------
@@ -134,7 +133,6 @@ def described_spec(args: SimpleNamespace) -> ModelSpec:
         classes = CLASSES.get(classes[0], classes)
     if len(args.size) > 2:
         raise RequestError(f"--size takes one side, or height and width; got {len(args.size)} numbers")
-    size = (args.size[0], args.size[-1])
     others = {"channels": args.channels, "resize": args.resize, "crop_fraction": args.crop_fraction}
-    preprocessing = Preprocessing.named(args.normalization, size, **others)
+    preprocessing = Preprocessing.named(args.normalization, (args.size[0], args.size[-1]), **others)
     return ModelSpec(args.architecture, classes, preprocessing, read_arguments(args.arguments))

@@ -159,8 +159,7 @@ class ImagesGrid(GridSource):
         return self.networks[network].train is not None or self._retrained_path(network, classes, seed) is not None
 
     def _made(self, network: str, without: Sequence[str] = (), seed: int | None = None) -> Path:
-        """Find the model folder of a network. If there is none, train it completely, or import its weights; other processes that
-        need it wait."""
+        """Find the model folder of a network; without one, train it completely or import its weights, while others wait."""
         folder = self._trained_folder(network, without, seed)
         weights = self._retrained_path(network, without, seed) if without else self._original_path(network)
         if weights is not None and weights.is_dir():

@@ -129,6 +129,7 @@ def import_(args: SimpleNamespace) -> None:
         help="Keep the class weights of the forgotten classes, which describe them, in the published last layer.",
     ),
     shared.AVOID,
+    shared.INTO,
     shared.amp("on for DeepDELETE on a CPU with AMX or AVX512_BF16; else off"),
     TEST,
     shared.EXPECT,
@@ -147,12 +148,11 @@ def forget(args: SimpleNamespace) -> int:
     arguments.check_given(vars(args), "model", "forget", "classes")
     options, record = vars(args) | {"cfg_options": parse_options(args.cfg_options)}, record_options(args)
     if args.model and args.classes and not args.resume:
-        arguments.check_classes(args.model, args.classes, args.avoid, args.expect)
+        arguments.check_classes(args.model, args.classes, args.expect, avoid=args.avoid, into=args.into)
     from . import forget
 
     console = make_console()
     cfg = forget.make_config(args.config, options)
-    args.avoid = args.avoid or cfg.unlearn.get("avoid")
     cfg.record = record
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
     if args.dry_run:

@@ -20,7 +20,7 @@ from delete_tasks.fileio.workdir import WorkDir
 from delete_tasks.report.earlier import earlier_run
 from delete_tasks.report.finish import report
 from delete_tasks.report.results import collect
-from delete_tasks.request.classes import ForgetRequest, resolve_classes
+from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config import set_run
 from delete_tasks.request.config_checks import build_dataset
 from delete_tasks.runner.forecast import dry_run as described
@@ -40,7 +40,7 @@ from .rows import compare_without_labels, measure, measure_frontier, open_run, s
 
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature", "temperature", "masking", "stop", "norm_eval",
-                   "keep_row", "avoid", "public")  # fmt: skip
+                   "keep_row", "avoid", "into", "public")  # fmt: skip
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
@@ -150,8 +150,7 @@ def _report(
     others = {} if tested else evaluation.attempt("kept", partial(compare_without_labels, runner, opened)) or {}
     read = {"forget": dataset.get("data"), "retain": dataset.get("retain"), "public": runner.cfg.unlearn.get("public")}
     if frontier and tested:
-        measured = partial(measure_frontier, opened, spec, ids, rows)
-        others["frontier"] = evaluation.attempt("frontier", measured)
+        others["frontier"] = evaluation.attempt("frontier", partial(measure_frontier, opened, spec, ids, rows))
     per_class = {name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()}
     results = collect(
         runner,
@@ -178,9 +177,7 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, 
     """Check a request before anything is written; open the models and data to measure, and the dataset of the run. Refuse unknown
     classes; data or models that cannot be read or measured; unlabelled images for a method that reads labels; a retain set with
     public data, or with forgotten classes; retain, public or test images of which too many are copies."""
-    request = ForgetRequest(
-        cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "auto")
-    )
+    request = runs.request_of(cfg.unlearn)
     ids = request.resolve(spec.classes)
     if request.fill == "surroundings":
         raise RequestError("fill='surroundings' is for maps of pixels; use avoid=[...] to exclude classes")

@@ -68,10 +68,9 @@ def calibration_of(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[s
 
 
 def kept_of(confusion: Tensor, ids: Sequence[int], names: Sequence[str], few: int) -> dict[str, Any] | None:
-    """Compare two models where the first predicts a remaining class, given their predictions, int64 ``(C, C)``, the first's x the
+    """Compare two models where the first predicts a remaining class, from their predictions, int64 ``(C, C)``, the first's x the
     second's: number of ``samples`` or locations; ``same_prediction``, percent of them; ``worst_class``, the class (of ``few`` or
-    more) with the smallest share, or None; and the percentage of all that is ``predicted_as_forgotten``, before and after. None
-    without any."""
+    more) with the smallest share, or None; and the percentage of all ``predicted_as_forgotten``, before and after; or None."""
     remaining = [i for i in range(len(names)) if i not in set(ids)]
     hits, totals, forgotten = confusion.diagonal(), confusion.sum(1), list(ids)
     if not totals[remaining].any():
@@ -115,9 +114,8 @@ def compare_kept(
 def compare_others(
     runner: Run, original: ImageClassifier, erased: ImageClassifier, beside: Iterable[tuple[Tensor, Tensor]] | None
 ) -> dict[str, Any] | None:
-    """Compare both models by :func:`compare_kept` on batches of the retain set or public data, ``beside``
-    the forget set, or else on a new view of each image of the forget set, as the original assigns other classes to some of them.
-    ``on`` names the samples."""
+    """Compare both models by :func:`compare_kept` on batches of the retain set or public data, ``beside`` the forget set, or else
+    on a new view of each of its images, as the original assigns other classes to some. ``on`` names the samples."""
     data = runner.train_dataloader.dataset
     on = "public data" if data.dataset.public else "the retain set"
     if beside is None:

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
-from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.opened import Opened, Place, Text
 from delete_tasks.evaluation.reader import TRIED, Loader, OpenedModel, call, predictions
-from delete_tasks.evaluation.text import Place, Text
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.report.record.samples import FORGET_SET
@@ -24,7 +23,7 @@ from delete_tasks.request.classes import NameIndex, resolve_classes
 
 from .data.opening import ImageData, find_copies, open_data
 from .data.strings import parse_spec
-from .data.transforms import TransformedData, eval_transform
+from .data.transforms import eval_transform
 from .look import look_at_images
 from .metrics import METRICS
 from .models.architectures import classifier_of
@@ -49,7 +48,7 @@ class ImageBatches(Loader):
     size: int = BATCH
 
     def __call__(self, samples: ImageData) -> Iterator[tuple[Tensor, Tensor]]:
-        return super().__call__(TransformedData(samples, eval_transform(self.preprocessing)))
+        return super().__call__(samples.mapped(eval_transform(self.preprocessing)))
 
 
 def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | None = None) -> OpenedModel:

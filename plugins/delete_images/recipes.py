@@ -24,16 +24,14 @@ def rate_for(rate: float, parameters: int, power: float = 0.8) -> float:
 
 
 def fitted(options: dict[str, Any], steps: int | None) -> dict[str, Any]:
-    """Lower the rate of ``options`` in proportion for a run of fewer ``steps``: at the full rate, the first steps forget and harm
-    the other classes, and the later ones restore them."""
+    """Lower the rate of ``options`` in proportion to fewer ``steps``: at full rate the first do harm that later ones repair."""
     own = options.get("steps", BASE["steps"])
     shorter = isinstance(steps, int) and 0 < steps < own  # what is no number of steps is refused with the other options
     return {**options, "lr": options["lr"] * steps / own} if shorter else options
 
 
 def delete(*, parameters: int, views: str, steps: int | None = None, **_: Any) -> dict[str, Any]:
-    """Choose DELETE's options. The target is not sharpened: on strong views and their mixes, the original's own confidence costs
-    the other classes least (docs/notes/images.md)."""
+    """Choose DELETE's options. The target is not sharpened, which costs others least on strong views (docs/notes/images.md)."""
     if views in ("plain", "none"):
         return fitted({"lr": rate_for(2e-4, parameters)}, steps)
     options = {"steps": 300, "batch_size": 64, "lr": rate_for(1e-4, parameters), "teacher_temperature": 1.0}

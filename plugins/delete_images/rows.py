@@ -30,7 +30,6 @@ from delete_tasks.losses.masks import class_mask
 from delete_tasks.methods.head_only import HeadOnly
 from delete_tasks.model.head import match_scale, scale_rows
 from delete_tasks.model.teacher import step_back
-from delete_tasks.request.classes import ForgetRequest, resolve_expected
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from .data.opening import FORGET_SET, ImageData, find_copies, open_data
@@ -38,6 +37,7 @@ from .metrics import METRICS, SHOTS, compare_others, damage
 from .models.model_file import ModelSpec, load_model
 from .models.spec import spec_to_json
 from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, opened_model, predict_images, some_of
+from .run_config import request_of
 
 HEAD_IMAGES, HEAD_STEPS, HEAD_BATCH, HEAD_SEED = 500, 200, 128, 0  # of the head_only row
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -65,9 +65,9 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
     if args.retrained is not None:
         networks["retrained"] = load_model(args.retrained, args.allow_import)
         check_classes(networks["retrained"][1].classes, spec.classes, ids, f"retrained model '{args.retrained}'")
-    expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, spec.classes)
-    avoid = ForgetRequest(cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ())).resolve_avoid(spec.classes)
-    lists = {"expected": expected, "avoid": avoid}
+    request, names = request_of(cfg.unlearn), spec.classes
+    expected = request.resolve_expected((cfg.get("record") or {}).get("expect") or (), names)
+    lists = {"expected": expected, "avoid": request.resolve_avoid(names)}
     opened = make_opened(networks, spec.classes, samples=samples, ids=ids, **lists, limits=LIMITS)
     opened.rehearse({"test": "--test", "train": "--train-data"})
     if "test" in samples:
@@ -191,8 +191,7 @@ def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bo
         remaining = [i for i in range(teacher.shape[1]) if i not in ids]
         with torch.no_grad():
             logits = student.eval()(features)
-        weights = teacher.softmax(1)[:, remaining].sum(1)
-        factor = match_scale(logits[:, remaining], teacher[:, remaining], weights)
+        factor = match_scale(logits[:, remaining], teacher[:, remaining], teacher.softmax(1)[:, remaining].sum(1))
         if factor is not None:
             scale_rows(student, factor)
     return student.eval()

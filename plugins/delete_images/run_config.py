@@ -19,6 +19,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import load_once, state_dict_of, tensors_sha256
 from delete_tasks.methods.options import split_options
 from delete_tasks.model.teacher import freeze
+from delete_tasks.request.classes import ForgetRequest
 from delete_tasks.request.config import change_config, check_sections, load_config
 from delete_tasks.request.config_checks import check_optimizer, parameters
 from delete_tasks.runner.recipe import apply_recipe
@@ -44,8 +45,7 @@ def default_recipe(
     method: str, augment: str, parameters: int, beside: bool = False, steps: int | None = None
 ) -> dict[str, Any]:
     """Make the default options of ``unlearn``, for the command and for ``erase()``: by method, views of the forget set, number of
-    parameters, ``beside``: whether a retain set or public data are used with the forget set, and the number of steps if the user
-    chose one."""
+    parameters, ``beside``: whether a retain set or public data are used with the forget set, and the chosen number of steps."""
     return method_class(method).defaults(RECIPES, parameters=parameters, views=augment, beside=beside, steps=steps)
 
 
@@ -109,6 +109,12 @@ def method_class(name: str) -> Any:
     """Find the hook class of a method; raises RequestError for an unknown name."""
     split_options({"type": name})
     return HOOKS.get(name)
+
+
+def request_of(unlearn: Mapping[str, Any]) -> ForgetRequest:
+    """Read the request in ``unlearn``; raises RequestError for an invalid option."""
+    request: ForgetRequest = HOOKS.build(split_options(unlearn)[1]).request
+    return request
 
 
 def check_retain(method: str, retain: Any, public: bool = False) -> None:

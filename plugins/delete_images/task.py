@@ -104,8 +104,7 @@ class ImagesTask(Task):
     def export_inputs(self, model: Any, samples: Any) -> Iterator[Tensor]:
         if samples is not None:
             return super().export_inputs(model, samples)
-        size = model.prepare.preprocessing.size
-        return iter([torch.randn(16, 3, *size, generator=torch.Generator().manual_seed(0))])
+        return iter([torch.randn(16, 3, *model.prepare.preprocessing.size, generator=torch.Generator().manual_seed(0))])
 
     open: Open | None = staticmethod(opened.open_images)
     hub: Any = staticmethod(describe)

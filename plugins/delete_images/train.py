@@ -1,7 +1,5 @@
 """Command ``images train``: ordinary training of originals, and of references without a class."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -43,14 +41,13 @@ MINUTES = 10  # at most, between two saved states
 class StepSeedHook(Hook):
     """Hook that seeds each step, for dropout and the like, by the run's seed, the step and the process."""
 
-    def before_train_iter(self, runner: TrainRunner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: "TrainRunner", batch_idx: int, data_batch: Any = None) -> None:
         seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
 
 
 @RUNNERS.register_module()
 class TrainRunner(RunStates):
-    """Runner that trains a classifier on all samples of a dataset, read as a stream. The result depends on ``recipe`` of its
-    config, model, data, seed and number of processes."""
+    """Runner that trains a classifier on a dataset, read as a stream, by the ``recipe`` of its config, seed and processes."""
 
     kind = "training"
     start: dict[str, Any] | None = None  # initial weights; None for random ones
@@ -128,8 +125,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
 
 def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
     """Train a model without the training images of the classes ``without``, and write it to ``work_dir/model``. ``options`` are
-    those of :func:`make_config`; ``console``; and ``finetune``, the model folder of the initial weights, or None for random
-    ones."""
+    those of :func:`make_config`; ``console``; and ``finetune``, the model folder of the initial weights (None: random)."""
     classes = NameIndex(spec.classes)
     for name in without:
         classes.find(name, "--without")

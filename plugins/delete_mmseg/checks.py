@@ -17,7 +17,6 @@ from delete_tasks.errors import OWN_ERRORS, MissingExtraError, RequestError, fir
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.fileio.processes import process_rank, raise_lost
 from delete_tasks.methods.options import split_options
-from delete_tasks.request.classes import resolve_expected
 from delete_tasks.request.ranges import number
 from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
@@ -82,7 +81,7 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
     test = _dataset(whole, "test_dataloader") if evaluate else train
     names = list(task.class_names(model, train))
     ids = method.request.resolve(names)
-    expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, names)
+    expected = method.request.resolve_expected((cfg.get("record") or {}).get("expect") or (), names)
     if list(task.class_names(model, test)) != names:
         raise RequestError("train_dataloader and test_dataloader name different classes; let both name the model's")
     chosen = "select" in options or method.needs_labels or not trains
@@ -111,9 +110,8 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
 
 
 def check_data(checked: Checked) -> list[str]:
-    """Check every file of the test data, then measure one image of them with the original as all will be; return sentences on
-    memory, and on figures that will be missing. Refuse files that cannot be used, too many test images among the training images,
-    and what cannot be measured."""
+    """Check every file of the test data, then measure one image with the original as all will be; return sentences on memory and
+    missing figures. Refuse unusable files, too many test images among the training images, and what cannot be measured."""
     opened, splits = checked.opened, checked.splits
     showing: Sequence[int] = range(1)
     first = process_rank() == 0
@@ -122,8 +120,7 @@ def check_data(checked: Checked) -> list[str]:
     if checked.has_test:
         splits.leave_out(opened, *find_copies(splits.test, splits.train, "train", alike=first))
     if first and checked.has_test:  # one process reads the files for all
-        images = "all" if opened.labelled else "alone"
-        showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", images)
+        showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", "all" if opened.labelled else "alone")
     with _clearly("before and after cannot be measured with this config"):
         _rehearse(opened, splits.test, showing[0] if showing else 0)
     if showing or not opened.labelled:
@@ -140,12 +137,10 @@ def _rehearse(opened: Opened, test: Any, index: int) -> None:
     require("matplotlib", "segmentation")
     original = opened.models["original"]
     one = replace(opened, samples={"test": opened.samples["test"].subset([index])})
-    trial = one.evaluate(task_for(original.module).metrics)
-    for part, reason in trial.not_measured.items():
+    for part, reason in one.evaluate(task_for(original.module).metrics).not_measured.items():
         raise RequestError(f"{part} cannot be measured on the test split: {reason}")
     image, predicted = image_and_predictions(original.forward.samples[0])  # type: ignore[attr-defined]
-    figure = draw([(image, predicted, predicted)], opened.names, test.metainfo["palette"], opened.ids)
-    figure.savefig(io.BytesIO())
+    draw([(image, predicted, predicted)], opened.names, test.metainfo["palette"], opened.ids).savefig(io.BytesIO())
 
 
 def _dataset(cfg: Config, loader: str) -> Any:

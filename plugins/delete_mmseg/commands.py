@@ -54,6 +54,7 @@ MEMORY = machine(
     recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: the config's, or 1e-4]"),
     recipe("--batch-size", type=shared.BATCH_SIZE, help="Images per step and process. [default: the config's]"),
     shared.AVOID,
+    shared.INTO,
     recipe(
         "--fill",
         type=click.Choice(["auto", "second", "surroundings"]),
@@ -68,11 +69,12 @@ MEMORY = machine(
     *shared.record_panel(),
     *shared.machine_panel("the config's, or 0"),
     MEMORY,
-    short="--classes --overwrite --preset --deep --steps --lr --avoid --fill --expect --cfg-options --resume --device --dry-run",
+    short="--classes --overwrite --preset --deep --steps --lr --avoid --into --fill --expect --cfg-options --resume --device "
+    "--dry-run",
 )
 def forget(args: SimpleNamespace) -> int:
     from delete_tasks.report.record.options import record_options
-    from delete_tasks.request.classes import ForgetRequest, resolve_expected
+    from delete_tasks.request.classes import ForgetRequest
     from delete_tasks.request.config import parse_options, read_config
     from delete_tasks.request.declared import declared_classes
 
@@ -80,7 +82,7 @@ def forget(args: SimpleNamespace) -> int:
     names = declared_classes(cfg, "mmseg", "delete_mmseg")
     classes = args.classes or (cfg.get("unlearn") or {}).get("classes")
     if names and isinstance(classes, list | tuple):  # checked again with the model, whose import takes seconds
-        resolve_expected(args.expect, ForgetRequest(classes, avoid=args.avoid).resolve(names), names)
+        ForgetRequest(classes, avoid=args.avoid, into=args.into).resolve_expected(args.expect, names)
     from . import run
 
     cfg = run.make_config(cfg, args.checkpoint, args.classes, args.work_dir, vars(args))

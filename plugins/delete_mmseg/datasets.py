@@ -65,8 +65,7 @@ class CamVidDataset(BaseSegDataset):
 @DATASETS.register_module()
 class CityscapesLabelIdsDataset(CityscapesDataset):
     """Cityscapes as downloaded: `gtFine/*/*/*_gtFine_labelIds.png`, no conversion script to run. The classes are the 19 that
-    Cityscapes evaluates, every other id is ignored. A selection through `metainfo=dict(classes=...)` works as in any
-    MMSegmentation dataset."""
+    Cityscapes evaluates, every other id is ignored. `metainfo=dict(classes=...)` selects as in any MMSegmentation dataset."""
 
     def __init__(self, seg_map_suffix: str = "_gtFine_labelIds.png", **kwargs: Any) -> None:
         super().__init__(seg_map_suffix=seg_map_suffix, **kwargs)

@@ -116,13 +116,11 @@ def by_label(
 
 def find_copies(test: Any, others: Any, split: str, alike: bool = True) -> tuple[list[int], list[Copies]]:
     """Find the indices of the test samples that are not also in ``others``, the data of the config's ``split``. Report the rest
-    (the same file, or a copy of it; too many are refused) and, if ``alike``, the images that look like one of the others, as far
-    as Pillow reads them."""
+    (the same file, or a copy; too many are refused) and, if ``alike``, images that look like others, if Pillow reads them."""
     images, other_images = ([data.get_data_info(i)["img_path"] for i in range(len(data))] for data in (test, others))
     loader = f"{split}_dataloader"
     used = {loader: files.same_files(images, other_images)}
-    fix = f"give test images that are not in {loader}"
-    kept, copies = leave_out("the test data", images, images, used, fix)
+    kept, copies = leave_out("the test data", images, images, used, f"give test images that are not in {loader}")
     if alike:
         names = [image for image, keep in zip(images, kept, strict=True) if keep]
         copies += find_alike("the test data", names, files.thumbnails(names), loader, files.thumbnails(other_images))

@@ -28,8 +28,7 @@ def look_at_scenes(
 ) -> Iterator[Sample]:
     """List images in a fixed random order, with a sample for the class and for each other class in the image; ``look`` of
     :class:`Opened`. ``inputs`` are images; or 'test' (default), 'val' or 'train' for a split of the config, read by the test
-    pipeline. No ``others`` takes the three largest classes beside it. Refuse a file that is no image,
-    and a split that the config lacks."""
+    pipeline. No ``others`` takes the three largest classes beside it. Refuse files that are no image, and unknown splits."""
     for word in inputs or ("test",):
         if word not in SPLITS:
             yield from _samples_of(opened, splits, _from_file(word, splits.test), word, class_id, others)

@@ -66,8 +66,7 @@ class Pictures:
 
     def __call__(self, samples: DataSamples) -> Iterator[tuple[Any, Tensor]]:
         generator = torch.Generator()  # else the loader draws from the global one
-        loader = DataLoader(samples, 1, num_workers=self.workers, collate_fn=pseudo_collate, generator=generator)
-        for data in loader:
+        for data in DataLoader(samples, 1, num_workers=self.workers, collate_fn=pseudo_collate, generator=generator):
             annotated = getattr(data["data_samples"][0], "gt_sem_seg", None)
             yield data, torch.full((1, 1, 1), NO_LABEL) if annotated is None else annotated.data.cpu()
 
@@ -102,9 +101,8 @@ class OtherHead(TestStep):
 
 @contextmanager
 def reheaded(model: OpenedModel, other: nn.Module, samples: DataSamples) -> Iterator[OpenedModel]:
-    """Put another last layer on a segmentor, to be read right after it: on the features of the same pass or, if the logits of the
-    first of ``samples`` are not the output of its own last layer alone (another module comes after it, or images are predicted in
-    windows), on those of a copy."""
+    """Put another last layer on a segmentor, read right after it: on features of the same pass or, if the logits of the first of
+    ``samples`` are not its own last layer's output (a module follows, or images are read in windows), on those of a copy."""
     head, data = OtherHead(model.forward, model.last_layer, model.last_layer), pseudo_collate([samples[0]])
     with head.tap:
         with torch.no_grad():  # an image that is predicted in windows may be too large to compare
@@ -173,8 +171,7 @@ def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str],
 def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
     """Open checkpoints of the model that ``options['config']`` (a path or a Config) describes, and splits of its data, see
     :attr:`delete_tasks.task.Task.open`; None without a config. Refuse data without the name of a class, or that are no split of
-    the config; too many test images among the others; and a record's config as
-    :func:`delete_mmseg.recorded_config.check_config`."""
+    the config; too many test images among others; a record's config as :func:`delete_mmseg.recorded_config.check_config`."""
     config, recorded = options.get("config"), bool(options.get("recorded"))
     if recorded:
         init_default_scope("mmseg")

@@ -14,7 +14,7 @@ import mmengine.registry
 import mmseg.registry
 
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation.text import Place
+from delete_tasks.evaluation.opened import Place
 from delete_tasks.runner.recipe import no_downloads
 
 MODELS = (mmseg.registry.MODELS, mmengine.registry.MODELS)

@@ -27,8 +27,7 @@ def count_misplaced(original: Tensor, predicted: Tensor, ids: Sequence[int], cla
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         for inside, outside in ((one, other), (other, one)):
             edge = forgotten[inside] & ~forgotten[outside]
-            pairs = region[inside][edge] * classes + before[outside][edge]
-            sides += np.bincount(pairs, minlength=len(sides))
+            sides += np.bincount(region[inside][edge] * classes + before[outside][edge], minlength=len(sides))
     border = sides.reshape(count, classes)
     length = border.sum(1, keepdims=True)
     where = forgotten & (length > 0)[region, 0]

@@ -47,7 +47,7 @@ def make_config(
 ) -> Config:
     """Make the config of a run from the command line and an MMSegmentation config, with or without ``unlearn``. Without
     ``classes``, those of the config's ``unlearn`` are taken. ``options``: ``preset, deep, steps, lr, batch_size, fill, avoid,
-    amp, memory, seed, resume, launcher, cfg_options``; None leaves the config's value."""
+    into, amp, memory, seed, resume, launcher, cfg_options``; None leaves the config's value."""
     cfg = config if isinstance(config, Config) else read_config(config, options.get("cfg_options"))
     import_modules(cfg)
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
@@ -64,7 +64,7 @@ def make_config(
         unlearn["type"] = DEEP_METHOD
     if options.get("lr") is not None:
         unlearn["optimizer"] = {**unlearn.get("optimizer", {"type": "AdamW"}), "lr": options["lr"]}
-    for name in ("steps", "batch_size", "fill", "avoid"):
+    for name in ("steps", "batch_size", "fill", "avoid", "into"):
         if options.get(name) not in (None, [], ()):
             unlearn[name] = options[name]
     cfg.unlearn = unlearn
@@ -85,8 +85,7 @@ def dry_run(cfg: Config, console: Console) -> None:
 
 def run(cfg: Config, console: Console) -> dict[str, Any]:
     """Unlearn and evaluate; write erased.pth, results.json and before_after.png into the config's work dir. Return the content of
-    results.json, and the command's ``exit_status``. Everything that can be refused is refused, and every evaluation tried on one
-    image, before anything is written."""
+    results.json, and the command's ``exit_status``. Refusals, and a trial of every evaluation on one image, come first."""
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)

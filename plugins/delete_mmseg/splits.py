@@ -21,8 +21,7 @@ MOST_FORGET = 100  # images of the forget set that are measured if there are no 
 
 
 def scenes(dataset: Any, indices: Sequence[int] | None = None, most: int | None = None) -> DataSamples:
-    """Name the samples of a dataset by their image files; ``indices`` selects some, None takes all. Of more than ``most`` samples
-    so many are taken, evenly spread."""
+    """Name a dataset's samples by image file: those at ``indices`` (None: all); of more than ``most`` so many, evenly spread."""
     if most is not None:
         indices = range(len(dataset)) if indices is None else indices
         indices = [indices[number] for number in evenly_spread(len(indices), most)]

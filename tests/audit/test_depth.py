@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from delete_tasks.audit.attack import Found, bootstrap, mean_of, share_of
+from delete_tasks.audit.attack import bootstrap, mean_of, share_of
 from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.audit.results import depth, measure, with_cut_logit
 from delete_tasks.audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, WEAKENED
@@ -15,7 +15,7 @@ from delete_tasks.evaluation.metric import Measured
 NAMES = ["cat", "dog", "frog", "ship"]
 
 
-def read(percent: float, count: int = 1000) -> Found:
+def read(percent: float, count: int = 1000) -> Measured:
     """Make the figure of an attack that reads ``percent`` of ``count`` samples."""
     return share_of(np.arange(count) < percent * count / 100)
 

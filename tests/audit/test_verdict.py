@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from delete_tasks.audit import verdict as verdicts
-from delete_tasks.audit.attack import Found, share_of
+from delete_tasks.audit.attack import share_of
 from delete_tasks.audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, WEAKENED, Reading, conclude, decide
 from delete_tasks.evaluation.intervals import newcombe, paired, wilson
 from delete_tasks.evaluation.metric import Measured, share
@@ -12,7 +12,7 @@ from delete_tasks.evaluation.metric import Measured, share
 MANY, FEW, LEAST = 2000, 100, 6
 
 
-def read(percent: float, count: int = MANY) -> Found:
+def read(percent: float, count: int = MANY) -> Measured:
     """Make the figure of an attack that reads ``percent`` of ``count`` samples, the first ones."""
     return share_of(np.arange(count) < percent * count / 100)
 
@@ -174,7 +174,7 @@ def test_differences():
     """Pairs of hits as by Agresti and Min; equal samples are no proof that all samples are equal."""
     assert verdicts.difference(read(90), read(80)) == paired(200, 0, MANY)
     assert verdicts.difference(read(100, 6), read(100, 6)) == paired(0, 0, 6)
-    same = Found(50.0, 40, samples=np.full(40, 50.0))
+    same = Measured(50.0, 40, samples=np.full(40, 50.0))
     assert verdicts.difference(same, same) == paired(0, 0, 40)
     assert verdicts.difference(Measured(50.0), Measured(40.0)) is None
     apart = verdicts.difference(Measured(50.0, 100, (40.0, 60.0)), Measured(20.0, 100, (15.0, 30.0)))

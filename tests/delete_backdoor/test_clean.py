@@ -252,11 +252,7 @@ def test_every_evaluation_is_tried_before_the_first_step(toy, files, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("broken", "missing"),
-    [
-        (EVALUATION, {"erased"}),
-        ("delete_backdoor.clean.draw", {"backdoor.png"}),
-    ],
+    ("broken", "missing"), [(EVALUATION, {"erased"}), ("delete_backdoor.clean.draw", {"backdoor.png"})]
 )
 @pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, monkeypatch, tells, broken, missing):

@@ -12,8 +12,8 @@ from delete_backdoor.opened import located_trigger
 from delete_backdoor.triggers import TRIGGERS, Trigger, parse_trigger, register_trigger
 from delete_tasks import plugins
 from delete_tasks.errors import MissingExtraError, RequestError
-from delete_tasks.evaluation.text import Place as RecordPlace
-from delete_tasks.evaluation.text import Text
+from delete_tasks.evaluation.opened import Place as RecordPlace
+from delete_tasks.evaluation.opened import Text
 from delete_tasks.report.record.measurement import pack, unpack
 from delete_tasks.report.record.people import Hider
 

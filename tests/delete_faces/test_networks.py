@@ -47,7 +47,7 @@ def test_mobilefacenet_knows_people(faces, models):
     """The same person's photos are closer than any two people's."""
     network, spec = load_model(models["cosine"])
     data = open_data(str(faces), "test")
-    unit = F.normalize(embed(network.embedder, spec, data))
+    unit = F.normalize(embed(network.embedder, spec.preprocessing, data))
     own = torch.tensor(data.labels)[:, None] == torch.tensor(data.labels)
     scores = unit @ unit.T
     assert scores[own].median() > 0.5 and scores[~own].max() < 0.6 and scores[~own].mean() < 0.15

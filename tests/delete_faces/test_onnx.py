@@ -11,7 +11,7 @@ from delete_faces.backbones import backbone_defaults, build_backbone, load_backb
 from delete_faces.onnx_embedder import open_session, read_onnx
 from delete_faces.onnx_embedder import run as infer
 from delete_images.data.opening import open_data
-from delete_images.data.transforms import TransformedData, eval_transform
+from delete_images.data.transforms import eval_transform
 from delete_images.models.model_file import load_model
 from delete_tasks.errors import RequestError
 
@@ -36,9 +36,8 @@ def file(request, weights, faces, tmp_path_factory):
     if request.param == "mobilefacenet":
         load_backbone_weights(network, request.param, weights)
     else:
-        photos = TransformedData(
-            open_data(str(faces), "train"), eval_transform(backbone_defaults(request.param).preprocessing)
-        )
+        transform = eval_transform(backbone_defaults(request.param).preprocessing)
+        photos = open_data(str(faces), "train").mapped(transform)
         batch = torch.stack([photos[i][0] for i in range(0, 40, 2)])
         with torch.no_grad():
             for _ in range(12):

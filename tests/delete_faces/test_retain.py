@@ -59,7 +59,7 @@ def test_the_embedding_is_projected_and_others_come_back(done, models, faces, ke
     network, spec = load_model(models["cosine"])
     erased, _ = load_model(done / "erased")
     photos = open_data(str(kept), "train")
-    before, after = (embed(each, spec, photos) for each in (network.embedder, erased.embedder))
+    before, after = (embed(each, spec.preprocessing, photos) for each in (network.embedder, erased.embedder))
     changes = changes_without(network, spec, faces, photos)
     assert torch.allclose(after, project_each(before, changes), atol=1e-4 * float(before.abs().max()))
     cosines = [torch.cosine_similarity(before, project_each(before, changes[:count])).mean() for count in (1, 2)]
@@ -128,7 +128,7 @@ def test_restoring_lets_no_more_pairs_of_a_removed_person_match(models, faces):
     """Each of the eight people in turn: as many as after the projection alone, at FAR 1e-2, in the mean."""
     network, spec = load_model(models["cosine"])
     test, matched = open_data(str(faces), "test", spec.classes), []
-    rows = embed(network.embedder, spec, test)
+    rows = embed(network.embedder, spec.preprocessing, test)
     for i, name in enumerate(spec.classes):
         photos = open_data(f"{faces}?class={name}", "train", spec.classes)
         changes = changes_of(network, spec, photos, predict_images(network, spec, photos), [i], 4)

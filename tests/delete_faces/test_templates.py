@@ -64,7 +64,7 @@ def test_many_templates_do_what_photos_do(removal, models, faces, store, words, 
     erased = [load_model(tmp_path / name / "erased") for name in ("w", "photos")]
     assert erased[0][1].classes == erased[1][1].classes == tuple(name for name in spec.classes if name != GONE)
     # Directions of photos are those of mirrored photos as well; little of the removed person is left to compare.
-    alike = F.cosine_similarity(*(embed(network.embedder, spec, held_out) for network, _ in erased))
+    alike = F.cosine_similarity(*(embed(network.embedder, spec.preprocessing, held_out) for network, _ in erased))
     assert alike[torch.from_numpy(held_out.labels != spec.classes.index(GONE))].min() > 0.97
     before, after, other = (values(each["rows"])[row] for each, row in
                             ((stored, "original"), (stored, "erased"), (photos, "erased")))  # fmt: skip

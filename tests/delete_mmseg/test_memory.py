@@ -69,8 +69,7 @@ class _Images(list):
 
 
 @pytest.mark.parametrize(
-    ("megabytes", "training", "prediction"),
-    [(1000, False, False), (8, True, False), (4, True, True), (1, None, None)],
+    ("megabytes", "training", "prediction"), [(1000, False, False), (8, True, False), (4, True, True), (1, None, None)]
 )
 def test_what_fits_is_said_and_what_does_not_goes_in_windows(megabytes, training, prediction, tmp_path, monkeypatch):
     for name, value in (("LARGE", 10_000), ("TILES", (96, 64, 32)), ("machine_bytes", lambda _: megabytes * 10**6)):

@@ -80,9 +80,21 @@ def test_what_was_expected_and_avoided_are_figures_with_a_limit(make_config, seg
         assert f"figure {name}" in again
 
 
+def test_a_class_merged_into_another(make_config, segmentation, seen_targets, tmp_path, tells, publish_anyway):
+    cfg = make_config("cgnet", tmp_path / "run", images=2, steps=1, parts={"test_dataloader.dataset.indices": 1})
+    tells(segmentation(cfg, "--audit none --into road --avoid truck"))
+    results = read_results(tmp_path / "run")
+    assert results["expected"] == ["road"] and results["recipe"]["into"] == "road" and results["recipe"]["fill"] is None
+    assert "Class that takes the place of the forgotten ones" in (tmp_path / "run" / "record.html").read_text()
+    ((before, after),) = seen_targets
+    changed = (before != after).any(1)
+    assert torch.equal(changed, before.argmax(1) == CAR)
+
+
 @pytest.mark.parametrize(
     ("words", "fact"),
-    [("--avoid lorry", "'lorry'"), ("--avoid car", "avoid .* car"), ("--expect rode", "'road'"),
+    [("--into lorry", "'lorry'"), ("--into car", "into names 'car'"), ("--into road --fill second", "leave fill out"),
+     ("--avoid lorry", "'lorry'"), ("--avoid car", "avoid .* car"), ("--expect rode", "'road'"),
      ("--expect car road", "--expect .* car"), ("--fill nearest", "'nearest'")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_written(words, fact, make_config, segmentation, tmp_path, fails):

@@ -6,8 +6,10 @@ from torch import Tensor
 
 from delete_tasks import ForgetRequest, RequestError
 from delete_tasks.losses.masks import is_forgotten
-from delete_tasks.losses.targets import SECOND, avoid_classes, fill_surroundings
+from delete_tasks.losses.targets import SECOND, avoid_classes, fill_surroundings, move_mass
+from delete_tasks.methods.deep import DeepDELETE
 from delete_tasks.methods.delete import DELETE, balanced
+from delete_tasks.methods.trew import TREW
 from delete_tasks.model.loss_point import LossInputs
 
 PLAIN = LossInputs([], [])
@@ -156,6 +158,38 @@ def test_samples_of_a_retain_set_avoid_nothing():
     assert torch.allclose(found, student - teacher.softmax(1), atol=1e-6)
 
 
+@pytest.mark.parametrize("ids", [[CAR], [CAR, POLE]])
+@pytest.mark.parametrize("shape", [(40, 5), (2, 5, 3, 4)])
+def test_the_forgotten_classes_become_one_where_they_lead(shape, ids):
+    torch.manual_seed(0)
+    teacher = 3 * torch.randn(shape, dtype=torch.float64)
+    before = teacher.clone()
+    p, moved = (x.softmax(1).movedim(1, -1).reshape(-1, 5) for x in (teacher, move_mass(teacher, ids, TRUCK)))
+    leads = torch.tensor([int(row.argmax()) in ids for row in p])
+    assert torch.equal(teacher, before) and leads.any() and not leads.all()
+    expected = p.clone()
+    expected[:, TRUCK] += torch.where(leads, p[:, ids].sum(1), 0)
+    expected[:, ids] = 0
+    found = moved.clone()
+    found[:, ids] = 0
+    assert torch.allclose(found / found.sum(1, keepdim=True), expected / expected.sum(1, keepdim=True), rtol=1e-12)
+    # What reads the forgotten classes' probability finds the original's.
+    assert torch.allclose(moved[:, ids], p[:, ids], rtol=1e-12) and torch.equal(moved[~leads], p[~leads])
+    half = move_mass(scene((slice(4, 8), slice(8, 14), CAR), sure=40.0).half(), [CAR], POLE)
+    chosen = target(half).argmax(0)
+    assert half.dtype == torch.float16 and half.isfinite().all() and (chosen[4:8, 8:14] == POLE).all()
+
+
+def test_a_retain_set_keeps_its_target_and_public_data_do_not():
+    torch.manual_seed(0)
+    teacher, inputs = torch.randn(20, 5), LossInputs([], [], retain=torch.ones(20, dtype=torch.bool))
+    for method, public in ((DELETE, False), (DeepDELETE, False), (DeepDELETE, True)):
+        method = method(classes=["car"], into="truck")
+        method.ids, method.into_id, method._masks_all = [CAR], method.request.resolve_into(NAMES), public
+        assert torch.equal(method.target(teacher, inputs), teacher) != public
+        assert method.fill is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -163,6 +197,12 @@ def test_samples_of_a_retain_set_avoid_nothing():
         ({"avoid": ["car"]}, "avoid .*car"),
         ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes"),
         ({"avoid": ["truck", "truck"]}, "truck"),
+        ({"into": "lorry"}, "into: .*'lorry'"),
+        ({"into": ["truck"]}, "type list"),
+        ({"into": "car"}, "into names 'car', a class to forget"),
+        ({"into": "#3", "avoid": ["truck"]}, "into names 'truck', a class to avoid"),
+        ({"into": "truck", "fill": "second"}, "into='truck'.* fill is 'second'"),
+        ({"into": "truck", "masking": "own"}, "masking is 'own'"),
         ({"fill": "nearest"}, "fill='nearest'.*'auto', 'second', 'surroundings'"),
     ],
 )
@@ -170,6 +210,14 @@ def test_invalid_avoid_and_fill_are_refused(options, message):
     for request in (lambda: ForgetRequest(["car"], **options), lambda: DELETE(classes=["car"], **options).request):
         with pytest.raises(RequestError, match=message):
             request().resolve(NAMES)
+
+
+def test_into_is_refused_by_other_targets_and_is_expected_unless_others_are():
+    for method, options in ((TREW, {}), (DELETE, {"forgetting_only": True})):
+        with pytest.raises(RequestError, match=r"leave .*into|leave it out, or into"):
+            method(classes=["car"], into="truck", **options)
+    request = ForgetRequest(["car"], into="truck")
+    assert request.resolve_expected((), NAMES) == [TRUCK] and request.resolve_expected(["road"], NAMES) == [ROAD]
 
 
 def test_one_avoided_class_may_be_given_without_a_list():

@@ -18,10 +18,7 @@ CHANGES = {
     "HeadOnly": [("training", ["3"]), HEAD, SCALED],
     "Projection": [("projection", ["0", "1", "3"]), ("biases replaced", ["3"]), HEAD],
 }
-OPTIONS = {
-    "SalUn": {"saliency_steps": 1, "share": 0.25},
-    "FineTune": {"norm_eval": False},
-}
+OPTIONS = {"SalUn": {"saliency_steps": 1, "share": 0.25}, "FineTune": {"norm_eval": False}}
 # Method -> a sentence, and the optimizer steps that trained.
 SAID = {
     "DELETE": ("3 training steps (AdamW, learning rate 0.01, cosine) on 48 of 100 images of 1 class changed `0`, `1`, `3`.", 3),

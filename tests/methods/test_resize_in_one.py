@@ -30,7 +30,7 @@ def losses_of(method: DELETE, ids: list[int], monkeypatch, at_once: bool, align_
     resize = Upsample(SIZE, align_corners)
     read = partial(LossInputs, weights=[1.0], labels=labels, valid=valid, upsample=resize)
     point = LossPoint("head", nn.Identity(), "loss", lambda logits: read([logits]))
-    method.ids, method._caught = ids, {"head": deque([teacher])}
+    method.ids, method.into_id, method._caught = ids, method.into, {"head": deque([teacher])}
     if isinstance(method, TREW):
         method._tilt = torch.randn(len(ids), CLASSES)
     if method.readout:
@@ -47,6 +47,7 @@ def losses_of(method: DELETE, ids: list[int], monkeypatch, at_once: bool, align_
     ("kind", "ids", "options"),
     [
         (DELETE, [1, 3], {}),
+        (DELETE, [1, 3], {"into": 0, "stop": 0.01}),
         (DELETE, [1], {"readout": 0.5, "balance": 0.5, "stop": 0.01}),
         (DELETE, [1], {"masking": "own", "locations": "forgotten", "temperature": 2.0}),
         (DELETE, [1], {"select": "teacher", "locations": "forgotten", "teacher_temperature": 0.5}),

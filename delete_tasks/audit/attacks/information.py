@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
-from ..attack import Found, NotMeasured, interval_of_mean, members, predictions_of, reader
+from ..attack import NotMeasured, interval_of_mean, members, predictions_of, reader
 from ..probes import Features, fit_hidden_probe
 
 CRITIC = 64  # hidden units
@@ -14,8 +14,7 @@ DECAY = 1.0  # an overconfident critic, e.g. one stopped by its accuracy, undere
 def mutual_information(
     train: tuple[Features, NDArray[np.bool_]], test: tuple[Features, NDArray[np.bool_]]
 ) -> NDArray[np.float64]:
-    """Compute InfoNCE's lower bound of the mutual information of features and a binary label in nats, by sample: float64
-    ``(m,)``.
+    """Compute InfoNCE's lower bound of the mutual information of features and a binary label, nats by sample: float64 ``(m,)``.
 
     InfoNCE is the mean of ``log f(z, y) / mean over y' of f(z, y')`` (van den Oord et al., arXiv 1807.03748). For a binary
     label the mean over y' is ``p1 f(z, 1) + p0 f(z, 0)``, so the best critic is a classifier of the label, and the bound is its
@@ -43,7 +42,7 @@ def read_information(row: Row) -> Measured:
         samples = mutual_information(*pairs)
         layers[name] = round(max(0.0, float(samples.mean())), 4)
         total += samples if samples.mean() > 0 else 0
-    return Found(round(sum(layers.values()), 4), len(total), interval_of_mean(total), details={"layers": layers})
+    return Measured(round(sum(layers.values()), 4), len(total), interval_of_mean(total), details={"layers": layers})
 
 
 ATTACKS = (

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...errors import require
 from ...evaluation.metric import Measured, Row
 from ...evaluation.predictions import Predictions, choose
-from ..attack import Attack, Found, NotMeasured, members, predictions_of, share_of
+from ..attack import Attack, NotMeasured, members, predictions_of, share_of
 from .outputs import Scores, balanced_mean, entropy, interval_of, rate_at, roc_area, threshold_hits
 
 LEAST = 20  # samples of each kind
@@ -45,9 +45,9 @@ def _scores(score: Callable[[Predictions], Scores], row: Row) -> tuple[Scores, S
     return inside, outside
 
 
-def _percent(statistic: Callable[[Scores, Scores], float], inside: Scores, outside: Scores) -> Found:
+def _percent(statistic: Callable[[Scores, Scores], float], inside: Scores, outside: Scores) -> Measured:
     value = round(100 * statistic(inside, outside), 2)
-    return Found(value, len(inside) + len(outside), interval_of(statistic, inside, outside))
+    return Measured(value, len(inside) + len(outside), interval_of(statistic, inside, outside))
 
 
 def area(score: Callable[[Predictions], Scores], row: Row) -> Measured:

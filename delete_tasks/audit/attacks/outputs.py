@@ -10,7 +10,7 @@ from torch import Tensor
 from ...evaluation.functional import prediction_shares
 from ...evaluation.intervals import Interval
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, Found, NotMeasured, bootstrap, context_of, mean_of, members, predictions_of
+from ..attack import Attack, NotMeasured, bootstrap, context_of, mean_of, members, predictions_of
 
 Scores = NDArray[np.float64]
 
@@ -128,11 +128,12 @@ def logit_area(row: Row) -> Measured:
         raise NotMeasured("the logit is minus infinity")
     score = (highest - others.clamp(min=-1e4).mean(1)).numpy()
     positive, negative = score[members(row, "test")], score[members(row, "test", "retain")]
-    spread = max(1.0, float(np.abs(score).max()))
-    if float(np.ptp(score)) < 1e-5 * spread:
-        return Found(50.0, len(positive), note="relative to the others' mean, the logit is the same for every sample")
+    if float(np.ptp(score)) < 1e-5 * max(1.0, float(np.abs(score).max())):
+        return Measured(
+            50.0, len(positive), note="relative to the others' mean, the logit is the same for every sample"
+        )
     value = round(100 * roc_area(positive, negative), 2)
-    return Found(value, len(positive), interval_of(roc_area, positive, negative))
+    return Measured(value, len(positive), interval_of(roc_area, positive, negative))
 
 
 def _attack(name: str, title: str, unit: str, compute: object, **rest: object) -> Attack:

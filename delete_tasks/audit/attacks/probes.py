@@ -16,7 +16,6 @@ from ...evaluation.metric import Measured, NotMeasured, Row
 from ..attack import (
     DRAWS,
     Attack,
-    Found,
     chance_of_classes,
     context_of,
     features_of,
@@ -78,7 +77,7 @@ def read_regions(fit: Callable[..., Any], row: Row) -> Measured:
     each = {name: round(iou, 2) for name, iou in ious if not np.isnan(iou)}
     details = {"trained_on": len(train.labels), "others": others, "classes": each}
     value = None if value is None else round(value, 2)
-    return Found(value, len(test.labels), _interval(confusion, ids), details=details)
+    return Measured(value, len(test.labels), _interval(confusion, ids), details=details)
 
 
 def _interval(confusion: Tensor, ids: list[int]) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from ...evaluation.metric import Measured, Row
 from ...evaluation.predictions import choose, together
 from ...evaluation.reader import call
 from ...fileio.sampling import evenly_spread
-from ..attack import Found, NotMeasured, context_of, features_of, members, predictions_of, reader, share_of
+from ..attack import NotMeasured, context_of, features_of, members, predictions_of, reader, share_of
 from ..samples import evenly
 
 SAMPLES = 50
@@ -74,7 +74,7 @@ def relearn(
     return predictions
 
 
-def score_curves(predictions: Mapping[int, Tensor], labels: Tensor, ids: Sequence[int], samples: int) -> Found:
+def score_curves(predictions: Mapping[int, Tensor], labels: Tensor, ids: Sequence[int], samples: int) -> Measured:
     """Average hits on forgotten classes over ``predictions`` ``(m,)`` by step (trapezoidal rule), less others predicted so."""
     steps, forgotten = list(predictions), torch.tensor(list(ids))
     mask = torch.isin(labels, forgotten)
@@ -88,7 +88,7 @@ def score_curves(predictions: Mapping[int, Tensor], labels: Tensor, ids: Sequenc
         for name, values in (("by_step", hits.mean(1)), ("kept_taken_by_step", false))
     }
     low, high = mean.interval or (0.0, 0.0)
-    return Found(
+    return Measured(
         round((mean.value or 0.0) - less, 2),
         mean.count,
         (round(low - less, 4), round(high - less, 4)),

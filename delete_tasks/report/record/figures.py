@@ -32,8 +32,7 @@ def exit_status(verdict: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], w
 def rows_of(
     metrics: Sequence[Metric], rows: Mapping[str, Mapping[str, Any]], accept: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Compare figures of results.json, in its ``rows``, with limits, set by the user (``accept``) or by default, of metrics for
-    which less is better: ``limits`` of results.json."""
+    """Compare ``rows`` of results.json with limits, ``accept`` or default, of metrics where less is better: its ``limits``."""
     nothing, limits = Measured().json(), []
     for metric in metrics:
         limit = accept.get(metric.name, metric.limit)
@@ -72,8 +71,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Format the limits for the terminal, at most 80 columns wide: their number by status, a line for each that was measured, and
-    one for each reason why others were not."""
+    """Format the limits for the terminal, 80 columns at most: number by status, lines of those measured, reasons for others."""
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     words = {PASS: "hold", FAIL: "exceeded", UNCERTAIN: "uncertain", NOT_MEASURED: "not measured"}
     head = "Limits: " + (", ".join(f"{count} {words[key]}" for key, count in counts.items() if count) or "none")
@@ -84,7 +82,6 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         head += "; in brackets: 95% intervals"
     lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
     measured = [row for row in rows if row["value"] is not None]
-    reasons = dict.fromkeys(row["note"] for row in rows if row["value"] is None)
     values = [number(row["value"], row["unit"]).replace("points", "pts") for row in measured]
     columns = ([row["status"] for row in measured], [row["name"] for row in measured], values)
     widths = [max(map(len, column), default=0) for column in columns]
@@ -94,7 +91,7 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         figure = f"  {row['status']:<{widths[0]}} {row['name']:<{widths[1]}} {value:>{widths[2]}}"
         text = f"{figure} limit {row['at_most']:<4g} {evidence}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (4 + widths[0]))
-    for reason in reasons:
+    for reason in dict.fromkeys(row["note"] for row in rows if row["value"] is None):
         names = ", ".join(row["name"] for row in rows if row["value"] is None and row["note"] == reason)
         text = f"  {NOT_MEASURED} {names}: {reason or 'the reason is unknown'}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)

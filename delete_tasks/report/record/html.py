@@ -45,6 +45,7 @@ _NAMES = {
     "forgetting_only": "Only the forgetting term on the forget set",
     "avoid": "Classes that must not replace the forgotten ones",
     "fill": "Replacement of a forgotten class",
+    "into": "Class that takes the place of the forgotten ones",
     "balance": "Exponent of the weight of rare classes",
     "readout": "Weight of the loss on a linear readout",
     "public": "Public data, read without labels",
@@ -86,7 +87,9 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     jinja2: Any = require("jinja2", "record")
     strict = jinja2.StrictUndefined
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
-    environment.filters |= {"number": number, "few": few, "code": _code}
+    environment.filters |= {"number": number, "few": few}
+    # What stands in backticks.
+    environment.filters["code"] = lambda text: re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text))
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         r=record,
         pictures=pictures,
@@ -97,11 +100,6 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         done=sentences(record["done"]),
         settings=dict(setting(name, value) for name, value in settings if value is not None and name != "classes"),
     )
-
-
-def _code(text: str) -> str:
-    """Escape a text, and mark what stands in backticks as code."""
-    return re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text))
 
 
 def setting(name: str, value: Any) -> tuple[str, str]:

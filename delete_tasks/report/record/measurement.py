@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ...errors import RequestError
-from ...evaluation.text import Person, Place, Text
+from ...evaluation.opened import Person, Place, Text
 from .people import Hider, find_place, names_near, stand_in
 
 

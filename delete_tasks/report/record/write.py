@@ -15,8 +15,7 @@ from ...audit.verdict import headline
 from ...display.terminal import printable, say, short
 from ...errors import RequestError
 from ...evaluation.intervals import wilson
-from ...evaluation.opened import Opened
-from ...evaluation.text import Place, Text
+from ...evaluation.opened import Opened, Place, Text
 from ...fileio.atomic import discard, save_json, save_text
 from ...fileio.digests import describe_model, relative, section_digests, write_sums
 from ...fileio.environment import plain
@@ -88,7 +87,6 @@ def _write(runner: UnlearnRunner, results: Content, opened: Opened, options: Con
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
     measurement, measurement_note = _measurement(opened, hider)
     pictures = [{"path": relative(path, folder), "caption": text, "sha256": file_sha256(path)} for path, text in drawn]
-    residue = [{"what": hider.text(one["what"]), "where": hider.place(one["where"])} for one in results["residue"]]
     copies = [replace(each, names=()) for each in opened.copies] if hide else opened.copies
     verdict = results["verdict"]
     reasons = {name: hider.text(reason) for name, reason in verdict["reasons"].items()}
@@ -139,7 +137,9 @@ def _write(runner: UnlearnRunner, results: Content, opened: Opened, options: Con
         "results": None if hide else plain(results),  # with the names of all people
         "pictures": pictures,
         "picture_note": picture_note,
-        "residue": residue,
+        "residue": [
+            {"what": hider.text(one["what"]), "where": hider.place(one["where"])} for one in results["residue"]
+        ],
         "limits": [*LIMITS, *opened.limits, *map(str, copies)],
     }
     discard(folder / SIGNATURE)  # an earlier record's

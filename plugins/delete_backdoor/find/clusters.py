@@ -129,8 +129,7 @@ def pattern_clusters(data: ImageData, spec: ModelSpec, names: tuple[str, ...]) -
         return {}
     pixels = np.empty((len(data), side * side * 3), np.float32)
     for index in range(len(data)):
-        image = as_seen(spec, data[index][0])
-        pixels[index] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).ravel()
+        pixels[index] = cv2.resize(as_seen(spec, data[index][0]), (side, side), interpolation=cv2.INTER_AREA).ravel()
     for indices in members.values():
         pixels[indices] -= pixels[indices].mean(0)
     used = pixels[np.concatenate(list(members.values()))]

@@ -87,8 +87,7 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
 def draw_clusters(path: Path, data: ImageData, split: ClassClusters, suspicious: Mapping[str, Any]) -> None:
     """Draw both clusters of a suspicious class, with the evidence: ``suspicious``, the part of a ranking about them."""
     figure = new_figure((13, 5.6), "backdoor")
-    rows = figure.subfigures(2, 1)
-    for row, name in zip(rows, CLUSTERS, strict=True):
+    for row, name in zip(figure.subfigures(2, 1), CLUSTERS, strict=True):
         members, figures = getattr(split, name), suspicious["clusters"][name]
         axes = row.subplots(1, SHOWN)
         for axis, index in zip(axes, members[:: max(1, len(members) // SHOWN)], strict=False):

@@ -12,8 +12,7 @@ from .base import Trigger, register_trigger, to_levels
 
 def warping_grid(height: int, width: int, k: int, s: float, seed: int) -> Tensor:
     """Make a sampling grid (1, H, W, 2) in [-1, 1]: k x k random directions of mean absolute value 1, upsampled, times s / H."""
-    generator = torch.Generator().manual_seed(seed)
-    control = torch.rand(1, 2, k, k, generator=generator) * 2 - 1
+    control = torch.rand(1, 2, k, k, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     control = control / control.abs().mean()
     field = F.interpolate(control, size=(height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
     rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)

@@ -11,16 +11,15 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from delete_images.data.opening import ImageData
 from delete_images.data.strings import parse_spec
-from delete_images.data.transforms import TransformedData, eval_transform
 from delete_images.models.model_file import ModelSpec, save_model
 from delete_images.models.spec import Preprocessing
+from delete_images.opened import ImageBatches
 from delete_tasks.audit.probes import as_linear_map, fit_linear_probe
-from delete_tasks.display.progress import track
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.reader import OpenedModel, predictions
 from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.model.modes import fast_layout
@@ -41,15 +40,10 @@ STEPS = 300  # of Adam, at most
 MARGIN = 0.2  # CosFace's m, subtracted from the cosine in training; its 0.35 is for thousands of people
 
 
-def embed(embedder: nn.Module, spec: ModelSpec | Preprocessing, data: ImageData, title: str = "Embedding") -> Tensor:
+def embed(embedder: nn.Module, preprocessing: Preprocessing, data: ImageData, title: str = "Embedding") -> Tensor:
     """Compute embeddings, float32 ``(n, D)``, in eval mode on the embedder's device; refuse other outputs than vectors."""
-    embedder.eval()
-    device = next((p.device for p in embedder.parameters()), torch.device("cpu"))
-    loader = DataLoader(TransformedData(data, eval_transform(spec)), batch_size=BATCH)
-    with torch.no_grad():
-        embeddings = torch.cat(
-            [embedder(faces.to(device)).float().cpu() for faces, _ in track(loader, len(loader), title)]
-        )
+    model = OpenedModel(embedder, nn.Identity(), ImageBatches(preprocessing=preprocessing, size=BATCH))
+    embeddings = predictions({"": model}, data, title)[""].logits
     if embeddings.ndim != 2:
         shape = tuple(embeddings.shape[1:])
         raise RequestError(
@@ -116,8 +110,7 @@ def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings:
 
 
 def enroll(options: Mapping[str, Any], console: Console) -> None:
-    """Make a model folder from photos; ``options`` are the command's. Refuse no photos, fewer than two people, and a backbone
-    that cannot be built."""
+    """Make a model folder from photos; ``options`` are the command's. Refuse no photos, a single person, and a wrong backbone."""
     flush_subnormals()
     begin = time.monotonic()
     if Path(options["out"]).is_file():
@@ -139,8 +132,7 @@ def enroll(options: Mapping[str, Any], console: Console) -> None:
         raise RequestError(f"'{text}' holds photos of one person; a model needs two people or more to choose among")
     train = open_photos(text, "train", framing, console=console).data
     if apart:
-        title = "Finding held-out faces"
-        held_out = open_photos(tested, "test", framing, train.class_names, title, console).data
+        held_out = open_photos(tested, "test", framing, train.class_names, "Finding held-out faces", console).data
     else:
         mask = hold_out(train.labels, options["held_out"], options["seed"])
         train, held_out = train.subset(~mask), train.subset(mask)

@@ -1,7 +1,5 @@
 """Gallery of templates: embeddings of people's faces with their names, which most face systems hold."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,19 +47,19 @@ class Gallery:
         sums = torch.zeros(len(people), unit.shape[1])
         return F.normalize(sums.index_add_(0, torch.tensor([index[name] for name in self.names]), unit))
 
-    def without(self, people: Sequence[str]) -> Gallery:
+    def without(self, people: Sequence[str]) -> "Gallery":
         """Select the templates of all other people, unchanged bit by bit."""
         return self._chosen(~np.isin(self.names, list(people)))
 
-    def only(self, people: Sequence[str]) -> Gallery:
+    def only(self, people: Sequence[str]) -> "Gallery":
         """Select the templates of ``people``, unchanged bit by bit."""
         return self._chosen(np.isin(self.names, list(people)))
 
-    def _chosen(self, rows: NDArray[np.bool_]) -> Gallery:
+    def _chosen(self, rows: NDArray[np.bool_]) -> "Gallery":
         more = {key: array[rows] for key, array in self.more.items()}
         return Gallery(self.embeddings[rows], list(compress(self.names, rows)), more)
 
-    def transform(self, matrix: Tensor) -> tuple[Gallery, dict[str, float]]:
+    def transform(self, matrix: Tensor) -> tuple["Gallery", dict[str, float]]:
         """Multiply the templates, in their type, by ``(D, D)``; a length of 1 stays. Return their :func:`drift_of` as well."""
         before = torch.from_numpy(np.asarray(self.embeddings, np.float64))
         after = before @ matrix.to(before).T

@@ -65,8 +65,7 @@ def import_model(options: Mapping[str, Any], console: Console) -> None:
         if gallery is not None:
             gallery.save(folder / GALLERY)
         if photos is not None:
-            source = describe_photos(photos, photos, "test", options)
-            save_json({"held_out": [], "source": source}, folder / ENROLMENT)
+            save_json({"held_out": [], "source": describe_photos(photos, photos, "test", options)}, folder / ENROLMENT)
     templates = "" if gallery is None else f" from {len(gallery.names):,} templates"
     console.print(
         f"{len(people):,} people, {kind} head{templates}, embeddings of {size} numbers\nWritten: {options['out']}"
@@ -80,7 +79,7 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> None:
     device = choose_device(options["device"])
     photos = without_removed(options["photos"], "train", spec)
     data = open_photos(photos, "train", framing_for(spec, options, device), console=console).data
-    embeddings = nn.functional.normalize(embed(network.embedder.to(device), spec, data))
+    embeddings = nn.functional.normalize(embed(network.embedder.to(device), spec.preprocessing, data))
     gallery = Gallery(embeddings.numpy(), [data.class_names[label] for label in data.labels], {})
     gallery.save(options["out"])
     console.print(f"Templates: {len(gallery.names):,}. People: {len(gallery.people):,}\nWritten: {options['out']}")

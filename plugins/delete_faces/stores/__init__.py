@@ -36,9 +36,8 @@ IMPORTED = re.compile(r"[\w.]+:[A-Za-z_][\w.]*(\?.*)?")  # package.module:Class,
 
 
 def open_store(text: str, out: str | None = None, allow_import: bool = False) -> Any:
-    """Open the store that a string names. Changes go to ``out`` if it is given, a path, else to the store itself. Raise
-    :class:`RequestError` for a string that names no store, ``out`` for a store that is no file, and an import path without
-    ``allow_import``."""
+    """Open the store that a string names. Changes go to the path ``out`` if given, else there. Raise :class:`RequestError` for a
+    string that names no store, ``out`` for a store that is no file, and an import path without ``allow_import``."""
     from .files import FILES
     from .postgres import PostgresStore
 
@@ -138,5 +137,4 @@ def open_others(text: str, people: Sequence[str], spec: ModelSpec, head: Any, al
             "are nearest to their own person's class weights; another model made them: give this model's store"
         )
     labels = np.unique(gallery.names, return_inverse=True)[1]
-    listed = [f"{name}: template {row}" for row, name in enumerate(gallery.names)]
-    return Templates(embeddings, labels, listed, [])
+    return Templates(embeddings, labels, [f"{name}: template {row}" for row, name in enumerate(gallery.names)], [])

@@ -16,9 +16,8 @@ OWN = {"table": "faces", "person": "name", "embedding": "embedding"}  # keys of 
 
 
 class PostgresStore:
-    """A table with a row for each template; rows without a name or a template are left alone. ``text`` is a connection URI of
-    PostgreSQL (a password is better given as PGPASSWORD or in ~/.pgpass) with ``table`` (also SCHEMA.TABLE) and the columns
-    ``person`` and ``embedding``."""
+    """A table with a row for each template; rows without name or template stay. ``text`` is a connection URI of PostgreSQL (a
+    password is better in PGPASSWORD or ~/.pgpass) with ``table`` (or SCHEMA.TABLE) and columns ``person`` and ``embedding``."""
 
     path = None
 

@@ -55,8 +55,7 @@ def _read_header(stream: Any, size: int, packed: int, what: str) -> Header:
         raise RequestError(
             f"{what} has the shape {shape} of {dtype}, i.e. {header.nbytes} bytes, but {size - header.offset} bytes follow"
         )
-    most = max(MOST_UNPACKED, MOST_RATIO * packed)
-    if header.nbytes > most:
+    if header.nbytes > max(MOST_UNPACKED, MOST_RATIO * packed):
         raise RequestError(
             f"{what} would unpack from {packed:,} to {header.nbytes:,} bytes, which could fill the memory; more than "
             f"{MOST_UNPACKED:,} bytes must not be over {MOST_RATIO} times the packed size. Write it without compression"

@@ -18,7 +18,7 @@ from delete_tasks.evaluation.forget_data import ForgetData
 from ..models.classifier import predict_batch
 from ..models.model_file import as_spec
 from .opening import NO_LABEL, open_data, open_unlabelled
-from .transforms import AUGMENT, MIXED, TransformedData, eval_transform, mix
+from .transforms import AUGMENT, MIXED, eval_transform, mix
 
 
 @FUNCTIONS.register_module()
@@ -114,7 +114,7 @@ class ImageDataset(ImageForgetData, Dataset):
     def find_forget_set(self, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
         if teacher is None:
             return super().find_forget_set(ids, teacher, config)
-        loader = DataLoader(TransformedData(self.data, eval_transform(self.spec)), batch_size=256)
+        loader = DataLoader(self.data.mapped(eval_transform(self.spec)), batch_size=256)
         batches = track(loader, len(loader), "Original model: predicting")
         predicted = torch.cat([predict_batch(teacher, images).argmax(1).cpu() for images, _ in batches])
         return torch.isin(predicted, torch.tensor(list(ids))).nonzero().flatten().tolist()

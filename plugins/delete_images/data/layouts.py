@@ -24,10 +24,9 @@ def is_mosaic_folder(root: Path) -> bool:
 
 
 class CifarSource:
-    """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known. ``root``
-    is a folder of mosaics, or with one of the name ``kind``, or of torchvision's files (``download`` fetches missing ones); None
-    is a cache folder, or ``DELETE_TASKS_DATA``. Data that are damaged or missing are refused. ``labels``, int64 (N,), are
-    indices into ``class_names``."""
+    """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known. ``root`` is a
+    folder of mosaics, or with one of the name ``kind``, or of torchvision's files (``download`` fetches missing ones); None is a
+    cache folder, or ``DELETE_TASKS_DATA``. Damaged or missing data are refused. ``labels``, int64 (N,), index ``class_names``."""
 
     def __init__(self, kind: str, root: str | None, split: str, download: bool) -> None:
         self.class_names = CLASSES[kind]

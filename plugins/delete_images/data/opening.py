@@ -20,13 +20,12 @@ Values may hold percent escapes (``%2C`` for a comma in a class name). The choic
 limit, and is the same on every machine.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -81,7 +80,7 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
     @classmethod
     def from_arrays(
         cls, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], names: Sequence[str] | None = None
-    ) -> ImageData:
+    ) -> "ImageData":
         """Make a dataset of uint8 images (N, H, W, 3) in memory; names default to '00000', '00001', ..."""
         named = names if names is not None else [f"{index:05d}" for index in range(len(images))]
         return cls(images.__getitem__, labels, class_names, named, rows=np.arange(len(images)))
@@ -108,13 +107,17 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
             made = [thumbnail(self[index][0]) for index in range(len(self))]
         return np.array(made, np.uint8).reshape(-1, SIDE, SIDE)
 
-    def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageData":
         """Select the samples at ``indices`` (or of a boolean mask), in that order, without a copy of the images."""
         chosen = np.asarray(indices)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         names = [self.names[index] for index in chosen]
         labels, rows = self.labels[chosen], self._rows[chosen]
         return ImageData(self._read, labels, self.class_names, names, self.skipped, rows, self._source)
+
+    def mapped(self, change: Callable[[np.ndarray], Any]) -> "ImageData":
+        """Return the samples with each image changed when it is read, e.g. to the float32 ``(3, H', W')`` of a transform."""
+        return ImageData(lambda index: change(self[index][0]), self.labels, self.class_names, self.names)
 
 
 def open_data(

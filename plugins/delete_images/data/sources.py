@@ -177,8 +177,7 @@ class ArraySource:
         self._size = header.shape[1:3]
         self.class_names: tuple[str, ...] | None = None
         if "classes" in keys:
-            classes = texts(self._read_vector("classes", None), path)
-            self.class_names = check_class_names(classes, f"'{path}': classes")
+            self.class_names = check_class_names(texts(self._read_vector("classes", None), path), f"'{path}': classes")
         self.labels = np.full(header.shape[0], -1, dtype=np.int64)
         if f"y{suffix}" in keys:
             self.labels = self._to_indices(self._read_vector(f"y{suffix}", header.shape[0]))

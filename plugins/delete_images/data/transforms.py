@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.seeds import seed_all
 
 from ..models.spec import ModelSpec, Preprocessing, unit_normalization
-from .opening import ImageData
 
 MIXED = 0.5  # share of the strong views that are mixed
 RANGE_IMAGES = 1000  # at most, from which the range of values is computed
@@ -122,21 +120,6 @@ def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
 # Views of a forget set by name.
 AUGMENT: dict[str, Callable[[Any], ImageTransform]]
 AUGMENT = {"strong": strong_transform, "plain": train_transform, "none": eval_transform}
-
-
-class TransformedData(Dataset[tuple[Tensor, int]]):
-    """Dataset of transformed images: (float32 (3, H', W'), label)."""
-
-    def __init__(self, data: ImageData, transform: ImageTransform) -> None:
-        self.data = data
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.data[index]
-        return self.transform(image), label
 
 
 class TensorViews:

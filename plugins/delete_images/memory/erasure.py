@@ -214,6 +214,5 @@ class Erasure:
         """Compare the predictions of the other classes: ``kept``."""
         beside = None
         if self.retain is not None:
-            numbers = evenly_spread(len(self.retain), self.measured).tolist()
-            beside = self.retain.batches(numbers, READ_BATCH, self.seed)
+            beside = self.retain.batches(evenly_spread(len(self.retain), self.measured).tolist(), READ_BATCH, self.seed)
         return {"kept": compare_others(runner, original, erased, beside)}

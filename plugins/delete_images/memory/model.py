@@ -142,9 +142,8 @@ def _run(model: nn.Module, batch: Any, argument: str, names: Sequence[str] | Non
 
 
 def logits_in(output: Any, count: int | None) -> Tensor:
-    """Find the predicting logits in a model's output: ``(N, C)`` of a classifier or ``(N, C, *locations)``, preferably with
-    C = ``count``, or else a classifier's if these come first; raise :class:`UnsupportedModelError` if there are none, or both
-    kinds and either could be meant."""
+    """Find the predicting logits in a model's output: ``(N, C)`` of a classifier or ``(N, C, *locations)``, preferably with C =
+    ``count``, or else a classifier's if these come first; raise :class:`UnsupportedModelError` if none or both could be meant."""
     kinds = [_first_of(find, output, count) for find in (class_outputs, class_maps)]
     found = [logits for logits in kinds if isinstance(logits, Tensor)]
     tensors = tensors_of(output)

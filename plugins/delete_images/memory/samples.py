@@ -1,7 +1,5 @@
 """Samples passed to erase(), as a Dataset, DataLoader or tensor of images, and the dataset of a run over them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,8 +63,7 @@ class Samples:
             ) from error
 
     def batch(self, items: list[Any]) -> tuple[Any, ...]:
-        """Collate images ``(N, ...)`` and labels ``(N,)``, int64, -1 if missing; raise :class:`RequestError` without a tensor of
-        images, or if labels are not one integer per image."""
+        """Collate images ``(N, ...)`` and int64 labels ``(N,)``, -1 if missing; raise RequestError for other images or labels."""
         images, labels = images_and_labels(self.collated(items), self.argument)
         if labels is None:
             return images, torch.full((len(images),), NO_LABEL, dtype=torch.int64)
@@ -85,8 +82,7 @@ class Samples:
         return torch.where(labels >= 0, self.class_of[labels.clamp(min=0)], labels)
 
     def read_labels_by_name(self, class_names: Sequence[str]) -> None:
-        """Match labels by name if the data name their classes and the model has all of them: the only class in a folder has
-        label 0, whatever its index in the model."""
+        """Match labels by name if the data name their classes and the model has all: a folder's only class has label 0."""
         names = named_classes(self.items)
         if names is not None and set(names) <= set(class_names):
             self.class_of = torch.tensor([list(class_names).index(name) for name in names])
@@ -138,8 +134,7 @@ def images_and_labels(batch: Any, argument: str, label_keys: Sequence[str] = LAB
 
 def read_samples(data: Any, argument: str) -> Samples:
     """Read a Dataset, a DataLoader (with its collate_fn and the indices of a subset sampler), or a tensor or list of samples.
-    Iterable-style data are read once and kept in memory. Raise :class:`RequestError` for another type, whole batches instead of
-    samples, or no sample at all."""
+    Iterable data are read once and kept in memory. Raise :class:`RequestError` for another type, whole batches, or no sample."""
     collate: Callable[[list[Any]], Any] = default_collate
     indices: Sequence[int] | None = None
     if isinstance(data, DataLoader):
@@ -260,8 +255,7 @@ class UserData(ImageForgetData, Dataset):
                 raise RequestError(
                     f"retain holds images labelled {', '.join(forgotten)}, which is to be forgotten; leave them out"
                 )
-        retain = torch.arange(len(images)) >= count
-        return {"inputs": self.views_of(images, items), "labels": labels, "retain": retain}
+        return {"inputs": self.views_of(images, items), "labels": labels, "retain": torch.arange(len(images)) >= count}
 
     def views_of(self, images: Tensor, items: list[tuple[Any, ...]]) -> Tensor:
         """Make a view of each image of a batch, with the seeds of its items, and mix those that have a partner with its view."""
@@ -278,5 +272,5 @@ class UserData(ImageForgetData, Dataset):
     def _complete(self, labels: Tensor) -> Tensor:
         return torch.where(labels == NO_LABEL, self.ids[0], labels) if len(self.ids) == 1 else labels
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> UserData:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "UserData":
         return self  # the caller's samples need not be in memory twice, nor their collate_fn be copyable

@@ -75,8 +75,7 @@ def describe(output: Any) -> str:
 class ImageClassifier(BaseModel):
     """Network with mmengine's model interface.
 
-    Its state dict is the network's, without a prefix, so that files of the bare network load strictly, and saved files load into
-    the bare network.
+    Its state dict is the network's, without a prefix, so that files of the bare network load strictly, and saved files into it.
 
     Args:
         network: A module that maps a batch to logits, see :func:`class_outputs`; or give ``spec``.

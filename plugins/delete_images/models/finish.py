@@ -104,8 +104,7 @@ def class_outputs_on(task: Any, model: ImageClassifier) -> Iterator[None]:
 
 
 def class_layers_of(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, nn.Module]]:
-    """Find the layers whose outputs are the network's class logits in its current mode, the prediction's first; raises
-    UnsupportedModelError if there is none for the prediction."""
+    """Find the network's layers of class logits in its current mode, the prediction's first, or raise UnsupportedModelError."""
     network, classes = model.network, model.num_classes
     outputs_of = partial(_all_outputs, model, inputs[:LAYER_VIEWS])
     prediction, *auxiliary = find_class_layers(network, outputs_of, classes, nonlinear=True)  # type: ignore[arg-type]

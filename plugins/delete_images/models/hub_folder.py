@@ -1,5 +1,4 @@
-"""Folders of the Hugging Face Hub: read a classifier of timm or transformers, and describe a model folder for these libraries,
-for torchvision or for this package."""
+"""Folders of the Hugging Face Hub: read a classifier of timm or transformers, and describe a model folder for libraries."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,8 +24,7 @@ IMPLIED = ("model_type", "id2label", "label2id", "num_labels", "architectures", 
 
 
 def read_hub_folder(folder: Path, classes: Sequence[str] = ()) -> tuple[dict[str, Tensor], ModelSpec]:
-    """Return weights and description of a classifier, with the folder's class names if no ``classes`` are given; raise
-    RequestError for a folder without one."""
+    """Return a classifier's weights and description, with the folder's class names without ``classes``, or raise RequestError."""
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None or not (folder / CONFIG).is_file():
         raise RequestError(

@@ -122,9 +122,8 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
 
 def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tuple[nn.Module, ModelSpec]:
     """Load a model folder, written by :func:`save_model`, without running code from it, unless ``allow_import`` allows an import
-    path in model.json. Return the network on the CPU in eval mode, with floating-point weights as float32, and its description.
-    Raise as :func:`load_spec` and :func:`build_model`, and CheckpointMismatchError if the weights are not those of model.json's
-    digest, or do not fit."""
+    path in model.json. Return the network on the CPU in eval mode, with float weights as float32, and its description. Raise as
+    :func:`load_spec` and :func:`build_model`, and CheckpointMismatchError for weights of another digest, or that do not fit."""
     raw, source = read_spec(folder)
     spec = spec_from_json(raw, source)
     path = Path(folder) / WEIGHTS_NAME

@@ -1,7 +1,5 @@
 """Description of a model: model.json, read and checked without torch."""
 
-from __future__ import annotations
-
 import json
 import os
 import reprlib
@@ -61,7 +59,7 @@ class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
     crop_fraction: Annotated[float, Meta(ge=LEAST, le=1)] = 1.0
 
     @classmethod
-    def named(cls, normalization: str, size: int | tuple[int, int], **others: Any) -> Preprocessing:
+    def named(cls, normalization: str, size: int | tuple[int, int], **others: Any) -> "Preprocessing":
         """Make the preprocessing with a mean and std of :data:`NORMALIZATIONS`; one number for ``size`` means a square."""
         if normalization not in NORMALIZATIONS:
             raise RequestError(f"unknown normalization '{normalization}'; choose one of: {', '.join(NORMALIZATIONS)}")

@@ -84,7 +84,7 @@ def test_a_gallery_comes_back_without_the_person(imported, faces, tmp_path, tell
     note = results["details"]["gallery"]
     assert results["steps"] == 0 and note["projected"] and note["exact"] and note["templates"] == others.sum()
     network, described = load_model(erased)
-    again = embed(network.embedder, described, open_data(str(faces), "train").subset(others))
+    again = embed(network.embedder, described.preprocessing, open_data(str(faces), "train").subset(others))
     assert F.cosine_similarity(again, torch.from_numpy(smaller.embeddings)).min() > 1 - 1e-5
     cosines = (smaller.embeddings * gallery.embeddings[others]).sum(1)
     assert note["mean_cosine"] == pytest.approx(cosines.mean(), abs=1e-3)

@@ -26,13 +26,15 @@ def world(models, faces, tmp_path_factory):
     folder = tmp_path_factory.mktemp("update")
     network, spec = load_model(models["cosine"])
     photos = open_data(str(faces), "train", spec.classes)
-    made = embed(network.embedder, spec, photos)
+    made = embed(network.embedder, spec.preprocessing, photos)
     names, labels = [spec.classes[label] for label in photos.labels], torch.from_numpy(photos.labels)
     Gallery(F.normalize(made).numpy(), names, {"photo": np.arange(len(names))}).save(folder / "store.npz")
 
     def remove(name, before, described, person, retain=False):
         after = copy.deepcopy(before).eval()
-        directions = person_directions(embed(after.embedder, spec, photos), labels, [spec.classes.index(person)], 4)
+        directions = person_directions(
+            embed(after.embedder, spec.preprocessing, photos), labels, [spec.classes.index(person)], 4
+        )
         change = project_people(directions)
         more = [restore(made, labels, change)] if retain else []
         fold_changes(after.embedder, [change, *more], (3, *spec.preprocessing.size))
@@ -49,7 +51,7 @@ def cosines(world, erased, store, *gone):
     """Cosines of a store's templates with photos of the people who stay, embedded by an erased model."""
     (network, spec), photos = load_model(world[0] / erased), world[2]
     kept = [i for i, label in enumerate(photos.labels) if photos.class_names[label] not in gone]
-    again = embed(network.embedder, spec, photos)[kept]
+    again = embed(network.embedder, spec.preprocessing, photos)[kept]
     return F.cosine_similarity(again, torch.from_numpy(read_gallery(store).embeddings))
 
 

@@ -7,7 +7,7 @@ from images import noise
 from torch.utils.data import DataLoader
 
 from delete_images.data.opening import open_data
-from delete_images.data.transforms import TransformedData, eval_transform, strong_transform, train_transform
+from delete_images.data.transforms import eval_transform, strong_transform, train_transform
 from delete_images.models.spec import ModelSpec, Preprocessing
 from delete_tasks.errors import RequestError
 
@@ -62,7 +62,7 @@ def test_flip_does_not_follow_from_the_crop():
 
 def test_workers_of_a_loader_are_reproducible(tmp_path):
     np.savez(tmp_path / "arrays.npz", x=noise(20, 6, 6, 3), y=np.arange(20) % 4)
-    data = TransformedData(open_data(str(tmp_path / "arrays.npz")), train_transform(Preprocessing((6, 6))))
+    data = open_data(str(tmp_path / "arrays.npz")).mapped(train_transform(Preprocessing((6, 6))))
 
     def epoch(workers: int) -> torch.Tensor:
         torch.manual_seed(3)

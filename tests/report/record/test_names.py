@@ -10,7 +10,7 @@ import pytest
 from helpers import read_json
 
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation.text import Person, Text
+from delete_tasks.evaluation.opened import Person, Text
 from delete_tasks.report.record import people as hiding
 from delete_tasks.report.record.measurement import pack
 from delete_tasks.report.record.people import Hider, find_forgotten, find_place, fold, hashed, read_salt, stand_in

@@ -106,9 +106,8 @@ class DenseErasure(Erasure):
         return round(counts.mass / int(predicted.sum()), 6), percent(predicted[self.ids].sum(), predicted.sum()) or 0.0
 
     def _comparison(self, original: Any, erased: Any, runner: Any) -> dict[str, Any]:
-        """Compare both models: ``locations``, the number measured; ``predicted_as``, the erased model's predictions where the
-        original predicts a forgotten class, percent by class; ``rows``, IoU by model and metric, None without label maps; and
-        ``kept``."""
+        """Compare both models: ``locations``, their number; ``predicted_as``, the erased model's predictions where the original
+        predicts a forgotten class, percent by class; ``rows``, IoU by model and metric (None: no label maps); ``kept``."""
         models = models_by_row(original, erased)
         counts = count_locations(models, self.forget, self.numbers, self.ids, self.seed)
         on, others = "images", counts["erased"]

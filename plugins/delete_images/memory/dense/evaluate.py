@@ -57,8 +57,7 @@ def count_locations(
                 counts[name].mass += float((forgotten_mass(logits, ids) * valid).sum(dtype=torch.float64))
                 counts[name].predictions += confusion_matrix(first[valid], predicted[valid], classes)
                 for number, label_map in enumerate([] if labels is None else labels):
-                    enlarged = resize(logits[number : number + 1], label_map.shape)[0]
-                    counts[name].labelled.update(enlarged, label_map)
+                    counts[name].labelled.update(resize(logits[number : number + 1], label_map.shape)[0], label_map)
     return counts
 
 

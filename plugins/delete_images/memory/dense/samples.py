@@ -1,7 +1,5 @@
 """Samples passed to erase() for dense models: images, or images and label maps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,14 +28,13 @@ class MapSamples(Samples):
     dimensions: int = 2  # of the locations
 
     @classmethod
-    def of(cls, samples: Samples, classes: int, dimensions: int) -> MapSamples:
+    def of(cls, samples: Samples, classes: int, dimensions: int) -> "MapSamples":
         """Read the labels of samples as maps."""
         return cls(**vars(samples), classes=classes, dimensions=dimensions)
 
     def batch(self, items: list[Any]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Collate images; labels int64 ``(N, *locations)``, -1 where void (255 or negative); and booleans, False on padding, from
-        a dict's 'pixel_mask'. Labels and booleans are None if missing. Raise :class:`RequestError` without a tensor of images,
-        or if labels are not one class per location."""
+        a dict's 'pixel_mask'. Both are None if missing. Raise :class:`RequestError` without images, or for other labels."""
         collated = self.collated(items)
         images, labels = images_and_labels(collated, self.argument, MAP_KEYS)
         valid = collated.get(PADDING_KEY) if isinstance(collated, Mapping) else None

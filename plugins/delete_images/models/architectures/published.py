@@ -36,8 +36,7 @@ class Block(nn.Module):
 
 class BasicBlock(Block):
     """Block with a parameter-free shortcut, and a ReLU after the sum. Option A of the paper's section 4.1: if the shape changes,
-    the shortcut takes every second pixel and pads the new channels with zeros. The published files need half of the new channels
-    at each end."""
+    the shortcut takes every second pixel and pads the new channels with zeros. The published files need half at each end."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__(channels_in, channels, stride)
@@ -94,8 +93,7 @@ class CifarResNet(Stages):
 
 
 class StageReluResNet(Stages):
-    """A stem of 64 channels, three stages of 16, 32 and 64 with a ReLU at each one's end, 4x4 average pools of the 8x8 map, and
-    one linear layer on 256 features."""
+    """A stem of 64 channels, stages of 16, 32, 64 that end in a ReLU, 4x4 average pools of 8x8 maps, a layer on 256 features."""
 
     def __init__(self, blocks: int, num_classes: int = 100) -> None:
         super().__init__(StageBlock, blocks, stem=64)

@@ -126,8 +126,7 @@ def library(package: str, name: str) -> Any:
     try:
         return require(package, "images")
     except MissingExtraError as error:
-        text = f"'{name}' needs {package} ({error.__cause__}); run: pip install {package}"
-        raise MissingExtraError(text) from error
+        raise MissingExtraError(f"'{name}' needs {package} ({error.__cause__}); run: pip install {package}") from error
 
 
 def _build_transformers(transformers: Any, kind: str, num_classes: int, **config: Any) -> nn.Module:

@@ -1,0 +1,185 @@
+"""erase_detector() on a small network of each kind: the class goes, from all layers that hold it, and nothing else is new."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+import transformers
+from helpers import same_tensors
+from torch import nn
+from torchvision.models import detection
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, _resnet_fpn_extractor
+from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.ops import box_convert
+
+from delete_detection.erase import erase_detector
+from delete_detection.parts import Parts, parts_of
+from delete_detection.yolox import YOLOX
+from delete_tasks import erase
+from delete_tasks.errors import RequestError, UnsupportedModelError
+
+SIZE = 64
+INPUT = dict(min_size=SIZE, max_size=SIZE, box_score_thresh=0.3) | dict(rpn_post_nms_top_n_test=20)
+DETR = dict(d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2,
+            encoder_ffn_dim=16, decoder_ffn_dim=16, num_queries=10, num_labels=4, use_timm_backbone=False)  # fmt: skip
+RT = dict(d_model=16, encoder_hidden_dim=16, encoder_in_channels=[8, 8, 8], decoder_in_channels=[16] * 3, num_labels=4,
+          encoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2, decoder_ffn_dim=16, decoder_layers=2,
+          num_queries=10)  # fmt: skip
+SMALL = dict(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], layer_type="basic")
+
+
+def fpn() -> BackboneWithFPN:
+    class Narrow(ResNet):
+        def __init__(self) -> None:
+            super().__init__(BasicBlock, [1, 1, 1, 1])
+
+    return _resnet_fpn_extractor(Narrow(), 5)
+
+
+def detr(kind: str, stages: list[str], **options) -> nn.Module:
+    config = getattr(transformers, f"{kind}Config")
+    backbone = transformers.ResNetConfig(**SMALL, out_features=stages)
+    options = {**DETR, "backbone_config": backbone, **options}
+    return getattr(transformers, f"{kind}ForObjectDetection")(config(**options))
+
+
+def real_time(kind: str) -> nn.Module:
+    backbone = transformers.RTDetrResNetConfig(**SMALL, out_features=["stage2", "stage3", "stage4"])
+    network = getattr(transformers, f"{kind}ForObjectDetection")
+    return network(getattr(transformers, f"{kind}Config")(**RT, backbone_config=backbone))
+
+
+def yolos() -> nn.Module:
+    sizes = dict(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_detection_tokens=10
+    )
+    return transformers.YolosForObjectDetection(
+        transformers.YolosConfig(**sizes, image_size=[SIZE, SIZE], num_labels=4)
+    )
+
+
+STAGES = ["stage2", "stage3", "stage4"]
+SMALLER = dict(min_size=SIZE, max_size=SIZE, score_thresh=0.3)
+NETWORKS = {
+    "yolox": lambda: YOLOX(4, width=0.125),
+    "retinanet": lambda: detection.RetinaNet(fpn(), 5, **SMALLER),
+    "fcos": lambda: detection.FCOS(fpn(), 5, **SMALLER),
+    "ssdlite": lambda: detection.ssdlite320_mobilenet_v3_large(None, weights_backbone=None, num_classes=5, score_thresh=0.3),
+    "faster": lambda: detection.FasterRCNN(fpn(), 5, **INPUT),
+    "mask": lambda: detection.MaskRCNN(fpn(), 5, **INPUT),
+    "detr": partial(detr, "Detr", STAGES[2:]),
+    "conditional": partial(detr, "ConditionalDetr", STAGES[2:]),
+    "deformable": partial(detr, "DeformableDetr", STAGES, num_feature_levels=3),
+    "two_stage": partial(detr, "DeformableDetr", STAGES, num_feature_levels=3, with_box_refine=True, two_stage=True,
+                         two_stage_num_proposals=10),
+    "yolos": yolos,
+    "rt_detr": partial(real_time, "RTDetr"),
+    "d_fine": partial(real_time, "DFine"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(1)
+    return [torch.rand(3, SIZE, SIZE - 8 * (i % 2)) for i in range(4)]
+
+
+def loud(network: nn.Module) -> nn.Module:
+    """Let a network with random weights see class 2 in many places."""
+    parts = parts_of(network)
+    for name in (*parts.classes, *parts.objectness):
+        layer = network.get_submodule(name)
+        nn.init.normal_(layer.weight, std=0.3)
+        nn.init.constant_(layer.bias, 3.0 if name in parts.objectness else -1.0)
+        with torch.no_grad():
+            layer.bias[2 :: parts.count(network)] = -0.5
+    return network.eval()
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_class_goes_from_every_layer_that_holds_it(kind, images):
+    torch.manual_seed(0)
+    network = loud(NETWORKS[kind]())
+    before, parts = copy.deepcopy(network.state_dict()), parts_of(network)
+    count = parts.count(network)
+    erased = erase_detector(network, images, [2], size=SIZE, steps=4, batch_size=2, lr=2e-2)
+    assert same_tensors(before, network.state_dict()), "the original does not change"
+    figures, check = erased.figures, erased.figures["forget_check"]
+    assert figures["boxes"]["kept"] == 0 and check["probability_after"] < check["probability_before"]
+    assert type(erased.model) is type(network) and figures["finished"]["rows_replaced"] == [*parts.classes, *parts.rows]
+    for name in parts.classes:
+        weight, bias = (getattr(erased.model.get_submodule(name), key) for key in ("weight", "bias"))
+        rows = [anchor * count + 2 for anchor in range(len(weight) // count)]
+        assert not weight[rows].any() and (bias[rows] <= -10).all()
+    for name in parts.rows:  # boxes and masks of an R-CNN, queries of denoising
+        weight = erased.model.get_submodule(name).weight
+        width = len(weight) // count
+        assert not weight[2 * width : 3 * width].any() and weight[: 2 * width].any()
+
+
+def test_the_same_seed_gives_the_same_model_and_options_reach_the_method(images):
+    torch.manual_seed(0)
+    network = loud(YOLOX(4, width=0.125))
+    options = dict(size=SIZE, steps=2, batch_size=2, lr=2e-2, class_names=["sky", "road", "car", "tree"])
+    first, second, into = (
+        erase_detector(network, images, "car", **options, **more).model.state_dict()
+        for more in ({}, {}, dict(into="tree", original_head=0, keep_row=True))
+    )
+    assert same_tensors(first, second) and not same_tensors(first, into)
+    assert into["head.cls_preds.0.weight"][2].any()
+
+
+def test_a_detector_of_ones_own_is_described(images):
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 5, 8, 2), nn.ReLU())
+            self.objects, self.boxes, self.classes = (nn.Conv2d(8, n, 1) for n in (1, 4, 4))
+
+        def forward(self, x):
+            x = self.body(x)
+            return self.objects(x).sigmoid(), self.boxes(x).sigmoid(), self.classes(x).softmax(1)
+
+    def detect(network, images):
+        found = []
+        for objects, boxes, classes in zip(*network(images), strict=True):
+            score, label = (classes * objects).flatten(1).max(0)
+            found.append(
+                {"boxes": box_convert(boxes.flatten(1).T * SIZE, "cxcywh", "xyxy"), "scores": score, "labels": label}
+            )
+        return found
+
+    torch.manual_seed(0)
+    parts = Parts(["classes"], detect, objectness=["objects"], held=[["boxes"]], softmax=True)
+    network = Own()
+    network.classes.bias.data[1], network.objects.bias.data[:] = 0.5, 3.0
+    with pytest.raises(UnsupportedModelError, match=r"Own is no detector that is known here.*as parts="):
+        erase_detector(network, images, [1], size=SIZE)
+    erased = erase_detector(network, images, [1], size=SIZE, parts=parts, into=3, steps=6, batch_size=2, lr=5e-2)
+    assert not erased.model.classes.weight[1].any()
+
+
+def test_what_cannot_be_erased_is_refused(images):
+    network = NETWORKS["detr"]()
+    with pytest.raises(RequestError, match=r"class 4 is the background, which cannot be forgotten"):
+        erase_detector(network, images, [4])
+    with pytest.raises(RequestError, match=r"tensors \(3, H, W\); got one of shape \(1, 8, 8\)"):
+        erase_detector(network, [torch.zeros(1, 8, 8)], [0])
+    with pytest.raises(RequestError, match="class_names holds 2 names and the model has 5 logits at each place"):
+        erase_detector(network, images, [0], class_names=["a", "b"])
+
+
+def test_logits_of_a_retinanet_are_no_softmax(images):
+    class Wrapped(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            features = self.network.backbone(x)
+            return self.network.head.classification_head(list(features.values())).transpose(1, 2)
+
+    pictures = torch.stack([image[:, :56, :56] for image in images])
+    with pytest.raises(UnsupportedModelError, match=r"below 0.*activation='sigmoid'.*delete_tasks.erase_detector"):
+        erase(Wrapped(NETWORKS["retinanet"]()).eval(), pictures, [1], keep_row=True)
