@@ -78,7 +78,6 @@ def a_class() -> None:
 def all_of_it() -> None:
     """What the other extras bring: detector, Grad-CAM, and MMSegmentation on a few drawn scenes."""
     import facenet_pytorch  # noqa: F401
-
     import pycocotools.cocoeval  # noqa: F401
 
     import delete_backdoor.triggers  # noqa: F401
