@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .request.config import config_path
 
     erase: Any
+    erase_detector: Any
 
 __all__ = [
     "ForgetRequest",
@@ -17,6 +18,7 @@ __all__ = [
     "RequestError",
     "config_path",
     "erase",
+    "erase_detector",
     "masked_kl_div",
     "masked_kl_div_upsampled",
     "masked_mass",

@@ -81,6 +81,7 @@ def config() -> str:
     from mmengine.registry import HOOKS
 
     import delete_backdoor.defences  # noqa: F401 - registers methods
+    import delete_detection.method  # noqa: F401 - registers methods
     import delete_tasks.methods.builtin  # noqa: F401 - registers methods
     from delete_tasks.methods.base import UnlearnHook
     from delete_tasks.request.classes import ForgetRequest

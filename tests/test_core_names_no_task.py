@@ -26,7 +26,7 @@ def named(source: str, tasks: set[str], packages: set[str]) -> list[str]:
 
 def test_the_core_names_no_task(repository):
     plugins = plugin_modules()
-    assert set(plugins) >= {"segmentation", "images", "faces", "backdoor"}
+    assert set(plugins) >= {"segmentation", "images", "faces", "backdoor", "detection"}
     files = list(repository.glob("delete_tasks/**/*.py"))
     found = {str(path): named(path.read_text(), {*plugins}, {*plugins.values()}) for path in files}
     assert len(files) > 100 and not any(found.values()), {path: names for path, names in found.items() if names}

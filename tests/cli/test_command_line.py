@@ -54,6 +54,7 @@ CLASS_OPTIONS = [
     ("segmentation forget c.py --checkpoint c --work-dir w", "--classes", "classes"),
     ("segmentation c.py --checkpoint c --work-dir w", "--classes", "classes"),
     ("faces remove --model m --photos p --work-dir w", "--person", "person"),
+    ("detection forget --model m --images i --work-dir w", "--classes", "classes"),
     ("attention --original o --erased e --class c", "--retain-classes", "kept"),
 ]
 
@@ -80,7 +81,7 @@ def test_class_names_in_configs_are_not_converted(repository):
         (["images", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
         (["segmentation", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
         (["imges"], "No such command 'imges'; did you mean 'images'"),
-        (["x"], "No such command 'x'; there are: backdoor, faces, images"),
+        (["x"], "No such command 'x'; there are: backdoor, detection, faces, images"),
         ([], "No command is given; there are: backdoor"),
         (["record"], "No command is given; there are: verify, sign, keygen"),
         (["images", "forget"], "--work-dir is missing. Try 'delete-tasks images forget --help'"),

@@ -27,6 +27,7 @@ FILES = {
         "DATA.npz": "images/data.npz",
         "PHOTOS": "faces/photos",
     },
+    "detection": {"YOLOX.pth": "detection/yolox.pth", "COCO": "detection/coco", "PHOTOS": "detection/coco/train"},
     "faces": {"PHOTOS": "faces/photos", "FACE_MODEL": "faces/model"},
     "backdoor": {"MODEL": "backdoor/model", "TRAINING_SET.npz": "backdoor/poisoned.npz",
                  "POISONED.npz": "backdoor/only.npz", "CLEAN.npz": "backdoor/clean.npz", "TEST.npz": "backdoor/test.npz"},
@@ -46,6 +47,11 @@ WORDS = {
         "deer": "green",
         "class_names=names": "class_names=names, steps=2, lr=2e-3, batch_size=8, views='none'",
     },
+    "detection": {
+        "depth=0.33 width=0.25 depthwise=true": "width=0.125",
+        "--size 416": "--size 64",
+        "class_names=names": "class_names=names, size=64, steps=6, lr=0.02, batch_size=2",
+    },
     "README": {"cifar10": "DATA.npz", "deer": "green", "Colin_Powell": "Bo"},
     "faces": {"mobilefacenet": "cifar_resnet20", "Colin_Powell": "Bo"},
     "backdoor": {"airplane": "red", "size=3,pos=28,28": "size=4,pos=11,11"},
@@ -57,6 +63,7 @@ MORE = {
     "segmentation forget": ["--steps", "2", "--lr", "3e-3", "--batch-size", "1"],
     "images forget": ["--steps", "2", "--lr", "1e-2", "--batch-size", "8", "--augment", "none"],
     "images train": ["--epochs", "1"],
+    "detection forget": ["--steps", "6", "--lr", "2e-2", "--batch-size", "2"],
     "faces enroll": ["--embedding-size", "16"],
     "faces import": ["--embedding-size", "16"],
     "faces remove --model MODEL --person Bo --from-templates": ["--force"],
@@ -96,6 +103,12 @@ from delete_images.models.model_file import load_model
 model, spec = load_model("MODEL")
 data, transform, names = open_data("DATA.npz?class=green"), eval_transform(spec), list(spec.classes)
 images = torch.stack([transform(data[i][0]) for i in range(len(data))])
+""",
+    "detection": """
+import torch
+from delete_images.models.model_file import load_model
+model, spec = load_model("MODEL")
+names, images = list(spec.classes), list(torch.rand(4, 3, 64, 64))
 """,
     "segmentation": """
 import torch

@@ -77,3 +77,24 @@ def test_dense(blocks, tmp_path, monkeypatch):
     assert scope["erased"].figures["predicted_as_forgotten"]["with_row"] < 10
     again = SegformerForSemanticSegmentation.from_pretrained("erased")
     assert torch.equal(again.decode_head.classifier.bias, scope["erased"].model.decode_head.classifier.bias)
+
+
+def test_detectors(blocks, tmp_path, monkeypatch):
+    """The example runs on a small YOLOX that sees cars nearly everywhere."""
+    from delete_detection.yolox import YOLOX
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = YOLOX(3, width=0.125).eval()
+    for scores, objects in zip(model.head.cls_preds, model.head.obj_preds, strict=True):
+        scores.bias.data.copy_(torch.tensor([-3.0, 0.5, -3.0]))
+        torch.nn.init.constant_(objects.bias, 3.0)
+    scope = {"model": model, "names": ["person", "car", "cup"], "images": list(torch.rand(4, 3, 64, 64))}
+    few = blocks["detectors"].replace(
+        "class_names=names)", "class_names=names, size=64, steps=6, lr=0.02, batch_size=2)"
+    )
+    assert few != blocks["detectors"]
+    exec(few, scope)
+    boxes = scope["erased"].figures["boxes"]
+    assert boxes["all"] > 0 and boxes["kept"] == 0
+    assert torch.load("erased.pth", weights_only=True).keys() == model.state_dict().keys()

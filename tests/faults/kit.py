@@ -36,7 +36,7 @@ unlearn = dict(checkpoint_interval=4)
 class Kit:
     """Paths of models and data: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth, erased.pth``;
     ``faces/model, photos/, store.npz, erased``; ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``grid.py``;
-    ``key``, ``key.pub``."""
+    ``detection/yolox.pth, model, coco/``; ``key``, ``key.pub``."""
 
     root: Path
 
@@ -99,6 +99,7 @@ def build(root: Path) -> Kit:
         _images(root / "images")
         _backdoor(root / "backdoor")
         _faces(root / "faces")
+        _detection(root / "detection")
     _segmentation(root / "seg")
     _grid(kit)
     make_keys(str(root / "key"))
@@ -162,6 +163,34 @@ def _backdoor(folder: Path) -> None:
     for name, count, seed in (("clean", 48, 4), ("test", 48, 5)):
         images, labels = draw(count, seed)
         np.savez(folder / f"{name}.npz", x=images, y=labels, classes=np.array(COLOURS))
+
+
+def _detection(folder: Path) -> None:
+    """Make a small YOLOX that sees cars nearly everywhere, and annotated images."""
+    import json
+
+    import torch
+    from PIL import Image
+
+    from delete_detection.yolox import YOLOX
+    from delete_images.models.model_file import ModelSpec, Preprocessing, save_model
+
+    model, names = YOLOX(3, width=0.125), ("person", "car", "cup")
+    for level in range(3):
+        torch.nn.init.constant_(model.head.obj_preds[level].bias, 3.0)
+        model.head.cls_preds[level].bias.data.copy_(torch.tensor([-3.0, 0.5, -3.0]))
+    for split in ("train", "val"):
+        (folder / "coco" / split).mkdir(parents=True)
+        images, annotations = [{"id": number, "file_name": f"{number}.png"} for number in range(4)], []
+        for image in images:
+            Image.fromarray(draw(1, 9)[0][0]).resize((80, 60)).save(folder / "coco" / split / image["file_name"])
+            annotations += [{"image_id": image["id"], "category_id": c, "bbox": [8 * c, 8, 24, 24]} for c in (1, 2)]
+        truth = {"images": images, "annotations": annotations,
+                 "categories": [{"id": number, "name": name} for number, name in enumerate(names, 1)]}  # fmt: skip
+        (folder / "coco" / f"instances_{split}.json").write_text(json.dumps(truth))
+    torch.save(model.state_dict(), folder / "yolox.pth")
+    spec = ModelSpec("yolox", names, Preprocessing.named("none", 64), {"width": 0.125}, {"detector": True})
+    save_model(folder / "model", model, spec)
 
 
 def _faces(folder: Path) -> None:

@@ -78,8 +78,10 @@ def a_class() -> None:
 def all_of_it() -> None:
     """What the other extras bring: detector, Grad-CAM, and MMSegmentation on a few drawn scenes."""
     import facenet_pytorch  # noqa: F401
+    import pycocotools.cocoeval  # noqa: F401
 
     import delete_backdoor.triggers  # noqa: F401
+    import delete_detection.register  # noqa: F401
 
     command("attention", "--original", "model", "--erased", "W/erased", "--class", "green", "data.npz", "--limit", "4")
     assert Path("attention.png").is_file()
@@ -92,7 +94,7 @@ def all_of_it() -> None:
 def main() -> None:
     extra = sys.argv[1]
     opencv()
-    tasks = ("images", "faces", "backdoor", *(("segmentation",) if extra == "all" else ()))
+    tasks = ("images", "faces", "backdoor", "detection", *(("segmentation",) if extra == "all" else ()))
     for words in ((), *((task,) for task in (*tasks, "attention", "record"))):
         command(*words, "--help")
     a_class()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-PACKAGES = ("delete_tasks", "delete_mmseg", "delete_images", "delete_faces", "delete_backdoor")
+PACKAGES = ("delete_tasks", "delete_mmseg", "delete_images", "delete_faces", "delete_backdoor", "delete_detection")
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +78,13 @@ def test_no_requirement_names_a_local_build(metadata):
 def test_extras(requirements):
     """What writes a record can check one; what needs OpenCV gets one that needs no window system."""
     assert requirements[""] == {"torch", "click", "filelock", "numpy", "rich", "rich-click", "safetensors"}
-    parts = ("segmentation", "images", "faces", "backdoor", "audit")
+    parts = ("segmentation", "images", "faces", "backdoor", "detection", "audit")
     for extra in (*parts, "run", "all"):
         assert requirements["record"] <= requirements[extra], extra
     assert requirements["record"] - requirements[""] == {"jinja2", "jsonschema", "cryptography"}
     assert requirements["all"] == set().union(*(requirements[part] for part in (*parts, "export", "hub", "postgresql")))
     assert "opencv-contrib-python-headless" in requirements["segmentation"]  # put in place after MMCV's opencv-python
-    for extra in ("images", "faces", "backdoor"):
+    for extra in ("images", "faces", "backdoor", "detection"):
         assert "opencv-python-headless" in requirements[extra]
     for names in requirements.values():
         assert not {"opencv-python", "adversarial-robustness-toolbox"} & names
@@ -106,6 +106,7 @@ NOT_REQUIRED = {"timm", "transformers", *PACKAGES}
         ("plugins/delete_images", ["images"]),
         ("plugins/delete_faces", ["faces", "postgresql", "export"]),
         ("plugins/delete_backdoor", ["backdoor"]),
+        ("plugins/delete_detection", ["detection"]),
     ],
 )
 def test_what_is_imported_is_required(folder, extras, requirements, repository):
