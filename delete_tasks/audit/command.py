@@ -21,9 +21,7 @@ from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, VERBOSE, claim_work_dir
     ),
     data("--retrained", type=File("MODEL..."), many=True, help="Models trained without the classes, for the depth."),
     data("--head-only", type=MODEL_FOLDER, help="Model with only its last layer changed: a row to compare with."),
-    data(
-        "--forget", type=DATA_SET, required=True, help="Training samples of the classes, in the task command's format."
-    ),
+    data("--forget", type=DATA_SET, required=True, help="Training samples of the classes, in a task command's format."),
     data(
         "--data",
         type=DATA_SET,

@@ -85,9 +85,7 @@ def check_cells(root: Path, cells: Sequence[Cell], made_of: Callable[[Cell], Map
         before = content["made_of"]
         for name, now in made_of(cell).items():
             if now is not None and before.get(name) not in (None, now):
-                made = (
-                    f"was made of other {name} (SHA-256 {before[name]}) than now ({now}), and one table would hold both"
-                )
+                made = f"was made of other {name} (SHA-256 {before[name]}) than now ({now}); one table would hold both"
                 advice = "restore the former, give another --work-dir, or delete the folders of all such cells to run them again"
                 raise RequestError(f"the cell '{cell.title}' in '{root / cell.folder}' {made}; {advice}")
         others += content["code"] != version

@@ -28,11 +28,9 @@ from .table import chosen_columns, lines, to_csv, to_latex, to_markdown
 def open_grid(grid: Grid, root: Path) -> GridSource:
     """Open the grid's networks and data by its task; raise :class:`RequestError` if the task offers no benchmark."""
     load_task(grid.task)
-    module = f"{plugin_modules().get(grid.task)}.benchmark"
-    offers = importlib.util.find_spec(module) is not None
-    source: Callable[[Grid, Path], GridSource] | None = (
-        getattr(importlib.import_module(module), "SOURCE", None) if offers else None
-    )
+    name = f"{plugin_modules().get(grid.task)}.benchmark"
+    module = importlib.import_module(name) if importlib.util.find_spec(name) is not None else None
+    source: Callable[[Grid, Path], GridSource] | None = getattr(module, "SOURCE", None)
     if source is None:
         raise RequestError(f"the task '{grid.task}' offers no benchmark")
     return source(grid, root)

@@ -73,14 +73,10 @@ NORM_TRAIN = recipe(
     default=None,
     help="Update the statistics of normalisation layers.",
 )
-DRY_RUN = machine(
-    "--dry-run", is_flag=True, help="Check everything, print what would be done and how long it takes; write nothing."
-)
+DRY_RUN = machine("--dry-run", is_flag=True, help="Write nothing: check everything, print the plan and its duration.")
 VERBOSE = machine("--verbose", is_flag=True, help="Show the run's log on the terminal.")
 DEVICE = machine("--device", metavar="cpu|cuda|cuda:N", help="Device to run on. [default: a GPU if there is one]")
-ALLOW_IMPORT = machine(
-    "--allow-import", is_flag=True, help="Allow architectures that are named by import path; their code is run."
-)
+ALLOW_IMPORT = machine("--allow-import", is_flag=True, help="Allow architectures by import path; their code is run.")
 LAUNCHER = machine(
     "--launcher",
     type=click.Choice(["none", "pytorch", "slurm", "mpi"]),
@@ -102,9 +98,7 @@ DEEP = recipe(
     is_flag=True,
     help=f"Also erase the class from the features ({DEEP_METHOD}, docs/notes/deep.md); slower, and the default of images.",
 )
-AVOID = recipe(
-    "--avoid", many=True, metavar="NAME...", help=f"Classes that must not replace the forgotten ones, {BY_NAME}."
-)
+AVOID = recipe("--avoid", many=True, metavar="NAME...", help=f"Classes not to replace the forgotten ones, {BY_NAME}.")
 INTO = recipe("--into", metavar="NAME", help=f"Class that takes the place of the forgotten ones, {BY_NAME}.")
 EXPECT = evaluation(
     "--expect",
@@ -190,9 +184,7 @@ def record_panel() -> list[click.Option]:
         record("--accept", many=True, metavar="FIGURE=MOST...", help="Limits of figures, e.g. forget_acc=1."),
         record("--fail-on-limit", is_flag=True, help="Exit with status 3 if a limit is exceeded."),
         record("--sign", type=File("KEY"), help="Private Ed25519 key (PEM) that signs the record."),
-        record(
-            "--record-log", type=Output("FILE"), help="Log file to which a line of JSON about the record is appended."
-        ),
+        record("--record-log", type=Output("FILE"), help="Log file to which a JSON line about the record is appended."),
         evaluation(
             "--audit",
             type=click.Choice(["none", "quick", "full"]),

@@ -128,9 +128,7 @@ class Metric:
         except NotMeasured as reason:
             figure = Measured(note=self.why(reason))
         if figure.value is not None and not math.isfinite(figure.value):
-            return replace(
-                figure, value=None, interval=None, note=f"{self.name} is {figure.value}, not a number to compare"
-            )
+            return replace(figure, value=None, interval=None, note=f"{self.name} is {figure.value}, which is no number")
         if figure.value is not None or figure.note:
             return figure
         return replace(figure, note=self.lacking or "the data do not show it")

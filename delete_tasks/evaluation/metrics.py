@@ -23,9 +23,7 @@ NONE_SHOWN = "the data contain none of these classes"
 UNLABELLED = "the data have no labels"
 MOST_STILL = 5.0  # percent still predicted as forgotten, above which a run counts as not having forgotten
 LEAST_NLL = 0.1  # nats, so that the default limit of a rise, 10%, is at least 0.01 nats
-BEFORE_REPLACEMENT = (
-    "only the run measures it, on its training views and before the forgotten classes' weights were replaced"
-)
+BEFORE_REPLACEMENT = "only the run measures it, on its training views before forgotten classes' weights were replaced"
 OF_ALL = "a function of all samples' probabilities, for which counts give no interval"
 CHOSEN_WORST = "the largest loss of all classes, which chance alone makes large"
 

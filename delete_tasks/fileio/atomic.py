@@ -113,9 +113,7 @@ def refuse_existing(
         raise RequestError(f"'{out}' lies below '{above}', which is a file; give another name")
     refuse_inputs(out, inputs, [])
     if path.is_symlink() and path.is_dir():
-        raise RequestError(
-            f"'{out}' is a link to '{os.readlink(path)}', and outputs follow no link; give the folder itself"
-        )
+        raise RequestError(f"'{out}' is a link to '{os.readlink(path)}', and outputs follow no link; give that folder")
     exists = holds_files(path) if path.is_dir() else os.path.lexists(path)
     if exists and not overwrite:
         raise RequestError(f"'{out}' already exists; give another path, or --overwrite to replace it")

@@ -29,9 +29,7 @@ def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None,
     path = Path(path)
     refuse_special(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no checkpoint at '{path}'; give the path of an existing .pth, .pt or .safetensors file"
-        )
+        raise FileNotFoundError(f"no checkpoint at '{path}'; give an existing .pth, .pt or .safetensors file")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors import torch as library

@@ -35,9 +35,7 @@ class DamagedImageError(RequestError):
 
 
 def _damaged(path: Any, reason: str) -> DamagedImageError:
-    error = DamagedImageError(
-        f"'{path}' cannot be read as an image ({reason}); give a complete .jpg, .png or .webp file"
-    )
+    error = DamagedImageError(f"'{path}' cannot be read as an image ({reason}); give a whole .jpg, .png or .webp file")
     error.reason = reason
     return error
 

@@ -128,9 +128,7 @@ class WorkDir:
             return
         for folder in (self.path, self.given):
             if not folder.exists() or not os.path.samestat(folder.stat(), os.fstat(self._handle)):
-                raise OutputError(
-                    f"the work dir '{folder}' was deleted or replaced during the run; nothing is written there"
-                )
+                raise OutputError(f"the work dir '{folder}' was deleted or replaced during the run; nothing is written")
         for parent in reversed((self.path / name).parents[: -len(self.path.parts)]):
             if parent.is_symlink():
                 raise OutputError(

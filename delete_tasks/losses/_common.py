@@ -85,9 +85,7 @@ def check(call: Call, locations: tuple[int, ...] | None = None) -> Call:
         try:
             weight = weight.to(student.device).expand(places)
         except RuntimeError as error:
-            raise ValueError(
-                f"weight of shape {tuple(weight.shape)} cannot be broadcast to the locations {places}"
-            ) from error
+            raise ValueError(f"weight of shape {tuple(weight.shape)} does not fit the locations {places}") from error
         if weight.numel() and bool((weight < 0).any()):
             raise ValueError(f"weights must not be negative, got {weight.min().item()}")
     return call._replace(mask=mask, weight=weight)

@@ -185,9 +185,7 @@ def masked_kl_div_upsampled(
             f"logits (N, C, h, w) and a size (H, W) expected, got {tuple(student.shape)} and {tuple(size)}; use masked_kl_div"
         )
     if reduction == "none":
-        raise ValueError(
-            "reduction 'none' needs the gradient of every location; resize the logits and use masked_kl_div"
-        )
+        raise ValueError("reduction 'none' needs every location's gradient; resize the logits and use masked_kl_div")
     call = Call(student, teacher, mask, weight, reduction, temperature, teacher_temperature, return_terms)
     return _apply(check(call, (height, width)), partial(by_rows.forward, align_corners))
 

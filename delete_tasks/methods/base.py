@@ -140,9 +140,7 @@ class UnlearnHook(Hook):
         """Select the locations whose label is a forgotten class: float32 ``(N, *locations)``, ``weight`` there, else 0. Raise
         :class:`RequestError` if there are no labels."""
         if inputs.labels is None:
-            raise RequestError(
-                f"{type(self).__name__} needs the label of each location, and the data have none; use type='DELETE'"
-            )
+            raise RequestError(f"{type(self).__name__} needs labels, and the data have none; use type='DELETE'")
         forgotten = is_forgotten(inputs.labels, self.ids)
         if inputs.retain is not None:
             forgotten = forgotten & ~inputs.retain
@@ -204,9 +202,7 @@ class UnlearnHook(Hook):
         student, teacher = (sum(column) for column in zip(*self.history, strict=True))
         ratio = student / teacher if teacher > 0 else 0.0
         if len(self.history) == self.history.maxlen and ratio <= self.stop_ratio:
-            left = (
-                f"the forgotten classes have {ratio:.2%} of the original's probability (at most {self.stop_ratio:.2%})"
-            )
+            left = f"the forgotten classes have {ratio:.2%} of the original's probability (limit {self.stop_ratio:.2%})"
             self.stop_run(runner, f"the stop rule was met: {left}")
 
     def stop_run(self, runner: Run, reason: str) -> None:

@@ -57,9 +57,8 @@ class DeepDELETE(DELETE):
     def freeze(self, task: Task, model: nn.Module) -> None:
         recipe = task.recipes.methods.get(DeepDELETE.__name__, "it has not been tested on this task")
         if isinstance(recipe, str):
-            raise UnsupportedModelError(
-                f"{type(self).__name__} does not take models of '{task.name}': {recipe}; use type='DELETE'"
-            )
+            reason = f"does not take models of '{task.name}': {recipe}"
+            raise UnsupportedModelError(f"{type(self).__name__} {reason}; use type='DELETE'")
         super().freeze(task, model)
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
@@ -78,9 +77,7 @@ class DeepDELETE(DELETE):
         inputs = model.data_preprocessor(data_batch, True)["inputs"][:1]
         stages = find_stages(model, inputs, task.classifier(model)[1], task.class_logits)
         if len(stages) < 2:
-            runner.logger.info(
-                f"{type(model).__name__} has no stage before the last, so unlearn.earlier has no effect."
-            )
+            runner.logger.info(f"{type(model).__name__} has no stage before the last: unlearn.earlier has no effect.")
             return
         module = model.get_submodule(stages[-2].name)
         self._restore.append(module.register_forward_hook(partial(self._keep_stage, stages[-2])).remove)
@@ -129,9 +126,8 @@ class DeepDELETE(DELETE):
             forgotten, other = (mass.flatten()[places] for mass in (forgotten, other))
         losses["loss_unlike"] = self.likeness * self._unlike(features, target, forgotten, other)
         if self._earlier_features is not None:
-            losses["loss_unlike_earlier"] = self.earlier * self._unlike(
-                self._earlier_features, target, forgotten, other
-            )
+            unlike = self._unlike(self._earlier_features, target, forgotten, other)
+            losses["loss_unlike_earlier"] = self.earlier * unlike
             self._earlier_features = None
         if original is not None:
             gathered = (of_all_processes(tensor) for tensor in (features, original, other))

@@ -61,9 +61,7 @@ class Projection(GradientHook):
         super().prepare(runner, model)
         layer: Any = runner.task.classifier(model)[1]
         if getattr(layer, "weight", None) is None:
-            raise UnsupportedModelError(
-                f"the last layer is a {type(layer).__name__} without a weight; use type='DELETE'"
-            )
+            raise UnsupportedModelError(f"the last layer is a {type(layer).__name__} without weight; use type='DELETE'")
         self._restore.append(layer.register_forward_hook(self._add).remove)
         width = layer.weight.shape[1]
         for module in model.modules():

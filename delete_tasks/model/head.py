@@ -62,9 +62,7 @@ def neutralise_rows(layer: nn.Module, ids: Sequence[int], centre: bool = True, s
     """
     check_linear(layer, type(layer).__name__)
     if sigmoid and layer.bias is None:
-        raise UnsupportedModelError(
-            "the last layer has no bias, without which a sigmoid of weights 0 is 0.5; give it one"
-        )
+        raise UnsupportedModelError("the last layer has no bias, without which a sigmoid of weights 0 is 0.5; add one")
     weight: Tensor = layer.weight  # type: ignore[assignment]
     removed = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
     removed[list(ids)] = True

@@ -204,7 +204,5 @@ class ForgetRequest:
         expected = resolve_classes(expect, names) if expect else [] if into is None else [into]
         both = sorted(set(expected) & set(ids))
         if both:
-            raise RequestError(
-                f"--expect names {list_names([names[i] for i in both])}, a class to forget; leave it out"
-            )
+            raise RequestError(f"--expect names {list_names([names[i] for i in both])}, a class to forget; omit it")
         return expected

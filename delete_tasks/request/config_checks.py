@@ -48,9 +48,7 @@ def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = No
                 inspect.signature(kind).bind(**{name: hook[name] for name in hook if name not in OF_EVERY_HOOK})
             except TypeError as error:
                 takes = ", ".join(parameters(kind)) or "no option"
-                raise RequestError(
-                    f"the hook {kind.__name__}: {error}; it takes {takes}. Correct its options"
-                ) from error
+                raise RequestError(f"the hook {kind.__name__}: {error}; it takes {takes}. Correct them") from error
         reason = next((KEEPERS[c] for c in KEEPERS if inspect.isclass(kind) and issubclass(kind, c)), None)
         if reason is not None:
             raise RequestError(f"{kind.__name__} cannot be used in an unlearning run: {reason}")
@@ -65,9 +63,8 @@ def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = No
 def build_dataset(config: Mapping[str, Any]) -> Any:
     """Build the dataset of a config's ``train_dataloader``; raise RequestError for an unknown type or option."""
     if registered(DATASETS, config.get("type")) is None:
-        raise RequestError(
-            f"no dataset {config.get('type')!r} is registered (train_dataloader.dataset.type); {SPELLING}"
-        )
+        kind = config.get("type")
+        raise RequestError(f"no dataset {kind!r} is registered (train_dataloader.dataset.type); {SPELLING}")
     try:
         return DATASETS.build(config)
     except UnsupportedModelError:

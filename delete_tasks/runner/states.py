@@ -191,9 +191,7 @@ class RunStates(Runner):
         # A moved work dir keeps its files' names, not their folder.
         path = Path(self.work_dir) / Path(read_text(pointer, errors="replace").strip()).name
         if not path.is_file():
-            raise FileNotFoundError(
-                f"'{pointer}' names '{path.name}', which is not in {self.work_dir}; restore or delete it"
-            )
+            raise FileNotFoundError(f"'{pointer}' names '{path.name}', not in {self.work_dir}; restore or delete it")
         return str(path)
 
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = True, **_: Any) -> Any:

@@ -242,16 +242,10 @@ class UnlearnRunner(RunStates):
         if self.outcome.withheld is not None:
             self.logger.warning(f"The model is not written: {self.outcome.withheld}.", extra={"printed": True})
             return
-        refuse_non_finite(
-            self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"
-        )
-        self.outcome.published = self.task.save_erased(
-            self.unwrapped_model,
-            self.selection.class_names,
-            self.selection.forget_ids,
-            self.selection.dataset,
-            str(Path(self.work_dir) / "erased"),
-        )
+        model, selection, path = self.unwrapped_model, self.selection, str(Path(self.work_dir) / "erased")
+        refuse_non_finite(model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}")
+        names, ids = selection.class_names, selection.forget_ids
+        self.outcome.published = self.task.save_erased(model, names, ids, selection.dataset, path)
         published = Path(self.outcome.published)
         files = published.iterdir() if published.is_dir() else [published]
         self.work.marks |= marks_of(file for file in files if file.suffix in WEIGHTS)

@@ -153,9 +153,7 @@ def _dataset(cfg: Config, loader: str) -> Any:
                 raise
             dataset = ()
     if not len(dataset):
-        raise RequestError(
-            f"{loader}.dataset is empty; check its data_root, data_prefix, ann_file, img_suffix and indices"
-        )
+        raise RequestError(f"{loader}.dataset is empty; check data_root, data_prefix, ann_file, img_suffix and indices")
     return dataset
 
 

@@ -62,9 +62,7 @@ MEMORY = machine(
         "choice among these (auto). [default: the config's, or auto]",
     ),
     shared.amp("off"),
-    evaluation(
-        "--no-evaluate", is_flag=True, help="Measure nothing but the check of the forget set; no test data are read."
-    ),
+    evaluation("--no-evaluate", is_flag=True, help="Measure only the check of the forget set; read no test data."),
     shared.EXPECT,
     *shared.record_panel(),
     *shared.machine_panel("the config's, or 0"),

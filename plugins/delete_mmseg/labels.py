@@ -108,9 +108,7 @@ def by_label(
     contained = files.in_threads(contains, range(len(dataset)), f"Reading labels of {what}")
     if problems:
         listed = list_names(sorted(problems), files.LISTED, "; ", longest=None)
-        raise RequestError(
-            f"{len(problems)} of {len(dataset)} {what} cannot be used: {listed}. Fix or remove these files"
-        )
+        raise RequestError(f"{len(problems)} of {len(dataset)} {what} cannot be used: {listed}. Fix or remove them")
     return np.flatnonzero(contained).tolist()
 
 

@@ -135,9 +135,7 @@ class Pixels:
                 inputs = self.preprocessor(pseudo_collate([data]), False)["inputs"].cpu()
             annotated = pixel_labels(data, tuple(inputs.shape[-2:]))
             if annotated is None:
-                raise RequestError(
-                    "the images have no annotations, which an audit needs; give a split with annotations"
-                )
+                raise RequestError("the images have no annotations, which an audit needs; give a split with them")
             part = window(annotated, self.ids)
             labels = torch.from_numpy(annotated[part])
             labels[torch.isin(labels, torch.tensor(self.void))] = NO_LABEL
@@ -198,9 +196,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
         return by_pixel(opened, void)
     wanted = list(options.get("classes") or ())
     if not wanted:
-        raise RequestError(
-            "--classes is not given: every training image shows several classes, so name the forgotten ones"
-        )
+        raise RequestError("--classes is not given: training images show several classes, so name the forgotten ones")
     ids = resolve_classes(wanted, names)
     datasets = {word: splits.open(word) for word in dict.fromkeys(data.values())}
     kept, copies = {word: list(range(len(dataset))) for word, dataset in datasets.items()}, list[Copies]()

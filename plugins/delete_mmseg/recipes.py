@@ -8,6 +8,4 @@ from delete_tasks.task import Recipes
 RECIPES = Recipes({"DeepDELETE": {}}, teacher_temperature=1.0)
 
 # `--preset` replaces the whole recipe of a config by one of these.
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"steps": 100, "schedule": "constant", "optimizer": {"type": "AdamW", "lr": 1e-4}},
-}
+PRESETS: dict[str, Any] = {"quick": {"steps": 100, "schedule": "constant", "optimizer": {"type": "AdamW", "lr": 1e-4}}}

@@ -94,9 +94,7 @@ def check_config(config: Any) -> None:
             raise RequestError(f"the record's config holds {value!r}, which could be called")
     for key, value in _entries(config["model"]):
         if isinstance(value, int) and abs(value) > LARGEST:
-            raise RequestError(
-                f"the record's config holds {key}={str(value)[:20]}; numbers of a model up to {LARGEST} are built"
-            )
+            raise RequestError(f"the record's config holds {key}={str(value)[:20]}; expected at most {LARGEST}")
     for value, registries in ((config["model"], MODELS), (loader["dataset"], DATASETS)):
         kind = value.get("type") if isinstance(value, dict) else None
         if not any(kind in registry.module_dict for registry in registries):

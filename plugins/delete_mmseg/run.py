@@ -58,9 +58,7 @@ def make_config(
         unlearn["classes"] = list(classes)
     if options.get("deep"):
         if unlearn["type"] not in ("DELETE", DEEP_METHOD):
-            raise RequestError(
-                f"--deep is type='{DEEP_METHOD}', and the config's is '{unlearn['type']}'; leave one of them out"
-            )
+            raise RequestError(f"--deep is type='{DEEP_METHOD}', the config's is '{unlearn['type']}'; leave one out")
         unlearn["type"] = DEEP_METHOD
     if options.get("lr") is not None:
         unlearn["optimizer"] = {**unlearn.get("optimizer", {"type": "AdamW"}), "lr": options["lr"]}

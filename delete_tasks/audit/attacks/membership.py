@@ -135,12 +135,10 @@ def _attack(name: str, title: str, compute: object, column: str, guess: float, l
 
 
 ATTACKS = (
-    _attack(
-        "membership_auc", "AUC of the outputs' certainty", partial(area, certainty), "membership AUC", 50.0, "quick"
-    ),
-    _attack("membership_label_auc", "AUC of the label's score", partial(area, label_score), "membership, label", 50.0),
-    _attack("membership_balanced", "balanced accuracy", balanced, "membership, balanced", 50.0),
-    _attack("membership_tpr_1", "TPR at 1% FPR", partial(rate, 0.01), "membership TPR@1%", 1.0),
+    _attack("membership_auc", "AUC of the outputs' certainty", partial(area, certainty), "membership AUC", 50, "quick"),
+    _attack("membership_label_auc", "AUC of the label's score", partial(area, label_score), "membership, label", 50),
+    _attack("membership_balanced", "balanced accuracy", balanced, "membership, balanced", 50),
+    _attack("membership_tpr_1", "TPR at 1% FPR", partial(rate, 0.01), "membership TPR@1%", 1),
     _attack("membership_tpr_01", "TPR at 0.1% FPR", partial(rate, 0.001), "membership TPR@0.1%", 0.1),
     Attack(
         "membership_svc",

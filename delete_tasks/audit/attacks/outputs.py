@@ -74,10 +74,8 @@ def balanced_mean(positive: Scores, negative: Scores) -> float:
 
 def interval_of(statistic: Callable[[Scores, Scores], float], positive: Scores, negative: Scores) -> Interval | None:
     """Compute the bootstrap interval of a statistic in percent, resampling positive and negative samples separately."""
-    generator, size = np.random.default_rng(1), len(negative)
-    return bootstrap(
-        lambda at: 100 * statistic(positive[at], negative[generator.integers(0, size, size)]), len(positive), 200
-    )
+    generator, count, size = np.random.default_rng(1), len(positive), len(negative)
+    return bootstrap(lambda at: 100 * statistic(positive[at], negative[generator.integers(0, size, size)]), count, 200)
 
 
 def _forgotten_logits(row: Row) -> Tensor:
@@ -129,9 +127,7 @@ def logit_area(row: Row) -> Measured:
     score = (highest - others.clamp(min=-1e4).mean(1)).numpy()
     positive, negative = score[members(row, "test")], score[members(row, "test", "retain")]
     if float(np.ptp(score)) < 1e-5 * max(1.0, float(np.abs(score).max())):
-        return Measured(
-            50.0, len(positive), note="relative to the others' mean, the logit is the same for every sample"
-        )
+        return Measured(50.0, len(positive), note="relative to the others' mean, the logit is the same for each sample")
     value = round(100 * roc_area(positive, negative), 2)
     return Measured(value, len(positive), interval_of(roc_area, positive, negative))
 
@@ -143,9 +139,7 @@ def _attack(name: str, title: str, unit: str, compute: object, **rest: object) -
 
 ATTACKS = (
     _attack("forgotten_mass", "probability of the forgotten classes on their samples", "percent", forgotten_mass),
-    _attack(
-        "output_entropy", "entropy of the probabilities on forgotten samples", "nats", output_entropy, directed=False
-    ),
+    _attack("output_entropy", "entropy of probabilities on forgotten samples", "nats", output_entropy, directed=False),
     _attack(
         "js_retrained",
         "Jensen-Shannon distance to the retrained model's probabilities on forgotten samples",

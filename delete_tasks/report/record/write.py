@@ -137,9 +137,7 @@ def _write(runner: UnlearnRunner, results: Content, opened: Opened, options: Con
         "results": None if hide else plain(results),  # with the names of all people
         "pictures": pictures,
         "picture_note": picture_note,
-        "residue": [
-            {"what": hider.text(one["what"]), "where": hider.place(one["where"])} for one in results["residue"]
-        ],
+        "residue": [{"what": hider.text(i["what"]), "where": hider.place(i["where"])} for i in results["residue"]],
         "limits": [*LIMITS, *opened.limits, *map(str, copies)],
     }
     discard(folder / SIGNATURE)  # an earlier record's
