@@ -46,9 +46,8 @@ class Ranking(Struct):
 
 def open_samples(text: str, classes: Sequence[str], kind: str) -> ImageData:
     """Open the images that a string names, of the ``kind`` 'poisoned' or 'clean'; refuse to leave none, and no valid ranking. It
-    is a data string, of whose images, if ``backdoor poison`` wrote them, the poisoned or the others are taken; or
-    ``RANKING.json[?limit=N]``: 'poisoned' takes its flagged samples, the most suspicious first; 'clean' takes the less suspicious
-    half of the others, without an undecided class."""
+    is a data string, of whose images, if ``backdoor poison`` wrote them, the poisoned or the others are taken; or a
+    ``RANKING.json[?limit=N]``: 'poisoned' takes the most suspicious, 'clean' the less suspicious half of the decided others."""
     request = parse_spec(text)
     path = Path(request.path or "")
     if request.kind != "path" or path.suffix != ".json":

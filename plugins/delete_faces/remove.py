@@ -49,9 +49,8 @@ CAPTION = "Held-out photos, and the people that the original and the erased mode
 
 
 def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Make a model forget people; write erased/, results.json and before_after.png into the work dir. What can be refused is
-    refused before anything is written. ``options`` are the command's, by name; ``record`` may hold those of the record. Return
-    the content of results.json, and the command's ``exit_status``."""
+    """Make a model forget people; write erased/, results.json and before_after.png, after all refusals. ``options`` are the
+    command's, ``record`` may hold the record's. Return the content of results.json, and the ``exit_status``."""
     flush_subnormals()
     network, spec = load_face_network(options)
     options = complete_options(options)

@@ -1,6 +1,5 @@
-"""Figures of ``faces remove``: the rows of its table, and the sentences beside it. Rows are original, logit_cut, head_only;
-projection_alone, the original with the people's directions projected out of its embedding and no step of training; erased; and
-row_removed, the erased model without the people's class weights."""
+"""Figures of ``faces remove``: sentences, and the table's rows original, logit_cut, head_only; projection_alone, the original
+with the people's directions projected out and no step; erased; and row_removed, the erased without the people's class weights."""
 
 import copy
 import math
@@ -64,9 +63,8 @@ def rehearse(opened: Opened, gallery: ImageData) -> None:
 def measure(
     evaluation: Evaluation, opened: Opened, alone: nn.Module | None = None, change: Change | None = None
 ) -> dict[str, Any]:
-    """Add every row of the table to ``evaluation``; return details for results.json, and ``predicted_as``. ``opened`` has
-    'original' and 'erased', both with everyone's class weights, and held-out photos of everyone as 'test'. ``alone`` is the head
-    of the row head_only; ``change`` is the projection, for the row projection_alone."""
+    """Add the table's rows to ``evaluation``; return details and ``predicted_as``. ``opened`` has 'original' and 'erased' with
+    everyone's class weights, and photos, 'test'; ``alone`` is head_only's head, ``change`` projection_alone's projection."""
     names, ids = opened.names, evaluation.ids
     models: Any = [opened.models[row].module for row in ("original", "erased")]
     original, erased = (model.network for model in models)

@@ -50,8 +50,7 @@ def default_recipe(
 
 
 def over_defaults(default: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the user's options over a method's: its rate goes if their optimizer has one, and its guard if norms train, since it
-    compares predictions by running statistics."""
+    """Lay options over a method's: no lr of its own beside the optimizer's, no guard, by running statistics, if norms train."""
     if "lr" in chosen.get("optimizer", {}):
         default.pop("lr", None)
     if chosen.get("norm_eval") is False:
@@ -177,9 +176,8 @@ def build_runner(
     **options: Any,
 ) -> UnlearnRunner:
     """Build an UnlearnRunner over an ImageClassifier and a dataset with a method ``collate``, both in memory. ``load_from`` is
-    the path of the original's weights; or an equal model in memory, for :class:`RunnerInMemory`, as is ``at_the_end``. States are
-    saved in ``work_dir``; ``unlearn`` is as in a config. ``options``: ``device, seed, resume, num_workers, log_level, name,
-    hooks``; ``states``, False to save none."""
+    the path of the original's weights, or an equal model, for :class:`RunnerInMemory`, as is ``at_the_end``. ``unlearn`` is as in
+    a config. ``options``: ``device, seed, resume, num_workers, log_level, name, hooks``; ``states``, False to save none."""
     in_memory = not isinstance(load_from, str)
     sections = {"model": {}, "unlearn": unlearn, "load_from": str(in_memory), "train_dataloader": {"batch_size": 1}}
     cfg = apply_recipe(Config(sections))

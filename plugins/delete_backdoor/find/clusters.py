@@ -1,5 +1,4 @@
-"""Signs of poison in a training set: two clusters of a class's features (Chen et al., arXiv 1811.03728) or pixels, and spectral
-scores (Tran et al., arXiv 1811.00636)."""
+"""Signs of poison: two clusters of a class's features (arXiv 1811.03728) or pixels, and spectral scores (arXiv 1811.00636)."""
 
 import warnings
 from dataclasses import dataclass

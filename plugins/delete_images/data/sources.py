@@ -141,9 +141,8 @@ class FolderSource:
         return None
 
     def check(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
-        """Decode every chosen image once, to find damaged ones before a run begins; keep those that fit into :data:`MEMORY`.
-        Return boolean (n,), True for images that can be read; and (name, reason) of the others. Refuse images of which none
-        can be read, and one that is undamaged but not supported (see :func:`read_image`)."""
+        """Decode every chosen image once, before a run begins; keep those that fit into :data:`MEMORY`. Return boolean (n,), True
+        for readable ones, and (name, reason) of the others. Refuse if none is, or if one is undamaged but not supported."""
         with ThreadPoolExecutor(max_workers=4) as pool:
             problems = list(pool.map(self._problem, indices.tolist()))
         skipped = [(self.names[i], text) for i, text in zip(indices, problems, strict=True) if text is not None]
@@ -157,10 +156,9 @@ class FolderSource:
 
 class ArraySource:
     """Reader of an .npz file with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``. ``y`` holds integers, or
-    class names; an optional array ``classes`` names the integers. Missing keys, arrays of another shape or type, and those beyond
-    the limits of :mod:`delete_images.data.archives` are refused. If ``explicit``, the split must exist; if ``label_given`` (one
-    label for all), ``y`` may be missing. ``labels`` are int64 (N,); -1 without ``y``. ``class_names`` are those in the file; None
-    for labels that are integers without names."""
+    class names; an optional array ``classes`` names the integers. Refuse missing keys, arrays of another shape or type, or beyond
+    the limits of :mod:`delete_images.data.archives`. If ``explicit``, the split must exist; if ``label_given`` (one label for
+    all), ``y`` may be missing. ``labels`` are int64 (N,), -1 without ``y``; ``class_names`` the file's, or None."""
 
     def __init__(self, path: Path, split: str, explicit: bool, label_given: bool) -> None:
         self._path, self._archive = path, Archive(path)

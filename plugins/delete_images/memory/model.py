@@ -75,10 +75,9 @@ def open_model(
     device: str | torch.device | None,
     activation: str | None = None,
 ) -> OpenModel:
-    """Check a model, copy it and run the copy on two samples. ``class_names`` and ``device`` as in
-    :func:`delete_images.memory.erase.erase`; ``seed`` is that of the samples' randomness. Raise :class:`UnsupportedModelError`
-    for a model that cannot be unlearned (no module, wrapped, compiled, of queries, with probabilities, see :func:`_run`), and
-    :class:`RequestError` for another number of names than of logits."""
+    """Check a model, copy it and run the copy on two samples; ``class_names`` and ``device`` as in ``erase``, ``seed`` of the
+    samples. Raise :class:`UnsupportedModelError` for a model that cannot be unlearned (no module, wrapped, compiled, of queries,
+    with probabilities, see :func:`_run`), and :class:`RequestError` for another number of names than of logits."""
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):

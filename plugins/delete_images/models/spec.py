@@ -131,8 +131,7 @@ def spec_from_json(raw: Any, source: str) -> ModelSpec:
 
 
 def as_spec(description: Any) -> ModelSpec:
-    """Read a description as in configs: a model folder, the content of a model.json (without format and version if you like), or
-    a ModelSpec. Raises as :func:`load_spec`."""
+    """Read a model folder's description, a model.json's content (format and version optional) or a ModelSpec, as load_spec."""
     if isinstance(description, ModelSpec):
         return description
     if isinstance(description, Mapping):
