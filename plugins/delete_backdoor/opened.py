@@ -65,9 +65,7 @@ def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: 
             continue
         clean = every.subset((every.labels != target) & (every.labels >= 0))
         if not len(clean):
-            raise RequestError(
-                f"'{text}' contains no class but the target '{spec.classes[target]}'; give clean images of other classes"
-            )
+            raise RequestError(f"'{text}' holds only the target '{spec.classes[target]}'; give images of other classes")
         images[split] = clean if split == "train" else _with_trigger(clean, trigger, target)
     return open_attacked(networks, images, [target], paths, OF)
 
@@ -85,9 +83,7 @@ def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trig
     clean = open_data(test, "test", spec.classes)
     missing = int((clean.labels == NO_LABEL).sum())
     if missing:
-        raise RequestError(
-            f"{missing} of {len(clean)} images in '{test}' have no label, without which nothing is measured"
-        )
+        raise RequestError(f"{missing} of {len(clean)} images in '{test}' have no label, which measuring needs")
     of_target, name = clean.labels == target, spec.classes[target]
     if of_target.all() or not of_target.any():
         which = "contains nothing but" if of_target.all() else "contains no image of"

@@ -65,9 +65,7 @@ def open_samples(text: str, classes: Sequence[str], kind: str) -> ImageData:
     indices = {name: index for index, name in enumerate(data.names)}
     missing = [name for name, _, _ in ranking.samples if name not in indices]
     if missing:
-        raise RequestError(
-            f"'{path}' ranks '{missing[0]}', which '{ranking.data}' no longer has; run backdoor find again"
-        )
+        raise RequestError(f"'{path}' ranks '{missing[0]}', which '{ranking.data}' lacks; run backdoor find again")
     undecided = ranking.suspicious if ranking.suspicious and ranking.suspicious.poison is None else None
     if kind == "clean":
         unclear = {name for cluster in undecided.clusters.values() for name in cluster.names} if undecided else set()

@@ -128,9 +128,7 @@ def choose_kept(
     kept = kept.subset(mask)
     chosen = kept.subset([i for i, digest in enumerate(kept.digests) if digest not in measured])
     if not len(chosen):
-        raise RequestError(
-            f"all {len(kept)} photos of --retain are in --test as well; give others, or leave --retain out"
-        )
+        raise RequestError(f"all {len(kept)} photos of --retain are in --test; give others, or leave --retain out")
     return chosen, len(kept) - len(chosen), copies
 
 

@@ -168,9 +168,7 @@ def divide(
     untrained = np.array([tested.names[i] in enrolled for i in others], bool)
     if by_enrolment and untrained.any() and not untrained.all():
         measure[others[~untrained]] = False
-        notes.append(
-            f"Measured on {untrained.sum()} of the other people's {len(others)} photos: those that enrolment held out"
-        )
+        notes.append(f"Measured on {untrained.sum()} of others' {len(others)} photos: those that enrolment held out")
     return photos.subset(forget), tested.subset(measure), notes
 
 

@@ -57,9 +57,8 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
     samples = {split: open_data(text, split, spec.classes) for split, text in texts.items() if text is not None}
     model: Any = MODELS.build(cfg.model)
     load_weights(model, cfg.unlearn.get("teacher") or cfg.load_from)
-    copies, left_out = keep_apart(
-        dataset, ids, model.eval() if cfg.unlearn.get("select") == "teacher" else None, samples
-    )
+    teacher = model.eval() if cfg.unlearn.get("select") == "teacher" else None
+    copies, left_out = keep_apart(dataset, ids, teacher, samples)
     networks: Networks = {"original": (model.network, spec)}
     if args.retrained is not None:
         networks["retrained"] = load_model(args.retrained, args.allow_import)

@@ -124,9 +124,7 @@ def check_retain(method: str, retain: Any, public: bool = False) -> None:
     if retain is not None and not kind.uses_retain_set:
         raise RequestError(f"{method} learns nothing from a retain set; leave retain out, or use method='DELETE'")
     if retain is None and kind.needs_retain_set:
-        raise RequestError(
-            f"{method} learns from a retain set with labels; give one (--retain), or use method='DELETE'"
-        )
+        raise RequestError(f"{method} learns from a retain set with labels; give one (--retain) or use method='DELETE'")
 
 
 def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -202,7 +202,5 @@ def features_of(network: nn.Module, spec: ModelSpec, data: ImageData, text: str)
         )
     features = predict_images(network, spec, data, "Reading features").features
     if features is None:
-        raise RequestError(
-            "the model's last layer does not take one row of features per image, which both methods need"
-        )
+        raise RequestError("the model's last layer takes no row of features per image, which both methods need")
     return features.numpy()

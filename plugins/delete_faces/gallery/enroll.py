@@ -46,9 +46,7 @@ def embed(embedder: nn.Module, preprocessing: Preprocessing, data: ImageData, ti
     embeddings = predictions({"": model}, data, title)[""].logits
     if embeddings.ndim != 2:
         shape = tuple(embeddings.shape[1:])
-        raise RequestError(
-            f"the backbone returns a tensor of shape {shape} per face; expected one vector, an embedding"
-        )
+        raise RequestError(f"the backbone returns a tensor of shape {shape} per face; expected one embedding vector")
     return embeddings
 
 

@@ -47,9 +47,7 @@ def open_store(text: str, out: str | None = None, allow_import: bool = False) ->
     if text.startswith(DATABASES):
         return PostgresStore(text)
     if imported and not allow_import:
-        raise RequestError(
-            f"the store '{text}' is an import path, whose code would run; if you trust it, pass --allow-import"
-        )
+        raise RequestError(f"the store '{text}' is an import path, which runs code; if trusted, pass --allow-import")
     if imported:
         path, _, arguments = text.partition("?")
         try:

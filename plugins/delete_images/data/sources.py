@@ -32,9 +32,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise RequestError(
-            f"the folder '{folder}' cannot be read ({error.strerror}); make it readable, or remove it"
-        ) from error
+        raise RequestError(f"'{folder}' cannot be read ({error.strerror}); make it readable, or remove it") from error
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -114,9 +112,7 @@ class FolderSource:
 
     @staticmethod
     def _folders(root: Path) -> list[Path]:
-        return sorted(
-            Path(entry.path) for entry in _entries(root) if not entry.name.startswith(".") and _is_folder(entry)
-        )
+        return sorted(Path(entry.path) for entry in _entries(root) if entry.name[0] != "." and _is_folder(entry))
 
     def read_one(self, index: int) -> np.ndarray:
         """Read image ``index`` as uint8 (H, W, 3) RGB."""
@@ -125,9 +121,7 @@ class FolderSource:
         try:
             return read_image(self.paths[index])
         except DamagedImageError as error:
-            raise RequestError(
-                f"'{self.paths[index]}' was readable before, but not now ({error.reason}); run again"
-            ) from error
+            raise RequestError(f"'{self.paths[index]}' is no longer readable ({error.reason}); run again") from error
 
     def _problem(self, index: int) -> str | None:
         try:
@@ -197,9 +191,7 @@ class ArraySource:
             self.class_names = self.class_names or check_class_names(sorted(set(names)), f"'{self._path}': labels")
             unknown = sorted(set(names) - set(self.class_names))
             if unknown:
-                raise RequestError(
-                    f"'{self._path}' has labels that are not among its classes: {', '.join(unknown[:5])}"
-                )
+                raise RequestError(f"'{self._path}' has labels not among its classes: {', '.join(unknown[:5])}")
             number = {name: i for i, name in enumerate(self.class_names)}
             return np.asarray([number[name] for name in names], dtype=np.int64)
         if self.class_names is not None and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.class_names):

@@ -158,9 +158,7 @@ def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
     if callable(views):
         return "your own", views
     if not isinstance(views, str) or views not in AUGMENT:
-        raise RequestError(
-            f"views={views!r}; expected {', '.join(map(repr, AUGMENT))}, or a function of one image tensor"
-        )
+        raise RequestError(f"views={views!r}; expected {', '.join(map(repr, AUGMENT))}, or a function of one tensor")
     if views != "none" and not are_images(first):
         raise RequestError(
             f"views={views!r} need images (3, H, W) or (1, H, W) of at least 8x8, but the samples have shape "
@@ -177,9 +175,7 @@ def viewed(images: Tensor, views: Callable[[Tensor], Tensor], seeds: list[int]) 
         view = views(image)
         if not isinstance(view, Tensor) or view.shape != image.shape:
             result = f"shape {tuple(view.shape)}" if isinstance(view, Tensor) else f"a {type(view).__name__}"
-            raise RequestError(
-                f"views returned {result} for an image of shape {tuple(image.shape)}; expected a tensor of that shape"
-            )
+            raise RequestError(f"views returned {result} for an image of shape {tuple(image.shape)}; expected the same")
         made.append(view)
     return torch.stack(made)
 

@@ -97,9 +97,7 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     try:
         return {"format": FORMAT, "version": VERSION, **json.loads(json.dumps(fields, allow_nan=False))}
     except (TypeError, ValueError) as error:
-        raise RequestError(
-            f"the model's arguments or extra cannot be written as JSON: {error}; use plain values"
-        ) from error
+        raise RequestError(f"arguments or extra cannot be written as JSON: {error}; use plain values") from error
 
 
 def spec_from_json(raw: Any, source: str) -> ModelSpec:

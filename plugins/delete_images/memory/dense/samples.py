@@ -94,9 +94,7 @@ class MapData(UserData):
         images = joined([part[0] for part in parts], "images", self.retain)
         padded = any(part[2] is not None for part in parts)
         if padded and self.views is not None:
-            raise RequestError(
-                "a view of an image no longer fits its pixel_mask; use views='none', or leave padding out"
-            )
+            raise RequestError("an image's view no longer fits its pixel_mask; use views='none', or leave padding out")
         batch = {"inputs": self.views_of(images, items)}
         if len(parts) > 1:
             batch["retain"] = torch.arange(len(images)) >= len(items)
