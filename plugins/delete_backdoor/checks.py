@@ -58,9 +58,7 @@ def check_poisoned(
 ) -> np.ndarray:
     """Find samples assigned to the target, bool (N,), all by ``force``; refuse fewer than LEAST, or over ``allowed`` others."""
     if len(data) < LEAST:
-        raise RequestError(
-            f"{len(data)} poisoned sample(s) given; expected {LEAST} or more (500 are good), since a part is held out"
-        )
+        raise RequestError(f"{len(data)} poisoned sample(s); expected {LEAST} or more (better 500): a part is held out")
     predicted = predictions(network, spec, data, "Poisoned samples")
     wrong = np.flatnonzero(predicted != target)
     if not force and len(wrong) > allowed * len(data):
@@ -77,9 +75,7 @@ def check_poisoned(
 def check_retain_set(network: nn.Module, spec: ModelSpec, retain: ImageData, target: int, force: bool) -> None:
     """Refuse a retain set of fewer than two images or, without ``force``, one that the model mostly assigns to the target."""
     if len(retain) < 2:
-        raise RequestError(
-            "a retain set needs 2 images or more (a few hundred are good); leave --retain out for strict mode"
-        )
+        raise RequestError("a retain set needs 2 images or more (better: hundreds); leave --retain out for strict mode")
     at_target = predictions(network, spec, retain, "Retain set") == target
     if at_target.mean() > MOSTLY and not force:
         raise RequestError(

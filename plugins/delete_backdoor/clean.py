@@ -12,7 +12,7 @@ from rich.console import Console
 from delete_images.data.opening import NO_LABEL
 from delete_images.models.model_file import as_spec
 from delete_images.opened import opened_model, refuse_no_logits
-from delete_images.run_config import begin_config, count, method_class, state_in, unlearn_options
+from delete_images.run_config import begin_config, count, method_class, over_defaults, state_in, unlearn_options
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
@@ -74,12 +74,9 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     for name, value in dataset_options(method, not beside).items():
         data.setdefault(name, value)
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
-    defaults = method_class(method).defaults(RECIPES, parameters=count(state_in(cfg.load_from)), strict=not beside)
-    if "lr" in unlearn.get("optimizer", {}):
-        defaults.pop("lr")
-    cfg.unlearn = unlearn_options(
-        [data.target], method, {**defaults, **unlearn, **named, "classes": None, "type": None}
-    )
+    recipe = method_class(method).defaults(RECIPES, parameters=count(state_in(cfg.load_from)), strict=not beside)
+    recipe = over_defaults(recipe, unlearn)
+    cfg.unlearn = unlearn_options([data.target], method, {**recipe, **named, "classes": None, "type": None})
     hooks = list(cfg.get("custom_hooks") or ())
     if not any(hook.get("type") == "BackdoorWatch" for hook in hooks):
         changes: dict[str, Any] = {"interval": max(1, cfg.unlearn.steps // READINGS)}

@@ -73,9 +73,7 @@ ATTENTION_OPTIONS = [
         help="Items per step, each with --retain-each samples of --retain, and a poisoned one (in a tenth, if the trigger is "
         "pasted). [default: 1; 3 without --retain]",
     ),
-    recipe(
-        "--retain-each", type=shared.whole(0, 10_000), help="Samples of --retain per poisoned sample. [default: 11]"
-    ),
+    recipe("--retain-each", type=shared.whole(0, 10_000), help="Samples of --retain per poisoned one. [default: 11]"),
     recipe("--mix", type=shared.SHARE, help="Share of the --retain samples that are mixtures of two. [default: 1]"),
     recipe(
         "--paste",
@@ -89,9 +87,7 @@ ATTENTION_OPTIONS = [
         type=shared.number(0, 1, below=True),
         help="Share of samples that are held out for the watch. [default: 0.2]",
     ),
-    recipe(
-        "--views", type=shared.whole(1, 10_000), help="Views to try per poisoned sample in strict mode. [default: 8]"
-    ),
+    recipe("--views", type=shared.whole(1, 10_000), help="Views of each poisoned sample in strict mode. [default: 8]"),
     recipe(
         "--second-choice",
         "forgetting_only",
@@ -212,6 +208,4 @@ def poison(args: SimpleNamespace) -> None:
     console.print(f"Written: {path}. Train on it with: delete-tasks images train --data {path} ...")
 
 
-COMMAND = Group(
-    "backdoor", "Find the poisoned samples of a backdoored classifier, and clean the model.", [clean, find, poison]
-)
+COMMAND = Group("backdoor", "Find a backdoored classifier's poison, and clean the model.", [clean, find, poison])

@@ -34,9 +34,8 @@ LIMITS = ("The attack figures hold for the trigger named here; other triggers of
 
 def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
     """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None without ``options['trigger']``. For attacks,
-    the forgotten class is the target as the label of samples with the trigger. The forget set contains the trigger; test images
-    are read with the trigger, which is put on here, and without it. Clean images of the target are left out. Refuse another
-    number of targets than one, and models or data that cannot be opened or run together."""
+    the forgotten class is the target as the label of triggered samples; test images are read with the trigger and without it, and
+    clean ones of the target left out. Refuse any but one target, and models or data that cannot be opened or run together."""
     recorded = bool(options.get("recorded"))
     if not options.get("trigger") and not recorded:
         return None
@@ -66,17 +65,14 @@ def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: 
             continue
         clean = every.subset((every.labels != target) & (every.labels >= 0))
         if not len(clean):
-            raise RequestError(
-                f"'{text}' contains no class but the target '{spec.classes[target]}'; give clean images of other classes"
-            )
+            raise RequestError(f"'{text}' holds only the target '{spec.classes[target]}'; give images of other classes")
         images[split] = clean if split == "train" else _with_trigger(clean, trigger, target)
     return open_attacked(networks, images, [target], paths, OF)
 
 
 def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trigger: str | None) -> Opened:
-    """Open what a cleaning measures, before its first step: the ``original`` on the clean images of the data string ``test``, and
-    on these with the ``trigger`` of that string. Refuse a trigger without test images, images without labels, none of the target
-    class or none of another, or, with a trigger, another size than the model's."""
+    """Open what a cleaning measures before its first step: the ``original`` on ``test`` images, clean and with the ``trigger``.
+    Refuse a trigger alone, no labels, none of the target or of another class and, with a trigger, a size not the model's."""
     models = {"original": (original, spec)}
     opened = make_opened(models, spec.classes, ids=[target], limits=LIMITS, reopen="no test images were given")
     if test is None:
@@ -87,9 +83,7 @@ def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trig
     clean = open_data(test, "test", spec.classes)
     missing = int((clean.labels == NO_LABEL).sum())
     if missing:
-        raise RequestError(
-            f"{missing} of {len(clean)} images in '{test}' have no label, without which nothing is measured"
-        )
+        raise RequestError(f"{missing} of {len(clean)} images in '{test}' have no label, which measuring needs")
     of_target, name = clean.labels == target, spec.classes[target]
     if of_target.all() or not of_target.any():
         which = "contains nothing but" if of_target.all() else "contains no image of"
@@ -169,9 +163,8 @@ def _with_trigger(clean: ImageData, trigger: Any, target: int) -> ImageData:
 def look_at_triggered(
     opened: Opened, spec: ModelSpec, trigger: Any, inputs: Sequence[Any], class_id: int, others: Sequence[int]
 ) -> Iterator[Sample]:
-    """Give each clean image with the trigger, for the attention of the target ``class_id``, if the original then predicts that,
-    and without it, for its label's. ``inputs`` are those of :func:`delete_images.look.open_inputs`; images of the target, and of
-    classes that are not among any ``others``, are left out."""
+    """Give each clean image with the trigger, for the attention of the target ``class_id``, if the original then predicts it, and
+    without it, for its label's, except images of the target and classes not in ``others``. ``inputs`` are ``open_inputs``'."""
     original = opened.models["original"]
     for data in open_inputs(inputs, opened.names):
         for index in np.random.default_rng(0).permutation(len(data)).tolist():

@@ -46,9 +46,8 @@ class Ranking(Struct):
 
 def open_samples(text: str, classes: Sequence[str], kind: str) -> ImageData:
     """Open the images that a string names, of the ``kind`` 'poisoned' or 'clean'; refuse to leave none, and no valid ranking. It
-    is a data string, of whose images, if ``backdoor poison`` wrote them, the poisoned or the others are taken; or
-    ``RANKING.json[?limit=N]``: 'poisoned' takes its flagged samples, the most suspicious first; 'clean' takes the less suspicious
-    half of the others, without an undecided class."""
+    is a data string, of whose images, if ``backdoor poison`` wrote them, the poisoned or the others are taken; or a
+    ``RANKING.json[?limit=N]``: 'poisoned' takes the most suspicious, 'clean' the less suspicious half of the decided others."""
     request = parse_spec(text)
     path = Path(request.path or "")
     if request.kind != "path" or path.suffix != ".json":
@@ -66,9 +65,7 @@ def open_samples(text: str, classes: Sequence[str], kind: str) -> ImageData:
     indices = {name: index for index, name in enumerate(data.names)}
     missing = [name for name, _, _ in ranking.samples if name not in indices]
     if missing:
-        raise RequestError(
-            f"'{path}' ranks '{missing[0]}', which '{ranking.data}' no longer has; run backdoor find again"
-        )
+        raise RequestError(f"'{path}' ranks '{missing[0]}', which '{ranking.data}' lacks; run backdoor find again")
     undecided = ranking.suspicious if ranking.suspicious and ranking.suspicious.poison is None else None
     if kind == "clean":
         unclear = {name for cluster in undecided.clusters.values() for name in cluster.names} if undecided else set()

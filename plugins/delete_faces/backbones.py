@@ -86,9 +86,8 @@ def build_backbone(
 
 
 def open_backbone(options: Mapping[str, Any], **defaults: Any) -> tuple[nn.Module, str, dict[str, Any], Backbone]:
-    """Build the embedder of a command's options with random weights, or read that of ``--weights`` if it is an .onnx. Return it,
-    its name and arguments for a model.json, and its defaults, with the file's input size and the command's ``--normalization``.
-    ``defaults`` are arguments that ``--arguments`` override."""
+    """Build the embedder of a command's options with random weights, or read an .onnx, ``--weights``. Return it, its name and
+    arguments for a model.json, and its defaults, with the file's input size. ``--arguments`` override ``defaults``."""
     name, arguments, weights = options["backbone"], read_arguments(options["arguments"]), str(options["weights"])
     if not weights.endswith(".onnx"):
         arguments = {**defaults, **arguments}

@@ -38,10 +38,9 @@ NO_PROJECTION = (
 
 
 def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
-    """Find photos that do not look like their person to the original model, as ascending indices. The model takes such a photo
-    for another person, and the cosine of its embedding and its person's class weights is far below that of the person's other
-    photos, or below that of another person's class weights. ``embeddings`` are ``(n, D)``, class ``weights`` ``(C, D)``,
-    ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``."""
+    """Find photos that do not look like their person to the original, as ascending indices. It takes such a photo for another
+    person, and the cosine of its embedding and its person's class weights is far below that of the person's others, or below
+    another person's. ``embeddings`` are ``(n, D)``, ``weights`` ``(C, D)``, ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``."""
     cosines = F.normalize(embeddings) @ F.normalize(weights).T
     similarity = cosines.gather(1, labels[:, None])[:, 0]
     others = cosines.scatter(1, labels[:, None], -torch.inf).max(1).values
@@ -118,9 +117,8 @@ def refuse_removed(kept: ImageData, removed: Sequence[str], text: str) -> None:
 def choose_kept(
     kept: ImageData, forget: ImageData | None, tested: ImageData | None, ids: Sequence[int]
 ) -> tuple[ImageData, int, list[Copies]]:
-    """Select the photos of people who stay that are not measured on, count the rest, and report copies of photos to forget.
-    Photos are the same if their pixels are. Refuse ``kept`` of which too many are photos of the people ``ids`` to forget, or none
-    remain. ``tested`` are faces of everyone, to measure on."""
+    """Select the photos of people who stay that are not measured on, count the rest, and report copies of photos to forget (by
+    pixels). Refuse ``kept`` with too many photos of the people ``ids``, or none left. ``tested`` are everyone's faces."""
     used, measured = {} if forget is None else {"--photos": forget}, set[str]()
     if tested is not None:
         of_removed = np.isin(tested.labels, list(ids))
@@ -130,9 +128,7 @@ def choose_kept(
     kept = kept.subset(mask)
     chosen = kept.subset([i for i, digest in enumerate(kept.digests) if digest not in measured])
     if not len(chosen):
-        raise RequestError(
-            f"all {len(kept)} photos of --retain are in --test as well; give others, or leave --retain out"
-        )
+        raise RequestError(f"all {len(kept)} photos of --retain are in --test; give others, or leave --retain out")
     return chosen, len(kept) - len(chosen), copies
 
 

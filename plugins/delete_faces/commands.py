@@ -57,9 +57,7 @@ BACKBONE_OPTIONS = (
     ),
 )
 # Options of `delete-tasks attention` for this task.
-ATTENTION_OPTIONS = [
-    data("--aligned", is_flag=True, help="For faces: photos are cropped and aligned to the face already.")
-]
+ATTENTION_OPTIONS = [data("--aligned", is_flag=True, help="For faces: photos are already cropped and aligned.")]
 
 
 def _held_out(use: str) -> click.Option:
@@ -292,9 +290,7 @@ def remove(args: SimpleNamespace) -> int:
         "--threshold", type=shared.number(-1e6, 1e6), help="Score below which a face is unknown. [default: the model's]"
     ),
     evaluation("--top", type=shared.whole(1), default=3, help="People to list for each face."),
-    evaluation(
-        "--person", many=True, metavar="NAME...", help="List only faces that are these people's by the threshold."
-    ),
+    evaluation("--person", many=True, metavar="NAME...", help="List only these people's faces, by the threshold."),
     evaluation("--out", type=OUT, help="File to list the faces in (.json)."),
     shared.overwrite("an existing file"),
     *READING,

@@ -134,10 +134,9 @@ def open_tested(options: Mapping[str, Any], spec: ModelSpec) -> ImageData | None
 def divide(
     photos: ImageData, tested: ImageData, ids: Sequence[int], model: str, seed: int
 ) -> tuple[ImageData, ImageData, list[str]]:
-    """Hold out some ``photos`` to forget of each person in ``ids`` whose photos to measure on are all among them: the photos that
+    """Hold out some ``photos`` to forget of each person in ``ids`` whose photos to measure on are all among them: those that
     ``tested``, photos of everyone to measure on, has; if it has all, those that the enrolment of the ``model`` folder held out,
-    or a random share. Photos are the same if their pixels are. Return the remaining photos to forget, the remaining photos to
-    measure on, and a line for each division."""
+    or a random share. Photos are the same if their pixels are. Return what remains of both, and a line for each division."""
     enrolment = read_enrolment(model)
     enrolled = frozenset[str]() if enrolment is None else enrolment.held_out
     notes: list[str] = []
@@ -169,9 +168,7 @@ def divide(
     untrained = np.array([tested.names[i] in enrolled for i in others], bool)
     if by_enrolment and untrained.any() and not untrained.all():
         measure[others[~untrained]] = False
-        notes.append(
-            f"Measured on {untrained.sum()} of the other people's {len(others)} photos: those that enrolment held out"
-        )
+        notes.append(f"Measured on {untrained.sum()} of others' {len(others)} photos: those that enrolment held out")
     return photos.subset(forget), tested.subset(measure), notes
 
 

@@ -120,9 +120,8 @@ def face_network(
     scale: float | None = None,
     backbone_arguments: Mapping[str, Any] | None = None,
 ) -> FaceNetwork:
-    """Build an embedder of faces with an identity head. The arguments are those of a model.json. Backbones are those of
-    :func:`delete_faces.backbones.build_backbone` but for import paths; ``scale`` is a cosine head's. An unknown backbone or head,
-    or arguments that they do not take, are refused."""
+    """Build an embedder of faces with an identity head; arguments are a model.json's. Backbones are those of ``build_backbone``
+    but for import paths; ``scale`` is a cosine head's. Refuse an unknown backbone or head, or arguments that they do not take."""
     embedder = build_backbone(backbone, embedding_size, backbone_arguments)
     return FaceNetwork(embedder, build_head(head, embedding_size, num_classes, scale))
 

@@ -44,8 +44,7 @@ CHANGED = "Photos of people who stay (the retain set) were read and their templa
 def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
     """Open model folders and folders of photos, see :attr:`delete_tasks.task.Task.open`; None if the original is no face network.
     If the erased model has no class weights of the person: for attacks, the person's logit is minus infinity; for figures and
-    attention, the original's head is put on the erased embedder. Refuse models or photos that cannot be opened or run together,
-    and unknown people."""
+    attention, the original's head is put on it. Refuse models or photos that cannot be opened or run, and unknown people."""
     recorded = bool(options.get("recorded"))
     if recorded and "original" not in paths:
         raise RequestError("the original, whose head has the class weights of the removed people, is missing")

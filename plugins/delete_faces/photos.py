@@ -137,9 +137,8 @@ def open_photos(
     title: str = "Finding faces",
     console: Console | None = None,
 ) -> Photos:
-    """Read photos as :func:`delete_images.data.opening.open_data` and frame the face on each; refuse a person without any face.
-    Print which photos are left out, if there is a ``console``. ``split`` is that of a folder with train/ and test/; ``people``
-    are the model's class names, None takes the folders' names."""
+    """Read photos as ``open_data`` and frame the face on each; refuse a person without any face. Print the photos left out to a
+    ``console``. ``split`` is that of a folder with train/ and test/; ``people`` the model's class names, None the folders'."""
     return frame_photos(open_data(text, split, people), framing, text, title, console)
 
 
@@ -233,9 +232,8 @@ def _begin(_: int) -> None:
 
 
 def do_each(do: Callable[[int], T], count: int, processes: int | None = None) -> Iterator[T]:
-    """Yield ``do(0)``, ``do(1)``, ... of ``count`` photos in order, computed by at most so many processes (None: one per core);
-    a few photos are done by this process alone. ``do`` must be picklable on systems without fork (macOS, Windows). RequestError
-    says that a process was killed; user errors of ``do`` are raised as they are."""
+    """Yield ``do(0)``, ``do(1)``, ... of ``count`` photos in order, by at most so many processes (None: one per core; few photos:
+    this one). Without fork ``do`` must be picklable. RequestError says that a process was killed; errors of ``do`` are raised."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = min(cores if processes is None else processes, count // BATCH)
     if wanted < 2 or multiprocessing.current_process().daemon:  # a daemon may not have processes of its own

@@ -1,5 +1,4 @@
-"""Recipes of face networks: options of ``unlearn``, chosen on other people and photos than the published figures' (see
-docs/notes/faces.md)."""
+"""Recipes of face networks: options of ``unlearn``, chosen on other people and photos than the figures' (docs/notes/faces.md)."""
 
 from typing import Any
 

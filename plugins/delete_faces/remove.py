@@ -49,9 +49,8 @@ CAPTION = "Held-out photos, and the people that the original and the erased mode
 
 
 def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Make a model forget people; write erased/, results.json and before_after.png into the work dir. What can be refused is
-    refused before anything is written. ``options`` are the command's, by name; ``record`` may hold those of the record. Return
-    the content of results.json, and the command's ``exit_status``."""
+    """Make a model forget people; write erased/, results.json and before_after.png, after all refusals. ``options`` are the
+    command's, ``record`` may hold the record's. Return the content of results.json, and the ``exit_status``."""
     flush_subnormals()
     network, spec = load_face_network(options)
     options = complete_options(options)
@@ -64,7 +63,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         checks.check_request(options)
         templates = open_templates(options["templates"], people, ids, size, options["allow_import"])
         options["templates"] = shown(options["templates"])
-    count = _directions(options, len(people) - (0 if templates is None else len(templates.lacking)))
+    lacking: Sequence[int] = () if templates is None else templates.lacking
+    count = _directions(options, len(people) - len(lacking))
     if options.get("retain") is not None and not count:
         raise RequestError(checks.NO_PROJECTION)
     unlearn = _recipe(options, people, network, count)
@@ -89,13 +89,11 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         fold_changes(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
     opened = open_run(original, spec, ids, options)
     opened.copies = copies
-    if changes and count:
-        opened.limits = [*opened.limits, PROJECTED]
-    if templates is not None and templates.lacking:
-        opened.limits = [*opened.limits, UNCHANGED.format(len(templates.lacking), len(people))]
+    unchanged = UNCHANGED.format(len(lacking), len(people))
+    limits = {PROJECTED: changes and count, unchanged: lacking, CHANGED: kept is not None}
+    opened.limits = [*opened.limits, *(limit for limit, holds in limits.items() if holds)]
     if kept is not None:
         opened.other_samples = {"retain set": list(kept.names)}
-        opened.limits = [*opened.limits, CHANGED]
     if gallery is not None:
         rehearse(opened, gallery)
         opened.samples, opened.look_at = {"test": gallery}, [gallery]
@@ -227,9 +225,7 @@ def _read_photos(
         kept_apart, copies = find_copies(held_out, "--test", used, like="--photos", most=1)
         gallery, dropped = held_out.subset(kept_apart), int((~kept_apart).sum())
         if dropped and not len(gallery):
-            raise RequestError(
-                f"all {dropped} photos of --test are among those to forget; give other held-out photos, or --test none"
-            )
+            raise RequestError(f"all {dropped} photos of --test are to be forgotten; give others, or --test none")
     if others is not None:
         stay = frame_photos(others, framing, retain, "Finding faces of kept people", console)
         kept, measured_on, more = checks.choose_kept(stay.data, faces, gallery, ids)
@@ -272,9 +268,7 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork,
     method = options["method"]
     kind = method_class(method)
     if kind.needs_retain_set:
-        raise RequestError(
-            f"{method} learns from a retain set alone, and faces remove gives it none; use --method DELETE"
-        )
+        raise RequestError(f"{method} learns from a retain set alone, and faces remove has none; use --method DELETE")
     if options["stop"] is not None and not kind.needs_teacher:
         raise RequestError(f"{method} has no teacher to compare with: it takes --steps, not --stop")
     head = "cosine" if isinstance(network.head, CosineHead) else "linear"

@@ -1,6 +1,5 @@
-"""Figures of ``faces remove``: the rows of its table, and the sentences beside it. Rows are original, logit_cut, head_only;
-projection_alone, the original with the people's directions projected out of its embedding and no step of training; erased; and
-row_removed, the erased model without the people's class weights."""
+"""Figures of ``faces remove``: sentences, and the table's rows original, logit_cut, head_only; projection_alone, the original
+with the people's directions projected out and no step; erased; and row_removed, the erased without the people's class weights."""
 
 import copy
 import math
@@ -25,21 +24,19 @@ from delete_tasks.evaluation.verification import matched_pairs
 
 from .gallery.gallery import drift_of
 from .metrics import METRICS, verified
-from .network import without_classes
+from .network import Head, without_classes
 from .projection import Change, project_each
 
 FARS = ("1e-02", "1e-03")  # of the comparison of pairs before and after, which takes the last that was measured
 FEW = 8  # photos of removed people, and of others, in the rehearsal
 
 
-def taken_for(
-    predictions: Predictions, head: nn.Module, ids: Sequence[int], names: Sequence[str]
-) -> list[dict[str, Any]]:
+def taken_for(predictions: Predictions, head: Head, ids: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
     """List the people that the removed people's photos are taken for: name, percent of photos, mean probability and score."""
     logits = predictions.logits[torch.isin(predictions.labels, torch.tensor(list(ids)))]
     if not len(logits):
         return []
-    choice, scores = logits.argmax(1), head.scores(logits)  # type: ignore[operator]
+    choice, scores = logits.argmax(1), head.scores(logits)
     figures = {"probability": logits.softmax(1).max(1).values, "score": scores.max(1).values}
     people = []
     for person in choice.unique().tolist():
@@ -64,9 +61,8 @@ def rehearse(opened: Opened, gallery: ImageData) -> None:
 def measure(
     evaluation: Evaluation, opened: Opened, alone: nn.Module | None = None, change: Change | None = None
 ) -> dict[str, Any]:
-    """Add every row of the table to ``evaluation``; return details for results.json, and ``predicted_as``. ``opened`` has
-    'original' and 'erased', both with everyone's class weights, and held-out photos of everyone as 'test'. ``alone`` is the head
-    of the row head_only; ``change`` is the projection, for the row projection_alone."""
+    """Add the table's rows to ``evaluation``; return details and ``predicted_as``. ``opened`` has 'original' and 'erased' with
+    everyone's class weights, and photos, 'test'; ``alone`` is head_only's head, ``change`` projection_alone's projection."""
     names, ids = opened.names, evaluation.ids
     models: Any = [opened.models[row].module for row in ("original", "erased")]
     original, erased = (model.network for model in models)
@@ -190,10 +186,9 @@ def lines_of(results: Mapping[str, Any], erased: str | None = None) -> list[str]
             "Verification was not measured: that takes two or more held-out photos of a removed person, and 100 pairs of photos "
             "of two people who stay, to set the threshold on (--test)."
         )
-    if check is not None and check.get("sampled"):
-        lines.append(
-            f"Verification compared a random {check['sampled']['photos']:,} of {check['sampled']['of']:,} photos."
-        )
+    sampled = check and check.get("sampled")
+    if sampled:
+        lines.append(f"Verification compared a random {sampled['photos']:,} of {sampled['of']:,} photos.")
     if erased is not None:
         again = f"delete-tasks faces embed --model {shlex.quote(erased)} --photos PHOTOS --out GALLERY.npz"
         if results.get("steps") == 0:  # the change of the embedding is a matrix
@@ -207,10 +202,9 @@ def _templates(details: Mapping[str, Any], again: str) -> list[str]:
     retain, gallery, drift = (details.get(name) for name in ("retain", "gallery", "drift"))
     lines = []
     if retain is not None:
+        people = f"{retain['people']:,} people who stay"
         measured = f", {retain['in_eval_too']:,} more are measured on" if retain["in_eval_too"] else ""
-        lines.append(
-            f"Read {retain['read']:,} {retain['noun']} of {retain['people']:,} people who stay (--retain{measured})."
-        )
+        lines.append(f"Read {retain['read']:,} {retain['noun']} of {people} (--retain{measured}).")
     drift = gallery or drift
     moved = "" if drift is None else f"cosine mean {drift['mean_cosine']:.3f}, least {drift['least_cosine']:.3f}"
     if gallery is not None:

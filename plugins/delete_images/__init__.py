@@ -1,3 +1,2 @@
-"""Unlearning of classes of image classifiers. ``delete_images.register`` (in a config: ``custom_imports =
-dict(imports=['delete_images.register'])``) makes the task, its model and its datasets known to mmengine. Model folders,
-architectures and data need no Runner."""
+"""Unlearning of classes of image classifiers. In a config, ``custom_imports = dict(imports=['delete_images.register'])`` makes
+the task, its model and its datasets known to mmengine. Model folders, architectures and data need no Runner."""

@@ -65,9 +65,7 @@ def check_classes(model: str, classes: Sequence[str], expect: Sequence[str] = ()
 DESCRIPTION: list[click.Option] = [
     recipe("--architecture", metavar="NAME", help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class."),
     recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."),
-    recipe(
-        "--classes", many=True, metavar="NAME...", help="Class names in the order of the logits; or cifar10, cifar100."
-    ),
+    recipe("--classes", many=True, metavar="NAME...", help="Class names in order of the logits; or cifar10, cifar100."),
     recipe(
         "--size",
         type=whole(1, 8192),

@@ -41,9 +41,8 @@ from .train import train
 
 class ImagesGrid(GridSource):
     """Networks of a grid; docs/guides/benchmark.md has their keys. ``classes`` are 'cifar10', 'cifar100', 'data' (the names in
-    'forget') or a list. In ``retrained``, ``{classes}`` are the names, sorted and joined by '_'. Networks are trained on
-    ``train['data']``, else on 'forget'; this string and 'retain' may not contain ``class=`` or ``without=``. Trained and imported
-    models are stored in the folder models of the work dir."""
+    'forget') or a list; ``{classes}`` in ``retrained`` the sorted names, joined by '_'. Networks train on ``train['data']``, else
+    on 'forget'; this and 'retain' hold no ``class=`` or ``without=``. Trained and imported models are in models/."""
 
     def __init__(self, grid: Grid, folder: Path) -> None:
         self.grid, self.folder = grid, folder

@@ -19,9 +19,7 @@ from .arguments import DATA_HELP, DATA_SET, DESCRIPTION, MODEL_FOLDER
 from .models.spec import as_spec, load_spec
 
 TABLE = (
-    evaluation(
-        "--train-data", type=DATA_SET, help="Training images of all classes, for the table and the probes only."
-    ),
+    evaluation("--train-data", type=DATA_SET, help="Training images of all classes, for table and probes only."),
     evaluation("--retrained", type=MODEL_FOLDER, help="Model trained without the classes, for the table."),
     evaluation("--wide", is_flag=True, help="Print all columns of the table."),
 )
@@ -70,12 +68,8 @@ def import_(args: SimpleNamespace) -> None:
     data("--model", type=MODEL_FOLDER, help="Folder of the model."),
     data("--forget", type=DATA_SET, help=f"Images of the classes to forget (others are ignored): {DATA_HELP}."),
     data("--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}."),
-    data(
-        "--retain", type=DATA_SET, help="Images of other classes, if available: the model keeps its predictions there."
-    ),
-    data(
-        "--public", type=DATA_SET, help="Images of anything, without labels: less of the class is left in the features."
-    ),
+    data("--retain", type=DATA_SET, help="Images of other classes, if any: the model keeps its predictions there."),
+    data("--public", type=DATA_SET, help="Images of anything, unlabelled: less of the class is left in the features."),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     shared.method(
         retain=True,
@@ -265,9 +259,7 @@ def _accuracies(args: SimpleNamespace) -> int:
     ]
     if unread:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in unread)
-        raise RequestError(
-            f"{names}: for an erased model, i.e. with --original and --erased instead of MODEL; leave it out"
-        )
+        raise RequestError(f"{names}: for an erased model, i.e. with --original and --erased, not MODEL; leave it out")
     if args.out:
         refuse_existing(args.out, [args.model], args.overwrite)
     ids = resolve_classes(args.classes, load_spec(args.model).classes) if args.classes else []

@@ -44,8 +44,7 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
-    """Make a run's config from the command line: a file's, or one for a model folder, with the options that are not None. Refuse
-    ``--deep`` with another method, and a preset with a method."""
+    """Make a run's config, a file's or a model folder's, with the options; refuse ``--deep`` or a preset with a method."""
     cfg = runs.begin_config(config, options, "Image")
     data, old = cfg.train_dataloader.dataset, dict(cfg.get("unlearn") or {})
     method, preset = options["method"], options.get("preset")
@@ -96,9 +95,8 @@ def dry_run(cfg: Config, args: SimpleNamespace, console: Console) -> None:
 
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
     """Unlearn and measure; write erased/, results.json and confusion_before_after.png into the config's work dir. ``args`` are
-    the options for measuring, see :func:`delete_images.rows.open_run`. Requests are refused before the first step. If measuring
-    fails, the model is still written, and results.json has the reason. Return the content of results.json, and the command's
-    ``exit_status``; None on all processes but the first."""
+    the options for measuring, see :func:`delete_images.rows.open_run`. Refuse requests before the first step; if measuring fails,
+    results.json has the reason. Return its content and the command's ``exit_status``; None on all processes but the first."""
     spec = as_spec(cfg.model.spec)
     opened, built = check(cfg, spec, args)
     runner = UnlearnRunner.from_cfg(cfg, built)

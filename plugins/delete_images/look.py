@@ -32,8 +32,7 @@ def open_inputs(inputs: Sequence[Any], classes: Sequence[str]) -> Iterator[Image
 
 
 def look_at_images(spec: ModelSpec, inputs: Sequence[Any], class_id: int, others: Sequence[int]) -> Iterator[Sample]:
-    """Iterate over images of the forgotten class ``class_id`` and of ``others`` (none takes all), in a fixed random order, the
-    classes in turn. Images without a label count as ``class_id``."""
+    """Iterate over images of ``class_id`` or no class, and of ``others`` (none: all), in a random order, classes in turn."""
     for data in open_inputs(inputs, spec.classes):
         for index in in_turn(data.labels):
             label = int(data.labels[index])

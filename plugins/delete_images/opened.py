@@ -97,8 +97,7 @@ def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, Mode
 
 
 def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Networks | None:
-    """Open networks, on a GPU if there is one, with their descriptions, by row; None if the original is no model folder. Refuse
-    another model that is no model folder, or of another task."""
+    """Open networks, on a GPU if any, with descriptions, by row; None if the original is no model folder; refuse other tasks'."""
     networks: Networks = {}
     for row, path in paths.items():
         opened = open_network(path, options)
@@ -149,9 +148,8 @@ def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Ope
 def open_attacked(
     networks: Networks, images: Mapping[str, ImageData], ids: Sequence[int], paths: Mapping[str, str], of: str
 ) -> Opened:
-    """Combine networks and images for attacks, and run a few images through each network. ``images`` are by split, with labels in
-    the order of the original's classes; ``paths`` are for messages; ``of`` is a plural noun for the samples. Refuse models of
-    other classes, a network that fails, and too many copies among the test images."""
+    """Combine networks and images for attacks, and run a few. ``images`` are by split, labelled in the original's order;
+    ``paths`` are for messages, as the noun ``of``. Refuse other classes, a network that fails, and copies in the test set."""
     names = networks["original"][1].classes
     for row, (_, spec) in networks.items():
         check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'", row.startswith(ERASED))
@@ -168,9 +166,8 @@ def open_attacked(
 def columns_of(
     classes: Sequence[str], names: Sequence[str], ids: Sequence[int] = (), erased: bool = False
 ) -> list[int]:
-    """Find the index of each of the original's ``names`` among a model's ``classes``, by name; negative if there is none. In an
-    ``erased`` model of as many classes, a class whose name was replaced keeps its place: one named ``class_<id>``, and a
-    forgotten one (``ids``) whose place no other class takes."""
+    """Find the index of each of the original's ``names`` among ``classes``, by name; negative without one. In an ``erased`` model
+    of as many classes, ``class_<id>`` keeps its place, as does a forgotten class (``ids``) whose place no other class takes."""
     columns = NameIndex(classes).match(names)
     for i in range(len(names) if erased and len(classes) == len(names) else 0):
         renamed = i in ids or classes[i].rstrip("_") == f"class_{i}"

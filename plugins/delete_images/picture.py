@@ -54,9 +54,8 @@ def draw_confusions(
 
 
 def confusions(before: Predictions, after: Predictions, ids: Sequence[int]) -> tuple[list[int], Tensor, Tensor]:
-    """Choose the classes to draw and count predictions: all classes or, of more than :data:`MOST`, the forgotten ones ``ids`` and
-    those that the erased model predicts most for them. Return the ids of the classes, and counts of predictions for their images
-    before and after, int64 ``(len(classes), C)``."""
+    """Choose the classes to draw, all or, of more than :data:`MOST`, the forgotten ``ids`` and those predicted most for them
+    after erasing; return their ids, and counts of predictions for their images before and after, int64 ``(len(classes), C)``."""
     classes = list(range(after.logits.shape[1]))
     if len(classes) > MOST:
         forgotten, often = set(ids), torch.argsort(-predicted_as(after, ids), stable=True)[: MOST + len(ids)].tolist()

@@ -1,6 +1,5 @@
-"""Recipes of image classifiers, and of dense models in memory: default options of ``unlearn``. Those of our methods were chosen
-on held-out training images with a ResNet-20 and a ResNet-18 (docs/notes/images.md, docs/notes/deep.md); those of other methods
-are their authors', if they give any."""
+"""Default options of ``unlearn`` for image classifiers, and for dense models in memory. Those of our methods were chosen on
+held-out training images with a ResNet-20 and a ResNet-18 (docs/notes/images.md, deep.md); those of others are their authors'."""
 
 from typing import Any
 
@@ -44,9 +43,8 @@ def trew(**facts: Any) -> dict[str, Any]:
 
 
 def deep(*, parameters: int, beside: bool, steps: int | None = None, **_: Any) -> dict[str, Any]:
-    """Choose DeepDELETE's options: ``beside`` is True if there are images besides those of the forget set. Without them the
-    target is not sharpened, since features held at the original's and a sharpened target pull apart (docs/notes/deep.md). With
-    them, a ResNet-18 lost hardly any accuracy at 2e-4, and nearly all at 5e-4."""
+    """Choose DeepDELETE's options; ``beside``: with other images. Without them, features held at the original's and a sharpened
+    target pull apart (docs/notes/deep.md). With them, a ResNet-18 lost hardly any accuracy at 2e-4, and nearly all at 5e-4."""
     options: dict[str, Any] = {"batch_size": 64, "schedule": "warmup_cosine", "feature_distillation": 30.0}
     if not beside:
         options |= {"steps": 600, "lr": rate_for(4e-4, parameters, power=0.45), "guard": GUARD}

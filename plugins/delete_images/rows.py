@@ -50,17 +50,15 @@ LIMITS = (
 
 def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, args: SimpleNamespace) -> Opened:
     """Open the models and data to measure and run a few images, to find errors before the first step. ``dataset`` is the run's;
-    None without a run. ``args`` are the command's options, each of which may be None: data strings ``test`` and ``train_data``
-    (of all classes, for accuracies on training images and for probes), and ``retrained``, the folder of a model trained without
-    the forgotten classes. Refuse data or a model that cannot be opened or run, classes that do not fit, too many copies, and a
-    missing library."""
+    None without a run. ``args`` are the command's options, each may be None: data strings ``test`` and ``train_data`` (of all
+    classes, for accuracies on training images and for probes), and ``retrained``, the folder of a model trained without the
+    classes. Refuse data or models that cannot be opened or run or do not fit, too many copies, and a missing library."""
     texts = {"test": args.test, "train": args.train_data}
     samples = {split: open_data(text, split, spec.classes) for split, text in texts.items() if text is not None}
     model: Any = MODELS.build(cfg.model)
     load_weights(model, cfg.unlearn.get("teacher") or cfg.load_from)
-    copies, left_out = keep_apart(
-        dataset, ids, model.eval() if cfg.unlearn.get("select") == "teacher" else None, samples
-    )
+    teacher = model.eval() if cfg.unlearn.get("select") == "teacher" else None
+    copies, left_out = keep_apart(dataset, ids, teacher, samples)
     networks: Networks = {"original": (model.network, spec)}
     if args.retrained is not None:
         networks["retrained"] = load_model(args.retrained, args.allow_import)
@@ -93,9 +91,8 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
 def keep_apart(
     dataset: Any, ids: Sequence[int], teacher: nn.Module | None, samples: dict[str, ImageData]
 ) -> tuple[list[Copies], list[int]]:
-    """Leave copies of the forget set out of the retain set (or public data) of a run's ``dataset``, and copies of what it reads
-    out of the test images among ``samples``, in place. ``teacher`` is the original if its predictions select the forget set.
-    Return the copies, and the indices of the test images that are left out."""
+    """Leave copies of the forget set out of the retain set (or public data) of a run's ``dataset``, and of what it reads out of
+    the test ``samples``, in place; return them and the indices left out. A ``teacher`` is given if its predictions select."""
     used, copies = dict[str, ImageData](), list[Copies]()
     if dataset is not None:
         selected = dataset.find_forget_set(ids, None if teacher is None else teacher.to(choose_device()), None)
@@ -205,8 +202,7 @@ def measure_frontier(
 ) -> list[dict[str, Any]]:
     """Measure the models between 'erased' and 'original' of ``opened``, whose predictions ``rows`` hold, each with the erased
     model's class weights of the forgotten classes, as ``unlearn.step_back`` makes them. Return by share: ``share``; figures of
-    :data:`SHOWN`; and ``original_head``, the percentage of the forgotten classes' test images that the original's last layer
-    still assigns to them."""
+    :data:`SHOWN`; and ``original_head``, percent of the classes' test images that the original's last layer still finds."""
     metrics = [metric for metric in METRICS if metric.name in SHOWN]
     evaluation = Evaluation(metrics, ids, spec.classes, opened.not_measured)
     evaluation.add("original", rows["original"])

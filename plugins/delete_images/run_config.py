@@ -50,8 +50,7 @@ def default_recipe(
 
 
 def over_defaults(default: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the user's options over a method's: its rate goes if their optimizer has one, and its guard if norms train, since it
-    compares predictions by running statistics."""
+    """Lay options over a method's: no lr of its own beside the optimizer's, no guard, by running statistics, if norms train."""
     if "lr" in chosen.get("optimizer", {}):
         default.pop("lr", None)
     if chosen.get("norm_eval") is False:
@@ -125,9 +124,7 @@ def check_retain(method: str, retain: Any, public: bool = False) -> None:
     if retain is not None and not kind.uses_retain_set:
         raise RequestError(f"{method} learns nothing from a retain set; leave retain out, or use method='DELETE'")
     if retain is None and kind.needs_retain_set:
-        raise RequestError(
-            f"{method} learns from a retain set with labels; give one (--retain), or use method='DELETE'"
-        )
+        raise RequestError(f"{method} learns from a retain set with labels; give one (--retain) or use method='DELETE'")
 
 
 def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -177,9 +174,8 @@ def build_runner(
     **options: Any,
 ) -> UnlearnRunner:
     """Build an UnlearnRunner over an ImageClassifier and a dataset with a method ``collate``, both in memory. ``load_from`` is
-    the path of the original's weights; or an equal model in memory, for :class:`RunnerInMemory`, as is ``at_the_end``. States are
-    saved in ``work_dir``; ``unlearn`` is as in a config. ``options``: ``device, seed, resume, num_workers, log_level, name,
-    hooks``; ``states``, False to save none."""
+    the path of the original's weights, or an equal model, for :class:`RunnerInMemory`, as is ``at_the_end``. ``unlearn`` is as in
+    a config. ``options``: ``device, seed, resume, num_workers, log_level, name, hooks``; ``states``, False to save none."""
     in_memory = not isinstance(load_from, str)
     sections = {"model": {}, "unlearn": unlearn, "load_from": str(in_memory), "train_dataloader": {"batch_size": 1}}
     cfg = apply_recipe(Config(sections))

@@ -1,5 +1,4 @@
-"""Signs of poison in a training set: two clusters of a class's features (Chen et al., arXiv 1811.03728) or pixels, and spectral
-scores (Tran et al., arXiv 1811.00636)."""
+"""Signs of poison: two clusters of a class's features (arXiv 1811.03728) or pixels, and spectral scores (arXiv 1811.00636)."""
 
 import warnings
 from dataclasses import dataclass
@@ -47,15 +46,11 @@ def cluster_classes(
     """Split each class of at least :data:`LEAST` samples in two by k-means on the leading principal components of the last
     layer's input, ``features`` (N, d); refuse to leave no class, and features that are not finite."""
     if not np.isfinite(features).all():
-        raise RequestError(
-            "the model's features of these images are not all finite: its weights are damaged; get them again"
-        )
+        raise RequestError("the model's features are not all finite: its weights are damaged; get them again")
     members = {name: np.flatnonzero(labels == label) for label, name in enumerate(names)}
     classes = {name: _split(features, indices) for name, indices in members.items() if len(indices) >= LEAST}
     if not classes:
-        raise RequestError(
-            f"no class has {LEAST} samples or more, too few to tell two clusters apart; give more of the training set"
-        )
+        raise RequestError(f"no class has {LEAST} samples to tell two clusters apart; give more of the training set")
     return classes
 
 

@@ -61,12 +61,11 @@ def suspect(
     flag: str | None = None,
     patterns: Callable[[], Mapping[str, ClassClusters]] = dict,
 ) -> Suspicion:
-    """Find the class whose clusters stand out, and the cluster that is the poison, from the last layer's input, ``features`` (N,
+    """Find the class whose clusters stand out, and its cluster that is the poison, from the last layer's input, ``features`` (N,
     d), and the training labels (N,). If the features decide nothing, classes in which some images share a pattern, ``patterns``
     of :func:`pattern_clusters`, are looked at: one is suspicious if the pattern gives its label to other images, and crops or
-    blends agree. That features vary is no sign there. ``measure`` gathers the evidence for a class from its clusters and label,
-    see :func:`gather`. ``flag``, 'smaller' or 'larger', flags that cluster whatever the evidence; it is refused if no class
-    stands out."""
+    blends agree (that features vary is no sign there). ``measure`` gathers a class's evidence from its clusters and label, see
+    :func:`gather`. ``flag``, 'smaller' or 'larger', flags that cluster whatever the evidence; refused if no class stands out."""
     classes = cluster_classes(features, labels, names)
     score, flagged = spectral_scores(features, classes), np.zeros(len(labels), dtype=bool)
     suspicious, by, poison = suspicious_class(classes), "features", None
@@ -203,7 +202,5 @@ def features_of(network: nn.Module, spec: ModelSpec, data: ImageData, text: str)
         )
     features = predict_images(network, spec, data, "Reading features").features
     if features is None:
-        raise RequestError(
-            "the model's last layer does not take one row of features per image, which both methods need"
-        )
+        raise RequestError("the model's last layer takes no row of features per image, which both methods need")
     return features.numpy()

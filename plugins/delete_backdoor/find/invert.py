@@ -1,6 +1,5 @@
-"""Trigger inversion: whether a small patch sends all images to one class, from clean images alone. Neural Cleanse (Wang et al.,
-IEEE S&P 2019), section IV: a mask, as small as possible, and a pattern are optimized with which the model predicts a class for
-images of the others. A backdoor's target needs far less of the image."""
+"""Trigger inversion: whether a small patch sends all images to one class, from clean images alone. Neural Cleanse (IEEE S&P
+2019), section IV: a mask, as small as possible, and a pattern are optimized; a backdoor's target needs far less of the image."""
 
 from dataclasses import dataclass
 
@@ -77,9 +76,8 @@ def smallest_mask(
     steps: int = STEPS,
     share: float = WORKS,
 ) -> tuple[float, np.ndarray | None]:
-    """Find the smallest mask with which ``images`` (N, 3, H, W) in 0..1 are predicted as a class: its sum, and the trigger's
-    scale and shift (2, H, W, 3), None if it sends no ``share`` of them there. The search starts from a thin grey mask everywhere,
-    or with a random pattern where ``near`` (1, 1, H, W) is 1."""
+    """Find the smallest mask that sends ``share`` of ``images`` (N, 3, H, W) in 0..1 to a class: its sum, and the trigger's scale
+    and shift (2, H, W, 3), or None. It starts as thin grey, or as a random pattern where ``near`` (1, 1, H, W) is 1."""
     generator = generator or torch.Generator().manual_seed(0)
     mask, pattern = torch.full_like(images[:1, :1], -2.0), torch.zeros_like(images[:1])
     if near is not None:

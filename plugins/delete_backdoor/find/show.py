@@ -100,9 +100,7 @@ def draw_clusters(path: Path, data: ImageData, split: ClassClusters, suspicious:
         ]
         title = f"The {name} cluster{flagged}: {figures['samples']} samples, {first}\n{', '.join(more)}"
         row.suptitle(title, fontsize=9)
-    figure.suptitle(
-        f"Images labelled '{suspicious['class']}': the two clusters, by their {suspicious['split_by']}", fontsize=10
-    )
+    figure.suptitle(f"Images labelled '{suspicious['class']}': two clusters, by {suspicious['split_by']}", fontsize=10)
     save_figure(figure, path)
 
 

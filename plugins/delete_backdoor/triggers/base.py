@@ -59,16 +59,12 @@ def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
     def add(cls: type[Trigger]) -> type[Trigger]:
         what = f"cannot register trigger '{name}' ({cls.__name__})"
         if name in TRIGGERS or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise RequestError(
-                f"{what}: the name is taken or holds more than letters, digits, '_' and '-'; choose another"
-            )
+            raise RequestError(f"{what}: the name is taken or not of letters, digits, '_' and '-'; choose another")
         if missing := cls.__abstractmethods__:
             raise RequestError(f"{what}: it has no {', '.join(sorted(missing))}(); write it")
         for key, parameter in parameters_of(cls).items():
             if (kind := type_of(parameter.annotation)) not in READERS:
-                raise RequestError(
-                    f"{what}: its argument '{key}' has the type '{kind}'; give one of {', '.join(READERS)}"
-                )
+                raise RequestError(f"{what}: argument '{key}' has the type '{kind}'; give one of {', '.join(READERS)}")
         TRIGGERS[name] = cls
         return cls
 

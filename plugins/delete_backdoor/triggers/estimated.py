@@ -51,9 +51,8 @@ class Estimated(Trigger):
 def estimate_trigger(poisoned: ImageData, clean: ImageData) -> Estimated:
     """Estimate the trigger of poisoned samples from clean ones of the same size, of any classes and not their originals. A
     trigger that changes each number x of an image to scale * x + shift, cut to 0..255, changes its distribution over images by
-    the same function: scale and shift are those that bring the clean samples' quantiles nearest to the poisoned ones' (least
-    squares, without quantiles that are cut off). Numbers whose mean and deviation are within :data:`SURE` standard errors of the
-    clean samples' are left as they are."""
+    the same function: scale and shift bring the clean samples' quantiles nearest to the poisoned ones' (least squares, without
+    those cut off). Numbers whose mean and deviation are within :data:`SURE` standard errors of the clean ones' stay."""
     first, second = (np.stack([data[i][0] for i in range(len(data))]).astype(np.float32) for data in (clean, poisoned))
     error = np.sqrt(first.var(0) / len(first) + second.var(0) / len(second) + 1e-9)
     ratio = np.log(np.maximum(second.std(0), 0.1) / np.maximum(first.std(0), 0.1))

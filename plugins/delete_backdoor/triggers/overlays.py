@@ -147,6 +147,4 @@ def _read_array(file: Path) -> np.ndarray:
 def refuse_empty(levels: np.ndarray, path: str) -> None:
     """Refuse a trigger image or mask that is zero everywhere, and so would change nothing."""
     if not levels.any():
-        raise RequestError(
-            f"'{path}' is black (zero) everywhere, so the trigger would change no pixel; give another image"
-        )
+        raise RequestError(f"'{path}' is black everywhere, so the trigger would change no pixel; give another image")

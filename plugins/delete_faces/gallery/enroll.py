@@ -46,9 +46,7 @@ def embed(embedder: nn.Module, preprocessing: Preprocessing, data: ImageData, ti
     embeddings = predictions({"": model}, data, title)[""].logits
     if embeddings.ndim != 2:
         shape = tuple(embeddings.shape[1:])
-        raise RequestError(
-            f"the backbone returns a tensor of shape {shape} per face; expected one vector, an embedding"
-        )
+        raise RequestError(f"the backbone returns a tensor of shape {shape} per face; expected one embedding vector")
     return embeddings
 
 
@@ -80,9 +78,8 @@ def fit_head(head: Head, embeddings: Tensor, labels: Tensor) -> None:
 
 def stranger_threshold(scores: Tensor, people: int) -> float | None:
     """Compute the score that the best of ``people`` impostor pairs reaches for one stranger in a hundred: a stranger is compared
-    with every person, so it grows with their number. Scores of pairs are taken as normally distributed: that takes few pairs, and
-    varies less than the highest score. ``scores``, of any shape, are those of a photo and another person's class weights. None
-    with fewer than two, whose deviation is unknown."""
+    with every person, so it grows with their number. ``scores``, of any shape, of a photo and another person's class weights, are
+    taken as normal: that takes few pairs, and varies less than the highest. None with fewer than two: no deviation."""
     if scores.numel() < 2:
         return None
     deviations = NormalDist().inv_cdf((1 - STRANGERS_ACCEPTED) ** (1 / people))

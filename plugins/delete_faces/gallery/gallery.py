@@ -115,9 +115,7 @@ def check_gallery(
         )
     for key, array in more.items():
         if array.shape[:1] != (len(names),):
-            raise RequestError(
-                f"'{path}': {key} has the shape {array.shape}; expected one entry for each of {len(names)} templates"
-            )
+            raise RequestError(f"'{path}': {key} has the shape {array.shape}; expected {len(names)}, one per template")
     wide = np.asarray(embeddings, np.float64)
     broken = np.flatnonzero(~np.isfinite(wide).all(1) | (np.linalg.norm(np.nan_to_num(wide), axis=1) == 0))
     if len(broken):
@@ -126,9 +124,7 @@ def check_gallery(
         )
     gallery = Gallery(embeddings, names, more)
     if len(gallery.people) < least:
-        raise RequestError(
-            f"'{path}' holds templates of {len(gallery.people)} people; a model needs two or more to choose among"
-        )
+        raise RequestError(f"'{path}' holds templates of {len(gallery.people)} people; a model needs two or more")
     return gallery
 
 

@@ -56,8 +56,7 @@ def import_model(options: Mapping[str, Any], console: Console) -> None:
         head = _make_head(kind, weight, bias, options["scale"])
     scale, photos = getattr(head, "scale", None), options["photos"]
     kind = "linear" if scale is None else "cosine"
-    described = {"backbone": name, "embedding_size": size, "head": kind, "scale": scale}
-    described |= {"backbone_arguments": arguments}
+    described = dict(backbone=name, embedding_size=size, head=kind, scale=scale, backbone_arguments=arguments)
     extra = {"framing": default.framing, "threshold": threshold}
     spec = describe_network(ModelSpec("", people, default.preprocessing, described, extra))
     with replacing_folder(options["out"]) as folder:
@@ -134,9 +133,7 @@ def _read_names(path: str | None, count: int) -> tuple[str, ...]:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         content = parse_json(text) if path.endswith(".json") else lines
     except ValueError as error:
-        raise RequestError(
-            f"'{path}' is no list of names ({error}); expected UTF-8 text, a name a line, or JSON"
-        ) from error
+        raise RequestError(f"'{path}' is no list of names ({error}); expected UTF-8, a name a line, or JSON") from error
     names: list[str] = as_type(content, list[str], f"'{path}'")
     if len(names) != count or len(set(names)) != count:
         raise RequestError(

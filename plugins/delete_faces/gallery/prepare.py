@@ -24,8 +24,7 @@ LEFT_OUT = "left_out.json"
 
 def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Write the face on each photo to ``OUT/train/PERSON/`` or ``OUT/test/PERSON/`` as PNG, in the subfolder of its photo; return
-    the figures of the summary. ``options`` are the command's, by name. Refuse a non-empty output folder, no photos, no faces,
-    and a person's name that cannot be a folder's."""
+    the summary's figures. Refuse a non-empty folder, no photos, no faces, and a person's name that cannot be a folder's."""
     image_module = require("PIL.Image", "faces")
     out = Path(options["out"])
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -47,9 +47,7 @@ def open_store(text: str, out: str | None = None, allow_import: bool = False) ->
     if text.startswith(DATABASES):
         return PostgresStore(text)
     if imported and not allow_import:
-        raise RequestError(
-            f"the store '{text}' is an import path, whose code would run; if you trust it, pass --allow-import"
-        )
+        raise RequestError(f"the store '{text}' is an import path, which runs code; if trusted, pass --allow-import")
     if imported:
         path, _, arguments = text.partition("?")
         try:
@@ -115,9 +113,8 @@ def open_templates(
 
 
 def open_others(text: str, people: Sequence[str], spec: ModelSpec, head: Any, allow_import: bool = False) -> Templates:
-    """Read the templates of everyone but ``people`` and those whom earlier requests removed from a store, of at most
-    :data:`MOST_PEOPLE`, evenly spread; labels count the people read. Refuse templates that another model made: the ``head`` must
-    assign half of those of its people to them."""
+    """Read the templates of everyone but ``people`` and those removed before, :data:`MOST_PEOPLE` at most, evenly spread; labels
+    count people. Refuse templates of another model: the ``head`` must assign half of those of its people to them."""
     with open_store(text, allow_import=allow_import) as store:
         named = store.people()
         gone = {name for found in find_names(named, people) for name in found}

@@ -114,9 +114,7 @@ class PostgresStore:
                 copy.write_row((place, f"{left}{','.join(map(str, row.tolist()))}{right}"))
         done = self._run("UPDATE {table} SET {embedding} = template FROM delete_tasks_new WHERE {table}.ctid = place")
         if done.rowcount != len(self.places):
-            raise RequestError(
-                f"'{self.text}': {done.rowcount} of {len(self.places)} rows could be changed, so none was"
-            )
+            raise RequestError(f"'{self.text}': {done.rowcount} of {len(self.places)} rows could change, so none did")
 
     def delete(self, people: Sequence[str]) -> None:
         self._run("DELETE FROM {table} WHERE {person}::text = ANY(%s)", [list(people)])

@@ -52,9 +52,7 @@ def carry_over(
         named = [name for found in find_names(before.people, gone) for name in found]
         others = before.without(named)
         if not others.names:
-            raise RequestError(
-                f"'{shown(text)}' holds templates of the removed people alone; delete it: nothing would be left"
-            )
+            raise RequestError(f"'{shown(text)}' holds templates of the removed people alone; delete it")
         after, drift = others.transform(matrix)
         spelt = find_names(known, before.people)
         orphans = [name for name, found in zip(before.people, spelt, strict=True) if not found]
@@ -89,9 +87,7 @@ def check_places(args: SimpleNamespace) -> str | None:
     if missing:
         raise RequestError(f"no store at '{missing[0]}'; give the path of an existing file of templates")
     if args.out is None and not args.overwrite and not args.dry_run:
-        raise RequestError(
-            "nothing says where to write; give --out NEW.npz, or --overwrite to replace each STORE itself"
-        )
+        raise RequestError("nothing says where to write; give --out NEW.npz, or --overwrite to replace each STORE")
     if args.out is not None and len(args.stores) > 1:
         raise RequestError(f"--out is for one store, got {len(args.stores)}; update them one by one, or in place")
     for out in files if args.out is None else [args.out]:
@@ -172,9 +168,7 @@ def _say(
     if not removed["templates"]:
         console.print(f"Warning: these names are not among those of the store, e.g. {list_names(named, 3)}")
     if orphans:
-        console.print(
-            f"{leg['unknown']['templates']} templates are of people whom the model does not know: {list_names(orphans)}"
-        )
+        console.print(f"{leg['unknown']['templates']} templates of people unknown to the model: {list_names(orphans)}")
 
 
 def _without_template(options: Mapping[str, Any], console: Console) -> int | None:

@@ -1,6 +1,5 @@
-"""Plain arrays from .npz and .npy files of any origin: a file's headers are checked before its content is read. At most
-:data:`MOST_UNPACKED` bytes are unpacked from a member of an archive, or :data:`MOST_RATIO` times its size in the file if that is
-more. Images are unpacked block by block, and only the chosen ones are held."""
+"""Plain arrays from .npz and .npy files of any origin: headers are checked first; :data:`MOST_UNPACKED` bytes of a member, or
+:data:`MOST_RATIO` times its size in the file, are unpacked at most; images by blocks, and only the chosen are held."""
 
 import io
 import math

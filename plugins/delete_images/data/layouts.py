@@ -105,9 +105,8 @@ class CifarSource:
 
 class TinyImageNetSource(FolderSource):
     """Reader of a split of Tiny ImageNet: train/CLASS/images/*.JPEG, or val/images/ with a text file of their classes. 'val' and
-    'test' both mean the validation images, since the test images have no labels. The class names are the folders of ``train/``
-    (WordNet ids), sorted, for both splits. Refuse an image without a line in val_annotations.txt, a class without a folder in
-    ``train/``, and no images."""
+    'test' both mean the validation images: test images have no labels. Class names are the sorted folders of ``train/`` (WordNet
+    ids). Refuse an image without a line in val_annotations.txt, a class without a folder, and no images."""
 
     def __init__(self, root: Path, split: str) -> None:
         root = root.resolve()

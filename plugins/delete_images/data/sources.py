@@ -32,9 +32,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise RequestError(
-            f"the folder '{folder}' cannot be read ({error.strerror}); make it readable, or remove it"
-        ) from error
+        raise RequestError(f"'{folder}' cannot be read ({error.strerror}); make it readable, or remove it") from error
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -114,9 +112,7 @@ class FolderSource:
 
     @staticmethod
     def _folders(root: Path) -> list[Path]:
-        return sorted(
-            Path(entry.path) for entry in _entries(root) if not entry.name.startswith(".") and _is_folder(entry)
-        )
+        return sorted(Path(entry.path) for entry in _entries(root) if entry.name[0] != "." and _is_folder(entry))
 
     def read_one(self, index: int) -> np.ndarray:
         """Read image ``index`` as uint8 (H, W, 3) RGB."""
@@ -125,9 +121,7 @@ class FolderSource:
         try:
             return read_image(self.paths[index])
         except DamagedImageError as error:
-            raise RequestError(
-                f"'{self.paths[index]}' was readable before, but not now ({error.reason}); run again"
-            ) from error
+            raise RequestError(f"'{self.paths[index]}' is no longer readable ({error.reason}); run again") from error
 
     def _problem(self, index: int) -> str | None:
         try:
@@ -141,9 +135,8 @@ class FolderSource:
         return None
 
     def check(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
-        """Decode every chosen image once, to find damaged ones before a run begins; keep those that fit into :data:`MEMORY`.
-        Return boolean (n,), True for images that can be read; and (name, reason) of the others. Refuse images of which none
-        can be read, and one that is undamaged but not supported (see :func:`read_image`)."""
+        """Decode every chosen image once, before a run begins; keep those that fit into :data:`MEMORY`. Return boolean (n,), True
+        for readable ones, and (name, reason) of the others. Refuse if none is, or if one is undamaged but not supported."""
         with ThreadPoolExecutor(max_workers=4) as pool:
             problems = list(pool.map(self._problem, indices.tolist()))
         skipped = [(self.names[i], text) for i, text in zip(indices, problems, strict=True) if text is not None]
@@ -157,10 +150,9 @@ class FolderSource:
 
 class ArraySource:
     """Reader of an .npz file with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``. ``y`` holds integers, or
-    class names; an optional array ``classes`` names the integers. Missing keys, arrays of another shape or type, and those beyond
-    the limits of :mod:`delete_images.data.archives` are refused. If ``explicit``, the split must exist; if ``label_given`` (one
-    label for all), ``y`` may be missing. ``labels`` are int64 (N,); -1 without ``y``. ``class_names`` are those in the file; None
-    for labels that are integers without names."""
+    class names; an optional array ``classes`` names the integers. Refuse missing keys, arrays of another shape or type, or beyond
+    the limits of :mod:`delete_images.data.archives`. If ``explicit``, the split must exist; if ``label_given`` (one label for
+    all), ``y`` may be missing. ``labels`` are int64 (N,), -1 without ``y``; ``class_names`` the file's, or None."""
 
     def __init__(self, path: Path, split: str, explicit: bool, label_given: bool) -> None:
         self._path, self._archive = path, Archive(path)
@@ -199,9 +191,7 @@ class ArraySource:
             self.class_names = self.class_names or check_class_names(sorted(set(names)), f"'{self._path}': labels")
             unknown = sorted(set(names) - set(self.class_names))
             if unknown:
-                raise RequestError(
-                    f"'{self._path}' has labels that are not among its classes: {', '.join(unknown[:5])}"
-                )
+                raise RequestError(f"'{self._path}' has labels not among its classes: {', '.join(unknown[:5])}")
             number = {name: i for i, name in enumerate(self.class_names)}
             return np.asarray([number[name] for name in names], dtype=np.int64)
         if self.class_names is not None and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.class_names):

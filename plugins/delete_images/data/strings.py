@@ -87,9 +87,7 @@ def parse_spec(text: str, split: str = "train") -> DataSpec:
     """Parse a data string; raises RequestError for one that does not follow the grammar."""
     place, options = _split_query(text)
     if not place:
-        raise RequestError(
-            f"'{text}' names no data set; expected a folder, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]"
-        )
+        raise RequestError(f"'{text}' names no data set; expected a folder, .npz, cifar10[:ROOT] or cifar100[:ROOT]")
     kind, _, root = place.partition(":")
     is_cifar = kind in _KINDS and not (root == "" and os.path.exists(place))
     return DataSpec(
@@ -115,9 +113,7 @@ def _split_query(text: str) -> tuple[str, dict[str, str]]:
         key, equals, value = part.partition("=")
         if key not in KEYS or not equals or not value:
             hint = "." if key in KEYS else did_you_mean(key, KEYS)
-            raise RequestError(
-                f"'{text}': cannot read '{part}'{hint} Expected KEY=VALUE with a key of: {', '.join(KEYS)}"
-            )
+            raise RequestError(f"'{text}': cannot read '{part}'{hint} Expected KEY=VALUE, keys: {', '.join(KEYS)}")
         if key in options:
             raise RequestError(f"'{text}': repeated key '{key}'; join the values with a comma")
         options[key] = value

@@ -26,9 +26,8 @@ def _albumentations() -> Any:
 
 class ImageTransform:
     """Albumentations pipeline from one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W'); the last step is the
-    normalisation of ``pre``. albumentations 2 has its own random generators, which neither ``torch.manual_seed`` nor a data
-    loader's worker seeds set. So a random pipeline is seeded at each call with a number from PyTorch's global generator: the
-    result is a function of PyTorch's state alone, in the main process and in workers."""
+    normalisation of ``pre``. albumentations 2 has its own random generators, which neither ``torch.manual_seed`` nor a worker's
+    seed sets; so each call seeds them from PyTorch's global generator, and the result is a function of its state alone."""
 
     def __init__(self, steps: Sequence[Any], pre: Preprocessing, is_random: bool = True) -> None:
         albumentations, self.bgr = _albumentations(), pre.channels == "BGR"
@@ -159,9 +158,7 @@ def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
     if callable(views):
         return "your own", views
     if not isinstance(views, str) or views not in AUGMENT:
-        raise RequestError(
-            f"views={views!r}; expected {', '.join(map(repr, AUGMENT))}, or a function of one image tensor"
-        )
+        raise RequestError(f"views={views!r}; expected {', '.join(map(repr, AUGMENT))}, or a function of one tensor")
     if views != "none" and not are_images(first):
         raise RequestError(
             f"views={views!r} need images (3, H, W) or (1, H, W) of at least 8x8, but the samples have shape "
@@ -178,17 +175,14 @@ def viewed(images: Tensor, views: Callable[[Tensor], Tensor], seeds: list[int]) 
         view = views(image)
         if not isinstance(view, Tensor) or view.shape != image.shape:
             result = f"shape {tuple(view.shape)}" if isinstance(view, Tensor) else f"a {type(view).__name__}"
-            raise RequestError(
-                f"views returned {result} for an image of shape {tuple(image.shape)}; expected a tensor of that shape"
-            )
+            raise RequestError(f"views returned {result} for an image of shape {tuple(image.shape)}; expected the same")
         made.append(view)
     return torch.stack(made)
 
 
 def mix(image: Tensor, partner: Tensor) -> Tensor:
-    """Mix two images ``(C, H, W)``: a blend (mixup, arXiv 1710.09412), or the first with a rectangle of the second (CutMix, arXiv
-    1905.04899). The original sees far more classes in mixes, as in distillation from a single image (arXiv 2112.00725). The
-    result is a function of PyTorch's random state."""
+    """Mix two images ``(C, H, W)``: a blend (mixup, arXiv 1710.09412), or a rectangle of the second in the first (CutMix, arXiv
+    1905.04899). The original sees more classes in mixes (arXiv 2112.00725). They are a function of PyTorch's random state."""
     blends, share, height, width, row, column = torch.rand(6).tolist()
     if blends < 0.5:
         blend = torch.lerp(partner.float(), image.float(), 0.25 + 0.5 * share)

@@ -147,9 +147,7 @@ def erase(
     with preserve_process_state():
         forget = read_samples(forget_images, "forget_images")
         if retain is not None and public is not None:
-            raise RequestError(
-                "retain and public are both given, and one sample joins each forget image; leave one of them out"
-            )
+            raise RequestError("retain and public are given, and one sample joins each forget image; leave one out")
         beside, argument = (retain, "retain") if public is None else (public, "public")
         clean = None if beside is None else read_samples(beside, argument)
         opened = open_model(model, forget, class_names, seed, device, options.get("activation"))
@@ -157,10 +155,8 @@ def erase(
         if method is None:
             shown = choose_views(views, kind.default_views or "strong", opened.images)[0]
             beside = {"public": public is not None, "retain": retain is not None}
-            sigmoid = options.get("activation") == "sigmoid"
-            method = (
-                "DELETE" if sigmoid else default_method(shown, steps, model.state_dict(), len(opened.names), **beside)
-            )
+            method = default_method(shown, steps, model.state_dict(), len(opened.names), **beside)
+            method = "DELETE" if options.get("activation") == "sigmoid" else method
         erasure = kind(opened, forget, clean, views, classes, method, seed, options)
         recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
         loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}

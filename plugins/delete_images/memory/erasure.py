@@ -129,10 +129,8 @@ class Erasure:
         damaged = damage(comparison["kept"], runner.recipe.optimizer)
         if damaged is not None:
             warnings.warn(f"OTHERS DAMAGED: {damaged}", UserWarning, stacklevel=2)
-        stages = ("before", "with_row", "after")
-        masses, predicted = (
-            dict(zip(stages, each, strict=True)) for each in zip(before, with_row[0], after, strict=True)
-        )
+        stages = {"before": before, "with_row": with_row[0], "after": after}
+        masses, predicted = ({stage: measured[i] for stage, measured in stages.items()} for i in range(2))
         class_names = [self.names[i] for i in self.ids]
         beside = None if self.retain is None else len(self.retain)
         return erased, {

@@ -48,9 +48,7 @@ def device_of(model: nn.Module, device: str | torch.device | None = None) -> tor
             f"the model is on several devices ({', '.join(sorted(map(str, devices)))}); move it to one, or give device="
         )
     if not devices:
-        raise UnsupportedModelError(
-            f"{type(model).__name__} has no parameter, so nothing can be unlearned; give a network"
-        )
+        raise UnsupportedModelError(f"{type(model).__name__} has no parameter to change; give a network")
     return devices.pop()
 
 
@@ -75,10 +73,9 @@ def open_model(
     device: str | torch.device | None,
     activation: str | None = None,
 ) -> OpenModel:
-    """Check a model, copy it and run the copy on two samples. ``class_names`` and ``device`` as in
-    :func:`delete_images.memory.erase.erase`; ``seed`` is that of the samples' randomness. Raise :class:`UnsupportedModelError`
-    for a model that cannot be unlearned (no module, wrapped, compiled, of queries, with probabilities, see :func:`_run`), and
-    :class:`RequestError` for another number of names than of logits."""
+    """Check a model, copy it and run the copy on two samples; ``class_names`` and ``device`` as in ``erase``, ``seed`` of the
+    samples. Raise :class:`UnsupportedModelError` for a model that cannot be unlearned (no module, wrapped, compiled, of queries,
+    with probabilities, see :func:`_run`), and :class:`RequestError` for another number of names than of logits."""
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -96,9 +93,7 @@ def open_model(
     candidates = named_classes(samples.items) or names_in_config(model)
     numbers, known = evenly_spread(len(samples), MEASURED).tolist(), class_names or candidates
     batches = chain([numbers[:2]], (numbers[i : i + 8] for i in range(2, len(numbers), 8)))
-    read = (
-        _run(student, samples.collated(samples.items_of(batch, seed)), samples.argument, known) for batch in batches
-    )
+    read = (_run(student, samples.collated(samples.items_of(part, seed)), samples.argument, known) for part in batches)
     images, logits = next(read)
     if activation is None:
         refuse_sigmoids(logits)
@@ -108,9 +103,7 @@ def open_model(
         # A folder with only the forgotten class names one class, which says nothing about the model's.
         class_names = candidates if candidates is not None and len(candidates) == count else None
     elif len(class_names) != count:
-        raise RequestError(
-            f"class_names holds {len(class_names)} names and the model has {count} logits; name every logit, in order"
-        )
+        raise RequestError(f"class_names holds {len(class_names)} names for {count} logits; name every logit, in order")
     names = [f"class_{i}" for i in range(count)] if class_names is None else list(class_names)
     if logits.ndim == 2:
         try:

@@ -150,9 +150,7 @@ def read_samples(data: Any, argument: str) -> Samples:
     if isinstance(data, IterableDataset):
         data = list(data)
     if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")) or isinstance(data, (str, bytes, Mapping)):
-        raise RequestError(
-            f"{argument} is a {type(data).__name__}; expected a Dataset, a DataLoader or a tensor of images"
-        )
+        raise RequestError(f"{argument} is a {type(data).__name__}; expected a Dataset, DataLoader or tensor of images")
     samples = Samples(argument, data, range(len(data)) if indices is None else indices, collate)
     if not len(samples):
         raise RequestError(f"{argument} is empty; give at least one image")
@@ -252,9 +250,7 @@ class UserData(ImageForgetData, Dataset):
             images, labels = joined([images, others], "images", self.retain), torch.cat([labels, other_labels])
             forgotten = sorted({self.class_names[label] for label in other_labels.tolist() if label in self.ids})
             if forgotten:
-                raise RequestError(
-                    f"retain holds images labelled {', '.join(forgotten)}, which is to be forgotten; leave them out"
-                )
+                raise RequestError(f"retain has images of {', '.join(forgotten)}, to be forgotten; leave them out")
         return {"inputs": self.views_of(images, items), "labels": labels, "retain": torch.arange(len(images)) >= count}
 
     def views_of(self, images: Tensor, items: list[tuple[Any, ...]]) -> Tensor:

@@ -109,9 +109,7 @@ def class_layers_of(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, n
     outputs_of = partial(_all_outputs, model, inputs[:LAYER_VIEWS])
     prediction, *auxiliary = find_class_layers(network, outputs_of, classes, nonlinear=True)  # type: ignore[arg-type]
     if not prediction:
-        raise UnsupportedModelError(
-            f"{type(network).__name__} has no linear layer whose {classes} outputs determine the prediction"
-        )
+        raise UnsupportedModelError(f"{type(network).__name__} has no linear layer whose {classes} outputs predict")
     return [(name, network.get_submodule(name)) for name in dict.fromkeys([*prediction, *chain(*auxiliary)])]
 
 

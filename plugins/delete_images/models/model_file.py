@@ -68,9 +68,7 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source:
     checkpoint.load_state(model, state, source)
     for name, tensor in model.state_dict().items():
         if not tensor.is_meta and not torch.isfinite(tensor).all():
-            raise CheckpointMismatchError(
-                f"{source} holds NaN or infinity in {name}; the file is damaged, get it again"
-            )
+            raise CheckpointMismatchError(f"{source} holds NaN or infinity in {name}; it is damaged, get it again")
 
 
 def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:

@@ -69,8 +69,7 @@ def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
 
 
 def refuse_sigmoids(logits: Tensor) -> None:
-    """Refuse logits ``(N, C, *locations)`` of which none is above 0 at nearly all locations, as a softmax's never are: raise
-    UnsupportedModelError."""
+    """Raise UnsupportedModelError for logits ``(N, C, *locations)`` that are above 0 almost nowhere, as a softmax's never are."""
     if float((logits.amax(1) < 0).float().mean()) > MOST_NEGATIVE:
         raise UnsupportedModelError(
             "nearly all logits are below 0, as those of sigmoid scores are; give activation='softmax' if the classes exclude "

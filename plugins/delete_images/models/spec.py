@@ -97,9 +97,7 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     try:
         return {"format": FORMAT, "version": VERSION, **json.loads(json.dumps(fields, allow_nan=False))}
     except (TypeError, ValueError) as error:
-        raise RequestError(
-            f"the model's arguments or extra cannot be written as JSON: {error}; use plain values"
-        ) from error
+        raise RequestError(f"arguments or extra cannot be written as JSON: {error}; use plain values") from error
 
 
 def spec_from_json(raw: Any, source: str) -> ModelSpec:
@@ -131,8 +129,7 @@ def spec_from_json(raw: Any, source: str) -> ModelSpec:
 
 
 def as_spec(description: Any) -> ModelSpec:
-    """Read a description as in configs: a model folder, the content of a model.json (without format and version if you like), or
-    a ModelSpec. Raises as :func:`load_spec`."""
+    """Read a model folder's description, a model.json's content (format and version optional) or a ModelSpec, as load_spec."""
     if isinstance(description, ModelSpec):
         return description
     if isinstance(description, Mapping):

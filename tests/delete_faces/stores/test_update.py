@@ -105,7 +105,7 @@ def test_several_stores_are_legs_of_one_receipt(world, database, faces, tmp_path
     command = [*words(world, store=text), tmp_path / "done.npz", "--receipt", tmp_path / "r.json", "--photos", faces]
     assert "nothing was written" in tells([*command, "--dry-run"])
     said = tells([*command, "--overwrite"], status=1)
-    assert "1 templates are of people whom the model does not know: Somebody" in said and "Not changed" in said
+    assert "1 templates of people unknown to the model: Somebody" in said and "Not changed" in said
     assert f"1 people have photos and no template: {GONE}" in said
     first, second = read_json(tmp_path, "r.json")["stores"]
     assert first["changed"] and first["unknown"] == {"templates": 1, "people": 1} and first["after"]["templates"] == 36

@@ -37,20 +37,14 @@ class DenseErasure(Erasure):
         self.layers: list[str] | None = None
         self.images = opened.images
         if retain is not None and retain.public:
-            raise RequestError(
-                "public is for classifiers: images already have locations of other classes; leave public out"
-            )
+            raise RequestError("public is for classifiers: images have locations of other classes; leave public out")
         if rest[-1].get("activation") == "sigmoid":
-            raise RequestError(
-                "activation='sigmoid' is for one place a sample, and this model has many; for a detector use "
-                "delete_tasks.erase_detector"
-            )
+            why = "activation='sigmoid' is for one place a sample, and this model has many"
+            raise RequestError(f"{why}; for a detector use delete_tasks.erase_detector")
         maps = partial(MapSamples.of, classes=len(opened.names), dimensions=opened.dimensions)
         super().__init__(opened, maps(forget), None if retain is None else maps(retain), *rest)
         if self.view is not None and self._label_reader() is not None:
-            raise RequestError(
-                f"{self._label_reader()} reads labels, and a view of an image no longer fits its label map; use views='none'"
-            )
+            raise RequestError(f"{self._label_reader()} reads labels, and views fit no label map; use views='none'")
 
     def _wrapped(self, network: nn.Module) -> DenseModel:
         if self.layers is None:

@@ -81,9 +81,8 @@ def contain_classes(samples: MapSamples, ids: Sequence[int], model: ImageClassif
 
 
 class MapData(UserData):
-    """Dataset of a run over samples of dense models: each of ``forget`` contains a forgotten class, by which ``labels`` count it,
-    and none of ``retain`` does. A batch is a dict of ``inputs`` and, if any, ``labels``, ``valid`` and ``retain``, as
-    :meth:`delete_images.memory.dense.task.DenseModel.forward` takes them."""
+    """Dataset of a run over samples of dense models: ``forget`` contain a forgotten class, by which ``labels`` count them,
+    ``retain`` none. A batch has ``inputs`` and, if any, ``labels``, ``valid`` and ``retain``, for ``DenseModel.forward``."""
 
     with_labels = False  # the method reads label maps
 
@@ -95,9 +94,7 @@ class MapData(UserData):
         images = joined([part[0] for part in parts], "images", self.retain)
         padded = any(part[2] is not None for part in parts)
         if padded and self.views is not None:
-            raise RequestError(
-                "a view of an image no longer fits its pixel_mask; use views='none', or leave padding out"
-            )
+            raise RequestError("an image's view no longer fits its pixel_mask; use views='none', or leave padding out")
         batch = {"inputs": self.views_of(images, items)}
         if len(parts) > 1:
             batch["retain"] = torch.arange(len(images)) >= len(items)

@@ -17,10 +17,9 @@ def _is_linear_map(module: nn.Module) -> bool:
 
 
 def classifier_of(model: nn.Module, num_classes: int | None = None) -> ClassLayer:
-    """Find the layer that gives the logits: the last in order of registration whose output size is ``num_classes``. Linear
-    layers, 1x1 convolutions (SqueezeNet ends in one) and any other module whose ``weight`` is a (C, D) matrix count. Without
-    ``num_classes`` it is the last matrix-shaped layer or, if there is none, the last 1x1 convolution. Raise
-    UnsupportedModelError, with the last few candidates, if there is no such layer."""
+    """Find the layer that gives the logits: the last in order of registration whose output size is ``num_classes``: a linear
+    layer, 1x1 convolution (SqueezeNet) or module whose ``weight`` is (C, D). Without ``num_classes`` it is the last matrix-shaped
+    layer or else 1x1 convolution. Raise UnsupportedModelError, with the last few candidates, if there is no such layer."""
     candidates: Any = [ClassLayer(name, module) for name, module in model.named_modules() if _is_linear_map(module)]
     if num_classes is None:
         matches = [layer for layer in candidates if layer.module.weight.dim() == 2] or candidates

@@ -1,6 +1,5 @@
-"""Networks of published weights: small ResNets for CIFAR, of He et al. (arXiv 1512.03385, section 4.2) and of karanchahal's
-"distiller" for CIFAR-100; and of backdoored models, the wide ResNet (arXiv 1605.07146) with the key names of NAD's files (arXiv
-2101.05930), and the small VGG of I-BAU's (arXiv 2110.03735)."""
+"""Networks of published weights: ResNets for CIFAR (arXiv 1512.03385, section 4.2, and karanchahal's "distiller"); backdoored
+models: the wide ResNet (arXiv 1605.07146) with NAD's key names (arXiv 2101.05930), I-BAU's small VGG (2110.03735)."""
 
 from collections import OrderedDict
 from functools import partial

@@ -35,9 +35,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
     def add(builder: Builder) -> Builder:
         if ":" in name or name in ARCHITECTURES:
-            raise RequestError(
-                f"cannot register architecture '{name}': the name is taken or holds a ':'; choose another"
-            )
+            raise RequestError(f"architecture '{name}': the name is taken or holds a ':'; choose another")
         ARCHITECTURES[name] = builder
         return builder
 
@@ -115,9 +113,7 @@ def _build_torchvision(name: str, num_classes: int, stem: str = "imagenet", **ar
         model.avgpool = nn.AdaptiveAvgPool2d(1)
         model.classifier = nn.Linear(512, num_classes)
     else:
-        raise RequestError(
-            f"{name} has no stem 'cifar' (ResNets and VGGs do); leave stem out, and enlarge the images instead"
-        )
+        raise RequestError(f"{name} has no stem 'cifar' (ResNets and VGGs do); leave stem out, and enlarge the images")
     return model
 
 
