@@ -11,10 +11,9 @@ from torch import nn
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, _resnet_fpn_extractor
 from torchvision.models.resnet import BasicBlock, ResNet
-from torchvision.ops import box_convert
 
 from delete_detection.erase import erase_detector
-from delete_detection.parts import Parts, parts_of
+from delete_detection.parts import parts_of
 from delete_detection.yolox import YOLOX
 from delete_tasks import erase
 from delete_tasks.errors import RequestError, UnsupportedModelError
@@ -130,37 +129,9 @@ def test_the_same_seed_gives_the_same_model_and_options_reach_the_method(images)
     assert into["head.cls_preds.0.weight"][2].any()
 
 
-def test_a_detector_of_ones_own_is_described(images):
-    class Own(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Sequential(nn.Conv2d(3, 8, 5, 8, 2), nn.ReLU())
-            self.objects, self.boxes, self.classes = (nn.Conv2d(8, n, 1) for n in (1, 4, 4))
-
-        def forward(self, x):
-            x = self.body(x)
-            return self.objects(x).sigmoid(), self.boxes(x).sigmoid(), self.classes(x).softmax(1)
-
-    def detect(network, images):
-        found = []
-        for objects, boxes, classes in zip(*network(images), strict=True):
-            score, label = (classes * objects).flatten(1).max(0)
-            found.append(
-                {"boxes": box_convert(boxes.flatten(1).T * SIZE, "cxcywh", "xyxy"), "scores": score, "labels": label}
-            )
-        return found
-
-    torch.manual_seed(0)
-    parts = Parts(["classes"], detect, objectness=["objects"], held=[["boxes"]], softmax=True)
-    network = Own()
-    network.classes.bias.data[1], network.objects.bias.data[:] = 0.5, 3.0
-    with pytest.raises(UnsupportedModelError, match=r"Own is no detector that is known here.*as parts="):
-        erase_detector(network, images, [1], size=SIZE)
-    erased = erase_detector(network, images, [1], size=SIZE, parts=parts, into=3, steps=6, batch_size=2, lr=5e-2)
-    assert not erased.model.classes.weight[1].any()
-
-
 def test_what_cannot_be_erased_is_refused(images):
+    with pytest.raises(UnsupportedModelError, match=r"Linear is no detector that is known here.*as parts="):
+        erase_detector(nn.Linear(2, 2), images, [1])
     network = NETWORKS["detr"]()
     with pytest.raises(RequestError, match=r"class 4 is the background, which cannot be forgotten"):
         erase_detector(network, images, [4])
