@@ -10,6 +10,7 @@ from delete_images.arguments import DESCRIPTION, MODEL_FOLDER, described_spec
 from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import FILE, OUT, File, Group, argument, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
+from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.fileio.validate import read_json
 from delete_tasks.report.finish import tell_before, tell_next
@@ -23,14 +24,30 @@ PICTURES = "folder of images, or COCO annotations (.json) beside their images"
     argument("weights", type=FILE, help="State dict (.pth, .pt, .safetensors)."),
     argument("folder", type=OUT, help="Model folder to write."),
     shared.overwrite("an existing model"),
-    *DESCRIPTION,
+    *(option for option in DESCRIPTION if option.name not in ("size", "resize", "crop_fraction")),
+    recipe(
+        "--size",
+        type=shared.whole(32, 8192),
+        many=True,
+        default=[416],
+        metavar="N...",
+        help="Input size: one side, or height and width; images are scaled to fit, at the top left.",
+    ),
     shared.ALLOW_IMPORT,
 )
 def import_(args: SimpleNamespace) -> None:
     from msgspec.structs import replace
 
     if len(args.classes) == 1 and args.classes[0].endswith(".json"):
-        args.classes = [each["name"] for each in sorted(read_json(args.classes[0])["categories"], key=itemgetter("id"))]
+        try:
+            args.classes = [
+                each["name"] for each in sorted(read_json(args.classes[0])["categories"], key=itemgetter("id"))
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RequestError(
+                f"'{args.classes[0]}' holds no COCO categories (id, name); give the class names"
+            ) from error
+    args.resize, args.crop_fraction = "stretch", 1.0  # of classifiers
     spec, source = replace(described_spec(args), extra={"detector": True}), f"'{args.weights}'"
     refuse_existing(args.folder, [args.weights], args.overwrite)
     from delete_images.models.model_file import import_state

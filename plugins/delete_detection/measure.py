@@ -20,21 +20,22 @@ from .data import Pictures
 from .model import SEEN
 from .parts import Boxes
 
+FEW = 20  # boxes; a class with fewer is not reported as the worst
 SAME, RENAMED = 0.5, 0.6  # IoU of a box that is kept, and of one that is back under another name
 NO_TEST = "no test images with annotations were given (--test)"
 
 
 @dataclass(frozen=True)
 class Detected:
-    """Boxes of a model by image, and the precision of each class in percent: ``(AP50, AP)`` by name, of annotated images."""
+    """Boxes of a model by image, and of annotated images ``(AP50, AP, number of boxes)`` of each class by name, in percent."""
 
     boxes: Sequence[Boxes]
-    precision: Mapping[str, tuple[float, float]]
+    precision: Mapping[str, tuple[float, float, int]]
 
 
 def average_precision(
     truth: dict[str, Any], boxes: Sequence[Boxes], names: Sequence[str]
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, tuple[float, float, int]]:
     """Compute COCO's AP50 and AP in percent by class, by pycocotools, of boxes in the order of the annotations' images; only
     classes that these show and that the model has."""
     coco, evaluator = require("pycocotools.coco", "detection"), require("pycocotools.cocoeval", "detection")
@@ -70,8 +71,9 @@ def average_precision(
     for number, index in enumerate(evaluation.params.catIds):
         name = data.cats[index]["name"]
         if name in names and (precision[0, :, number] > -1).any():
-            found[name] = tuple(100 * float(np.mean(precision[rows, :, number])) for rows in (slice(1), slice(None)))
-    return found  # type: ignore[return-value]
+            half, mean = (100 * float(np.mean(precision[rows, :, number])) for rows in (slice(1), slice(None)))
+            found[name] = half, mean, len(data.getAnnIds(catIds=[index]))
+    return found
 
 
 def detected(model: Any, pictures: Pictures, size: Sequence[int], names: Sequence[str], row: str) -> Detected:
@@ -127,9 +129,10 @@ def _mean(forgotten: bool, number: int) -> Any:
 
 def _worst(row: Row) -> Measured:
     before, after = ((row.original or {})["test"].precision, row.data["test"].precision)
-    drops = {name: before[name][0] - after[name][0] for name in before if name not in {row.names[i] for i in row.ids}}
+    others = [name for name in before if name not in {row.names[i] for i in row.ids} and before[name][2] >= FEW]
+    drops = {name: before[name][0] - after[name][0] for name in others}
     if not drops:
-        raise NotMeasured(NO_TEST)
+        raise NotMeasured(f"no other class has {FEW} annotated boxes" if before else NO_TEST)
     name = max(drops, key=lambda each: drops[each])
     return Measured(drops[name], len(row.data["test"].boxes), of_class=name)
 
@@ -149,9 +152,9 @@ METRICS = (
     Metric("others_ap50", "other classes' mean AP50 on test images", "percent", _mean(False, 0), lower_is_better=False,
            of="test images", column="others AP50", role="retain", lacking=NO_TEST),
     Metric("others_ap", "other classes' mean AP on test images", "percent", _mean(False, 1), lower_is_better=False,
-           of="test images", column="others AP", lacking=NO_TEST),
+           of="test images", column="others AP", detail=True, lacking=NO_TEST),
     Metric("worst_drop", "AP50 lost by the one other class that lost most", "points", _worst, of="test images",
-           column="worst drop", detail=True, relative=True, lacking=NO_TEST),
+           column="worst drop", detail=True, relative=True),
     Metric("kept", f"forgotten boxes kept, {_BOXES} above {SEEN}", "percent", _fate("kept", "all"), limit=1.0, of="boxes",
            column="kept", relative=True),
     Metric("renamed", f"forgotten boxes back as another class, {_BOXES} above {SEEN}", "percent", _fate("renamed", "all"),

@@ -78,7 +78,7 @@ class DetectorDELETE(UnlearnHook):
         level = (given * quiet).sum((0, 2), keepdim=True) / quiet.sum().clamp(min=1)
         loss = loss + self.flat * total * _mean(F.relu(found - level).sum(1), forgotten)
         if parts.objectness:
-            kept = 1.0 - (teacher[:, ids].sigmoid().amax(1) if self.into_id is None else 0.0)
+            kept = 1.0 - (self.model.probabilities(teacher)[:, ids].amax(1) if self.into_id is None else 0.0)
             wanted = before[:, 0].sigmoid() * kept
             loss = loss + (F.binary_cross_entropy_with_logits(rest[:, 0], wanted, reduction="none") * seen).sum()
             rest, before = rest[:, 1:], before[:, 1:]

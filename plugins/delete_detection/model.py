@@ -117,12 +117,16 @@ class Detector(BaseModel):
 
     def scores(self, output: Tensor) -> Tensor:
         """Compute the scores ``(N, C, L)`` of an output of :meth:`read`, 0 for the background."""
-        logits, rest = output[:, : self.num_classes], output[:, self.num_classes :]
-        scores = logits.softmax(1) if self.parts.softmax else logits.sigmoid()
+        scores, rest = self.probabilities(output), output[:, self.num_classes :]
         if self.parts.background is not None:
             index = torch.tensor([self.parts.background], device=scores.device)
             scores = scores.index_fill(1, index, 0.0)
         return scores * rest[:, :1].sigmoid() if self.parts.objectness else scores
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Compute the class probabilities ``(N, C, L)`` of an output of :meth:`read`."""
+        logits = output[:, : self.num_classes]
+        return logits.softmax(1) if self.parts.softmax else logits.sigmoid()
 
     def predict(self, inputs: Tensor) -> list[Boxes]:
         """Detect in images ``(N, 3, H, W)`` without gradients."""

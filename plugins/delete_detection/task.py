@@ -51,9 +51,8 @@ class DetectionTask(Task):
     def finish(self, runner: Run) -> dict[str, Any]:
         model, ids = runner.unwrapped_model, runner.selection.forget_ids
         names = [] if runner.recipe.keep_row else remove_classes(model.network, model.parts, ids)
-        for name in names:
-            layer = model.network.get_submodule(name)
-            runner.outcome.facts.change(REPLACED, [layer], classes=len(ids), others_centred=False)
+        layers = [model.network.get_submodule(name) for name in names]
+        runner.outcome.facts.change(REPLACED, layers, classes=len(ids), others_centred=False)
         return {"rows_replaced": names}
 
     def published(self, model: Any, ids: Sequence[int] = ()) -> nn.Module:

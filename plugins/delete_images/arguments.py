@@ -78,7 +78,7 @@ DESCRIPTION: list[click.Option] = [
         "--normalization",
         default="imagenet",
         metavar="NAME",
-        help="Input normalisation: none, imagenet, cifar10, cifar100 or half.",
+        help="Input normalisation: none, pixels (0 to 255), imagenet, cifar10, cifar100 or half.",
     ),
     recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Channel order."),
     recipe(

@@ -37,10 +37,11 @@ def test_average_precision_is_cocos():
     }
     names = ["cat", "car", "dog"]
     right = [found((0, 0, 1, 0.9)), found((20, 0, 1, 0.8), (0, 20, 0, 0.7))]
-    assert {name: list(map(round, values)) for name, values in average_precision(truth, right, names).items()} == {
-        "car": [100, 100],
-        "cat": [100, 100],
+    measured = average_precision(truth, right, names)
+    assert {name: [*map(round, values)] for name, values in measured.items()} == {
+        "car": [100, 100, 2],
+        "cat": [100, 100, 1],
     }
     half = average_precision(truth, [found((0, 0, 1, 0.9)), found((0, 20, 2, 0.9))], names)
-    assert 45 < half["car"][0] < 55 and half["cat"] == (0, 0)
-    assert average_precision(truth, [found(), found()], names)["car"] == (0, 0)
+    assert 45 < half["car"][0] < 55 and half["cat"] == (0, 0, 1)
+    assert average_precision(truth, [found(), found()], names)["car"] == (0, 0, 2)
