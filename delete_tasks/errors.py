@@ -87,10 +87,8 @@ def require(module: str, extra: str) -> ModuleType:
                 f"cannot import {module}: {error}. The installed OpenCV cannot be loaded here (opencv-python needs libGL and X "
                 "libraries of the system); run: pip install --force-reinstall --no-deps opencv-python-headless"
             ) from error
-        raise MissingExtraError(
-            f"cannot import {module} ({error}), which the extra '{extra}' of delete-tasks requires; run: "
-            f"pip install 'delete-tasks[{extra}]'"
-        ) from error
+        reason = f"cannot import {module} ({error}), which the extra '{extra}' of delete-tasks requires"
+        raise MissingExtraError(f"{reason}; run: pip install 'delete-tasks[{extra}]'") from error
 
 
 def _opencv_does_not_load() -> bool:

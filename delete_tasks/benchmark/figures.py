@@ -104,15 +104,10 @@ def draw_probe(rows: Sequence[Line], path: Path) -> None:
     axis = figure.subplots()
     for row in rows:
         forgotten = row.mean("acc_ft")
-        axis.plot(
-            row.mean("linear_probe"),
-            row.mean("acc_rt"),
-            MARKERS.get(row.cell.method, "o"),
-            color=colours[row.cell.method],
-            ms=9,
-            label=row.title + ("" if forgotten is None else f" (Acc_ft {forgotten:.0f})"),
-            **({"mfc": "white"} if row.cell.beside else {}),
-        )
+        label = row.title + ("" if forgotten is None else f" (Acc_ft {forgotten:.0f})")
+        style = {"color": colours[row.cell.method], "ms": 9, **({"mfc": "white"} if row.cell.beside else {})}
+        marker = MARKERS.get(row.cell.method, "o")
+        axis.plot(row.mean("linear_probe"), row.mean("acc_rt"), marker, label=label, **style)
     axis.set_xlabel("accuracy of a linear probe on the forgotten classes, percent (left is better)")
     axis.set_ylabel("accuracy of the remaining classes, percent")
     axis.grid(alpha=0.3)

@@ -178,8 +178,7 @@ class GridSource(Protocol):
 
     @abstractmethod
     def made_of(self, cell: Cell) -> Mapping[str, str | None]:
-        """Compute digests of the cell's settings, data and models by name (None: not trained yet). Cells of others are not
-        reused."""
+        """Compute the digests that a cell needs to be reused, of settings, data and models by name (None: not trained yet)."""
 
     @abstractmethod
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:

@@ -232,8 +232,7 @@ def _refuse_foreign(folder: Path, path: Any, manifest: Mapping[str, Any], digest
     if first is not None:
         content = "another run's files" if manifest else f"other files ('{first}')"
         raise RequestError(
-            f"--work-dir '{path}' holds {content}; give a new folder, or --overwrite to replace files of the same names as this "
-            "run's"
+            f"--work-dir '{path}' holds {content}; give a new folder, or --overwrite to replace files of this run's names"
         )
 
 

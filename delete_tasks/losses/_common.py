@@ -57,8 +57,7 @@ def check(call: Call, locations: tuple[int, ...] | None = None) -> Call:
         raise TypeError(f"logits must be floating point, got student {student.dtype} and teacher {teacher.dtype}")
     if student.ndim < 2 or student.shape != teacher.shape:
         raise ValueError(
-            "student and teacher must both be (N, C, *locations), "
-            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+            f"student and teacher must both be (N, C, *locations), got {tuple(student.shape)} and {tuple(teacher.shape)}"
         )
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be boolean (True = class masked), got {mask.dtype}; use mask.bool()")

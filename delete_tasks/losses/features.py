@@ -148,10 +148,8 @@ def linear_readout(
         ValueError: Sizes do not match.
     """
     if features.ndim < 2 or mass.shape != (features.shape[0], *features.shape[2:]):
-        raise ValueError(
-            f"features (N, d, *locations) and mass (N, *locations) expected, got {tuple(features.shape)} and "
-            f"{tuple(mass.shape)}"
-        )
+        shapes = f"{tuple(features.shape)} and {tuple(mass.shape)}"
+        raise ValueError(f"features (N, d, *locations) and mass (N, *locations) expected, got {shapes}")
     with torch.autocast(features.device.type, enabled=False):
         dtype = accumulation_dtype(features)
         x = features.to(dtype).movedim(1, -1).flatten(0, -2)

@@ -52,10 +52,8 @@ class BoundaryShrink(UnlearnHook):
             return
         inputs = kwargs.get("inputs")
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-            raise RequestError(
-                f"BoundaryShrink changes the model's floating-point tensor 'inputs', and got {type(inputs).__name__}; use "
-                "type='DELETE'"
-            )
+            needed = "BoundaryShrink changes the model's floating-point tensor 'inputs'"
+            raise RequestError(f"{needed}, and got {type(inputs).__name__}; use type='DELETE'")
         with torch.enable_grad():
             changing = inputs.detach().requires_grad_(True)
             read = self._outputs(teacher, args, kwargs, changing)

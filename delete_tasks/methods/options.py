@@ -33,8 +33,6 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     hook_names = set(parameters(method))
     unknown = set(options) - recipe_names - hook_names - {"type"}
     if unknown:
-        raise RequestError(
-            f"unknown option(s) in unlearn: {', '.join(sorted(unknown))}; "
-            f"{name} takes {', '.join(sorted(recipe_names | hook_names))}"
-        )
+        takes = ", ".join(sorted(recipe_names | hook_names))
+        raise RequestError(f"unknown option(s) in unlearn: {', '.join(sorted(unknown))}; {name} takes {takes}")
     return Recipe(**{name: options.pop(name) for name in list(options) if name in recipe_names}), options

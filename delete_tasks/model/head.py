@@ -85,10 +85,9 @@ def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None
 
 def match_scale(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> float | None:
     """Find the factor a > 0, 1e-3 to 1e3, with the least ``KL(softmax(teacher) || softmax(a * student))``, in the weighted mean
-    over samples: logits ``(N, K)`` of both, and weights ``(N,)``, not negative (None: ones). Only samples with the same
-    prediction of both take part: on others the flattest scale would always be best. This is temperature scaling (Guo et al., ICML
-    2017, sec. 4.2) with another model's probabilities in place of labels. Return None if no sample with a weight above 0 takes
-    part, or the best factor lies outside."""
+    over samples: logits ``(N, K)`` of both, weights ``(N,)``, not negative (None: ones). Only samples with the same prediction of
+    both take part: on others the flattest scale would always be best. This is temperature scaling (Guo et al., ICML 2017, sec.
+    4.2) with another model's probabilities as labels. Return None if no sample takes part, or the best factor lies outside."""
     weight = torch.ones(len(student)) if weight is None else weight
     agree = (student.argmax(1) == teacher.argmax(1)) & (weight > 0)
     s, p, w = student[agree].double(), teacher[agree].double().softmax(1), weight[agree].double()

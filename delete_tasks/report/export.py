@@ -101,8 +101,7 @@ def _strip(message: Any) -> None:
 
 
 def compare(served: Served, ids: Sequence[int], batches: Iterable[tuple[str, Tensor]], session: Any) -> dict[str, Any]:
-    """Compare a file with its model: largest difference and output; the range of the outputs of the classes ``ids`` in the model,
-    and at how many places one of them is the largest."""
+    """Compare a file with its model: largest difference and output; the range and wins of its outputs ``ids`` in the model."""
     read, rows, size = Counter[str](), [], None
     for split, inputs in batches:
         size = size or inputs.shape[1:]

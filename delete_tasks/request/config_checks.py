@@ -120,16 +120,14 @@ CLIPPING = {"norm": ("max_norm", {"norm_type", "error_if_nonfinite", "foreach"})
 def _check_clipping(clip: Any) -> None:
     kind = clip.get("type", "norm") if isinstance(clip, Mapping) else None
     if kind not in CLIPPING:
-        raise RequestError(
-            "optim_wrapper.clip_grad must be a dict such as dict(max_norm=1.0) or dict(type='value', clip_value=0.1), got "
-            f"{clip!r}"
-        )
+        expected = "a dict such as dict(max_norm=1.0) or dict(type='value', clip_value=0.1)"
+        raise RequestError(f"optim_wrapper.clip_grad must be {expected}, got {clip!r}")
     limit, others = CLIPPING[kind]
     unknown = set(clip) - {"type", limit} - others
     if unknown:
+        takes = ", ".join(sorted({limit, *others}))
         raise RequestError(
-            f"optim_wrapper.clip_grad has {', '.join(sorted(unknown))}; of type {kind!r} it takes "
-            f"{', '.join(sorted({limit, *others}))}"
+            f"optim_wrapper.clip_grad has {', '.join(sorted(unknown))}; of type {kind!r} it takes {takes}"
         )
     number(f"optim_wrapper.clip_grad.{limit}", clip.get(limit), 0, 1e9, above=True)
 

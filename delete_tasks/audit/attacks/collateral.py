@@ -44,19 +44,14 @@ def nearest_drop(row: Row) -> Measured:
 
 
 _attack = partial(Attack, of="held-out samples of kept classes", lacking="no held-out samples were given", group="kept")
+_nearest = f"loss of the {NEAREST} kept classes nearest to the forgotten"
 _worst = partial(worst_drop, "test", "retain")
 _nll = partial(fit, f.negative_log_likelihood, 4, "test")
 _ece = partial(fit, f.expected_calibration_error, 2, "test")
 ATTACKS = (
     _attack("kept_drop", "loss of the kept classes' accuracy", "points", kept_drop, column="kept: lost"),
     _attack("worst_class", "loss of the kept class that lost most", "points", _worst, column="kept: worst"),
-    _attack(
-        "nearest_classes",
-        f"loss of the {NEAREST} kept classes nearest to the forgotten",
-        "points",
-        nearest_drop,
-        column="kept: nearest",
-    ),
+    _attack("nearest_classes", _nearest, "points", nearest_drop, column="kept: nearest"),
     _attack("kept_nll", "kept classes' negative log-likelihood", "nats", _nll, column="kept: NLL"),
     _attack("kept_ece", "kept classes' calibration error", "percent", _ece, column="kept: ECE"),
 )

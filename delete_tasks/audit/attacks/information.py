@@ -1,5 +1,7 @@
 """Information difference: mutual information of each stage's features and the forget label."""
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,17 +47,6 @@ def read_information(row: Row) -> Measured:
     return Measured(round(sum(layers.values()), 4), len(total), interval_of_mean(total), details={"layers": layers})
 
 
-ATTACKS = (
-    reader(
-        "information",
-        "information about the forget label in the stages' features (InfoNCE; IDI = 1 - depth)",
-        unit="nats",
-        compute=read_information,
-        column="information",
-        of_features=True,
-        level="full",
-        ratio="IDI",
-        source="arXiv 2405.17878",
-        chance=lambda row: 0.0,
-    ),
-)
+_title = "information about the forget label in the stages' features (InfoNCE; IDI = 1 - depth)"
+_attack = partial(reader, unit="nats", of_features=True, level="full", ratio="IDI", source="arXiv 2405.17878")
+ATTACKS = (_attack("information", _title, compute=read_information, column="information", chance=lambda row: 0.0),)

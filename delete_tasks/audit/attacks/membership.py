@@ -83,13 +83,9 @@ def modified_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def svc_features(logits: Tensor, labels: Tensor) -> dict[str, Scores]:
     """Compute the SVC's inputs for each sample, ``(N, 1)`` or ``(N, C)``."""
     p = logits.double().softmax(1)
-    values = {
-        "correctness": (logits.argmax(1) == labels).double(),
-        "confidence": p.gather(1, labels[:, None])[:, 0],
-        "entropy": entropy(logits),
-        "modified_entropy": modified_entropy(logits, labels),
-        "probabilities": p,
-    }
+    correct, confidence = (logits.argmax(1) == labels).double(), p.gather(1, labels[:, None])
+    values = {"correctness": correct, "confidence": confidence, "entropy": entropy(logits)}
+    values |= {"modified_entropy": modified_entropy(logits, labels), "probabilities": p}
     return {name: value.reshape(len(labels), -1).numpy() for name, value in values.items()}
 
 
@@ -121,17 +117,9 @@ def read_membership(row: Row) -> Measured:
 
 
 def _attack(name: str, title: str, compute: object, column: str, guess: float, level: str = "full") -> Attack:
-    return Attack(
-        name,
-        f"training samples of the forgotten classes told from held-out ones: {title}",
-        "percent",
-        compute,  # type: ignore[arg-type]
-        of="training and held-out samples",
-        column=column,
-        level=level,
-        chance=lambda row: guess,
-        source="arXiv 2112.03570",
-    )
+    title = f"training samples of the forgotten classes told from held-out ones: {title}"
+    options = {"column": column, "level": level, "chance": lambda row: guess, "source": "arXiv 2112.03570"}
+    return Attack(name, title, "percent", compute, of="training and held-out samples", **options)  # type: ignore[arg-type]
 
 
 ATTACKS = (

@@ -137,26 +137,14 @@ def _attack(name: str, title: str, unit: str, compute: object, **rest: object) -
     return Attack(name, title, unit, compute, **options)  # type: ignore[arg-type]
 
 
+_distance = "Jensen-Shannon distance to the retrained model's probabilities on forgotten samples"
+_rank = "rank of the forgotten classes' logit on their samples"
+_area = "the forgotten classes' logit as a detector of their samples (AUC)"
 ATTACKS = (
     _attack("forgotten_mass", "probability of the forgotten classes on their samples", "percent", forgotten_mass),
     _attack("output_entropy", "entropy of probabilities on forgotten samples", "nats", output_entropy, directed=False),
-    _attack(
-        "js_retrained",
-        "Jensen-Shannon distance to the retrained model's probabilities on forgotten samples",
-        "distance",
-        distance_to_retrained,
-        column="JS to retrained",
-    ),
-    _attack(
-        "logit_rank", "rank of the forgotten classes' logit on their samples", "rank", logit_rank, lower_is_better=False
-    ),
+    _attack("js_retrained", _distance, "distance", distance_to_retrained, column="JS to retrained"),
+    _attack("logit_rank", _rank, "rank", logit_rank, lower_is_better=False),
     _attack("logit_level", "the forgotten classes' logit above the largest other", "nats", logit_level),
-    _attack(
-        "logit_auc",
-        "the forgotten classes' logit as a detector of their samples (AUC)",
-        "percent",
-        logit_area,
-        column="logit AUC",
-        chance=lambda row: 50.0,
-    ),
+    _attack("logit_auc", _area, "percent", logit_area, column="logit AUC", chance=lambda row: 50.0),
 )

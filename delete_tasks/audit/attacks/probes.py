@@ -172,13 +172,23 @@ def _linear_layer(head: Any) -> tuple[Features, Features]:
 LINEAR = ("a linear probe", fit_linear_probe)
 VOTE = (f"the vote of {NEIGHBOURS} neighbours", fit_neighbours)
 PERCEPTRON = ("a probe with a hidden layer", fit_perceptron)
+_head = "forgotten classes as the original's last layer reads them from the features"
+_rows = f"forgotten classes predicted once their rows are prototypes of {ROW_SHOTS} samples"
 _by_class = partial(reader, of_features=True, chance=chance_of_classes)
+_by_layer = partial(reader, chance=lambda row: round(100 / len(row.names), 2))
 
 
 def _probe(name: str, column: str, probe: tuple[str, Any], level: str, layer: str = "last") -> Attack:
     of = "last features" if layer == "last" else "features of the stage before the last"
     title = f"forgotten classes as {probe[0]} reads them from the {of}"
     return _by_class(name, title, compute=partial(read_forgotten, probe[1], layer), column=column, level=level)
+
+
+def _prototypes(shots: int) -> Attack:
+    title = f"forgotten classes as the nearest prototype of {shots} sample{'s' if shots > 1 else ''}"
+    compute, column = partial(read_by_prototypes, shots), f"{shots}-shot prototypes"
+    level = "quick" if shots == 5 else "full"
+    return _by_class(f"prototypes_{shots}", title, compute=compute, column=column, level=level, source=SOURCE)
 
 
 def _regions(name: str, column: str, probe: tuple[str, Any]) -> Attack:
@@ -194,33 +204,9 @@ ATTACKS = (
     _probe("linear_probe_before", "linear, stage before", LINEAR, "quick", "before"),
     _probe("knn_probe_before", "k-NN, stage before", VOTE, "full", "before"),
     _probe("hidden_probe_before", "hidden, stage before", PERCEPTRON, "full", "before"),
-    reader(
-        "original_head",
-        "forgotten classes as the original's last layer reads them from the features",
-        compute=read_with_original_head,
-        column="original head",
-        chance=lambda row: round(100 / len(row.names), 2),
-    ),
-    *(
-        _by_class(
-            f"prototypes_{shots}",
-            f"forgotten classes as the nearest prototype of {shots} sample{'s' if shots > 1 else ''}",
-            compute=partial(read_by_prototypes, shots),
-            column=f"{shots}-shot prototypes",
-            level="quick" if shots == 5 else "full",
-            source=SOURCE,
-        )
-        for shots in SHOTS
-    ),
-    reader(
-        "replaced_row",
-        f"forgotten classes predicted once their rows are prototypes of {ROW_SHOTS} samples",
-        compute=read_by_replaced_row,
-        column="row replaced",
-        level="full",
-        source=SOURCE,
-        chance=lambda row: round(100 / len(row.names), 2),
-    ),
+    _by_layer("original_head", _head, compute=read_with_original_head, column="original head"),
+    *map(_prototypes, SHOTS),
+    _by_layer("replaced_row", _rows, compute=read_by_replaced_row, column="row replaced", level="full", source=SOURCE),
     _regions("linear_probe_iou", "linear probe, IoU", LINEAR),
     _regions("hidden_probe_iou", "hidden probe, IoU", PERCEPTRON),
     _regions("knn_probe_iou", "k-NN, IoU", VOTE),

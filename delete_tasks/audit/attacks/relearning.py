@@ -88,13 +88,9 @@ def score_curves(predictions: Mapping[int, Tensor], labels: Tensor, ids: Sequenc
         for name, values in (("by_step", hits.mean(1)), ("kept_taken_by_step", false))
     }
     low, high = mean.interval or (0.0, 0.0)
-    return Measured(
-        round((mean.value or 0.0) - less, 2),
-        mean.count,
-        (round(low - less, 4), round(high - less, 4)),
-        samples=None if mean.samples is None else mean.samples - less,
-        details={**curves, "trained_on": samples},
-    )
+    value, interval = round((mean.value or 0.0) - less, 2), (round(low - less, 4), round(high - less, 4))
+    each = None if mean.samples is None else mean.samples - less
+    return Measured(value, mean.count, interval, samples=each, details={**curves, "trained_on": samples})
 
 
 def read_head(row: Row) -> Measured:

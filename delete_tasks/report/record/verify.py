@@ -66,10 +66,8 @@ def _schema(record: Any, path: Path) -> list[Check]:
         return [Check(what, FAILED, f"format: this is no '{FORMAT}'")]
     version = record.get("schema_version")
     if type(version) is int and version > SCHEMA_VERSION and all(check.status == OK for check in _sums(path.parent)):
-        raise RequestError(
-            f"'{path}' has schema version {version}, and this delete-tasks reads {SCHEMA_VERSION}; install the version "
-            "that wrote it"
-        )
+        versions = f"schema version {version}, and this delete-tasks reads {SCHEMA_VERSION}"
+        raise RequestError(f"'{path}' has {versions}; install the version that wrote it")
     if type(version) is not int or version != SCHEMA_VERSION:
         return [Check(what, FAILED, f"schema_version: {version!r} is not {SCHEMA_VERSION}")]
     validator: Any = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))  # type: ignore[attr-defined]
