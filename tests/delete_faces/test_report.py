@@ -237,5 +237,5 @@ def test_held_out_photos_that_are_all_forgotten_are_refused(removal, faces, tmp_
     (tmp_path / "one" / GONE).mkdir(parents=True)
     shutil.copy(photo, tmp_path / "one" / GONE)
     words = removal(tmp_path / "w", "--test", tmp_path / "one", photos=tmp_path / "one")
-    fails("all 1 photos of --test are among those to forget.*--test none", words)
+    fails("all 1 photos of --test are to be forgotten.*--test none", words)
     assert not (tmp_path / "w").exists()
