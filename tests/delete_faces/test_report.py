@@ -52,9 +52,7 @@ def test_one_folder_for_both_is_divided_before_faces_are_detected(removal, faces
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_eval_photos_that_are_forgotten_are_left_out_and_parts_that_fail_cost_no_other_figure(
-    removal, faces, tmp_path, tells, monkeypatch
-):
+def test_photos_to_forget_are_left_out_and_failing_parts_cost_no_figure(removal, faces, tmp_path, tells, monkeypatch):
     """If --test holds other photos of the person as well, all of --photos are forgotten."""
     monkeypatch.setattr("delete_faces.remove.draw_people", fail(ZeroDivisionError()))
     monkeypatch.setattr("delete_faces.remove.head_only", fail(ArithmeticError()))
