@@ -7,20 +7,7 @@ import click
 
 from delete_images.arguments import MODEL_FOLDER, check_classes
 from delete_tasks.cli import options as shared
-from delete_tasks.cli.command import (
-    DIR,
-    FILE,
-    OUT,
-    File,
-    Group,
-    Output,
-    argument,
-    command,
-    data,
-    evaluation,
-    machine,
-    recipe,
-)
+from delete_tasks.cli.command import DIR, FILE, OUT, File, Group, Output, argument, command, data, evaluation, recipe
 from delete_tasks.display.terminal import make_console
 from delete_tasks.fileio.atomic import refuse_existing
 from delete_tasks.fileio.inputs import refuse_inputs
@@ -32,7 +19,7 @@ MODEL = data("--model", type=MODEL_FOLDER, required=True, help="Model folder.")
 PHOTOS = data("--photos", type=DIR, required=True, help=f"Photos: {PHOTOS_HELP}.")
 ALIGNED = data("--aligned", is_flag=True, help="Photos are cropped and aligned to the face already.")
 LARGEST_FACE = data("--largest-face", is_flag=True, help="Use the largest central face of photos with several faces.")
-PROCESSES = machine(
+PROCESSES = shared.machine(
     "--processes", type=shared.whole(1, 1024), help="Processes that detect faces. [default: one per core, on a CPU]"
 )
 BACKBONE = recipe(

@@ -92,7 +92,7 @@ def keep_apart(
     dataset: Any, ids: Sequence[int], teacher: nn.Module | None, samples: dict[str, ImageData]
 ) -> tuple[list[Copies], list[int]]:
     """Leave copies of the forget set out of the retain set (or public data) of a run's ``dataset``, and of what it reads out of
-    the test ``samples``, in place; return them and the indices left out. A ``teacher`` is given if its predictions select."""
+    the test ``samples``, in place; return them and the indices left out. ``teacher``: the original, if its predictions select."""
     used, copies = dict[str, ImageData](), list[Copies]()
     if dataset is not None:
         selected = dataset.find_forget_set(ids, None if teacher is None else teacher.to(choose_device()), None)

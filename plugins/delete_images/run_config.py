@@ -50,7 +50,7 @@ def default_recipe(
 
 
 def over_defaults(default: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay options over a method's: no lr of its own beside the optimizer's, no guard, by running statistics, if norms train."""
+    """Lay options over a method's; its rate goes if their optimizer has one, its guard (by running statistics) if norms train."""
     if "lr" in chosen.get("optimizer", {}):
         default.pop("lr", None)
     if chosen.get("norm_eval") is False:

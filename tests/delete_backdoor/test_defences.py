@@ -22,9 +22,8 @@ def test_each_method_keeps_clean_accuracy(toy, files, tmp_path, method):
     results = read_results(tmp_path)
     assert values(results["rows"])["erased"]["acc"] > 80 and results["done"]["method"] == method
     uses = {(use["set"], use["use"]) for use in results["done"]["data"]}
-    assert ("retain set", "trained on") in uses and not any(
-        use == "trained on" for name, use in uses if "poison" in name
-    )
+    assert ("retain set", "trained on") in uses
+    assert not any(use == "trained on" for name, use in uses if "poison" in name)
 
 
 def test_ft_sam_takes_the_gradient_at_the_worst_weights_nearby():

@@ -38,10 +38,8 @@ def overlay(tmp_path):
     levels = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
     np.save(tmp_path / "added.npy", (levels // 4).astype(np.int64))
     np.save(tmp_path / "blended.npy", levels.astype(np.int64))
-    return {
-        "trojan": f"trojan:image={tmp_path}/added.npy",
-        "blended": f"blended:image={tmp_path}/blended.npy,alpha=0.2",
-    }
+    kinds = {"trojan": "trojan:image={}/added.npy", "blended": "blended:image={}/blended.npy,alpha=0.2"}
+    return {kind: text.format(tmp_path) for kind, text in kinds.items()}
 
 
 @pytest.mark.parametrize("kind", ["patch", "trojan", "blended"])

@@ -56,11 +56,8 @@ def test_its_string_is_its_constructors_signature():
             parse_trigger(text)
 
 
-def test_a_name_that_is_not_registered_is_refused_with_those_that_are(files, fails):
+def test_a_data_set_is_poisoned_with_it_and_it_is_listed(files, fails, tmp_path, tells):
     fails(", stripe", "backdoor poison --trigger none --target red --out o.npz --data", files["train"])
-
-
-def test_a_data_set_is_poisoned_with_it(files, tmp_path, tells):
     out = tmp_path / "striped.npz"
     words = "--trigger stripe:level=255 --target red --out"
     assert "'stripe:level=255'" in tells("backdoor poison --data", files["train"], words, out)

@@ -49,12 +49,9 @@ def test_one_face_on_a_photo(image):
         frame_face(image, found, 0, "oval", 112)
 
 
-def test_no_face_and_no_room():
+def test_no_face_and_the_largest_central_one_first(image):
     assert len(detector().find(np.full((120, 120, 3), 127, np.uint8))) == 0
     assert len(detector().find(np.zeros((4, 300, 3), np.uint8))) == 0
-
-
-def test_the_largest_central_face_comes_first(image):
     small = np.asarray(Image.fromarray(image[40:210, 40:210]).resize((120, 120)))
     photo = np.zeros((250, 400, 3), np.uint8)
     photo[:120, :120], photo[:, 120:370] = small, image

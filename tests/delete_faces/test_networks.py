@@ -9,15 +9,7 @@ from torch import nn
 from delete_faces.backbones import build_backbone, load_backbone_weights
 from delete_faces.gallery.enroll import embed
 from delete_faces.mobilefacenet import MobileFaceNet
-from delete_faces.network import (
-    CosineHead,
-    FaceNetwork,
-    LinearHead,
-    build_head,
-    describe_network,
-    remove_people,
-    without_classes,
-)
+from delete_faces.network import CosineHead, FaceNetwork, build_head, describe_network, remove_people, without_classes
 from delete_faces.projection import embedding_layers
 from delete_faces.task import FaceClassifier
 from delete_images.data.opening import open_data
@@ -95,7 +87,7 @@ def test_head_refusals(kind, scale, fact):
 
 
 def test_remove_people_shares_the_embedder():
-    network = FaceNetwork(nn.Linear(4, 4), LinearHead(4, 3))
+    network = FaceNetwork(nn.Linear(4, 4), build_head("linear", 4, 3))
     spec = ModelSpec("face_network", SPEC.classes, SPEC.preprocessing, {"backbone": "x", "head": "linear"})
     smaller, described = remove_people(network, spec, [1])
     assert described.classes == ("ann", "cid") and smaller.embedder is network.embedder

@@ -72,11 +72,9 @@ def test_a_removal_is_that_of_the_network_and_comes_back_as_a_file(file, models,
         request = f"--person {GONE} --from-templates {store} --aligned --force --test {faces} --audit none"
         run("faces remove --model", tmp_path / kind, request, "--work-dir", tmp_path / f"w{kind}", status=(0, 3, 4))
         figures[kind] = read_results(tmp_path / f"w{kind}")["rows"]
-    for row, values in figures["pt"].items():
-        other = {metric: figure["value"] for metric, figure in figures["onnx"][row].items()}
-        assert other == pytest.approx(
-            {metric: figure["value"] for metric, figure in values.items()}, abs=1e-4, nan_ok=True
-        )
+    for row in figures["pt"]:
+        one, other = ({name: cell["value"] for name, cell in figures[kind][row].items()} for kind in ("pt", "onnx"))
+        assert other == pytest.approx(one, abs=1e-4, nan_ok=True)
     run("export", tmp_path / "wonnx", "--onnx", tmp_path / "erased.onnx")
     written, given = (onnx.load(str(each)) for each in (tmp_path / "erased.onnx", path))
     ends = [[(end.name, end.type) for end in (*each.graph.input, *each.graph.output)] for each in (written, given)]

@@ -52,9 +52,7 @@ def test_one_folder_for_both_is_divided_before_faces_are_detected(removal, faces
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_eval_photos_that_are_forgotten_are_left_out_and_parts_that_fail_cost_no_other_figure(
-    removal, faces, tmp_path, tells, monkeypatch
-):
+def test_photos_to_forget_are_left_out_and_failing_parts_cost_no_figure(removal, faces, tmp_path, tells, monkeypatch):
     """If --test holds other photos of the person as well, all of --photos are forgotten."""
     monkeypatch.setattr("delete_faces.remove.draw_people", fail(ZeroDivisionError()))
     monkeypatch.setattr("delete_faces.remove.head_only", fail(ArithmeticError()))
@@ -237,5 +235,5 @@ def test_held_out_photos_that_are_all_forgotten_are_refused(removal, faces, tmp_
     (tmp_path / "one" / GONE).mkdir(parents=True)
     shutil.copy(photo, tmp_path / "one" / GONE)
     words = removal(tmp_path / "w", "--test", tmp_path / "one", photos=tmp_path / "one")
-    fails("all 1 photos of --test are among those to forget.*--test none", words)
+    fails("all 1 photos of --test are to be forgotten.*--test none", words)
     assert not (tmp_path / "w").exists()

@@ -108,9 +108,11 @@ def test_no_more_than_a_tile_of_pairs_is_in_memory(monkeypatch):
     assert found["impostor_pairs"] + found["kept_pairs"] == 2990 * 2989 / 2 and found["sampled"] is None
 
 
-def test_a_model_that_gives_one_embedding():
+def test_one_embedding_and_too_few_pairs():
     found = verification(np.ones((60, 4), np.float32), np.repeat(np.arange(6), 10), [0])
     assert found["at"]["1e-03"] == {"threshold": None, "kept": 0.0, "removed": 0.0, "removed_as_kept": 0.0}
+    found = verification(on_circle(0, 10, 90, 100), np.array([0, 0, 1, 1]), [1])
+    assert found["at"]["1e-03"] == {"threshold": None, "kept": None, "removed": None, "removed_as_kept": None}
 
 
 def test_of_too_many_photos_a_stated_choice_is_compared():
@@ -130,11 +132,6 @@ def test_embeddings_that_are_no_numbers_are_refused():
     rows[1, 0] = np.nan
     with pytest.raises(RequestError, match=r"1 of 4 .*NaN"):
         verification(rows, np.arange(4), [0])
-
-
-def test_too_few_pairs_are_not_measured():
-    found = verification(on_circle(0, 10, 90, 100), np.array([0, 0, 1, 1]), [1])
-    assert found["at"]["1e-03"] == {"threshold": None, "kept": None, "removed": None, "removed_as_kept": None}
 
 
 def test_hold_out_leaves_everyone_a_photo():

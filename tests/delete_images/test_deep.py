@@ -59,15 +59,12 @@ def test_mistakes_are_found_before_anything_is_written(more, fact, deeply, cifar
     assert not [path for path in (tmp_path / "w").rglob("*") if path.is_file()]
 
 
-def test_public_images_need_no_class_folders(tmp_path):
+def test_public_images_need_no_class_folders(tmp_path, public):
     for name in ("a.png", "below/b.png", "below/deeper/c.png"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True, parents=True)
         Image.new("RGB", (8, 8)).save(path)
     data = open_unlabelled(str(tmp_path))
     assert data.names == ["a.png", "below/b.png", "below/deeper/c.png"] and set(data.labels.tolist()) == {-1}
-
-
-def test_public_classes_can_be_left_out(public):
     part, whole = (open_unlabelled(f"{public}{query}") for query in ("?without=cattle,kangaroo", ""))
     assert 0 < len(part) < len(whole) == 8000 and set(part.labels.tolist()) == {-1}

@@ -109,12 +109,9 @@ def test_a_configs_rate_stays(repository):
     assert config("--lr", "1e-5", config=path).unlearn.optimizer.lr == 1e-5
 
 
-def test_unknown_augmentation(resnet20, cifar):
+def test_refusals(resnet20, cifar, tmp_path):
     with pytest.raises(RequestError, match="strong, plain, none"):
         ImageDataset(f"{cifar}?limit=2", str(resnet20), augment=True)
-
-
-def test_a_config_without_weights_is_refused(tmp_path):
     (tmp_path / "config.py").write_text("train_dataloader = dict(dataset=dict(type='ImageDataset'))")
     with pytest.raises(RequestError, match="load_from"):
         config(config=str(tmp_path / "config.py"))

@@ -41,12 +41,15 @@ def test_kinds_of_descriptions(resnet20):
         ImageClassifier()
 
 
-def test_registered_and_found(resnet20):
+def test_registered_and_found_and_names_must_fit(resnet20, cifar):
     model = ImageClassifier(spec=str(resnet20))
     assert task_for(model) is TASK
     assert TASK.classifier(model) == ("linear", model.network.linear)
     with pytest.raises(UnsupportedModelError, match="task"):
         task_for(model.network)
+    model = ImageClassifier(nn.Linear(6, 4), num_classes=4)
+    with pytest.raises(RequestError, match=r"10 classes.* 4"):
+        TASK.class_names(model, ImageDataset(f"{cifar}?limit=3", str(resnet20)))
 
 
 def test_training_flags():
@@ -114,12 +117,6 @@ def test_forget_set_by_label_and_by_the_original(resnet20, cifar):
     assert len(set(predicted) & set(shown)) >= 0.8 * len(shown)
     data.without_labels()
     assert data.find_forget_set([4], None, None) == list(range(120))  # images without labels are to be forgotten
-
-
-def test_names_must_fit(resnet20, cifar):
-    model = ImageClassifier(nn.Linear(6, 4), num_classes=4)
-    with pytest.raises(RequestError, match=r"10 classes.* 4"):
-        TASK.class_names(model, ImageDataset(f"{cifar}?limit=3", str(resnet20)))
 
 
 @pytest.mark.long

@@ -77,7 +77,7 @@ def smallest_mask(
     share: float = WORKS,
 ) -> tuple[float, np.ndarray | None]:
     """Find the smallest mask that sends ``share`` of ``images`` (N, 3, H, W) in 0..1 to a class: its sum, and the trigger's scale
-    and shift (2, H, W, 3), or None. It starts as thin grey, or as a random pattern where ``near`` (1, 1, H, W) is 1."""
+    and shift (2, H, W, 3), or None. The search starts from thin grey, or a random pattern where ``near`` (1, 1, H, W) is 1."""
     generator = generator or torch.Generator().manual_seed(0)
     mask, pattern = torch.full_like(images[:1, :1], -2.0), torch.zeros_like(images[:1])
     if near is not None:

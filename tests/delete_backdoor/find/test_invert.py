@@ -30,18 +30,16 @@ def test_from_clean_images_to_a_clean_model(toy, files, tmp_path, tells, monkeyp
     monkeypatch.setattr(inversion, "STEPS", 60)
     # The patch covers 6% of these images of 16x16 pixels.
     monkeypatch.setattr(inversion.InversionDELETE.__init__, "__defaults__", (20, 0.07))
-    printed = tells(
-        "backdoor find --device cpu --model", toy, "--data", files["clean"], "--out", tmp_path / "ranking.json"
-    )
+    printed = tells("backdoor find --device cpu --model", toy, "--data", files["clean"], "--out", tmp_path / "r.json")
     assert "BACKDOORED" in printed and "anomaly index" in printed
-    content = read_json(tmp_path, "ranking.json")
+    content = read_json(tmp_path, "r.json")
     assert content["flagged"] == 0 and content["inversion"]["target"] == "red"
     sizes = content["inversion"]["sizes"]
     assert set(sizes) == set(CLASSES) and min(sizes, key=sizes.get) == "red" and sizes["red"] < 40
-    affine = np.load(tmp_path / "ranking_trigger.npy", allow_pickle=False)
+    affine = np.load(tmp_path / "r_trigger.npy", allow_pickle=False)
     changed = 1 - affine[0].mean(-1)
     assert affine.shape == (2, 16, 16, 3) and changed[10:, 10:].sum() > 0.5 * changed.sum()
-    with Image.open(tmp_path / "ranking_trigger.png") as picture:
+    with Image.open(tmp_path / "r_trigger.png") as picture:
         assert picture.width > 1000
 
     words = shlex.split(printed.rpartition("Next: delete-tasks ")[2])

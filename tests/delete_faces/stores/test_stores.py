@@ -138,7 +138,7 @@ def test_refusals(make, tmp_path):
     joined = "&" if "?" in database else "?"
     for text, out, words in (
         ("faces.csv", None, "no store of templates; expected .npz or .npy"),
-        ("os:system", None, "an import path, whose code would run.*--allow-import"),
+        ("os:system", None, "an import path, which runs code.*--allow-import"),
         (database, "new.npz", "in place, in one transaction"),
         (database.replace("table=", "table=no"), None, "does not exist.*table="),
         (f"{database}{joined}embedding=vec", None, "no column 'vec'"),

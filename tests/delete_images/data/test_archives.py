@@ -119,15 +119,12 @@ def test_a_class_that_is_a_broken_link_is_refused(photos, target):
         open_data(str(photos))
 
 
-def test_links_within_a_class_are_followed_once(photos, tmp_path):
+def test_links_are_followed_once_and_broken_ones_named(photos, tmp_path, caplog):
     (tmp_path / "elsewhere").mkdir()
     (photos / "bee" / "0.png").rename(tmp_path / "elsewhere" / "1.png")
     (photos / "bee" / "more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "round").symlink_to(photos / "bee")
     assert open_data(str(photos)).names == ["ant/0.png", "bee/more/1.png"]
-
-
-def test_a_broken_link_to_an_image_is_named(photos, caplog):
     (photos / "bee" / "9.png").symlink_to(photos / "gone.png")
     data = open_data(str(photos))
     assert len(data) == 2 and [name for name, _ in data.skipped] == ["bee/9.png"]

@@ -169,12 +169,9 @@ def test_string_refusals(arrays, query, message):
         open_data(f"{arrays}{query}", classes=list("abcd"))
 
 
-def test_a_string_without_a_place():
+def test_question_marks(photos):
     with pytest.raises(RequestError, match=r"\?class=a"):
         open_data("?class=a")
-
-
-def test_a_question_mark_may_be_part_of_a_path(photos):
     odd = photos.with_name("who?.d")
     photos.rename(odd)
     assert len(open_data(str(odd))) == 5

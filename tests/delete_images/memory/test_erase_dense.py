@@ -151,9 +151,8 @@ def test_void_takes_part_in_the_loss_and_padding_does_not(trained, scenes):
     labels[:, :2] = 0  # as if half of the upper locations were labelled wrong
     void = labels.clone()
     void[:, :2] = 255
-    plain, with_void = (
-        erase(trained(), TensorDataset(images, maps), **FAST) for maps in (labels, void.to(torch.uint8))
-    )
+    pairs = (TensorDataset(images, maps) for maps in (labels, void.to(torch.uint8)))
+    plain, with_void = (erase(trained(), data, **FAST) for data in pairs)
     assert same_tensors(plain.model.state_dict(), with_void.model.state_dict())
     assert plain.figures["locations"] == with_void.figures["locations"] == 24 * SIDE**2
     assert plain.figures["rows"]["original"]["miou"] < 90 < with_void.figures["rows"]["original"]["miou"]

@@ -118,13 +118,10 @@ def test_refusals(name, arguments, message):
         build(name, **{"num_classes": 10, **arguments})
 
 
-def test_timm_is_named_when_missing(monkeypatch):
+def test_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match="pip install timm"):
         build("timm:resnet18", num_classes=10)
-
-
-def test_timm_names_are_checked_and_weights_never_fetched(monkeypatch):
     requested = {}
 
     def create_model(name, **arguments):
@@ -150,7 +147,7 @@ def test_register_adds_a_name_once(monkeypatch):
         register("tiny")(nn.Linear)
 
 
-def test_classifier_of_finds_any_matrix_shaped_head():
+def test_classifier_of_finds_any_matrix_shaped_head_or_lists_candidates():
     class CosineHead(nn.Module):
         def __init__(self):
             super().__init__()
@@ -160,9 +157,6 @@ def test_classifier_of_finds_any_matrix_shaped_head():
     assert classifier_of(model, 5).name == "2"
     fully_convolutional = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 1))
     assert len(classifier_of(fully_convolutional).module.weight) == 6
-
-
-def test_classifier_of_lists_candidates():
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     with pytest.raises(UnsupportedModelError, match=re.escape("with 5 outputs") + r".*0 \(8 -> 16\), 2 \(16 -> 4\)"):
         classifier_of(model, 5)

@@ -130,13 +130,10 @@ def test_the_scale_is_the_originals(teacher_temperature, samples):
         assert factor < 0.7 and gap["raw"] > 2 * gap["matched"], level
 
 
-def test_the_scale_is_not_matched_without_a_teacher(samples):
+def test_the_scale_needs_a_teacher_and_linear_logits_up_to_a_log_softmax(samples):
     figures = erase(Network(), samples, method="NegativeGradient", **FAST).figures
     assert "NegativeGradient" in figures["finished"]["scale_not_matched"]
     assert figures["finished"]["rows_replaced"] == ["head"]
-
-
-def test_the_scale_needs_linear_logits_up_to_a_log_softmax(samples):
     scaled = erase(Network(lambda x: x.log_softmax(1)), samples, **FAST).figures["finished"]
     assert scaled["scale"] is not None
     bent = erase(Network(lambda x: 3 * torch.tanh(x)), samples, **FAST).figures["finished"]

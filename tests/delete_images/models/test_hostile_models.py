@@ -64,15 +64,9 @@ DESCRIPTIONS: dict[str, tuple[str | dict[str, object], str]] = {
     "a depth of a list": ({"arguments": {"depth": []}, "architecture": "wide_resnet"}, "wide_resnet"),
     "an image size beyond 64 bits": ({"arguments": {"image_size": 10**30}, "architecture": "vit_b_16"}, "vit_b_16"),
     "patches of no size": ({"arguments": {"patch_size": 0}, "architecture": "timm:test_vit"}, "test_vit"),
-    "fields of a configuration": (
-        {"arguments": {"hidden_size": []}, "architecture": "transformers:vit"},
-        "transformers:vit",
-    ),
+    "fields of a config": ({"arguments": {"hidden_size": []}, "architecture": "transformers:vit"}, "transformers:vit"),
     "an unknown kind": ({"architecture": "transformers:nothing"}, "transformers:nothing"),
-    "weights from elsewhere": (
-        {"arguments": {"use_pretrained_backbone": True}, "architecture": "transformers:vit"},
-        "fetch or read",
-    ),
+    "a fetch": ({"arguments": {"use_pretrained_backbone": True}, "architecture": "transformers:vit"}, "fetch or read"),
     "no classes": ({"classes": ...}, "classes"),
     "no class": ({"classes": []}, "0 class"),
     "one class": ({"classes": ["a"]}, "1 class"),
