@@ -36,16 +36,13 @@ def test_depth_is_a_ratio():
     assert low < 0.5 < high and high - low < 0.2
 
 
-@pytest.mark.parametrize(
-    ("parts", "reason"),
-    [
-        ((read(90), read(50), []), "no retrained model is given"),
-        ((read(90), read(50), [Measured(note="it cannot be read")]), "it cannot be read"),
-        ((Measured(), read(50), [read(40)]), "was not read"),
-        ((read(90, 20), read(90, 20), [read(85, 20)]), "read as well as the original"),
-        ((Measured(3.0), Measured(2.0), [Measured(3.0)]), "read as well as the original"),
-    ],
-)
+@pytest.mark.parametrize(("parts", "reason"), [
+    ((read(90), read(50), []), "no retrained model is given"),
+    ((read(90), read(50), [Measured(note="it cannot be read")]), "it cannot be read"),
+    ((Measured(), read(50), [read(40)]), "was not read"),
+    ((read(90, 20), read(90, 20), [read(85, 20)]), "read as well as the original"),
+    ((Measured(3.0), Measured(2.0), [Measured(3.0)]), "read as well as the original"),
+])  # fmt: skip
 def test_depth_is_not_measured(parts, reason):
     found = depth(*parts)
     assert found.value is None and reason in found.note

@@ -57,14 +57,11 @@ def test_the_iou_is_scikit_learns(regions):
     assert ATTACKS["linear_probe_iou"].measure(row).value == pytest.approx(100 * iou, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("split", "shown", "reason"),
-    [
-        (TRAIN, [0, 1, 2], "training pixels that were drawn"),
-        (TRAIN, [GONE], "training pixels that were drawn"),
-        (TEST, [0, 1, 2], "held-out pixels that were drawn"),
-    ],
-)
+@pytest.mark.parametrize(("split", "shown", "reason"), [
+    (TRAIN, [0, 1, 2], "training pixels that were drawn"),
+    (TRAIN, [GONE], "training pixels that were drawn"),
+    (TEST, [0, 1, 2], "held-out pixels that were drawn"),
+])  # fmt: skip
 def test_pixels_without_the_class_are_not_measured(regions, split, shown, reason):
     row = regions("known")
     whole = row.data[split]

@@ -81,18 +81,15 @@ def test_word_of_an_attack(figures, word, counts):
 GONE, HELD, FELL = (96, 10), (96, 96), (96, 50)
 
 
-@pytest.mark.parametrize(
-    ("attacks", "word", "decided_by"),
-    [
-        ([], CANNOT_TELL, None),
-        ([GONE, GONE], FORGOTTEN, "a0"),
-        ([HELD, HELD], HIDDEN, "a0"),
-        ([GONE, FELL], WEAKENED, "a1"),
-        ([HELD, FELL], WEAKENED, "a0"),
-        ([HELD, GONE], WEAKENED, "a0"),
-        ([GONE, (10, 96)], FORGOTTEN, "a0"),  # the second does not read the original
-    ],
-)
+@pytest.mark.parametrize(("attacks", "word", "decided_by"), [
+    ([], CANNOT_TELL, None),
+    ([GONE, GONE], FORGOTTEN, "a0"),
+    ([HELD, HELD], HIDDEN, "a0"),
+    ([GONE, FELL], WEAKENED, "a1"),
+    ([HELD, FELL], WEAKENED, "a0"),
+    ([HELD, GONE], WEAKENED, "a0"),
+    ([GONE, (10, 96)], FORGOTTEN, "a0"),  # the second does not read the original
+])  # fmt: skip
 def test_the_verdict_combines_words(attacks, word, decided_by):
     verdict = decide([reading(*figures, name=f"a{number}") for number, figures in enumerate(attacks)])
     assert (verdict["word"], verdict["decided_by"]) == (word, decided_by)
@@ -119,15 +116,10 @@ def test_the_sentence_names_the_strongest_attack_and_the_largest_fall():
     assert "chance" in decide([reading(96, 9)])["title"]
 
 
-@pytest.mark.parametrize(
-    ("predicted", "word"),
-    [
-        ((0.0, 1000), WEAKENED),
-        ((6.0, 50), WEAKENED),
-        ((6.0, 5000), verdicts.NOT_FORGOTTEN),
-        ((90.0, 6), verdicts.NOT_FORGOTTEN),
-    ],
-)
+@pytest.mark.parametrize(("predicted", "word"), [
+    ((0.0, 1000), WEAKENED), ((6.0, 50), WEAKENED), ((6.0, 5000), verdicts.NOT_FORGOTTEN),
+    ((90.0, 6), verdicts.NOT_FORGOTTEN),
+])  # fmt: skip
 def test_a_model_that_still_predicts_the_class_has_not_forgotten_it(predicted, word):
     verdict = decide([reading(96, 30)], predicted={"test images": share(*predicted)})
     assert verdict["word"] == word
@@ -143,23 +135,20 @@ def test_the_originals_features_are_hidden():
     assert decide([unread], same_features=True)["word"] == CANNOT_TELL
 
 
-@pytest.mark.parametrize(
-    ("word_of", "statuses", "withheld", "level"),
-    [
-        (GONE, ["PASS"], None, "green"),
-        (GONE, [], None, "amber"),  # nothing was compared with a limit
-        (GONE, ["PASS", "UNCERTAIN"], None, "amber"),
-        (GONE, ["PASS", "NOT MEASURED"], None, "amber"),
-        (GONE, ["PASS", "FAIL"], None, "red"),
-        (GONE, ["PASS", "FAIL of a warning"], None, "amber"),
-        (GONE, ["PASS"], "the watch says so", "red"),
-        (FELL, ["PASS"], None, "amber"),
-        (FELL, ["FAIL"], None, "red"),
-        (HELD, ["PASS"], None, "red"),
-        ((10, 10), ["PASS"], None, "grey"),
-        ((10, 10), ["FAIL"], None, "red"),
-    ],
-)
+@pytest.mark.parametrize(("word_of", "statuses", "withheld", "level"), [
+    (GONE, ["PASS"], None, "green"),
+    (GONE, [], None, "amber"),  # nothing was compared with a limit
+    (GONE, ["PASS", "UNCERTAIN"], None, "amber"),
+    (GONE, ["PASS", "NOT MEASURED"], None, "amber"),
+    (GONE, ["PASS", "FAIL"], None, "red"),
+    (GONE, ["PASS", "FAIL of a warning"], None, "amber"),
+    (GONE, ["PASS"], "the watch says so", "red"),
+    (FELL, ["PASS"], None, "amber"),
+    (FELL, ["FAIL"], None, "red"),
+    (HELD, ["PASS"], None, "red"),
+    ((10, 10), ["PASS"], None, "grey"),
+    ((10, 10), ["FAIL"], None, "red"),
+])  # fmt: skip
 def test_level(word_of, statuses, withheld, level):
     limits = [
         {"name": f"figure_{number}", "status": status.removesuffix(" of a warning"), "warns": "warning" in status}

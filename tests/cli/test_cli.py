@@ -20,16 +20,13 @@ from delete_tasks.fileio.processes import Interrupted, interrupt_in, signal_of
 from delete_tasks.request.config import load_config, parse_options
 
 
-@pytest.mark.parametrize(
-    ("reader", "good", "bad"),
-    [
-        (whole(1), ["1", "300", "1000000000"], ["0", "-1", "1.5", "nan", "inf", "1e30", "", "many", "1000000001"]),
-        (whole(0, 10), ["0", "10"], ["11", "-1", "²"]),
-        (number(0, 1), ["0", "1", "0.5"], ["-0.1", "1.01", "nan", "inf", "-inf", "", "half"]),
-        (number(0, 10, above=True), ["1e-30", "10"], ["0", "-1", "nan", "11", "1e30"]),
-        (number(0, 1, below=True), ["0", "0.999"], ["1", "nan"]),
-    ],
-)
+@pytest.mark.parametrize(("reader", "good", "bad"), [
+    (whole(1), ["1", "300", "1000000000"], ["0", "-1", "1.5", "nan", "inf", "1e30", "", "many", "1000000001"]),
+    (whole(0, 10), ["0", "10"], ["11", "-1", "²"]),
+    (number(0, 1), ["0", "1", "0.5"], ["-0.1", "1.01", "nan", "inf", "-inf", "", "half"]),
+    (number(0, 10, above=True), ["1e-30", "10"], ["0", "-1", "nan", "11", "1e30"]),
+    (number(0, 1, below=True), ["0", "0.999"], ["1", "nan"]),
+])  # fmt: skip
 def test_numbers_have_ranges(reader, good, bad):
     assert [float(reader.convert(text, None, None)) for text in good] == [float(text) for text in good]
     for text in bad:
@@ -37,18 +34,15 @@ def test_numbers_have_ranges(reader, good, bad):
             reader.convert(text, None, None)
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "expected"),
-    [
-        (RequestError("no class 'cra'"), 2, "error: no class 'cra'"),
-        (OSError(28, "No space left", "/w/results.json"), 2, "error: No space left: '/w/results.json'"),
-        (OSError(30, "Read-only file system", "a", None, "b"), 2, "error: Read-only file system: 'a' and 'b'"),
-        (PermissionError(13, "Permission denied", b"/w/\xff"), 2, "error: Permission denied: '/w/\\udcff'"),
-        (KeyboardInterrupt("Step 3 is saved"), 130, "interrupted. Step 3 is saved"),
-        (Interrupted("Step 3 is saved", signal.SIGTERM), 143, "ended by SIGTERM. Step 3 is saved"),
-        (Interrupted("Step 3 is saved", signal.SIGHUP), 129, "ended by SIGHUP. Step 3 is saved"),
-    ],
-)
+@pytest.mark.parametrize(("error", "status", "expected"), [
+    (RequestError("no class 'cra'"), 2, "error: no class 'cra'"),
+    (OSError(28, "No space left", "/w/results.json"), 2, "error: No space left: '/w/results.json'"),
+    (OSError(30, "Read-only file system", "a", None, "b"), 2, "error: Read-only file system: 'a' and 'b'"),
+    (PermissionError(13, "Permission denied", b"/w/\xff"), 2, "error: Permission denied: '/w/\\udcff'"),
+    (KeyboardInterrupt("Step 3 is saved"), 130, "interrupted. Step 3 is saved"),
+    (Interrupted("Step 3 is saved", signal.SIGTERM), 143, "ended by SIGTERM. Step 3 is saved"),
+    (Interrupted("Step 3 is saved", signal.SIGHUP), 129, "ended by SIGHUP. Step 3 is saved"),
+])  # fmt: skip
 def test_only_the_first_process_says_how_a_command_ended(monkeypatch, capsys, error, status, expected):
     def fail(words, then):
         raise error

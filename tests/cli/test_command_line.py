@@ -73,29 +73,26 @@ def test_class_names_in_configs_are_not_converted(repository):
     assert make_config(str(config), options).unlearn.classes == ["2", "#4"]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([*FORGET, "--metod", "HeadOnly"], "No such option '--metod'; did you mean '--method'\\?"),
-        ([*FORGET, "--class", "a"], "did you mean '--classes'"),
-        (["images", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
-        (["segmentation", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
-        (["imges"], "No such command 'imges'; did you mean 'images'"),
-        (["x"], "No such command 'x'; there are: backdoor, detection, faces, images"),
-        ([], "No command is given; there are: backdoor"),
-        (["record"], "No command is given; there are: verify, sign, keygen"),
-        (["images", "forget"], "--work-dir is missing. Try 'delete-tasks images forget --help'"),
-        (["images", "import", "w"], "FOLDER is missing"),
-        ([*FORGET, "--lr", "nan"], "--lr: expected a number above 0 to 10, got 'nan'"),
-        ([*FORGET, "--lr", "-inf"], "--lr: expected a number"),
-        ([*FORGET, "--lr"], "Option --lr expects a value."),
-        ([*FORGET, "--classes", "--wall"], "Option --classes expects a value; .* is written --classes=VALUE"),
-        (["images", "forget", "--work-dir", "--overwrite"], "Option --work-dir expects a value"),
-        ([*FORGET, "--augment", "strnog"], "--augment: 'strnog' is not one of 'strong', 'plain', 'none'. Try "),
-        ([*FORGET, "--wide=3"], "'--wide' does not take a value"),
-        ([*FORGET, "word"], "unexpected extra argument"),
-    ],
-)
+@pytest.mark.parametrize(("words", "message"), [
+    ([*FORGET, "--metod", "HeadOnly"], "No such option '--metod'; did you mean '--method'\\?"),
+    ([*FORGET, "--class", "a"], "did you mean '--classes'"),
+    (["images", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
+    (["segmentation", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
+    (["imges"], "No such command 'imges'; did you mean 'images'"),
+    (["x"], "No such command 'x'; there are: backdoor, detection, faces, images"),
+    ([], "No command is given; there are: backdoor"),
+    (["record"], "No command is given; there are: verify, sign, keygen"),
+    (["images", "forget"], "--work-dir is missing. Try 'delete-tasks images forget --help'"),
+    (["images", "import", "w"], "FOLDER is missing"),
+    ([*FORGET, "--lr", "nan"], "--lr: expected a number above 0 to 10, got 'nan'"),
+    ([*FORGET, "--lr", "-inf"], "--lr: expected a number"),
+    ([*FORGET, "--lr"], "Option --lr expects a value."),
+    ([*FORGET, "--classes", "--wall"], "Option --classes expects a value; .* is written --classes=VALUE"),
+    (["images", "forget", "--work-dir", "--overwrite"], "Option --work-dir expects a value"),
+    ([*FORGET, "--augment", "strnog"], "--augment: 'strnog' is not one of 'strong', 'plain', 'none'. Try "),
+    ([*FORGET, "--wide=3"], "'--wide' does not take a value"),
+    ([*FORGET, "word"], "unexpected extra argument"),
+])  # fmt: skip
 def test_a_wrong_command_line_is_one_message(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
@@ -160,18 +157,15 @@ def test_version(capsys):
     assert main(["--version"]) == 0 and capsys.readouterr().out == f"delete-tasks {version('delete-tasks')}\n"
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("delete-tasks im", {"images"}),
-        ("delete-tasks segmentation ", {"forget", "demo", "evaluate"}),
-        ("delete-tasks images forget --tea", {"--teacher-temperature"}),
-        ("delete-tasks images forget --hel", {"--help", "--help-all"}),
-        ("delete-tasks images forget --classes a b --augment p", {"plain"}),
-        ("delete-tasks images forget --method B", {"BadTeacher", "BoundaryShrink"}),
-        ("delete-tasks faces remove --method B", {"BoundaryShrink"}),  # without a retain set
-    ],
-)
+@pytest.mark.parametrize(("line", "expected"), [
+    ("delete-tasks im", {"images"}),
+    ("delete-tasks segmentation ", {"forget", "demo", "evaluate"}),
+    ("delete-tasks images forget --tea", {"--teacher-temperature"}),
+    ("delete-tasks images forget --hel", {"--help", "--help-all"}),
+    ("delete-tasks images forget --classes a b --augment p", {"plain"}),
+    ("delete-tasks images forget --method B", {"BadTeacher", "BoundaryShrink"}),
+    ("delete-tasks faces remove --method B", {"BoundaryShrink"}),  # without a retain set
+])  # fmt: skip
 def test_completion(line, expected, monkeypatch, capsys):
     words = line.split() + [""] * line.endswith(" ")
     for name, value in ((VARIABLE, "bash_complete"), ("COMP_WORDS", line), ("COMP_CWORD", str(len(words) - 1))):

@@ -34,29 +34,26 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("words", "message", "imported"),
-    [
-        (IMAGES.replace("green", "gren"), "'gren'.*Did you mean 'green'", ""),
-        (SEGMENTATION.replace("car", "carr"), "'carr'.*Did you mean 'car'", "mmengine"),  # its config reader alone
-        (SEGMENTATION.replace(" W", " USED"), "notes.txt", ""),
-        *(
-            pytest.param(words, message, "", marks=LONG)
-            for words, message in (
-                (IMAGES.replace("MODEL", "nothing"), "'nothing' is not a model"),
-                (IMAGES.replace("DATA", "nothing"), "no data at 'nothing.npz'"),
-                (f"{IMAGES} --stepz 3", "did you mean '--steps'"),
-                (IMAGES.replace(" W", " USED"), "notes.txt"),
-                (SEGMENTATION.replace("CONFIG", "nothing"), "'nothing.py': nothing there"),
-                (SEGMENTATION.replace("O.pth", "nothing"), "--checkpoint 'nothing': nothing there"),
-                ("faces remove --model MODEL --person gren --work-dir W", "'gren'.*Did you mean 'green'"),
-                ("backdoor clean --model MODEL --poisoned nothing --work-dir W", "--poisoned 'nothing': nothing there"),
-                (AUDIT, "--erased 'nothing': nothing there"),
-                ("record verify nothing", "'nothing': nothing there"),
-            )
-        ),
-    ],
-)
+@pytest.mark.parametrize(("words", "message", "imported"), [
+    (IMAGES.replace("green", "gren"), "'gren'.*Did you mean 'green'", ""),
+    (SEGMENTATION.replace("car", "carr"), "'carr'.*Did you mean 'car'", "mmengine"),  # its config reader alone
+    (SEGMENTATION.replace(" W", " USED"), "notes.txt", ""),
+    *(
+        pytest.param(words, message, "", marks=LONG)
+        for words, message in (
+            (IMAGES.replace("MODEL", "nothing"), "'nothing' is not a model"),
+            (IMAGES.replace("DATA", "nothing"), "no data at 'nothing.npz'"),
+            (f"{IMAGES} --stepz 3", "did you mean '--steps'"),
+            (IMAGES.replace(" W", " USED"), "notes.txt"),
+            (SEGMENTATION.replace("CONFIG", "nothing"), "'nothing.py': nothing there"),
+            (SEGMENTATION.replace("O.pth", "nothing"), "--checkpoint 'nothing': nothing there"),
+            ("faces remove --model MODEL --person gren --work-dir W", "'gren'.*Did you mean 'green'"),
+            ("backdoor clean --model MODEL --poisoned nothing --work-dir W", "--poisoned 'nothing': nothing there"),
+            (AUDIT, "--erased 'nothing': nothing there"),
+            ("record verify nothing", "'nothing': nothing there"),
+        )
+    ),
+])  # fmt: skip
 def test_mistakes_are_refused_without_heavy_modules(words, message, imported, folder):
     before = sorted(folder.rglob("*"))
     done = python(f"import os; os.chdir({str(folder)!r}); {CODE}", *argv(words))

@@ -28,17 +28,14 @@ def run(case: str, folder: Path, processes: int = 2) -> subprocess.CompletedProc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("case", "message"),
-    [
-        pytest.param("nan_loss", "nan", marks=pytest.mark.long),  # on one of them
-        pytest.param("broken_sample", "error: sample 3 is broken", marks=pytest.mark.long),  # read by one of them
-        pytest.param("unknown_class", "no class 'e'", marks=pytest.mark.long),  # on both
-        pytest.param("no_forget_set", "forget set is empty", marks=pytest.mark.long),  # on the first, which selects it
-        ("cannot_save", "run': No space left on device ("),  # on the first
-        pytest.param("cannot_publish", "run': No space left on device (", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize(("case", "message"), [
+    pytest.param("nan_loss", "nan", marks=pytest.mark.long),  # on one of them
+    pytest.param("broken_sample", "error: sample 3 is broken", marks=pytest.mark.long),  # read by one of them
+    pytest.param("unknown_class", "no class 'e'", marks=pytest.mark.long),  # on both
+    pytest.param("no_forget_set", "forget set is empty", marks=pytest.mark.long),  # on the first, which selects it
+    ("cannot_save", "run': No space left on device ("),  # on the first
+    pytest.param("cannot_publish", "run': No space left on device (", marks=pytest.mark.long),
+])  # fmt: skip
 def test_a_mistake_is_reported_once_and_ends_all(case, message, tmp_path):
     done = run(case, tmp_path)
     assert done.returncode != 0

@@ -20,21 +20,18 @@ class Outer(Struct, forbid_unknown_fields=True):
     names: dict[str, list[int]] = {}
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([], "f.json: Expected `object`, got `array`"),
-        ({"inner": {"size": [1, "x"], "class": ""}}, "f.json: inner.size[1] is 'x': Expected `int`, got `str`"),
-        ({"inner": {"size": []}}, "f.json: inner is {'size': []}: Object missing required field `class`"),
-        ({"inner": {"speed": 1}}, "f.json: inner: Object contains unknown field `speed`; its fields are size, class"),
-        ({"iner": 1}, "f.json: Object contains unknown field `iner`; its fields are inner, names"),
-        (
-            {"inner": {"size": [], "class": ""}, "names": {"a.b": 1}},
-            "f.json: names[...] is {'a.b': 1}: Expected `array`",
-        ),
-        ({"inner": {"size": [], "class": ""}, "names": {1: []}}, "f.json: names is {1: []}: Expected `str`, got `int`"),
-    ],
-)
+@pytest.mark.parametrize(("content", "message"), [
+    ([], "f.json: Expected `object`, got `array`"),
+    ({"inner": {"size": [1, "x"], "class": ""}}, "f.json: inner.size[1] is 'x': Expected `int`, got `str`"),
+    ({"inner": {"size": []}}, "f.json: inner is {'size': []}: Object missing required field `class`"),
+    ({"inner": {"speed": 1}}, "f.json: inner: Object contains unknown field `speed`; its fields are size, class"),
+    ({"iner": 1}, "f.json: Object contains unknown field `iner`; its fields are inner, names"),
+    (
+        {"inner": {"size": [], "class": ""}, "names": {"a.b": 1}},
+        "f.json: names[...] is {'a.b': 1}: Expected `array`",
+    ),
+    ({"inner": {"size": [], "class": ""}, "names": {1: []}}, "f.json: names is {1: []}: Expected `str`, got `int`"),
+])  # fmt: skip
 def test_messages(content: Any, message: str):
     with pytest.raises(RequestError) as caught:
         as_type(content, Outer, "f.json")

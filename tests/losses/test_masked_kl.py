@@ -156,16 +156,13 @@ def test_a_hundred_thousand_classes():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("student", "teacher"),
-    [
-        ([-INF, 0.5, 1.0, -1.0], [2.0, 1.0, 0.0, -1.0]),  # masked class, student
-        ([0.3, 0.5, 1.0, -1.0], [2.0, -INF, 0.0, -1.0]),  # unmasked class, teacher
-        ([0.3, -INF, 1.0, -1.0], [2.0, -INF, 0.0, -1.0]),  # unmasked class, both
-        ([-INF, -INF, 1.0, -1.0], [-INF, -INF, 0.0, -1.0]),
-        ([0.3, 0.5, 1.0, -1.0], [-INF, -INF, 0.0, -INF]),
-    ],
-)
+@pytest.mark.parametrize(("student", "teacher"), [
+    ([-INF, 0.5, 1.0, -1.0], [2.0, 1.0, 0.0, -1.0]),  # masked class, student
+    ([0.3, 0.5, 1.0, -1.0], [2.0, -INF, 0.0, -1.0]),  # unmasked class, teacher
+    ([0.3, -INF, 1.0, -1.0], [2.0, -INF, 0.0, -1.0]),  # unmasked class, both
+    ([-INF, -INF, 1.0, -1.0], [-INF, -INF, 0.0, -1.0]),
+    ([0.3, 0.5, 1.0, -1.0], [-INF, -INF, 0.0, -INF]),
+])  # fmt: skip
 def test_logits_of_minus_infinity_are_probabilities_of_zero(student, teacher, dtype):
     """A second location with finite logits has the loss and gradient that it has alone."""
     others = [[0.1, 0.2, -0.3, 0.4], [1.0, -1.0, 0.5, 0.0]]
@@ -236,24 +233,21 @@ def test_backward_passes():
     assert not masked_kl_div(student.detach(), teacher, mask).requires_grad
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"mask": torch.zeros(1, 3)}, TypeError, "mask .*bool"),
-        ({"mask": torch.ones(1, 3).bool()}, ValueError, "every class"),
-        ({"mask": torch.ones(1, 1).bool()}, ValueError, "every class"),
-        ({"mask": torch.tensor([[False] * 3, [True] * 3])}, ValueError, "every class"),
-        ({"mask": torch.zeros(1, 4).bool()}, ValueError, "mask"),
-        ({"teacher": torch.zeros(2, 4)}, ValueError, "teacher"),
-        ({"student": torch.zeros(3), "teacher": torch.zeros(3)}, ValueError, "N, C"),
-        ({"student": torch.zeros(2, 3, dtype=torch.int64)}, TypeError, "floating point"),
-        ({"reduction": "batchmean"}, ValueError, "'batchmean'"),
-        ({"temperature": 0.0}, ValueError, "temperature"),
-        ({"teacher_temperature": math.nan}, ValueError, "teacher_temperature"),
-        ({"weight": torch.tensor([1.0, -1.0])}, ValueError, "negative"),
-        ({"weight": torch.ones(3)}, ValueError, "weight of shape"),
-    ],
-)
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"mask": torch.zeros(1, 3)}, TypeError, "mask .*bool"),
+    ({"mask": torch.ones(1, 3).bool()}, ValueError, "every class"),
+    ({"mask": torch.ones(1, 1).bool()}, ValueError, "every class"),
+    ({"mask": torch.tensor([[False] * 3, [True] * 3])}, ValueError, "every class"),
+    ({"mask": torch.zeros(1, 4).bool()}, ValueError, "mask"),
+    ({"teacher": torch.zeros(2, 4)}, ValueError, "teacher"),
+    ({"student": torch.zeros(3), "teacher": torch.zeros(3)}, ValueError, "N, C"),
+    ({"student": torch.zeros(2, 3, dtype=torch.int64)}, TypeError, "floating point"),
+    ({"reduction": "batchmean"}, ValueError, "'batchmean'"),
+    ({"temperature": 0.0}, ValueError, "temperature"),
+    ({"teacher_temperature": math.nan}, ValueError, "teacher_temperature"),
+    ({"weight": torch.tensor([1.0, -1.0])}, ValueError, "negative"),
+    ({"weight": torch.ones(3)}, ValueError, "weight of shape"),
+])  # fmt: skip
 def test_refusals(change, error, message):
     options = {"student": torch.zeros(2, 3), "teacher": torch.zeros(2, 3), "mask": torch.zeros(1, 3).bool()} | change
     with pytest.raises(error, match=message):

@@ -78,15 +78,12 @@ def test_half_precision(dtype):
     torch.testing.assert_close(*gradients, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("logits", "options", "message"),
-    [
-        (torch.zeros(2, 3), {}, r"logits \(N, C, h, w\)"),
-        (torch.zeros(1, 3, 2, 2), {"reduction": "none"}, "reduction 'none'"),
-        (torch.zeros(1, 3, 2, 2), {"weight": torch.ones(1, 2, 2)}, "weight of shape"),
-        (torch.zeros(1, 3, 2, 2), {"mask": torch.ones(1, 1, 1, 1).bool()}, "every class"),
-    ],
-)
+@pytest.mark.parametrize(("logits", "options", "message"), [
+    (torch.zeros(2, 3), {}, r"logits \(N, C, h, w\)"),
+    (torch.zeros(1, 3, 2, 2), {"reduction": "none"}, "reduction 'none'"),
+    (torch.zeros(1, 3, 2, 2), {"weight": torch.ones(1, 2, 2)}, "weight of shape"),
+    (torch.zeros(1, 3, 2, 2), {"mask": torch.ones(1, 1, 1, 1).bool()}, "every class"),
+])  # fmt: skip
 def test_refusals(logits, options, message):
     options = {"mask": torch.zeros(1, 3, 1, 1).bool(), **options}
     with pytest.raises(ValueError, match=message):

@@ -23,14 +23,11 @@ def test_directions_are_orthonormal_and_span_rows_and_seen_means():
     assert torch.allclose(basis @ basis.T, shifted @ shifted.T, atol=1e-3), "a component that all features share stays"
 
 
-@pytest.mark.parametrize(
-    ("layer", "norm", "inputs"),
-    [
-        (nn.Linear(5, 8), nn.BatchNorm1d(8), torch.randn(7, 5)),
-        (nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), torch.randn(2, 3, 6, 6)),
-        (nn.Linear(5, 8), None, torch.randn(7, 5)),
-    ],
-)
+@pytest.mark.parametrize(("layer", "norm", "inputs"), [
+    (nn.Linear(5, 8), nn.BatchNorm1d(8), torch.randn(7, 5)),
+    (nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), torch.randn(2, 3, 6, 6)),
+    (nn.Linear(5, 8), None, torch.randn(7, 5)),
+])  # fmt: skip
 def test_outputs_lose_the_directions_exactly(layer, norm, inputs):
     torch.manual_seed(0)
     parts = copy.deepcopy([layer] if norm is None else [layer, norm])

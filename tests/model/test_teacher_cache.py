@@ -69,17 +69,14 @@ class Views(torch.utils.data.Dataset):
         return {"inputs": turned}
 
 
-@pytest.mark.parametrize(
-    ("turns", "steps", "wanted", "cached"),
-    [
-        (1, 10, "auto", True),
-        (4, 40, "auto", True),
-        (0, 40, "auto", False),  # no view repeats
-        (1, 3, "auto", False),  # no sample repeats
-        (0, 3, True, True),
-        (1, 10, False, False),
-    ],
-)
+@pytest.mark.parametrize(("turns", "steps", "wanted", "cached"), [
+    (1, 10, "auto", True),
+    (4, 40, "auto", True),
+    (0, 40, "auto", False),  # no view repeats
+    (1, 3, "auto", False),  # no sample repeats
+    (0, 3, True, True),
+    (1, 10, False, False),
+])  # fmt: skip
 def test_auto_caches_if_views_repeat(turns, steps, wanted, cached, tmp_path):
     loader = SimpleNamespace(dataset=ForgetSet(Views(turns), range(5), 0), batch_size=2, collate_fn=default_collate)
     assert (make_cache(wanted, loader, steps, "", str(tmp_path)) is not None) == cached

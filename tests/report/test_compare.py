@@ -152,22 +152,19 @@ def test_notes(runs, texts, compare):
         assert text in out, out
 
 
-@pytest.mark.parametrize(
-    ("content", "words", "message"),
-    [
-        (None, [], r"no results at 'run/results.json' \(No such file or directory\); give work dirs of finished runs"),
-        ("{", [], "'run/results.json' is no JSON"),
-        ("[1]", [], "holds no results of a run"),
-        (json.dumps({"task": "images", "rows": {}}), [], "holds no results of a run"),
-        (json.dumps(changed(version=2)), [], "holds no results of a run"),
-        (json.dumps(changed(task=["images"])), [], "'run/results.json': \\$.task: "),
-        (json.dumps(changed(rows={})), [], "\\$.rows: 'original' is a required property"),
-        (json.dumps(changed(steps="many")), [], "\\$.steps: 'many' is not of type 'integer'"),
-        (json.dumps(IMAGES).replace("0.25", "1e999"), [], "1e999 is not a finite number"),
-        (json.dumps(changed(rows__erased__forget_acc={})), [], "\\$.rows.erased.forget_acc: 'value' is a required"),
-        (json.dumps(IMAGES), ["run/../run"], "a run is given twice: run, run/../run"),
-    ],
-)
+@pytest.mark.parametrize(("content", "words", "message"), [
+    (None, [], r"no results at 'run/results.json' \(No such file or directory\); give work dirs of finished runs"),
+    ("{", [], "'run/results.json' is no JSON"),
+    ("[1]", [], "holds no results of a run"),
+    (json.dumps({"task": "images", "rows": {}}), [], "holds no results of a run"),
+    (json.dumps(changed(version=2)), [], "holds no results of a run"),
+    (json.dumps(changed(task=["images"])), [], "'run/results.json': \\$.task: "),
+    (json.dumps(changed(rows={})), [], "\\$.rows: 'original' is a required property"),
+    (json.dumps(changed(steps="many")), [], "\\$.steps: 'many' is not of type 'integer'"),
+    (json.dumps(IMAGES).replace("0.25", "1e999"), [], "1e999 is not a finite number"),
+    (json.dumps(changed(rows__erased__forget_acc={})), [], "\\$.rows.erased.forget_acc: 'value' is a required"),
+    (json.dumps(IMAGES), ["run/../run"], "a run is given twice: run, run/../run"),
+])  # fmt: skip
 def test_refusals(content, words, message, tmp_path, monkeypatch, capsys):
     """The status is 2, with one message, and nothing is written or replaced."""
     monkeypatch.chdir(tmp_path)

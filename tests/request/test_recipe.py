@@ -80,20 +80,17 @@ def test_ranges(name, value, config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("unlearn", "message"),
-    [
-        (dict(optimizer=5), "unlearn.optimizer .*5"),
-        (dict(optimizer=dict(type="AdamV", lr=1e-3)), "'AdamV'.*'Adam"),
-        (dict(optimizer=dict(type="AdamW", lr=1e-3, beta=1)), "AdamW .*'beta'"),
-        (dict(optimizer=dict(type="AdamW", lr=1e-3, betas=(1.5, 0.9))), "AdamW .*beta"),
-        (dict(optimizer=dict(type="SGD", lr=1e-3, momentum=-1)), "SGD .*momentum"),
-        (dict(schedule="linear"), "unlearn.schedule='linear' .*'constant', 'cosine', 'warmup_cosine'"),
-        (dict(teacher=3), "unlearn.teacher .*3"),
-        (dict(stop=dict(ratio=0.1, widow=2)), "stop "),
-        (dict(type=3), "unlearn.type=3"),
-    ],
-)
+@pytest.mark.parametrize(("unlearn", "message"), [
+    (dict(optimizer=5), "unlearn.optimizer .*5"),
+    (dict(optimizer=dict(type="AdamV", lr=1e-3)), "'AdamV'.*'Adam"),
+    (dict(optimizer=dict(type="AdamW", lr=1e-3, beta=1)), "AdamW .*'beta'"),
+    (dict(optimizer=dict(type="AdamW", lr=1e-3, betas=(1.5, 0.9))), "AdamW .*beta"),
+    (dict(optimizer=dict(type="SGD", lr=1e-3, momentum=-1)), "SGD .*momentum"),
+    (dict(schedule="linear"), "unlearn.schedule='linear' .*'constant', 'cosine', 'warmup_cosine'"),
+    (dict(teacher=3), "unlearn.teacher .*3"),
+    (dict(stop=dict(ratio=0.1, widow=2)), "stop "),
+    (dict(type=3), "unlearn.type=3"),
+])  # fmt: skip
 def test_other_options(unlearn, message, config, tmp_path):
     refused(config(**unlearn), message)
     assert not (tmp_path / "run").exists()
@@ -116,30 +113,27 @@ class Averages(EMAHook):
 HOOKS.register_module(name="MyOwnHook", module=Averages, force=True)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (dict(custom_hooks=[dict(type="MyOwnHook")]), "Averages .*averages"),
-        (dict(custom_hooks=[dict(type=Averages)]), "Averages .*averages"),
-        (dict(custom_hooks=[dict(type="mmengine.EMAHook")]), "EMAHook .*averages"),
-        (dict(default_hooks=dict(stop=dict(type="EarlyStoppingHook", monitor="a"))), "EarlyStoppingHook"),
-        (
-            dict(custom_hooks=[dict(type="EmptyCacheHook", after_itre=1)]),
-            "EmptyCacheHook: .*'after_itre'; .*after_iter",
-        ),
-        (dict(custom_hooks=[dict(type="SyncBuffersHook", on=1)]), "SyncBuffersHook: .*'on'; it takes no option"),
-        (dict(optim_wrapper=dict(type="OptimWrapper", clip=1)), "optim_wrapper .*clip.* OptimWrapper"),
-        (dict(optim_wrapper=dict(type="NoSuchWrapper")), "'NoSuchWrapper'"),
-        (dict(optim_wrapper=dict(accumulative_counts=0)), "accumulative_counts .*1"),
-        (dict(optim_wrapper=dict(accumulative_counts=2.5)), "accumulative_counts .*1"),
-        (dict(optim_wrapper=dict(clip_grad=1.0)), "clip_grad .*dict.max_norm=1.0"),
-        (dict(optim_wrapper=dict(clip_grad=dict(type="size"))), "clip_grad "),
-        (dict(optim_wrapper=dict(clip_grad=dict(max_norm=NAN))), "clip_grad.max_norm"),
-        (dict(optim_wrapper=dict(clip_grad=dict(clip_value=1.0))), "clip_grad .*clip_value.*'norm'"),
-        (dict(train_dataloader=None), "train_dataloader"),
-        (dict(train_dataloader=dict(dataset={})), r"train_dataloader.batch_size \(or unlearn.batch_size\)"),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), [
+    (dict(custom_hooks=[dict(type="MyOwnHook")]), "Averages .*averages"),
+    (dict(custom_hooks=[dict(type=Averages)]), "Averages .*averages"),
+    (dict(custom_hooks=[dict(type="mmengine.EMAHook")]), "EMAHook .*averages"),
+    (dict(default_hooks=dict(stop=dict(type="EarlyStoppingHook", monitor="a"))), "EarlyStoppingHook"),
+    (
+        dict(custom_hooks=[dict(type="EmptyCacheHook", after_itre=1)]),
+        "EmptyCacheHook: .*'after_itre'; .*after_iter",
+    ),
+    (dict(custom_hooks=[dict(type="SyncBuffersHook", on=1)]), "SyncBuffersHook: .*'on'; it takes no option"),
+    (dict(optim_wrapper=dict(type="OptimWrapper", clip=1)), "optim_wrapper .*clip.* OptimWrapper"),
+    (dict(optim_wrapper=dict(type="NoSuchWrapper")), "'NoSuchWrapper'"),
+    (dict(optim_wrapper=dict(accumulative_counts=0)), "accumulative_counts .*1"),
+    (dict(optim_wrapper=dict(accumulative_counts=2.5)), "accumulative_counts .*1"),
+    (dict(optim_wrapper=dict(clip_grad=1.0)), "clip_grad .*dict.max_norm=1.0"),
+    (dict(optim_wrapper=dict(clip_grad=dict(type="size"))), "clip_grad "),
+    (dict(optim_wrapper=dict(clip_grad=dict(max_norm=NAN))), "clip_grad.max_norm"),
+    (dict(optim_wrapper=dict(clip_grad=dict(clip_value=1.0))), "clip_grad .*clip_value.*'norm'"),
+    (dict(train_dataloader=None), "train_dataloader"),
+    (dict(train_dataloader=dict(dataset={})), r"train_dataloader.batch_size \(or unlearn.batch_size\)"),
+])  # fmt: skip
 def test_parts_of_a_config(change, message, config, tmp_path):
     cfg = config()
     for key, value in change.items():

@@ -156,14 +156,11 @@ def test_the_check_does_not_change_the_model(make):
     assert "loss_by_logits" not in vars(model)
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ({"masking": "own"}, "masking='own'"),
-        ({"method": "RandomLabel"}, "RandomLabel"),
-        ({"method": "NegativeGradient"}, "NegativeGradient"),
-    ],
-)
+@pytest.mark.parametrize(("options", "name"), [
+    ({"masking": "own"}, "masking='own'"),
+    ({"method": "RandomLabel"}, "RandomLabel"),
+    ({"method": "NegativeGradient"}, "NegativeGradient"),
+])  # fmt: skip
 def test_missing_labels_are_refused_before_the_first_step(make, options, name):
     runner = make(ids=(1, 2), labelled=False, **options)
     with pytest.raises(RequestError, match=f"{name} .*labels.*64 of the 64"):

@@ -102,16 +102,13 @@ def test_a_file_that_differs_is_not_written(recorded, copy, tmp_path, tells, fai
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json", "runs"]
 
 
-@pytest.mark.parametrize(
-    ("run", "more", "message"),
-    [
-        ("faced", "--onnx m.onnx --drop-output", "no forgotten class of the embedding is known"),
-        ("recorded", "--onnx m.pb", "written as .onnx"),
-        ("recorded", "--onnx {}/m.onnx", "is in '.*', which is read"),
-        ("segmented", "--onnx m.onnx --data test", "none of the tasks .* takes"),
-        ("recorded", "--onnx m.onnx", "extra 'export'"),
-    ],
-)
+@pytest.mark.parametrize(("run", "more", "message"), [
+    ("faced", "--onnx m.onnx --drop-output", "no forgotten class of the embedding is known"),
+    ("recorded", "--onnx m.pb", "written as .onnx"),
+    ("recorded", "--onnx {}/m.onnx", "is in '.*', which is read"),
+    ("segmented", "--onnx m.onnx --data test", "none of the tasks .* takes"),
+    ("recorded", "--onnx m.onnx", "extra 'export'"),
+])  # fmt: skip
 def test_refusals(run, more, message, request, tmp_path, fails, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if "extra" in message:

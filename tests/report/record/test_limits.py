@@ -90,24 +90,21 @@ def verdict_of(rows, withheld=None, word="weakened") -> dict:
     return {**conclude(decide([]) | {"word": word}, rows, withheld)}
 
 
-@pytest.mark.parametrize(
-    ("figures", "accept", "withheld", "word", "exits", "told"),
-    [
-        ([of(A, 0.0, 90.0, 100)], {}, None, "weakened", 0, "1 hold"),
-        ([of(A, 0.0, 90.0, 100)], {}, None, "hidden", 3, "1 hold"),
-        ([of(A, 0.0, 90.0, 100)], {}, None, "not forgotten", 3, "1 hold"),
-        ([of(A, 0.0, 90.0, 100)], {}, None, "cannot tell", 0, "1 hold"),
-        ([of(A, 0.0, 90.0, 4)], {}, None, "weakened", 0, "1 uncertain"),
-        ([of(A, 25.0, 90.0, 4)], {}, None, "weakened", 0, "1 uncertain"),  # 4 photos carry no FAIL
-        ([of(A, 0.0, 90.0, 4)], {"a": 5.0}, None, "weakened", 3, "1 uncertain"),
-        ([of(A, 12.0, 90.0, 100)], {}, None, "weakened", 3, "1 exceeded"),
-        ([of(A, 0.0, 90.0, 100), NO_B], {}, None, "weakened", 0, "1 hold, 1 not measured"),
-        ([of(A, 0.0, 90.0, 100), NO_B], {"b": 1.0}, None, "weakened", 3, "NOT MEASURED b"),
-        ([of(A, 12.0, 90.0, 100), NO_B], {}, None, "weakened", 3, "1 exceeded, 1 not measured"),
-        ([of(A, 0.0, 90.0, 100)], {}, "the model did not change", "weakened", 4, "1 hold"),
-        ([], {}, None, "cannot tell", 0, "none"),
-    ],
-)
+@pytest.mark.parametrize(("figures", "accept", "withheld", "word", "exits", "told"), [
+    ([of(A, 0.0, 90.0, 100)], {}, None, "weakened", 0, "1 hold"),
+    ([of(A, 0.0, 90.0, 100)], {}, None, "hidden", 3, "1 hold"),
+    ([of(A, 0.0, 90.0, 100)], {}, None, "not forgotten", 3, "1 hold"),
+    ([of(A, 0.0, 90.0, 100)], {}, None, "cannot tell", 0, "1 hold"),
+    ([of(A, 0.0, 90.0, 4)], {}, None, "weakened", 0, "1 uncertain"),
+    ([of(A, 25.0, 90.0, 4)], {}, None, "weakened", 0, "1 uncertain"),  # 4 photos carry no FAIL
+    ([of(A, 0.0, 90.0, 4)], {"a": 5.0}, None, "weakened", 3, "1 uncertain"),
+    ([of(A, 12.0, 90.0, 100)], {}, None, "weakened", 3, "1 exceeded"),
+    ([of(A, 0.0, 90.0, 100), NO_B], {}, None, "weakened", 0, "1 hold, 1 not measured"),
+    ([of(A, 0.0, 90.0, 100), NO_B], {"b": 1.0}, None, "weakened", 3, "NOT MEASURED b"),
+    ([of(A, 12.0, 90.0, 100), NO_B], {}, None, "weakened", 3, "1 exceeded, 1 not measured"),
+    ([of(A, 0.0, 90.0, 100)], {}, "the model did not change", "weakened", 4, "1 hold"),
+    ([], {}, None, "cannot tell", 0, "none"),
+])  # fmt: skip
 def test_the_exit_status_follows_the_verdict(figures, accept, withheld, word, exits, told):
     rows = rows_of(figures, accept)
     verdict = verdict_of(rows, withheld, word)
@@ -164,17 +161,14 @@ def test_counts_and_intervals_on_the_page(figures, withheld, told, recorded):
     assert "{&#39;" not in page
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("optimizer", {"type": "AdamW", "lr": 6e-4}, "Optimizer: AdamW, .*0.0006"),
-        ("stop", {"ratio": 0.01, "window": 3}, "Stops early: .*0.01 .*3 steps"),
-        ("stop", 0.1, "Stops early: .*0.1 (?!.*steps)"),
-        ("schedule", "cosine", "Learning rate: .*cosine"),
-        ("resumed", False, "Resumed.*: no"),
-        ("my_option", [1, True, {"type": "X"}], "my option: 1, yes, X"),
-    ],
-)
+@pytest.mark.parametrize(("name", "value", "told"), [
+    ("optimizer", {"type": "AdamW", "lr": 6e-4}, "Optimizer: AdamW, .*0.0006"),
+    ("stop", {"ratio": 0.01, "window": 3}, "Stops early: .*0.01 .*3 steps"),
+    ("stop", 0.1, "Stops early: .*0.1 (?!.*steps)"),
+    ("schedule", "cosine", "Learning rate: .*cosine"),
+    ("resumed", False, "Resumed.*: no"),
+    ("my_option", [1, True, {"type": "X"}], "my option: 1, yes, X"),
+])  # fmt: skip
 def test_settings_in_words(name, value, told):
     assert re.fullmatch(f"(?:{told}).*", ": ".join(setting(name, value)))
 
