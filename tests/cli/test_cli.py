@@ -189,15 +189,14 @@ def test_the_nth_of_the_visible_devices(monkeypatch):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [("a.py", "x = (", "cannot be read: SyntaxError"), ("a.py", "x = nothing", "cannot be read: NameError"),
-     ("a.py", "import sys; sys.exit(3)", "cannot be read: SystemExit"),
-     ("a.py", "_base_ = ['none.py']", "cannot be read: "), ("a.py", "", "is empty"), ("a.json", "{", "cannot be read"),
-     ("a.txt", "x = 1", "is no config"), ("a", "x = 1", "is no config"), ("a.py", b"\xff\xfe\x00", "cannot be read"),
-     ("a.py", bytes(range(256)), "cannot be read"), ("a.py", "x = 'é'".encode("latin-1"), "cannot be read"),
-     ("a.json", "[1]", "cannot be read"), ("a.yaml", "a: [", "cannot be read"), ("a.yml", "hello", "cannot be read")],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("a.py", "x = (", "cannot be read: SyntaxError"), ("a.py", "x = nothing", "cannot be read: NameError"),
+    ("a.py", "import sys; sys.exit(3)", "cannot be read: SystemExit"),
+    ("a.py", "_base_ = ['none.py']", "cannot be read: "), ("a.py", "", "is empty"), ("a.json", "{", "cannot be read"),
+    ("a.txt", "x = 1", "is no config"), ("a", "x = 1", "is no config"), ("a.py", b"\xff\xfe\x00", "cannot be read"),
+    ("a.py", bytes(range(256)), "cannot be read"), ("a.py", "x = 'é'".encode("latin-1"), "cannot be read"),
+    ("a.json", "[1]", "cannot be read"), ("a.yaml", "a: [", "cannot be read"), ("a.yml", "hello", "cannot be read"),
+])  # fmt: skip
 def test_configs_that_cannot_be_read(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -20,29 +20,26 @@ ATTENTION = ["attention", "--original", "o", "--erased", "e", "--class", "c"]
 COMMANDS = dict(parsers())
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ([*FORGET, "--classes", "a", "b", "--lr", "1e-3"], {"classes": ["a", "b"], "lr": 1e-3}),
-        ([*FORGET, "--classes", "a", "--lr=1e-3", "--classes", "b", "c"], {"classes": ["a", "b", "c"]}),
-        ([*FORGET, "--classes=a", "--steps", "3"], {"classes": ["a"], "steps": 3}),
-        ([*FORGET, "--accept", "a=1", "b=-2", "--no-record"], {"accept": ["a=1", "b=-2"], "no_record": True}),
-        ([*FORGET, "--norm-train", "--keep-row"], {"norm_eval": False, "keep_row": True}),
-        (FORGET, {"norm_eval": None, "keep_row": None, "classes": [], "lr": None, "command": "images", "action": "forget"}),
-        ([*ATTENTION, "--retain-classes", "a", "b", "--limit", "3", "x", "y"], {"kept": ["a", "b"], "inputs": ["x", "y"]}),
-        ([*ATTENTION, "--retain-classes", "a", "b", "--", "x", "-y"], {"kept": ["a", "b"], "inputs": ["x", "-y"]}),
-        (["attention", "x", *ATTENTION[1:]], {"inputs": ["x"], "kept": []}),
-        (["images", "import", "w", "f", "--architecture", "a", "--classes", "b", "--size", "3", "4"], {"size": [3, 4]}),
-        (["images", "import", "--architecture", "a", "--classes", "b", "--size", "3", "--channels", "BGR", "w", "f"],
-         {"size": [3], "weights": "w", "folder": "f"}),
-        (["faces", "identify", "--model", "m", "a.png", "b.png", "--threshold", "-0.5"], {"photos": ["a.png", "b.png"]}),
-        (["segmentation", "c.py", "--checkpoint", "c", "--work-dir", "w"], {"action": "forget", "config": "c.py"}),
-        (["segmentation", "--checkpoint", "c", "c.py", "--work-dir", "w"], {"action": "forget", "config": "c.py"}),
-        (["segmentation", "forget", "c.py", "--checkpoint", "c", "--work-dir", "w"], {"action": "forget", "config": "c.py"}),
-        (["record", "verify", "W", "--name", "Ann Lee", "Bo"], {"name": ["Ann Lee", "Bo"], "action": "verify"}),
-        (["compare", "a", "b", "--wide"], {"runs": ["a", "b"], "wide": True, "action": None}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("words", "expected"), [
+    ([*FORGET, "--classes", "a", "b", "--lr", "1e-3"], {"classes": ["a", "b"], "lr": 1e-3}),
+    ([*FORGET, "--classes", "a", "--lr=1e-3", "--classes", "b", "c"], {"classes": ["a", "b", "c"]}),
+    ([*FORGET, "--classes=a", "--steps", "3"], {"classes": ["a"], "steps": 3}),
+    ([*FORGET, "--accept", "a=1", "b=-2", "--no-record"], {"accept": ["a=1", "b=-2"], "no_record": True}),
+    ([*FORGET, "--norm-train", "--keep-row"], {"norm_eval": False, "keep_row": True}),
+    (FORGET, {"norm_eval": None, "keep_row": None, "classes": [], "lr": None, "command": "images", "action": "forget"}),
+    ([*ATTENTION, "--retain-classes", "a", "b", "--limit", "3", "x", "y"], {"kept": ["a", "b"], "inputs": ["x", "y"]}),
+    ([*ATTENTION, "--retain-classes", "a", "b", "--", "x", "-y"], {"kept": ["a", "b"], "inputs": ["x", "-y"]}),
+    (["attention", "x", *ATTENTION[1:]], {"inputs": ["x"], "kept": []}),
+    (["images", "import", "w", "f", "--architecture", "a", "--classes", "b", "--size", "3", "4"], {"size": [3, 4]}),
+    (["images", "import", "--architecture", "a", "--classes", "b", "--size", "3", "--channels", "BGR", "w", "f"],
+     {"size": [3], "weights": "w", "folder": "f"}),
+    (["faces", "identify", "--model", "m", "a.png", "b.png", "--threshold", "-0.5"], {"photos": ["a.png", "b.png"]}),
+    (["segmentation", "c.py", "--checkpoint", "c", "--work-dir", "w"], {"action": "forget", "config": "c.py"}),
+    (["segmentation", "--checkpoint", "c", "c.py", "--work-dir", "w"], {"action": "forget", "config": "c.py"}),
+    (["segmentation", "forget", "c.py", "--checkpoint", "c", "--work-dir", "w"], {"action": "forget", "config": "c.py"}),
+    (["record", "verify", "W", "--name", "Ann Lee", "Bo"], {"name": ["Ann Lee", "Bo"], "action": "verify"}),
+    (["compare", "a", "b", "--wide"], {"runs": ["a", "b"], "wide": True, "action": None}),
+])  # fmt: skip
 def test_words(words, expected):
     assert {name: value for name, value in vars(parse(words)).items() if name in expected} == expected
 

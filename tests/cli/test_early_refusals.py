@@ -74,13 +74,12 @@ class Other(Base):
 """
 
 
-@pytest.mark.parametrize(
-    ("dataset", "expected"),
-    [("type='Base', metainfo=dict(classes=('lane', 'verge'))", ["lane", "verge"]),
-     ("type='RepeatDataset', dataset=dict(type='my.Street')", ["road", "car"]), ("type='Literal'", ["sky", "tree"]),
-     ("type='CamVidDataset'", ["sky", "building", "pole"]), ("type='Base', metainfo=dict(classes='names.txt')", []),
-     ("type='Other'", []), ("type='Unknown'", []), ("type=3", [])],
-)  # fmt: skip
+@pytest.mark.parametrize(("dataset", "expected"), [
+    ("type='Base', metainfo=dict(classes=('lane', 'verge'))", ["lane", "verge"]),
+    ("type='RepeatDataset', dataset=dict(type='my.Street')", ["road", "car"]), ("type='Literal'", ["sky", "tree"]),
+    ("type='CamVidDataset'", ["sky", "building", "pole"]), ("type='Base', metainfo=dict(classes='names.txt')", []),
+    ("type='Other'", []), ("type='Unknown'", []), ("type=3", []),
+])  # fmt: skip
 def test_class_names_are_read_from_a_config_and_the_source_of_its_dataset(dataset, expected, tmp_path):
     (tmp_path / "street.py").write_text(BESIDE)
     config = f"custom_imports = dict(imports=['street'])\ntrain_dataloader = dict(dataset=dict({dataset}))"

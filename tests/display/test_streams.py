@@ -66,12 +66,11 @@ ERROR = "delete-tasks: error:"
 CODE = "import sys; from delete_tasks.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-@pytest.mark.parametrize(
-    ("redirection", "words", "status", "error"),
-    [(">&-", "methods", 0, ""), (">&- 2>&- <&-", "methods", 0, ""), ("2>&-", "nonsense", 2, ""),
-     (">&-", "nonsense", 2, f"{ERROR} No such command"), ("| true", "faces remove --help", 0, ""),
-     (">/dev/full", "methods", 2, f"{ERROR} standard output cannot be written: No space left on device\n")],
-)  # fmt: skip
+@pytest.mark.parametrize(("redirection", "words", "status", "error"), [
+    (">&-", "methods", 0, ""), (">&- 2>&- <&-", "methods", 0, ""), ("2>&-", "nonsense", 2, ""),
+    (">&-", "nonsense", 2, f"{ERROR} No such command"), ("| true", "faces remove --help", 0, ""),
+    (">/dev/full", "methods", 2, f"{ERROR} standard output cannot be written: No space left on device\n"),
+])  # fmt: skip
 def test_an_output_that_cannot_be_written(redirection, words, status, error):
     command = f'set -o pipefail; "$0" -c "{CODE}" {words} {redirection}'
     done = subprocess.run(["bash", "-c", command, sys.executable], capture_output=True, text=True, check=False)

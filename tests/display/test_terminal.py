@@ -83,11 +83,10 @@ def test_hidden_messages_are_in_the_log(tmp_path, capsys, monkeypatch):
     assert all(text in log for text in ("no glyph", "lbfgs failed", "a font", "skipped a photo"))
 
 
-@pytest.mark.parametrize(
-    ("path", "level", "reaches"),
-    [(__file__, logging.WARNING, True), (__file__, logging.INFO, False), (LIBRARY, logging.WARNING, False),
-     (LIBRARY, logging.ERROR, True), ("/x/site-packages/somebodys/hook.py", logging.WARNING, True)],
-)  # fmt: skip
+@pytest.mark.parametrize(("path", "level", "reaches"), [
+    (__file__, logging.WARNING, True), (__file__, logging.INFO, False), (LIBRARY, logging.WARNING, False),
+    (LIBRARY, logging.ERROR, True), ("/x/site-packages/somebodys/hook.py", logging.WARNING, True),
+])  # fmt: skip
 def test_the_log_has_more_than_the_terminal(tmp_path, path, level, reaches):
     logger, screen, log = logging.Logger("a run"), io.StringIO(), tmp_path / "run.log"
     logger.addHandler(logging.StreamHandler(screen))

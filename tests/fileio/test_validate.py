@@ -26,10 +26,8 @@ class Outer(Struct, forbid_unknown_fields=True):
     ({"inner": {"size": []}}, "f.json: inner is {'size': []}: Object missing required field `class`"),
     ({"inner": {"speed": 1}}, "f.json: inner: Object contains unknown field `speed`; its fields are size, class"),
     ({"iner": 1}, "f.json: Object contains unknown field `iner`; its fields are inner, names"),
-    (
-        {"inner": {"size": [], "class": ""}, "names": {"a.b": 1}},
-        "f.json: names[...] is {'a.b': 1}: Expected `array`",
-    ),
+    ({"inner": {"size": [], "class": ""}, "names": {"a.b": 1}},
+     "f.json: names[...] is {'a.b': 1}: Expected `array`"),
     ({"inner": {"size": [], "class": ""}, "names": {1: []}}, "f.json: names is {1: []}: Expected `str`, got `int`"),
 ])  # fmt: skip
 def test_messages(content: Any, message: str):
@@ -45,12 +43,11 @@ def test_a_message_is_short():
     assert as_type({"inner": {"size": [1], "class": "a"}}, Outer, "f.json").inner.size == [1]
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [("[" * 100_000, "levels"), ('{"a":' * 100_000, "levels"), ("[" * (DEEPEST + 2) + "]" * (DEEPEST + 2), "levels"),
-     ("[NaN]", "finite"), ("[-Infinity]", "finite"), ('{"a": 1e999}', "finite"), ("1" * 10_000, ""),
-     ('{"a": 1, "a": 2}', "twice"), ("", ""), ("{} {}", ""), ('{"a": ', ""), ("\ufeff{}", "")],
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "problem"), [
+    ("[" * 100_000, "levels"), ('{"a":' * 100_000, "levels"), ("[" * (DEEPEST + 2) + "]" * (DEEPEST + 2), "levels"),
+    ("[NaN]", "finite"), ("[-Infinity]", "finite"), ('{"a": 1e999}', "finite"), ("1" * 10_000, ""),
+    ('{"a": 1, "a": 2}', "twice"), ("", ""), ("{} {}", ""), ('{"a": ', ""), ("\ufeff{}", ""),
+])  # fmt: skip
 def test_json_that_is_refused(text, problem):
     with pytest.raises(ValueError, match=problem):
         parse_json(text)

@@ -109,10 +109,9 @@ def test_of_a_map_it_compares_places(maps):
     assert conditional_mmd(samples(features), target, *sides).item() == pytest.approx(unpadded.item(), rel=0.3)
 
 
-@pytest.mark.parametrize(
-    ("showing", "all_places", "most", "expected"),
-    [(30, 100, 40, (20, 20)), (5, 100, 40, (5, 35)), (95, 100, 40, (35, 5)), (5, 20, 40, (5, 15)), (0, 100, 40, (0, 40))],
-)  # fmt: skip
+@pytest.mark.parametrize(("showing", "all_places", "most", "expected"), [
+    (30, 100, 40, (20, 20)), (5, 100, 40, (5, 35)), (95, 100, 40, (35, 5)), (5, 20, 40, (5, 15)), (0, 100, 40, (0, 40)),
+])  # fmt: skip
 def test_half_of_the_places_show_the_class_as_far_as_they_go(showing, all_places, most, expected):
     seen = (torch.arange(all_places) < showing).float()
     places = draw_places(seen, most)

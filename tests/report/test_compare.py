@@ -103,47 +103,34 @@ def test_wide(compare):
         assert cell in line
 
 
-@pytest.mark.parametrize(
-    ("runs", "texts"),
-    [
-        # Several requests get a column; the longest names leave room for the figures.
-        ({"a": IMAGES, "b": changed(forgotten=["red", "blue"])}, ["a     green", "b     red, blue"]),
-        ({"x" * 60: IMAGES, "y": IMAGES}, ["91.00 -> 0.25", "92.50 -> 92.25", "run 1   91.00", f"run 1: {'x' * 60}"]),
-        ({"erased_with_temperature_8": IMAGES, "b": IMAGES}, ["erased_with_temperature_8   91.00 -> 0.25"]),
-        # Options, data and seeds in which the runs differ; numbers of samples tell data of the same name apart.
-        (
-            {"a": changed(data={"retain": "r?limit=5", "public": None}, recipe__seed=1),
-             "b": changed(data={"retain": None, "public": "p"}, recipe__seed=2)},
-            ["a: seed=1, data.retain=r?limit=5, data.public=none", "b: seed=2, data.retain=none, data.public=p"],
-        ),
-        (
-            {"a": IMAGES, "b": changed(forget_set__read=9, forget_set__sha256="f" * 64)},
-            ["a: forget_set.read=1\n", "b: forget_set.read=9\n"],
-        ),
-        (
-            {"a": IMAGES, "b": changed(forget_set__sha256="f" * 64)},
-            ["a: forget_set.sha256=none\n", f"b: forget_set.sha256={'f' * 12}\n"],
-        ),
-        ({"a": IMAGES, "b": IMAGES}, ["No recorded option or data of the runs differs.", "Measured on the same data, cifar10"]),
-        ({"a": IMAGES, "b": changed(rows__original__forget_acc__value=90.5)}, ["but the original's figures differ: another"]),
-        (
-            {"a": changed(verdict=VERDICT), "b": IMAGES},
-            ["a: WEAKENED: still read. Probe 80.7, original 82.3. Limits exceeded:\n  remain_drop."],
-        ),
-        # Without test images: the columns of training images.
-        ({"a": changed(**WITHOUT_TEST)}, ["99.00 -> 0.50", "Not measured in any run: forgotten; others"]),
-        ({"a": IMAGES, "b": changed(rows__erased__forget_acc__value=None)}, ["91.00 -> -"]),
-        ({"a": IMAGES, "b": changed(measured_on="mine.npz")}, ["Not measured on the same data", "a on cifar10; b on"]),
-        # Folders of the same name are distinguished; control characters and rich's markup are printed.
-        ({"p/w": IMAGES, "q/w": IMAGES}, ["p/w   91.00", "q/w   91.00"]),
-        ({"a": changed(forgotten=["[bold]\x1b[2J$x$"])}, ["[bold]\N{REPLACEMENT CHARACTER}[2J$x$ forgotten"]),
-        # One table per task.
-        (
-            {"a": IMAGES, "b": results_of("backdoor", "red", CLEANED), "c": IMAGES},
-            ["images, green forgotten", "backdoor, red forgotten", "97.50 -> 1.00", "93.00 -> 92.00"],
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("runs", "texts"), [
+    # Several requests get a column; the longest names leave room for the figures.
+    ({"a": IMAGES, "b": changed(forgotten=["red", "blue"])}, ["a     green", "b     red, blue"]),
+    ({"x" * 60: IMAGES, "y": IMAGES}, ["91.00 -> 0.25", "92.50 -> 92.25", "run 1   91.00", f"run 1: {'x' * 60}"]),
+    ({"erased_with_temperature_8": IMAGES, "b": IMAGES}, ["erased_with_temperature_8   91.00 -> 0.25"]),
+    # Options, data and seeds in which the runs differ; numbers of samples tell data of the same name apart.
+    ({"a": changed(data={"retain": "r?limit=5", "public": None}, recipe__seed=1),
+     "b": changed(data={"retain": None, "public": "p"}, recipe__seed=2)},
+     ["a: seed=1, data.retain=r?limit=5, data.public=none", "b: seed=2, data.retain=none, data.public=p"]),
+    ({"a": IMAGES, "b": changed(forget_set__read=9, forget_set__sha256="f" * 64)},
+     ["a: forget_set.read=1\n", "b: forget_set.read=9\n"]),
+    ({"a": IMAGES, "b": changed(forget_set__sha256="f" * 64)},
+     ["a: forget_set.sha256=none\n", f"b: forget_set.sha256={'f' * 12}\n"]),
+    ({"a": IMAGES, "b": IMAGES}, ["No recorded option or data of the runs differs.", "Measured on the same data, cifar10"]),
+    ({"a": IMAGES, "b": changed(rows__original__forget_acc__value=90.5)}, ["but the original's figures differ: another"]),
+    ({"a": changed(verdict=VERDICT), "b": IMAGES},
+     ["a: WEAKENED: still read. Probe 80.7, original 82.3. Limits exceeded:\n  remain_drop."]),
+    # Without test images: the columns of training images.
+    ({"a": changed(**WITHOUT_TEST)}, ["99.00 -> 0.50", "Not measured in any run: forgotten; others"]),
+    ({"a": IMAGES, "b": changed(rows__erased__forget_acc__value=None)}, ["91.00 -> -"]),
+    ({"a": IMAGES, "b": changed(measured_on="mine.npz")}, ["Not measured on the same data", "a on cifar10; b on"]),
+    # Folders of the same name are distinguished; control characters and rich's markup are printed.
+    ({"p/w": IMAGES, "q/w": IMAGES}, ["p/w   91.00", "q/w   91.00"]),
+    ({"a": changed(forgotten=["[bold]\x1b[2J$x$"])}, ["[bold]\N{REPLACEMENT CHARACTER}[2J$x$ forgotten"]),
+    # One table per task.
+    ({"a": IMAGES, "b": results_of("backdoor", "red", CLEANED), "c": IMAGES},
+     ["images, green forgotten", "backdoor, red forgotten", "97.50 -> 1.00", "93.00 -> 92.00"]),
+])  # fmt: skip
 def test_notes(runs, texts, compare):
     status, out, error = compare(runs)
     assert status == 0, error

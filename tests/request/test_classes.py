@@ -71,11 +71,10 @@ def test_many_look_ups_read_the_names_once():
     assert sorted(resolve_classes(MANY[1:], MANY)) == list(range(1, 1000))
 
 
-@pytest.mark.parametrize(
-    ("classes", "names", "message"),
-    [(["cars"], NAMES, "'cars'.*'car'"), (["zebra"], NAMES, "road, car, person"), ([], NAMES, "no class"),
-     (["car", "car"], NAMES, "car"), (NAMES, NAMES, "all 3 classes"), ([True], NAMES, "id"), (["car"], ["car"], "single")],
-)  # fmt: skip
+@pytest.mark.parametrize(("classes", "names", "message"), [
+    (["cars"], NAMES, "'cars'.*'car'"), (["zebra"], NAMES, "road, car, person"), ([], NAMES, "no class"),
+    (["car", "car"], NAMES, "car"), (NAMES, NAMES, "all 3 classes"), ([True], NAMES, "id"), (["car"], ["car"], "single"),
+])  # fmt: skip
 def test_refusals(classes, names, message):
     with pytest.raises(RequestError, match=message):
         resolve_classes(classes, names)

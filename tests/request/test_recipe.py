@@ -118,10 +118,8 @@ HOOKS.register_module(name="MyOwnHook", module=Averages, force=True)
     (dict(custom_hooks=[dict(type=Averages)]), "Averages .*averages"),
     (dict(custom_hooks=[dict(type="mmengine.EMAHook")]), "EMAHook .*averages"),
     (dict(default_hooks=dict(stop=dict(type="EarlyStoppingHook", monitor="a"))), "EarlyStoppingHook"),
-    (
-        dict(custom_hooks=[dict(type="EmptyCacheHook", after_itre=1)]),
-        "EmptyCacheHook: .*'after_itre'; .*after_iter",
-    ),
+    (dict(custom_hooks=[dict(type="EmptyCacheHook", after_itre=1)]),
+     "EmptyCacheHook: .*'after_itre'; .*after_iter"),
     (dict(custom_hooks=[dict(type="SyncBuffersHook", on=1)]), "SyncBuffersHook: .*'on'; it takes no option"),
     (dict(optim_wrapper=dict(type="OptimWrapper", clip=1)), "optim_wrapper .*clip.* OptimWrapper"),
     (dict(optim_wrapper=dict(type="NoSuchWrapper")), "'NoSuchWrapper'"),

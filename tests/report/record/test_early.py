@@ -31,18 +31,17 @@ def refused(colours, tmp_path, fails):
     return run
 
 
-@pytest.mark.parametrize(
-    ("words", "fact"),
-    [("--accept forget_acc=nan", r"-1e\+06 to 1e\+06"), ("--accept forget_acc=inf", "'forget_acc=inf'"),
-     ("--accept forget_acc=1e300", "'forget_acc=1e300'"), ("--accept forget_acc=1=2", "forget_acc"),
-     ("--accept forget_acc=0x10", "'forget_acc=0x10'"), ("--accept forget_acc", "FIGURE=MOST"),
-     ("--accept forget_acc=", "FIGURE=MOST"), ("--accept =1", "FIGURE=MOST"), ("--accept forget_acc=x", "FIGURE=MOST"),
-     ("--accept forget_acc=1 forget_acc=2", "'forget_acc'"),
-     ("--accept foo=1", "forget_acc, worst_drop, nll, ece, linear_probe, few_shot, forget_acc_train"),
-     ("--accept forget_ac=1", "'forget_acc'"), ("--requested yesterday", "date"), ("--record-log .", "no file"),
-     ("--record-log /dev/null", "/dev/null"), ("--record-log foreign.csv", "foreign.csv"),
-     ("--record-log file/x.jsonl", "'file'"), ("--record-log w\udcff.jsonl", "UTF-8")],
-)  # fmt: skip
+@pytest.mark.parametrize(("words", "fact"), [
+    ("--accept forget_acc=nan", r"-1e\+06 to 1e\+06"), ("--accept forget_acc=inf", "'forget_acc=inf'"),
+    ("--accept forget_acc=1e300", "'forget_acc=1e300'"), ("--accept forget_acc=1=2", "forget_acc"),
+    ("--accept forget_acc=0x10", "'forget_acc=0x10'"), ("--accept forget_acc", "FIGURE=MOST"),
+    ("--accept forget_acc=", "FIGURE=MOST"), ("--accept =1", "FIGURE=MOST"), ("--accept forget_acc=x", "FIGURE=MOST"),
+    ("--accept forget_acc=1 forget_acc=2", "'forget_acc'"),
+    ("--accept foo=1", "forget_acc, worst_drop, nll, ece, linear_probe, few_shot, forget_acc_train"),
+    ("--accept forget_ac=1", "'forget_acc'"), ("--requested yesterday", "date"), ("--record-log .", "no file"),
+    ("--record-log /dev/null", "/dev/null"), ("--record-log foreign.csv", "foreign.csv"),
+    ("--record-log file/x.jsonl", "'file'"), ("--record-log w\udcff.jsonl", "UTF-8"),
+])  # fmt: skip
 def test_refused_before_the_run(words, fact, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")

@@ -163,14 +163,11 @@ def hostile_trigger(record: dict, _: Path) -> None:
     record["measurement"]["options"]["trigger"] = {"$text": pieces}
 
 
-@pytest.mark.parametrize(
-    ("run", "change"),
-    [
-        ("recorded", hostile_model), ("recorded", hostile_description), ("recorded", hostile_data), ("recorded", hostile_cifar),
-        ("faced", hostile_model), ("faced", hostile_backbone), ("faced", hostile_data),
-        ("cleaned", hostile_model), ("cleaned", hostile_data), ("cleaned", hostile_cifar), ("cleaned", hostile_trigger),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("run", "change"), [
+    ("recorded", hostile_model), ("recorded", hostile_description), ("recorded", hostile_data), ("recorded", hostile_cifar),
+    ("faced", hostile_model), ("faced", hostile_backbone), ("faced", hostile_data),
+    ("cleaned", hostile_model), ("cleaned", hostile_data), ("cleaned", hostile_cifar), ("cleaned", hostile_trigger),
+])  # fmt: skip
 def test_models_and_data_of_a_record_run_nothing(run, change, request, attack, tmp_path, monkeypatch):
     """NOT CHECKED with the reason; no code of a model, of data or of a trigger ran."""
     folder = request.getfixturevalue(run)
