@@ -66,18 +66,14 @@ def test_single_images_and_kept_classes(words, tmp_path):
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [
-        (["--layer", "network.nowhere"], "is no layer of the model; candidates"),
-        (["--class", "shep"], "Did you mean 'ship'"),
-        (["--out", "a.gif"], "--out takes a file that ends in .png"),
-        (["--show", "0"], "--show: expected"),
-        (["--limit", "0"], "--limit: expected"),
-        (["--erased", __file__], "is no model folder"),
-        (["--original", __file__], "none of the tasks images takes .* as a model"),
-        (["--task", "sounds"], "no task 'sounds' is installed; there are: "),
-        (["--trigger", "patch", "--task", "backdoor"], "names no trigger"),
-    ],
-)
+    [(["--layer", "network.nowhere"], "is no layer of the model; candidates"),
+     (["--class", "shep"], "Did you mean 'ship'"), (["--out", "a.gif"], "--out takes a file that ends in .png"),
+     (["--show", "0"], "--show: expected"), (["--limit", "0"], "--limit: expected"),
+     (["--erased", __file__], "is no model folder"),
+     (["--original", __file__], "none of the tasks images takes .* as a model"),
+     (["--task", "sounds"], "no task 'sounds' is installed; there are: "),
+     (["--trigger", "patch", "--task", "backdoor"], "names no trigger")],
+)  # fmt: skip
 def test_refusals(words, more, message, tmp_path, monkeypatch, fails):
     monkeypatch.chdir(tmp_path)
     fails(message, words, "--task images", more)

@@ -96,17 +96,13 @@ def test_without_held_out_samples_nothing_is_measured(words, models, tmp_path, t
 
 @pytest.mark.parametrize(
     ("change", "fact"),
-    [
-        ({"--erased": __file__}, "is no model folder"),
-        ({"--original": __file__}, "expected a model folder"),
-        ({"--test": "{images}?split=train"}, "of --test .*exact copies: 15 of --forget .*135 of --data"),
-        ({"--forget": "{images}"}, "does not say what was forgotten; give --classes"),
-        ({"--forget": "{images}?class=dear"}, "dear"),
-        ({"--classes": "dear"}, "dear"),
-        ({"--task": "segmentation"}, "none of the tasks segmentation"),
-        ({"--work-dir": "{models}/original/inside"}, "which is read"),
-    ],
-)
+    [({"--erased": __file__}, "is no model folder"), ({"--original": __file__}, "expected a model folder"),
+     ({"--test": "{images}?split=train"}, "of --test .*exact copies: 15 of --forget .*135 of --data"),
+     ({"--forget": "{images}"}, "does not say what was forgotten; give --classes"),
+     ({"--forget": "{images}?class=dear"}, "dear"), ({"--classes": "dear"}, "dear"),
+     ({"--task": "segmentation"}, "none of the tasks segmentation"),
+     ({"--work-dir": "{models}/original/inside"}, "which is read")],
+)  # fmt: skip
 def test_what_is_refused_writes_nothing(words, models, images, tmp_path, fails, monkeypatch, change, fact):
     monkeypatch.chdir(tmp_path)
     changes = [(name, value.format(images=images, models=models)) for name, value in change.items()]

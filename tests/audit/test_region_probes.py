@@ -59,12 +59,9 @@ def test_the_iou_is_scikit_learns(regions):
 
 @pytest.mark.parametrize(
     ("split", "shown", "reason"),
-    [
-        (TRAIN, [0, 1, 2], "training pixels that were drawn"),
-        (TRAIN, [GONE], "training pixels that were drawn"),
-        (TEST, [0, 1, 2], "held-out pixels that were drawn"),
-    ],
-)
+    [(TRAIN, [0, 1, 2], "training pixels that were drawn"), (TRAIN, [GONE], "training pixels that were drawn"),
+     (TEST, [0, 1, 2], "held-out pixels that were drawn")],
+)  # fmt: skip
 def test_pixels_without_the_class_are_not_measured(regions, split, shown, reason):
     row = regions("known")
     whole = row.data[split]

@@ -121,13 +121,9 @@ def test_the_sentence_names_the_strongest_attack_and_the_largest_fall():
 
 @pytest.mark.parametrize(
     ("predicted", "word"),
-    [
-        ((0.0, 1000), WEAKENED),
-        ((6.0, 50), WEAKENED),
-        ((6.0, 5000), verdicts.NOT_FORGOTTEN),
-        ((90.0, 6), verdicts.NOT_FORGOTTEN),
-    ],
-)
+    [((0.0, 1000), WEAKENED), ((6.0, 50), WEAKENED), ((6.0, 5000), verdicts.NOT_FORGOTTEN),
+     ((90.0, 6), verdicts.NOT_FORGOTTEN)],
+)  # fmt: skip
 def test_a_model_that_still_predicts_the_class_has_not_forgotten_it(predicted, word):
     verdict = decide([reading(96, 30)], predicted={"test images": share(*predicted)})
     assert verdict["word"] == word

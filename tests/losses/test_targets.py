@@ -192,20 +192,15 @@ def test_a_retain_set_keeps_its_target_and_public_data_do_not():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        ({"avoid": ["lorry"]}, "'lorry'"),
-        ({"avoid": ["car"]}, "avoid .*car"),
-        ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes"),
-        ({"avoid": ["truck", "truck"]}, "truck"),
-        ({"into": "lorry"}, "into: .*'lorry'"),
-        ({"into": ["truck"]}, "type list"),
-        ({"into": "car"}, "into names 'car', a class to forget"),
-        ({"into": "#3", "avoid": ["truck"]}, "into names 'truck', a class to avoid"),
-        ({"into": "truck", "fill": "second"}, "into='truck'.* fill is 'second'"),
-        ({"into": "truck", "masking": "own"}, "masking is 'own'"),
-        ({"fill": "nearest"}, "fill='nearest'.*'auto', 'second', 'surroundings'"),
-    ],
-)
+    [({"avoid": ["lorry"]}, "'lorry'"), ({"avoid": ["car"]}, "avoid .*car"),
+     ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes"), ({"avoid": ["truck", "truck"]}, "truck"),
+     ({"into": "lorry"}, "into: .*'lorry'"), ({"into": ["truck"]}, "type list"),
+     ({"into": "car"}, "into names 'car', a class to forget"),
+     ({"into": "#3", "avoid": ["truck"]}, "into names 'truck', a class to avoid"),
+     ({"into": "truck", "fill": "second"}, "into='truck'.* fill is 'second'"),
+     ({"into": "truck", "masking": "own"}, "masking is 'own'"),
+     ({"fill": "nearest"}, "fill='nearest'.*'auto', 'second', 'surroundings'")],
+)  # fmt: skip
 def test_invalid_avoid_and_fill_are_refused(options, message):
     for request in (lambda: ForgetRequest(["car"], **options), lambda: DELETE(classes=["car"], **options).request):
         with pytest.raises(RequestError, match=message):

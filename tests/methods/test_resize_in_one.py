@@ -45,15 +45,11 @@ def losses_of(method: DELETE, ids: list[int], monkeypatch, at_once: bool, align_
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(
     ("kind", "ids", "options"),
-    [
-        (DELETE, [1, 3], {}),
-        (DELETE, [1, 3], {"into": 0, "stop": 0.01}),
-        (DELETE, [1], {"readout": 0.5, "balance": 0.5, "stop": 0.01}),
-        (DELETE, [1], {"masking": "own", "locations": "forgotten", "temperature": 2.0}),
-        (DELETE, [1], {"select": "teacher", "locations": "forgotten", "teacher_temperature": 0.5}),
-        (TREW, [1], {}),
-    ],
-)
+    [(DELETE, [1, 3], {}), (DELETE, [1, 3], {"into": 0, "stop": 0.01}),
+     (DELETE, [1], {"readout": 0.5, "balance": 0.5, "stop": 0.01}),
+     (DELETE, [1], {"masking": "own", "locations": "forgotten", "temperature": 2.0}),
+     (DELETE, [1], {"select": "teacher", "locations": "forgotten", "teacher_temperature": 0.5}), (TREW, [1], {})],
+)  # fmt: skip
 def test_same_losses_as_of_resized_logits(kind, ids, options, align_corners, monkeypatch):
     each = partial(losses_of, ids=ids, monkeypatch=monkeypatch, align_corners=align_corners)
     one, other = (each(kind(classes=ids, **options), at_once=at_once) for at_once in (True, False))
@@ -63,13 +59,9 @@ def test_same_losses_as_of_resized_logits(kind, ids, options, align_corners, mon
 
 @pytest.mark.parametrize(
     ("kind", "ids", "options"),
-    [
-        (DELETE, [1], {"avoid": [2]}),
-        (DELETE, [1], {"forgetting_only": True}),
-        (DELETE, [1], {"teacher_temperature": 2.0, "stop": 0.01}),
-        (TREW, [1, 3], {}),
-    ],
-)
+    [(DELETE, [1], {"avoid": [2]}), (DELETE, [1], {"forgetting_only": True}),
+     (DELETE, [1], {"teacher_temperature": 2.0, "stop": 0.01}), (TREW, [1, 3], {})],
+)  # fmt: skip
 def test_options_that_need_logits_at_each_location_resize_first(kind, ids, options, monkeypatch):
     method = kind(classes=ids, **options)
     method.ids, method.avoid_ids = ids, [2] if "avoid" in options else []

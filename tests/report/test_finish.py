@@ -30,13 +30,10 @@ def test_plan_of_a_run(console, tmp_path):
 
 @pytest.mark.parametrize(
     ("results", "record", "expected"),
-    [
-        ({"withheld": "nothing forgotten"}, True, "Next: change the recipe"),
-        ({"withheld": None}, True, "Next: delete-tasks record verify"),
-        ({"withheld": None}, False, "Next: delete-tasks compare"),
-        (None, True, ""),
-    ],
-)
+    [({"withheld": "nothing forgotten"}, True, "Next: change the recipe"),
+     ({"withheld": None}, True, "Next: delete-tasks record verify"),
+     ({"withheld": None}, False, "Next: delete-tasks compare"), (None, True, "")],
+)  # fmt: skip
 def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
     if record:
         (tmp_path / "record.json").write_text("{}")

@@ -158,12 +158,9 @@ def test_the_check_does_not_change_the_model(make):
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [
-        ({"masking": "own"}, "masking='own'"),
-        ({"method": "RandomLabel"}, "RandomLabel"),
-        ({"method": "NegativeGradient"}, "NegativeGradient"),
-    ],
-)
+    [({"masking": "own"}, "masking='own'"), ({"method": "RandomLabel"}, "RandomLabel"),
+     ({"method": "NegativeGradient"}, "NegativeGradient")],
+)  # fmt: skip
 def test_missing_labels_are_refused_before_the_first_step(make, options, name):
     runner = make(ids=(1, 2), labelled=False, **options)
     with pytest.raises(RequestError, match=f"{name} .*labels.*64 of the 64"):

@@ -166,15 +166,11 @@ def test_counts_and_intervals_on_the_page(figures, withheld, told, recorded):
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
-    [
-        ("optimizer", {"type": "AdamW", "lr": 6e-4}, "Optimizer: AdamW, .*0.0006"),
-        ("stop", {"ratio": 0.01, "window": 3}, "Stops early: .*0.01 .*3 steps"),
-        ("stop", 0.1, "Stops early: .*0.1 (?!.*steps)"),
-        ("schedule", "cosine", "Learning rate: .*cosine"),
-        ("resumed", False, "Resumed.*: no"),
-        ("my_option", [1, True, {"type": "X"}], "my option: 1, yes, X"),
-    ],
-)
+    [("optimizer", {"type": "AdamW", "lr": 6e-4}, "Optimizer: AdamW, .*0.0006"),
+     ("stop", {"ratio": 0.01, "window": 3}, "Stops early: .*0.01 .*3 steps"),
+     ("stop", 0.1, "Stops early: .*0.1 (?!.*steps)"), ("schedule", "cosine", "Learning rate: .*cosine"),
+     ("resumed", False, "Resumed.*: no"), ("my_option", [1, True, {"type": "X"}], "my option: 1, yes, X")],
+)  # fmt: skip
 def test_settings_in_words(name, value, told):
     assert re.fullmatch(f"(?:{told}).*", ": ".join(setting(name, value)))
 
