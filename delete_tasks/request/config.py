@@ -31,7 +31,8 @@ LOGGERS = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend", "
 
 
 def config_path(name: str) -> Path:
-    """Find a config of the package, e.g. ``'segmentation/cgnet_camvid_forget-car.py'``; else raise RequestError with a list."""
+    """Find a config of the package, e.g. ``'segmentation/cgnet_camvid_forget-car.py'``; raise RequestError with a list of the
+    configs if there is no such config."""
     package = Path(__file__).resolve().parents[1]
     folder = package / "configs"  # in a wheel
     folder = folder if folder.is_dir() else package.parent / "configs"

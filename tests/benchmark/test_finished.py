@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -125,11 +126,8 @@ def test_a_killed_run_does_not_continue_with_other_data(tmp_path):
 
 
 def test_nothing_is_written_before_the_check(tmp_path):
-    def fails():
-        raise RequestError("other data")
-
     with pytest.raises(RequestError, match="other data"):
-        claim_root(tmp_path / "w", {"task": "images"}, fails)
+        claim_root(tmp_path / "w", {"task": "images"}, Mock(side_effect=RequestError("other data")))
     assert not (tmp_path / "w").exists()
 
 

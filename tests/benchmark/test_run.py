@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -62,9 +63,7 @@ def test_a_failing_cell_is_named_and_the_others_finish(write_grid, tmp_path, cap
 
 
 def test_ctrl_c_says_how_to_continue(write_grid, tmp_path, capsys, monkeypatch):
-    def pressed(*_):
-        raise KeyboardInterrupt("of a run that has words of its own")
-
+    pressed = Mock(side_effect=KeyboardInterrupt("of a run that has words of its own"))
     monkeypatch.setattr("delete_tasks.benchmark.cells.run_cell", pressed)
     assert main(["benchmark", str(write_grid(THREE)), "--work-dir", str(tmp_path / "w")]) == 130
     told = capsys.readouterr().err

@@ -7,6 +7,7 @@ import tempfile
 import time
 import weakref
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -44,10 +45,7 @@ def test_numbers_have_ranges(reader, good, bad):
     (Interrupted("Step 3 is saved", signal.SIGHUP), 129, "ended by SIGHUP. Step 3 is saved"),
 ])  # fmt: skip
 def test_only_the_first_process_says_how_a_command_ended(monkeypatch, capsys, error, status, expected):
-    def fail(words, then):
-        raise error
-
-    monkeypatch.setattr(cli, "_parse", fail)
+    monkeypatch.setattr(cli, "_parse", Mock(side_effect=error))
     monkeypatch.setattr(cli, "GRACE", 0)
     assert cli.main(["images"]) == status
     printed = capsys.readouterr().err
@@ -100,13 +98,10 @@ def test_ctrl_c_that_a_library_raises_again_as_another_error_is_ctrl_c(monkeypat
     from mmengine.config import Config
     from yapf.yapflib import yapf_api
 
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
     def run(args):
         return Config({"a": 1}).pretty_text
 
-    monkeypatch.setattr(yapf_api, "FormatCode", interrupted)
+    monkeypatch.setattr(yapf_api, "FormatCode", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(SyntaxError):
         run(None)
     with pytest.raises(KeyboardInterrupt, match="--resume"):

@@ -7,6 +7,7 @@ import tempfile
 from functools import partial
 from itertools import product
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import images
@@ -229,10 +230,7 @@ def test_images_for_the_originals_predictions_are_checked(refused, copied, damag
 
 
 def test_what_fails_while_measuring_leaves_the_model_and_the_reason(command, tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError("a disk went away")
-
-    monkeypatch.setattr("delete_mmseg.run.image_and_predictions", fail)
+    monkeypatch.setattr("delete_mmseg.run.image_and_predictions", Mock(side_effect=OSError("a disk went away")))
     status, _, error = command()
     assert status == 2 and "OSError: a disk went away" in error
     results = read_results(tmp_path / "run")

@@ -1,5 +1,7 @@
 """What keeps the other classes: a guard that begins a run again at a lower rate, and a step back at its end; both are said."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
@@ -83,13 +85,10 @@ def test_weights_go_a_share_of_the_way_back(trained, sets, publish_anyway):
 
 @pytest.mark.usefixtures("publish_anyway")
 def test_a_run_that_is_killed_after_its_step_back_does_not_step_back_again(trained, sets, tmp_path, monkeypatch):
-    def killed(runner):
-        raise KeyboardInterrupt
-
     options = {"steps": 5, "lr": 1e-2, "views": "none", "step_back": 0.4}
     whole = erase(trained, sets[0], [2], **options).model
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("delete_images.run_config.RunnerInMemory.finish", killed)
+        patched.setattr("delete_images.run_config.RunnerInMemory.finish", Mock(side_effect=KeyboardInterrupt))
         erase(trained, sets[0], [2], **options, work_dir=tmp_path)
     resumed = erase(trained, sets[0], [2], **options, work_dir=tmp_path, resume=True).model
     for before, after in zip(whole.parameters(), resumed.parameters(), strict=True):

@@ -5,12 +5,14 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from helpers import argv, read_json, run
 
 from delete_tasks.errors import MissingExtraError, RequestError
 from delete_tasks.plugins import plugin_modules
+from delete_tasks.report.record import write
 from delete_tasks.report.record.log import check_log
 from delete_tasks.report.record.options import record_options
 from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
@@ -109,12 +111,7 @@ def test_figures_of_each_task(task, tmp_path):
 
 
 def test_the_record_is_written_without_its_log(forget, tmp_path, monkeypatch, capsys):
-    from delete_tasks.report.record import write
-
-    def full(path, entry):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(write, "append", full)
+    monkeypatch.setattr(write, "append", Mock(side_effect=OSError(28, "No space left on device")))
     folder = forget(tmp_path / "run", "--record-log", str(tmp_path / "records.jsonl"))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "record_sha256" in line]
     assert "records.jsonl" in line
@@ -123,12 +120,7 @@ def test_the_record_is_written_without_its_log(forget, tmp_path, monkeypatch, ca
 
 
 def test_the_record_is_written_without_its_signature(keys, forget, tmp_path, monkeypatch, capsys):
-    from delete_tasks.report.record import write
-
-    def gone(folder, key):
-        raise FileNotFoundError(2, "No such file", key)
-
-    monkeypatch.setattr(write, "sign", gone)
+    monkeypatch.setattr(write, "sign", Mock(side_effect=FileNotFoundError(2, "No such file", "key")))
     with pytest.raises(AssertionError):  # not status 0
         forget(tmp_path / "run", "--sign", str(keys["good"]))
     assert "not signed" in capsys.readouterr().err
