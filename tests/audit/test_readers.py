@@ -177,16 +177,10 @@ def test_a_low_logit_does_not_slow_relearning(make, below):
         low.fc.bias[3] -= below
     train = samples.features, samples.labels
     body = module.body(train[0]).detach()
-    found = [
-        (
-            relearning.relearn(one, call, train, train[0], [3], 3e-2, (0, 10, 40), clip=1.0),
-            relearning.relearn(
-                one.fc, call, (body, train[1]), train[0], [3], 1 / float((body**2).sum(1).mean()), (0, 50)
-            ),
-        )
-        for one in (module, low)
-    ]
-    for plain, lowered in zip(*found, strict=True):
+    both, rate, relearn = (module, low), 1 / float((body**2).sum(1).mean()), relearning.relearn
+    whole = [relearn(one, call, train, train[0], [3], 3e-2, (0, 10, 40), clip=1.0) for one in both]
+    last = [relearn(one.fc, call, (body, train[1]), train[0], [3], rate, (0, 50)) for one in both]
+    for plain, lowered in (whole, last):
         assert all((plain[step] == lowered[step]).double().mean() > 0.95 for step in plain)
         assert {0, 1, 2, 3} == set(plain[max(plain)].tolist())
 
