@@ -135,13 +135,8 @@ def test_the_papers_grids_run_end_to_end(name, network, repository, few, tmp_pat
         steps = {"steps": 1} if first is None else {"steps": 2, first: 1}
         methods[method] = {**options, **steps, "batch_size": 2}
     described = grid.networks[network]
-    grid = replace(
-        grid,
-        networks={network: {**described, "train": {**described["train"], "epochs": 1}}},
-        data=dict.fromkeys(grid.data, path),
-        methods=methods,
-        seeds=[0],
-    )
+    networks = {network: {**described, "train": {**described["train"], "epochs": 1}}}
+    grid = replace(grid, networks=networks, data=dict.fromkeys(grid.data, path), methods=methods, seeds=[0])
     work = tmp_path / "w"
     source = open_grid(grid, work)
     source.check()

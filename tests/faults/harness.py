@@ -87,14 +87,11 @@ class Server:
         self.count = 0
         environment = {**os.environ, **THREADS, "PYTHONPATH": PATHS}
         self.errors = open(Path(self.logs) / "server", "w")  # noqa: SIM115
-        self.process = subprocess.Popen(
+        command, options = (
             [sys.executable, str(HERE / "server.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            env=environment,
+            dict(text=True, env=environment, stderr=self.errors),
         )
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
         if self.process.stdout.readline().strip() != "ready":
             raise RuntimeError(f"the server did not start: {(Path(self.logs) / 'server').read_text()[-2000:]}")
 

@@ -75,30 +75,18 @@ def main(work_dir: str, case: str) -> None:
     Path(work_dir).mkdir(exist_ok=True)
     torch.save(network.state_dict(), Path(work_dir).parent / "model.pth")
     samples = read_samples([(image, 1) for image in torch.randn(8, 6)], "forget_images")
-    data = (SlowData if case == "slow_selection" else Data)(
-        samples, torch.ones(8, dtype=torch.int64), ["a", "b", "c", "d"], [1], None
-    )
+    kind = SlowData if case == "slow_selection" else Data
+    data = kind(samples, torch.ones(8, dtype=torch.int64), ["a", "b", "c", "d"], [1], None)
     data.case = case
     batch_size = 2 // int(os.environ["WORLD_SIZE"])
     unlearn = dict(type="DELETE", classes=["e" if case == "unknown_class" else "b"], steps=8, batch_size=batch_size)
     load_from = str(Path(work_dir).parent / "model.pth")
     cfg = apply_recipe(Config(dict(model={}, unlearn=unlearn, load_from=load_from, train_dataloader={})))
-    runner = UnlearnRunner(
-        model=ImageClassifier(network, num_classes=4),
-        work_dir=work_dir,
-        train_dataloader=dict(
-            dataset=data, batch_size=batch_size, num_workers=0, collate_fn=data.collate, sampler=None
-        ),
-        train_cfg=cfg.train_cfg,
-        optim_wrapper=cfg.optim_wrapper,
-        default_hooks=cfg.default_hooks.to_dict(),
-        log_processor=cfg.log_processor.to_dict(),
-        load_from=load_from,
-        launcher="pytorch",
-        randomness={"seed": 0},
-        log_level="WARNING",
-        unlearn=cfg.unlearn.to_dict(),
-    )
+    loader = dict(dataset=data, batch_size=batch_size, num_workers=0, collate_fn=data.collate, sampler=None)
+    parts = {name: cfg[name].to_dict() for name in ("default_hooks", "log_processor", "unlearn")}
+    parts |= dict(train_dataloader=loader, train_cfg=cfg.train_cfg, optim_wrapper=cfg.optim_wrapper)
+    options = dict(load_from=load_from, launcher="pytorch", randomness={"seed": 0}, log_level="WARNING")
+    runner = UnlearnRunner(ImageClassifier(network, num_classes=4), work_dir, **parts, **options)
     if case == "no_forget_set":
         Data.find_forget_set = lambda *_: []
     if case in ("cannot_save", "cannot_publish"):  # the first process's work alone

@@ -18,13 +18,9 @@ SCRIPT = Path(__file__).with_name("several_processes.py")
 def run(case: str, folder: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
     (folder / case).mkdir(parents=True)
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return subprocess.run(
-        [*words, str(SCRIPT), str(folder / case / "run"), case],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    words += [str(SCRIPT), str(folder / case / "run"), case]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow

@@ -20,26 +20,17 @@ def results_of(task: str, forgotten: str, rows: dict, **more) -> dict:
     """Content of a results.json whose rows have these values, by metric."""
     metrics = load_task(task).metrics
     return {
-        "format": FORMAT,
-        "version": VERSION,
-        "task": task,
-        "forgotten": [forgotten],
+        "format": FORMAT, "version": VERSION, "task": task, "forgotten": [forgotten],
         "metrics": [metric.json() for metric in metrics],
         "rows": {row: {one.name: Measured(values.get(one.name)).json() for one in metrics} for row, values in rows.items()},
-        "not_measured": {},
-        "prediction_shares": None,
-        "data": {},
-        "measured_on": "cifar10",
+        "not_measured": {}, "prediction_shares": None, "data": {}, "measured_on": "cifar10",
         "recipe": {"type": "DELETE", "classes": [forgotten], "steps": 300, "temperature": 8,
                    "optimizer": {"type": "AdamW", "lr": 6e-4}},
         "steps": 300,
         "seconds": {"selecting": 0.0, "unlearning": 12.3, "evaluating": 1.0},
         "forget_set": {"read": 1, "available": 1},
         **dict.fromkeys(("retain_set", "forget_check", "finished", "withheld")),
-        "published": True,
-        **{name: {} for name in ("code", "environment", "details")},
-        "peak_memory_mb": 1,
-        **more,
+        **{name: {} for name in ("code", "environment", "details")}, "published": True, "peak_memory_mb": 1, **more,
     }  # fmt: skip
 
 

@@ -51,15 +51,9 @@ def config(tmp_path):
     torch.save({}, tmp_path / "model.pth")
 
     def make(**unlearn):
-        return Config(
-            dict(
-                model=dict(type="NoSuchModel"),
-                train_dataloader=dict(batch_size=4, dataset=dict(type="NoSuchData")),
-                load_from=str(tmp_path / "model.pth"),
-                work_dir=str(tmp_path / "run"),
-                unlearn=dict(type="DELETE", classes=[1]) | unlearn,
-            )
-        )
+        parts = dict(model=dict(type="NoSuchModel"), unlearn=dict(type="DELETE", classes=[1]) | unlearn)
+        parts |= dict(train_dataloader=dict(batch_size=4, dataset=dict(type="NoSuchData")))
+        return Config(parts | dict(load_from=str(tmp_path / "model.pth"), work_dir=str(tmp_path / "run")))
 
     return make
 
