@@ -152,5 +152,5 @@ def test_logits_of_a_retinanet_are_no_softmax(images):
             return self.network.head.classification_head(list(features.values())).transpose(1, 2)
 
     pictures = torch.stack([image[:, :56, :56] for image in images])
-    with pytest.raises(UnsupportedModelError, match=r"below 0.*activation='sigmoid'.*delete_tasks.erase_detector"):
+    with pytest.raises(UnsupportedModelError, match=r"below -1.*activation='sigmoid'.*delete_tasks.erase_detector"):
         erase(Wrapped(NETWORKS["retinanet"]()).eval(), pictures, [1], keep_row=True)

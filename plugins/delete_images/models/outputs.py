@@ -69,12 +69,12 @@ def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
 
 
 def refuse_sigmoids(logits: Tensor) -> None:
-    """Raise UnsupportedModelError for logits ``(N, C, *locations)`` that are above 0 almost nowhere, as a softmax's never are but
+    """Raise UnsupportedModelError for logits ``(N, C, *locations)`` that are above -1 almost nowhere, as a softmax's never are but
     for logarithms of its probabilities."""
-    negative = float((logits.amax(1) < 0).float().mean()) > MOST_NEGATIVE
+    negative = float((logits.amax(1) < -1).float().mean()) > MOST_NEGATIVE
     if negative and float(logits.float().logsumexp(1).abs().max()) > TOLERANCE:
         raise UnsupportedModelError(
-            "nearly all logits are below 0, as those of sigmoid scores are; give activation='softmax' if the classes exclude "
+            "nearly all logits are below -1, as those of sigmoid scores are; give activation='softmax' if the classes exclude "
             "each other, or activation='sigmoid' if they do not (only classifiers). For a detector use "
             "delete_tasks.erase_detector"
         )

@@ -44,5 +44,5 @@ def test_the_scores_of_other_labels_stay():
     with pytest.raises(RequestError, match=r"activation is 'tanh'; expected one of softmax, sigmoid"):
         erase(network, reds, activation="tanh", **options)
     network[-1].bias.data -= 30
-    with pytest.raises(UnsupportedModelError, match=r"below 0.*activation='sigmoid'"):
+    with pytest.raises(UnsupportedModelError, match=r"below -1.*activation='sigmoid'"):
         erase(network, reds, **options)
