@@ -69,8 +69,8 @@ def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
 
 
 def refuse_sigmoids(logits: Tensor) -> None:
-    """Raise UnsupportedModelError for logits ``(N, C, *locations)`` that are above -1 almost nowhere, as a softmax's never are but
-    for logarithms of its probabilities."""
+    """Raise UnsupportedModelError for logits ``(N, C, *locations)`` above -1 almost nowhere, as those of a softmax never are, but
+    for logarithms of probabilities."""
     negative = float((logits.amax(1) < -1).float().mean()) > MOST_NEGATIVE
     if negative and float(logits.float().logsumexp(1).abs().max()) > TOLERANCE:
         raise UnsupportedModelError(
