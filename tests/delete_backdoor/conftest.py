@@ -87,7 +87,7 @@ def toy(files, tmp_path_factory) -> Path:
         transform = eval_transform(spec)
         images = torch.stack([transform(image) for image in file["x"]])
         labels = torch.from_numpy(file["y"])
-    toys.fit(model, images, labels, torch.optim.AdamW(model.parameters(), lr=3e-3), 300)
+    toys.fit(model, images, labels, torch.optim.AdamW(model.parameters(), lr=3e-3), 150)
     return save_model(tmp_path_factory.mktemp("model") / "toy", model, spec)
 
 

@@ -55,7 +55,7 @@ def test_only_forgotten_locations_count(kind, pixels):
     total.backward()
     forgotten &= (padded > 0) & ~clean
     assert weight == forgotten.sum() and torch.equal(logits.grad.abs().sum(1) > 0, forgotten)
-    with pytest.raises(RequestError, match=f"{kind.__name__} needs the label"):
+    with pytest.raises(RequestError, match=f"{kind.__name__} needs labels"):
         loss_of(method, logits)
 
     total, weight = loss_of(method, logits, torch.zeros_like(labels))  # a batch without forgotten classes

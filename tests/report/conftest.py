@@ -117,6 +117,23 @@ def faced(kit, once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def boxed(kit, once) -> Path:
+    """Work dir of a run that makes a detector forget."""
+
+    @once("boxed")
+    def folder(folder: Path) -> None:
+        data = kit.path("detection/coco")
+        words = (
+            "detection forget --classes car --steps 4 --lr 3e-2 --batch-size 2 --model",
+            kit.path("detection/model"),
+        )
+        images = ("--images", f"{data}/instances_train.json", "--test", f"{data}/instances_val.json")
+        run(*words, *images, "--work-dir", folder / "runs" / "first")
+
+    return folder / "runs" / "first"
+
+
+@pytest.fixture(scope="session")
 def cleaned(kit, once) -> Path:
     """Work dir of a run that cleans the backdoored network."""
 

@@ -156,10 +156,10 @@ def test_refusals(content, words, message, tmp_path, monkeypatch, capsys):
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
-def test_results_of_each_command(recorded, segmented, faced, cleaned, tmp_path, monkeypatch, capsys):
+def test_results_of_each_command(recorded, segmented, faced, cleaned, boxed, tmp_path, monkeypatch, capsys):
     """The first figures of both roles are measured in every task."""
     monkeypatch.chdir(tmp_path)
-    runs = {"images": recorded, "segmentation": segmented, "faces": faced, "backdoor": cleaned}
+    runs = {"images": recorded, "segmentation": segmented, "faces": faced, "backdoor": cleaned, "detection": boxed}
     assert set(runs) == set(plugin_modules())
     for one in read_runs(map(str, runs.values())):
         first = {metric["role"]: metric for metric in reversed(metrics_of([one])) if metric["role"] is not None}

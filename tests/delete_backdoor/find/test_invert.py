@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import toys
 from helpers import read_json, read_results
 from PIL import Image
 
@@ -14,17 +15,38 @@ from delete_backdoor.datasets import BackdoorDataset
 from delete_backdoor.defences import inversion
 from delete_backdoor.find import invert as module
 from delete_backdoor.find.invert import Inversion, invert
-from delete_backdoor.poison import triggered
+from delete_backdoor.poison import PoisonedDataset, triggered
 from delete_backdoor.triggers import parse_trigger
 from delete_backdoor.triggers.estimated import Estimated
 from delete_images.data.opening import ImageData, open_data
-from delete_images.models.model_file import load_model
+from delete_images.data.transforms import eval_transform
+from delete_images.models.model_file import ModelSpec, Preprocessing, build_model, load_model, save_model
 
 from ..conftest import CLASSES, TRIGGER
 
 
-def test_from_clean_images_to_a_clean_model(toy, files, tmp_path, tells, monkeypatch):
+@pytest.fixture
+def flat(tmp_path):
+    """Model and data strings: images coloured all over, so that no patch turns one into another class as small as the trigger's,
+    whatever the processor."""
+    files = {name: str(tmp_path / f"{name}.npz") for name in ("clean", "test", "poisoned")}
+    for name, count, seed in (("clean", 240, 2), ("test", 400, 3)):
+        images, labels = toys.draw(count, seed, blob=16, brighter=40)
+        np.savez(files[name], x=images, y=labels, classes=np.array(CLASSES))
+    clean = ImageData.from_arrays(*toys.draw(1200, 1, blob=16, brighter=40), CLASSES)
+    PoisonedDataset(clean, parse_trigger(TRIGGER), 0, rate=0.1).save(files["poisoned"])
+    spec = ModelSpec("toy_backdoor", CLASSES, Preprocessing.named("half", toys.SIDE))
+    torch.manual_seed(0)
+    model, transform = build_model(spec), eval_transform(spec)
+    with np.load(files["poisoned"]) as file:
+        images, labels = torch.stack([transform(image) for image in file["x"]]), torch.from_numpy(file["y"])
+    toys.fit(model, images, labels, torch.optim.AdamW(model.parameters(), lr=3e-3), 150)
+    return save_model(tmp_path / "toy", model, spec), files
+
+
+def test_from_clean_images_to_a_clean_model(flat, tmp_path, tells, monkeypatch):
     """find sees the patch in the model, and the command that it prints cleans it, by the attacker's trigger as well."""
+    toy, files = flat
     monkeypatch.setattr(module, "INDEX", 0.0)  # of four classes the median says little
     monkeypatch.setattr(module, "TIMES", 1.0)
     monkeypatch.setattr(inversion, "STEPS", 60)
@@ -45,7 +67,7 @@ def test_from_clean_images_to_a_clean_model(toy, files, tmp_path, tells, monkeyp
     words = shlex.split(printed.rpartition("Next: delete-tasks ")[2])
     assert words[words.index("--retain") + 1] == files["clean"] and "--poisoned" not in words
     words[words.index("DIR")] = str(tmp_path / "w")
-    printed = tells(words, "--steps 60 --lr 3e-3 --no-record --audit none")
+    printed = tells(words, "--steps 150 --lr 3e-3 --no-record --audit none")
     assert "run backdoor find on the cleaned model" in printed
     results = read_results(tmp_path / "w")
     assert results["published"] and results["data"]["poisoned"] == files["clean"]
@@ -53,7 +75,8 @@ def test_from_clean_images_to_a_clean_model(toy, files, tmp_path, tells, monkeyp
     assert method == "InversionDELETE" and len(change["patch_pixels"]) == 20 and change["patches"] > 1
     network, spec = load_model(tmp_path / "w/cleaned")
     attacked = triggered(open_data(files["test"], "test", CLASSES), parse_trigger(TRIGGER), 0)
-    assert (predictions(network, spec, attacked, "") == 0).mean() < 0.5
+    left = (predictions(network, spec, attacked, "") == 0).mean()
+    assert left < 0.5
 
 
 @pytest.mark.parametrize(("index", "times", "backdoored"), [(3.1, 1.6, True), (2.9, 9.0, False), (9.0, 1.4, False)])

@@ -146,5 +146,5 @@ def test_import_is_strict_and_writes_nothing_on_failure(tmp_path):
 
 
 def test_unknown_normalization():
-    with pytest.raises(RequestError, match="none, imagenet"):
+    with pytest.raises(RequestError, match="none, pixels, imagenet"):
         Preprocessing.named("imagnet", 32)
