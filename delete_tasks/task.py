@@ -181,7 +181,7 @@ class Task(ABC):
         layers = [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model)
         ids = runner.selection.forget_ids
         for layer in layers:
-            sigmoid = getattr(runner.method, "activation", None) == "sigmoid"
+            sigmoid = runner.method.activation == "sigmoid"
             neutralise_rows(layer.module, ids, centre=layer.is_last, sigmoid=sigmoid)
             centred = layer.is_last and not sigmoid
             runner.outcome.facts.change(REPLACED, [layer.module], classes=len(ids), others_centred=centred)

@@ -24,10 +24,10 @@ class _MaskedBernoulli(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor, weight: Tensor, mean: bool) -> Any:
         dtype = accumulation_dtype(student)
-        s, t, m = (chunked._flatten(x) for x in (student, teacher, mask.expand_as(student)))
-        w = chunked._flatten(weight.unsqueeze(1))
+        s, t, m = (chunked.flatten(x) for x in (student, teacher, mask.expand_as(student)))
+        w = chunked.flatten(weight.unsqueeze(1))
         gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
-        g, sums = chunked._flatten(gradient), torch.zeros(2, dtype=torch.float64, device=student.device)
+        g, sums = chunked.flatten(gradient), torch.zeros(2, dtype=torch.float64, device=student.device)
         for rows, run in chunked.chunks(s.shape, student.device):
             logits, target = s[rows, :, run].to(dtype), t[rows, :, run].to(dtype)
             masked, share = m[rows, :, run], w[rows, :, run].to(dtype)
@@ -49,8 +49,7 @@ class _MaskedBernoulli(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * (grad_output / ctx.divisor).to(gradient.dtype), None, None, None, None
+        return chunked.scaled(ctx.saved_tensors[0], grad_output / ctx.divisor), None, None, None, None
 
 
 def masked_bernoulli_kl(

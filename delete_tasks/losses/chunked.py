@@ -22,14 +22,14 @@ def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
     """Compute loss, sums and gradient, times the 0-d ``factor``, of a checked call with logits ``(N, C, *locations)``."""
     student, accumulate = call.student, call.accumulate
     length = math.prod(student.shape[2:])
-    s_all, t_all = (_flatten(logits).expand(-1, -1, length) for logits in (student, call.teacher))
-    m_all = _flatten(call.mask)
-    w_all = None if call.weight is None else _flatten(call.weight.unsqueeze(1)).squeeze(1)
+    s_all, t_all = (flatten(logits).expand(-1, -1, length) for logits in (student, call.teacher))
+    m_all = flatten(call.mask)
+    w_all = None if call.weight is None else flatten(call.weight.unsqueeze(1)).squeeze(1)
     gradient = g_all = per_location = None
     if wants_gradient:
         last = student.ndim == 4 and student.is_contiguous(memory_format=torch.channels_last)
         gradient = torch.empty_like(student, memory_format=torch.channels_last if last else torch.contiguous_format)
-        g_all = _flatten(gradient)
+        g_all = flatten(gradient)
     if call.reduction == "none":
         per_location = torch.empty(s_all.shape[0], length, dtype=accumulate, device=student.device)
     sums, (s_scale, t_scale), factor = call.new_sums(), call.scales, factor.to(accumulate)
@@ -121,16 +121,21 @@ def _parts(cut: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     return p, log_p.sub_(log_q).mul_(p)
 
 
-def scale_in_place(gradient: Tensor, scale: Tensor) -> None:
-    """Multiply ``gradient`` by ``scale``, 0-d or ``(N, 1, *locations)``, in the scale's precision, as half would round it."""
+def scaled(gradient: Tensor, scale: Tensor) -> Tensor:
+    """Multiply a gradient that was saved for backward by ``scale``, 0-d or ``(N, 1, *locations)``, in the scale's precision, as
+    half would round it: in place, or in a copy if the graph is kept."""
+    retains = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    if retains is None or retains():  # retain_graph, or torch cannot tell: another backward pass may follow
+        gradient = gradient.clone()
     if gradient.dtype in (torch.float32, torch.float64):
         if scale.numel() != 1 or scale.device.type != "cpu" or float(scale) != 1.0:
             gradient.mul_(scale.to(gradient.dtype))  # another dtype would promote a copy of the whole gradient
-        return
-    flat = _flatten(gradient)
-    each = _flatten(scale) if scale.numel() > 1 else scale
+        return gradient
+    flat = flatten(gradient)
+    each = flatten(scale) if scale.numel() > 1 else scale
     for rows, run in chunks(flat.shape, gradient.device):
         flat[rows, :, run] = flat[rows, :, run] * (each[rows, :, run] if each.ndim else each)
+    return gradient
 
 
 def chunk_size(device: torch.device) -> int:
@@ -151,7 +156,7 @@ def chunks(shape: torch.Size, device: torch.device) -> Iterator[tuple[slice, sli
             yield slice(first, first + group), slice(begin, begin + run)
 
 
-def _flatten(tensor: Tensor) -> Tensor:
+def flatten(tensor: Tensor) -> Tensor:
     """Flatten ``(N, C, *locations)`` to ``(N, C, L)``; L is 1 for a tensor expanded over all locations."""
     if tensor.ndim > 3 and 0 not in tensor.shape:
         locations = range(2, tensor.ndim)

@@ -56,13 +56,8 @@ class MaskedKL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        retains = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-        if retains is None or retains():  # retain_graph, or torch cannot tell: another backward pass may follow
-            gradient = gradient.clone()
         scale = grad_output if ctx.factor is None else grad_output * ctx.factor
-        chunked.scale_in_place(gradient, scale.unsqueeze(1) if scale.ndim else scale)
-        return gradient, None, None
+        return chunked.scaled(ctx.saved_tensors[0], scale.unsqueeze(1) if scale.ndim else scale), None, None
 
 
 class MaskedKLTerms(NamedTuple):

@@ -52,6 +52,7 @@ class UnlearnHook(Hook):
     uses_retain_set = True  # samples of a retain set, under an empty mask, have a loss
     needs_retain_set = False
     trains_head_alone = False
+    activation = "softmax"  # of the class logits; 'sigmoid' if each class has its own
     public: str | None = None  # data read without labels beside the forget set
     views = "plain"  # views of a forget set of images; 'strong' if the loss needs no labels that fit each view
     rate = 2e-4  # AdamW's learning rate, unless the user or the task's recipe gives another

@@ -93,7 +93,12 @@ class DELETE(UnlearnHook):
             raise RequestError(f"unlearn.activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
         self.activation = activation
         if activation == "sigmoid":  # which no choice among classes fits
-            guard, fill, teacher_temperature = 0.0, "second", 1.0
+            chosen = {"into": into, "avoid": avoid, "readout": readout, "forgetting_only": forgetting_only}
+            chosen |= {"temperature": temperature != 1, "teacher_temperature": teacher_temperature not in (None, 1)}
+            if type(self) is not DELETE or any(chosen.values()):
+                unfit = ", ".join(name for name, value in chosen.items() if value) or f"type={type(self).__name__!r}"
+                raise RequestError(f"activation='sigmoid' is an option of DELETE, without {unfit}: leave that out")
+            guard, fill = 0.0, "second"
         self.guard, self.retention = number("unlearn.guard", guard, 0, 1), RetentionGuard()
         if self.guard and not self.norm_eval:  # batches of the forget set alone have other statistics at once
             raise RequestError("guard compares predictions with running statistics; with norm_eval=False give guard=0")

@@ -1,6 +1,5 @@
 """Images for detectors: files, folders, COCO annotations and tensors; random views; and the dataset of a run."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,13 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
+from delete_images.data.sources import images_in
 from delete_images.models.spec import Preprocessing, as_spec, unit_normalization
 from delete_tasks.display.progress import track
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.forget_data import ForgetData
-from delete_tasks.fileio.images import SUFFIXES, read_image
+from delete_tasks.fileio.images import read_image
+from delete_tasks.fileio.validate import read_json
 
 from .model import SEEN, Detector
 from .parts import Boxes
@@ -48,17 +49,16 @@ class Pictures:
         item = self.items[number]
         if isinstance(item, Tensor):
             return item.float()
-        pre: Any = self.preprocessing
         image = torch.from_numpy(read_image(item)).permute(2, 0, 1).float() / 255
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in unit_normalization(pre))
-        return ((image if pre.channels == "RGB" else image.flip(0)) - mean) / std
+        return self._normalised(image if self.preprocessing.channels == "RGB" else image.flip(0))  # type: ignore[union-attr]
+
+    def _normalised(self, image: Tensor | float) -> Tensor:
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in unit_normalization(self.preprocessing))  # type: ignore[arg-type]
+        return (image - mean) / std
 
     def fill(self, image: Tensor) -> Tensor:
         """Return the colour ``(3, 1, 1)`` around an image: grey, or of tensors the mean."""
-        if self.preprocessing is None:
-            return image.mean((1, 2), keepdim=True)
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in unit_normalization(self.preprocessing))
-        return (GREY / 255 - mean) / std
+        return image.mean((1, 2), keepdim=True) if self.preprocessing is None else self._normalised(GREY / 255)
 
     def fitted(self, number: int, size: Sequence[int]) -> tuple[Tensor, float]:
         """Return an image at the top left of an input of ``size`` (height, width), and its scale."""
@@ -103,12 +103,12 @@ def open_pictures(path: str, preprocessing: Preprocessing) -> Pictures:
     ``instances_`` there or one level up. Raise :class:`RequestError` for other files, and for images that are missing."""
     place = Path(path)
     if place.is_dir():
-        files = sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES)
+        files = images_in(place)
         if not files:
             raise RequestError(f"no image in '{path}'; expected files such as .jpg or .png")
         return Pictures(files, [str(file.relative_to(place)) for file in files], preprocessing)
     try:
-        truth = json.loads(place.read_text())
+        truth = read_json(place)
         names = [str(image["file_name"]) for image in truth["images"]]
         [(each["image_id"], each["category_id"], each["bbox"]) for each in truth["annotations"]]
         {each["id"]: each["name"] for each in truth["categories"]}
@@ -181,6 +181,11 @@ class DetectionData(ForgetData, Dataset):
 
     def sample_names(self, indices: Sequence[int]) -> list[str]:
         return [self.pictures.names[index] for index in indices]
+
+    def fingerprint(self, select: str) -> list[str]:
+        truth = {} if select == "teacher" else self.pictures.truth or {}
+        annotations = [f"{each['image_id']} {each['category_id']}" for each in truth.get("annotations", ())]
+        return [*self.pictures.names, *map(str, truth.get("categories", ())), *annotations]
 
     def without_labels(self) -> None:
         pass  # none are read but for the selection

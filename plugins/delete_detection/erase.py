@@ -2,6 +2,7 @@
 
 import copy
 import uuid
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from delete_images.memory.model import copy_model, forget_names_in_config, names
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.workdir import scratch
 from delete_tasks.request.classes import resolve_classes
+from delete_tasks.runner.forget_check import not_forgotten
 
 from .data import DetectionData, Pictures
 from .measure import fate
 from .model import Detector
 from .parts import Parts, parts_of
-from .task import TASK
+from .task import METHOD, TASK
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,12 @@ def erase_detector(
         runner.train()
         if runner.outcome.withheld is not None:
             raise RequestError(f"nothing is returned: {runner.outcome.withheld}")
+        left = not_forgotten(runner.outcome.forget_check, runner.recipe.steps, runner.recipe.optimizer)
+        if left is not None:
+            warnings.warn(f"NOT FORGOTTEN: {left}", UserWarning, stacklevel=2)
         before, after = (pictures.detect(each, sides) for each in (original, student))
     erased = copy.deepcopy(model)
     erased.load_state_dict(student.state_dict())
     forget_names_in_config(erased, ids)
     figures = {name: getattr(runner.outcome, name) for name in ("finished", "forget_check", "done", "seconds")}
     return ErasedDetector(erased, {"steps": runner.iter, "boxes": fate(before, after, ids), **figures})
-
-
-METHOD = "DetectorDELETE"

@@ -16,6 +16,7 @@ from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import OpenedModel
 from delete_tasks.fileio.compute import choose_device
+from delete_tasks.fileio.images import check_pictures
 from delete_tasks.report.finish import report
 from delete_tasks.report.results import collect
 from delete_tasks.request.classes import resolve_classes
@@ -30,9 +31,9 @@ from .model import Detector, remove_classes
 from .parts import parts_of
 from .picture import draw_boxes
 from .probe import at_boxes
-from .task import TASK
+from .task import METHOD, TASK
 
-METHOD, PICTURE = "DetectorDELETE", "boxes_before_after.jpg"
+PICTURE = "boxes_before_after.jpg"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "into", "select", "keep_row")
 
 
@@ -78,11 +79,10 @@ def check(cfg: Config, args: SimpleNamespace) -> tuple[Opened, DetectionData, An
     for path, pictures in ((args.images, data.pictures), (args.test, tested)):
         if pictures is not None and pictures.truth is not None:
             refuse_unknown(pictures.truth, names, path)
-    same = (
-        set()
-        if tested is None
-        else {Path(item).resolve() for item in tested.items} & {Path(item).resolve() for item in data.pictures.items}
-    )
+    if cfg.unlearn.select == "labels":  # by the original's boxes, all are read before the first step
+        check_pictures(map(str, data.pictures.subset(data.find_forget_set(ids, None, cfg)).items))
+    items = [] if tested is None else tested.items
+    same = {Path(item).resolve() for item in items} & {Path(item).resolve() for item in data.pictures.items}
     if same:
         raise RequestError(f"--test holds {len(same)} of the images in --images, e.g. '{min(same)}'; give other images")
     layer = model.network.get_submodule(model.parts.classes[0])

@@ -40,19 +40,13 @@ def average_precision(
     classes that these show and that the model has."""
     coco, evaluator = require("pycocotools.coco", "detection"), require("pycocotools.cocoeval", "detection")
     category = {each["name"]: each["id"] for each in truth["categories"]}
-    results = [
-        {
-            "image_id": image["id"],
-            "category_id": category[names[label]],
-            "score": score,
-            "bbox": [x, y, right - x, bottom - y],
-        }
-        for image, found in zip(truth["images"], boxes, strict=True)
-        for (x, y, right, bottom), label, score in zip(
-            *(found[key].tolist() for key in ("boxes", "labels", "scores")), strict=True
-        )
-        if names[label] in category
-    ]
+    results = []
+    for image, each in zip(truth["images"], boxes, strict=True):
+        columns = (each[key].tolist() for key in ("boxes", "labels", "scores"))
+        for (x, y, right, bottom), label, score in zip(*columns, strict=True):
+            if names[label] in category:
+                box = {"bbox": [x, y, right - x, bottom - y], "category_id": category[names[label]], "score": score}
+                results.append({"image_id": image["id"], **box})
     complete = {"iscrowd": 0, "area": 0.0}
     annotations = [
         {"id": number, **complete, "area": each["bbox"][2] * each["bbox"][3], **each}

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.registry import HOOKS
-from torch import Tensor, nn
+from torch import Tensor
 
+from delete_tasks.errors import RequestError
 from delete_tasks.losses.bernoulli import masked_bernoulli_kl
 from delete_tasks.losses.functional import masked_kl_div
 from delete_tasks.losses.masks import class_mask
@@ -50,6 +51,8 @@ class DetectorDELETE(UnlearnHook):
     ) -> None:
         super().__init__(**options)
         self.request = replace(self.request, into=into)
+        if (self.request.masking, self.request.locations) != ("all", "all"):
+            raise RequestError("DetectorDELETE masks all classes at all locations; leave masking and locations out")
         self.into = into
         self.into_id: int | None = None
         self.original_head = number("unlearn.original_head", original_head, 0, 1e3)
@@ -57,8 +60,10 @@ class DetectorDELETE(UnlearnHook):
         self.held = number("unlearn.held", held, 0, 1e3)
         self.model: Any = None
 
-    def prepare(self, runner: Run, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: Any) -> None:
         super().prepare(runner, model)
+        if runner.recipe.cache_teacher is True and model.parts.follow:
+            raise RequestError("this model follows the original's proposals in each batch; leave cache_teacher out")
         self.model = model
         self.model.follow(runner.teacher)
         self.model.head_weight = self.original_head

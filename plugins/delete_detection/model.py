@@ -51,7 +51,6 @@ class Detector(BaseModel):
                 )
         self.network, self.parts, self.num_classes = network.eval(), parts, parts.count(network)
         self.outputs: dict[str, Any] = {}  # of the modules of parts.follow, at the last call of read()
-        self.features = torch.empty(0)  # (N, d, L), input of the class layers at that call
         self.__dict__["original"] = None  # not a submodule
         self.head_weight = 1.0  # of the second output's loss
 
@@ -69,9 +68,10 @@ class Detector(BaseModel):
         """Detect in images ``(N, 3, H, W)`` or, with ``mode='loss'``, call :meth:`loss_by_outputs`."""
         return self.loss_by_outputs(self.read(inputs)) if mode == "loss" else self.parts.detect(self.network, inputs)
 
-    def read(self, inputs: Tensor) -> list[Tensor]:
+    def read(self, inputs: Tensor, features: bool = False) -> list[Tensor]:
         """Compute ``(N, C + objectness + held, L)`` at all L locations; once more with the original's class and objectness layers
-        if there is an original. Proposals of an R-CNN are samples: N is their number, and L is 1."""
+        if there is an original. Proposals of an R-CNN are samples: N is their number, and L is 1. With ``features``
+        the last tensor is the input of the class layers, ``(N, d, L)``."""
         parts, original = self.parts, self.original
         layers = [*parts.classes, *parts.objectness, *(name for group in parts.held for name in group)]
         calls: dict[str, list[Tensor]] = defaultdict(list)
@@ -82,7 +82,7 @@ class Detector(BaseModel):
         def record(name: str, module: nn.Module, args: Any, output: Any) -> Any:
             if name in layers:
                 calls[name].append(output)
-                inside[name].append(args[0].detach())
+                inside[name].append(args[0])
                 again[name].append(last[name](args[0]) if name in last else output)
             if name not in parts.follow:
                 return None
@@ -94,8 +94,8 @@ class Detector(BaseModel):
                 handle = self.network.get_submodule(name).register_forward_hook(partial(record, name))
                 hooks.callback(handle.remove)
             (parts.run or parts.detect)(self.network, inputs)
-        self.features = self._join(inside, features=True)
-        return [self._join(each) for each in ([calls, again] if original else [calls])]
+        outputs = [self._join(each) for each in ([calls, again] if original else [calls])]
+        return [*outputs, self._join(inside, features=True)] if features else outputs
 
     def _join(self, calls: Mapping[str, list[Tensor]], features: bool = False) -> Tensor:
         parts, levels = self.parts, []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,12 +10,10 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_convert
 
 from delete_tasks.errors import UnsupportedModelError
+from delete_tasks.evaluation.reader import call
 
-LEAST, MOST, OVERLAP = (
-    0.01,
-    100,
-    0.65,
-)  # least score, number of boxes, and IoU above which one of two boxes of a class goes
+LEAST, MOST = 0.01, 100  # score and number of boxes
+OVERLAP = 0.65  # IoU above which one of two boxes of a class goes
 Boxes = dict[str, Tensor]
 
 
@@ -107,7 +106,7 @@ def find_yolox(network: nn.Module) -> Parts | None:
     classes, objectness, boxes = (
         [f"head.{name}.{i}" for i in range(len(head.cls_preds))] for name in ("cls_preds", "obj_preds", "reg_preds")
     )
-    return Parts(classes, _detect_yolox, objectness=objectness, held=[boxes])
+    return Parts(classes, _detect_yolox, call, objectness, [boxes])
 
 
 # torchvision ----------------------------------------------------------------------------------------------------------
@@ -133,12 +132,8 @@ def find_torchvision(network: nn.Module) -> Parts | None:
     """Parts of torchvision's detectors."""
     if not type(network).__module__.startswith("torchvision.models.detection"):
         return None
-    kind, base, head = (
-        type(network).__name__,
-        Parts((), _detect_torchvision, _run_torchvision),
-        "head.classification_head",
-    )
-    box = "head.regression_head"
+    kind, base = type(network).__name__, Parts((), _detect_torchvision, _run_torchvision)
+    head, box = "head.classification_head", "head.regression_head"
     if kind in ("RetinaNet", "FCOS"):
         held = [[f"{box}.bbox_reg"], *([[f"{box}.bbox_ctrness"]] if kind == "FCOS" else [])]
         count: Any = network.get_submodule(head).num_anchors
@@ -161,11 +156,10 @@ def find_torchvision(network: nn.Module) -> Parts | None:
 # transformers ---------------------------------------------------------------------------------------------------------
 
 
-def _detect_transformers(network: nn.Module, images: Tensor) -> list[Boxes]:
-    outputs = network(pixel_values=images)
+def _detect_transformers(softmax: bool, network: nn.Module, images: Tensor) -> list[Boxes]:
+    outputs = network(images)
     sizes = torch.tensor([*images.shape[:1:-1]] * 2, device=images.device)
     boxes = box_convert(outputs.pred_boxes, "cxcywh", "xyxy") * sizes
-    softmax = parts_of(network).softmax
     scores = outputs.logits.softmax(-1)[..., :-1] if softmax else outputs.logits.sigmoid()
     return [_top(score, box, False) for score, box in zip(scores, boxes, strict=True)]
 
@@ -186,7 +180,7 @@ def find_transformers(network: nn.Module) -> Parts | None:
     rows = [name for name, module in names.items() if name.endswith("denoising_class_embed")]
     background = len(names[classes[0]].weight) - 1 if softmax else None  # type: ignore[arg-type]
     shared = {"softmax": softmax, "background": background, "rows": rows, "follow": follow}
-    return Parts(classes, _detect_transformers, held=[boxes], **shared)  # type: ignore[arg-type]
+    return Parts(classes, partial(_detect_transformers, softmax), call, held=[boxes], **shared)  # type: ignore[arg-type]
 
 
 def _linear(names: dict[str, nn.Module], *kinds: str) -> list[str]:

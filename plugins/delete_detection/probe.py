@@ -19,13 +19,16 @@ def at_boxes(
     """Predict at the original's boxes, by row: in each image and class the location where the original gives the highest score,
     if it is above :data:`SEEN`. The label is that class, and the features are the input of the class layer there."""
     parts: dict[str, list[Predictions]] = {row: [] for row in models}
+    for row in models.keys() - {
+        "original"
+    }:  # at the proposals and queries of the original, which reads each image first
+        models[row].follow(models["original"])
     for number in track(range(len(pictures)), len(pictures), title):
         inputs = pictures.fitted(number, size)[0][None]
         places, labels = torch.empty(0), torch.empty(0)
         for row, model in models.items():
-            output = model.read(inputs.to(next(model.parameters()).device))[0]
-            logits = output[:, : model.num_classes]
-            scores, logits, features = map(_one, (model.scores(output), logits, model.features))
+            output, *_, inside = model.read(inputs.to(next(model.parameters()).device), features=True)
+            scores, logits, features = map(_one, (model.scores(output), output[:, : model.num_classes], inside))
             if row == "original":
                 best, places = scores.max(1)
                 labels = (best > SEEN).nonzero()[:, 0]

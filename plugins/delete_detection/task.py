@@ -13,9 +13,11 @@ from delete_tasks.model.head import ClassLayer
 from delete_tasks.model.loss_point import LossInputs, LossPoint
 from delete_tasks.task import Recipes, Run, Task, register_task
 
-from . import method  # noqa: F401
 from .measure import METRICS
+from .method import DetectorDELETE
 from .model import SEEN, Detector, remove_classes
+
+METHOD = DetectorDELETE.__name__
 
 
 class DetectionTask(Task):
@@ -23,7 +25,7 @@ class DetectionTask(Task):
 
     name, samples = "detection", "images"
     metrics = METRICS
-    recipes = Recipes({"DetectorDELETE": {"steps": 300, "batch_size": 8, "schedule": "warmup_cosine"}})
+    recipes = Recipes({METHOD: {"steps": 300, "batch_size": 8, "schedule": "warmup_cosine"}})
 
     def handles(self, model: nn.Module) -> bool:
         return isinstance(model, Detector)

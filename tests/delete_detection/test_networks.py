@@ -12,8 +12,11 @@ from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, _resnet_fpn_extractor
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from delete_detection.data import Pictures
 from delete_detection.erase import erase_detector
+from delete_detection.model import Detector
 from delete_detection.parts import parts_of
+from delete_detection.probe import at_boxes
 from delete_detection.yolox import YOLOX
 from delete_tasks import erase
 from delete_tasks.errors import RequestError, UnsupportedModelError
@@ -129,6 +132,20 @@ def test_the_same_seed_gives_the_same_model_and_options_reach_the_method(images)
     assert into["head.cls_preds.0.weight"][2].any()
 
 
+@pytest.mark.parametrize("kind", ["faster", "rt_detr"])
+def test_probes_read_both_models_at_the_proposals_of_one_image(kind, images):
+    torch.manual_seed(0)
+    first = loud(NETWORKS[kind]())
+    models = {"original": Detector(first, parts_of(first))}
+    models["erased"] = Detector(copy.deepcopy(first), parts_of(first))
+    models["erased"].follow(
+        Detector(loud(NETWORKS[kind]()), parts_of(first))
+    )  # the teacher of the run, at its last batch
+    models["erased"].original.read(images[0][None])
+    read = at_boxes(models, Pictures(images, list("abcd")), [SIZE, SIZE], "")
+    assert len(read["original"].labels) and torch.equal(read["original"].features, read["erased"].features)
+
+
 def test_what_cannot_be_erased_is_refused(images):
     with pytest.raises(UnsupportedModelError, match=r"Linear is no detector that is known here.*as parts="):
         erase_detector(nn.Linear(2, 2), images, [1])
@@ -137,6 +154,8 @@ def test_what_cannot_be_erased_is_refused(images):
         erase_detector(network, images, [4])
     with pytest.raises(RequestError, match=r"tensors \(3, H, W\); got one of shape \(1, 8, 8\)"):
         erase_detector(network, [torch.zeros(1, 8, 8)], [0])
+    with pytest.raises(RequestError, match="masks all classes at all locations"):
+        erase_detector(network, images, [0], locations="forgotten")
     with pytest.raises(RequestError, match="class_names holds 2 names and the model has 5 logits at each place"):
         erase_detector(network, images, [0], class_names=["a", "b"])
 

@@ -35,7 +35,7 @@ def finish(runner: Run) -> dict[str, Any]:
     """
     model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
     facts = runner.outcome.facts
-    sigmoid = getattr(runner.method, "activation", None) == "sigmoid"
+    sigmoid = runner.method.activation == "sigmoid"
     matched = runner.recipe.match_scale and runner.method.needs_teacher and not sigmoid
     batches = list(new_views(runner, VIEWS if matched else 2))
     done: dict[str, Any] = {"rows_replaced": [], "scale": None}

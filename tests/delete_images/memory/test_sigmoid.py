@@ -41,6 +41,10 @@ def test_the_scores_of_other_labels_stay():
     moved = (after - before).abs().mean(0)[1:]
     assert moved.max() < 0.01, moved
     assert (softmax - before).abs().mean(0)[1:].max() > 0.05, "a softmax moves them"
+    with pytest.raises(RequestError, match="is an option of DELETE, without into: leave that out"):
+        erase(network, reds, activation="sigmoid", into=1, **options)
+    with pytest.raises(RequestError, match="is an option of DELETE, without type='TREW'"):
+        erase(network, reds, activation="sigmoid", method="TREW", **options)
     with pytest.raises(RequestError, match=r"activation is 'tanh'; expected one of softmax, sigmoid"):
         erase(network, reds, activation="tanh", **options)
     network[-1].bias.data -= 30
