@@ -17,6 +17,7 @@ import torch
 os.environ.pop("COLUMNS", None)  # print as to a pipe; a parallel run of the tests sets the width of its terminal
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY / "tests" / name) for name in ("kit", "faults")]  # modules that tests share
+sys.path.append(str(REPOSITORY / "tools"))  # at the end: one is called test
 torch.set_flush_denormal(True)
 
 

@@ -1,23 +1,28 @@
-"""Table of docs/benchmarks/detection.md: YOLOX-Nano forgets classes of COCO's slice in the folder of real data.
+"""Tables of docs/benchmarks/detection.md: YOLOX-Nano or FastestDet forgets classes of COCO's slice in the folder of real data.
 
-usage: benchmark_detection.py --shared DIR --classes person [car] [--images N] [--last-layers] [--steps N] [--threads N]
+usage: benchmark_detection.py --shared DIR --classes person [car] [--network yolox|fastestdet] [--images N] [--steps N]
 
-Rows: original, logits cut off (filtering), erased before its class weights are removed, erased, and erased with the original's
-last layers. AP50 in percent on 158 test images; kept and renamed are shares of the original's boxes above 0.3; the probe is
-linear, on the input of the class layers at the original's boxes, and trained on the forget set (see delete_detection.probe).
+Rows: original, logits cut off (filtering), erased before its class weights are removed, erased, erased with the original's last
+layers, and a run that changes the last layers alone. AP50 in percent on 158 test images; kept and renamed are shares of the
+original's boxes above 0.3. The probes read the input of the class layers at the original's boxes, and are trained on the forget
+set (see delete_detection.probe).
 """
 
 import argparse
 import copy
 import time
+from collections.abc import Sequence
+from typing import Any
 
+import fastestdet
 import torch
+from torch import nn
 
-from delete_detection.data import open_pictures, showing
+from delete_detection.data import Pictures, open_pictures, showing
 from delete_detection.erase import erase_detector
 from delete_detection.measure import METRICS, detected
 from delete_detection.model import Detector, remove_classes
-from delete_detection.parts import parts_of
+from delete_detection.parts import Parts, parts_of
 from delete_detection.probe import at_boxes
 from delete_detection.yolox import YOLOX
 from delete_images.models.spec import Preprocessing
@@ -25,70 +30,87 @@ from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.evaluation.metric import Row
 from delete_tasks.fileio.checkpoint import load_weights
 
-SIZE = [416, 416]
+PROBES = ("linear_probe", "few_shot")
+
+
+def table(
+    network: nn.Module, parts: Parts, forget: Pictures, test: Pictures, names: Sequence[str], ids: Sequence[int],
+    size: Sequence[int], figures: Any = None, **options: Any,
+) -> None:  # fmt: skip
+    """Erase, and print the rows; ``figures`` computes more cells ``(network) -> list of (name, value)``."""
+    last = [*parts.classes, *parts.objectness]
+    rows: dict[str, nn.Module] = {"original": network, "logits cut off": copy.deepcopy(network)}
+    images, minutes = [forget[number] for number in range(len(forget))], {}
+    for alone in (False, True):
+        student = copy.deepcopy(network)
+        for name, parameter in student.named_parameters():
+            parameter.requires_grad_(not alone or name.rpartition(".")[0] in last)
+        began = time.process_time()
+        result = erase_detector(
+            student, images, ids, class_names=names, size=size, keep_row=True, parts=parts, **options
+        )
+        minutes[alone] = (time.process_time() - began) / 60
+        if alone:
+            rows["last layers alone, weights kept"] = result.model
+            continue
+        rows |= {"erased, weights kept": result.model, "erased": copy.deepcopy(result.model)}
+        restored = rows["erased, original's last layers"] = copy.deepcopy(result.model)
+        for name in last:
+            restored.get_submodule(name).load_state_dict(network.get_submodule(name).state_dict())
+    for row in ("logits cut off", "erased"):
+        remove_classes(rows[row], parts, ids)
+    read = {row: Detector(rows[row], parts) for row in ("original", "erased, weights kept")}
+    seen = {split: at_boxes(read, pictures, size, split) for split, pictures in {"train": forget, "test": test}.items()}
+    attacks = [next(each for each in find_attacks("quick") if each.name == name) for name in PROBES]
+    cells = {row: _read(attacks, {split: seen[split][row] for split in seen}, ids, names) for row in read}
+    print(
+        f"\n**{' and '.join(names[i] for i in ids)}**, {len(images)} images, {result.figures['steps']} steps, ", end=""
+    )
+    print(f"{minutes[False]:.1f} minutes, last layers alone {minutes[True]:.1f}\n")
+    columns, first = [metric for metric in METRICS if metric.column], None
+    for name, each in rows.items():
+        data = detected(Detector(each, parts), test, size, names, name)
+        first = first or data
+        row = Row({"test": data}, {"test": first}, ids, names)
+        values = [(str(metric.column), metric.measure(row).value) for metric in columns]
+        values += [] if figures is None else figures(each)
+        features = "original" if name in ("logits cut off", "last layers alone, weights kept") else name
+        values += cells[features if features == "original" else "erased, weights kept"]
+        if name == "original":
+            print("| row | " + " | ".join(column for column, _ in values) + " |\n|---" + "|---" * len(values) + "|")
+        print(f"| {name} | " + " | ".join("" if x is None else f"{x:.2f}" for _, x in values) + " |", flush=True)
+
+
+def _read(
+    attacks: Sequence[Any], data: Any, ids: Sequence[int], names: Sequence[str]
+) -> list[tuple[str, float | None]]:
+    return [(attack.name, attack.compute(Row(data, None, ids, names)).value) for attack in attacks]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", required=True)
     parser.add_argument("--classes", nargs="+", required=True)
+    parser.add_argument("--network", choices=("yolox", "fastestdet"), default="yolox")
     parser.add_argument("--images", type=int)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--last-layers", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
-    preprocessing = Preprocessing.named("imagenet", 416)
+    if args.network == "yolox":
+        preprocessing, network = Preprocessing.named("imagenet", 416), YOLOX(80, 0.33, 0.25, True, 1e-5).eval()
+        load_weights(network, f"{args.shared}/weights/yolox_nano_coco.pth")
+    else:
+        preprocessing = Preprocessing((352, 352), channels="BGR")
+        network = fastestdet.load(f"{args.shared}/weights/fastestdet_coco.pth")
     train, test = (
         open_pictures(f"{args.shared}/data/coco/instances_{part}.json", preprocessing) for part in ("train", "val")
     )
     names = [each["name"] for each in sorted(test.truth["categories"], key=lambda each: each["id"])]
+    forget = train.subset(showing(train.truth, args.classes)[: args.images])
     ids = [names.index(name) for name in args.classes]
-    network = YOLOX(len(names), 0.33, 0.25, True, 1e-5).eval()
-    load_weights(network, f"{args.shared}/weights/yolox_nano_coco.pth")
-    parts = parts_of(network)
-    last = [*parts.classes, *parts.objectness]
-    if args.last_layers:
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name.rpartition(".")[0] in last)
-    chosen = showing(train.truth, args.classes)[: args.images]
-    images, began = [train[number] for number in chosen], time.process_time()
-    result = erase_detector(network, images, ids, size=416, steps=args.steps, keep_row=True)
-    seconds = time.process_time() - began
-    trained = result.model
-    erased, cut, restored = copy.deepcopy(trained), copy.deepcopy(network), copy.deepcopy(trained)
-    for each in (erased, cut):
-        remove_classes(each, parts, ids)
-    for name in last:
-        restored.get_submodule(name).load_state_dict(network.get_submodule(name).state_dict())
-    rows = {"original": network, "logits cut off": cut, "erased, weights kept": trained, "erased": erased,
-            "erased, original's last layers": restored}  # fmt: skip
-    probe = next(attack for attack in find_attacks("quick") if attack.name == "linear_probe")
-    both = {"original": Detector(network, parts), "erased": Detector(trained, parts)}
-    splits = {"train": train.subset(chosen), "test": test}
-    seen = {split: at_boxes(both, pictures, SIZE, split) for split, pictures in splits.items()}
-    reads = {
-        row: probe.compute(Row({split: seen[split][row] for split in splits}, None, ids, names)).value for row in both
-    }
-    reads = {
-        "original": reads["original"],
-        "logits cut off": reads["original"],
-        **dict.fromkeys([*rows][2:], reads["erased"]),
-    }
-    print(
-        f"\n{' and '.join(args.classes)}: {len(images)} images, {result.figures['steps']} steps, {seconds / 60:.1f} minutes\n"
-    )
-    columns = [metric for metric in METRICS if metric.column]
-    print("| row | " + " | ".join(str(metric.column) for metric in columns) + " | probe |")
-    print("|---|" + "---|" * (len(columns) + 1))
-    first = None
-    for name, each in rows.items():
-        data = detected(Detector(each, parts), test, SIZE, names, name)
-        first = first or data
-        row = Row({"test": data}, {"test": first}, ids, names)
-        cells = ["" if (figure := metric.measure(row)).value is None else f"{figure.value:.2f}" for metric in columns]
-        print(f"| {name} | " + " | ".join(cells) + f" | {reads[name]:.1f} |", flush=True)
+    table(network, parts_of(network), forget, test, names, ids, preprocessing.size, steps=args.steps)
 
 
 if __name__ == "__main__":

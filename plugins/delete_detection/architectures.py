@@ -22,9 +22,11 @@ def torchvision_detector(num_classes: int, name: str = "ssdlite320_mobilenet_v3_
 
 @register("transformers_detector")
 def transformers_detector(num_classes: int, type: str = "detr", **config: Any) -> nn.Module:
-    """Build a detector of transformers by ``model_type``, from the fields of its config. The classes of those with a softmax
-    (DETR, YOLOS) include 'no object', the last."""
+    """Build a detector, or a query model of pixels, of transformers by ``model_type``, from the fields of its config. The classes
+    of those with a softmax (DETR, YOLOS, Mask2Former) include 'no object', the last."""
     transformers = library("transformers", type)
-    last = type in ("detr", "yolos", "table-transformer")
+    pixels = type in ("mask2former", "maskformer", "eomt")
+    last = pixels or type in ("detr", "yolos", "table-transformer")
     described = transformers.AutoConfig.for_model(type, num_labels=num_classes - last, **config)
-    return transformers.AutoModelForObjectDetection.from_config(described)
+    kind = transformers.AutoModelForUniversalSegmentation if pixels else transformers.AutoModelForObjectDetection
+    return kind.from_config(described)

@@ -3,7 +3,7 @@
 import copy
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from delete_images import run_config as runs
 from delete_images.memory.erase import preserve_process_state
-from delete_images.memory.model import copy_model, forget_names_in_config, names_in_config
+from delete_images.memory.model import check_trainable, copy_model, forget_names_in_config, names_in_config
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.workdir import scratch
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.runner.forget_check import not_forgotten
+from delete_tasks.task import neutral_names
 
 from .data import DetectionData, Pictures
 from .measure import fate
@@ -64,10 +65,10 @@ def erase_detector(
 
     Args:
         model: Detector of torchvision (RetinaNet, FCOS, SSD, Faster and Mask R-CNN), of transformers (DETR and its relatives,
-            YOLOS), a YOLOX, or another that ``parts`` describes.
+            YOLOS, Mask2Former), a YOLOX, ``YOLO(...).model`` of Ultralytics, or another that ``parts`` describes.
         images: Images that show the classes: float tensors ``(3, H, W)``, as the network takes them, of any sizes.
         classes: Names of the classes, or ids, as 3 or '#3': indices of the class logits, so torchvision's labels.
-        class_names: Names of all class logits; by default those of the config of a transformers model, or class_<id>.
+        class_names: Names of all class logits; by default those that a model of transformers or Ultralytics has, or class_<id>.
         size: Height and width of the network's input, or one side; random views of the images are a little smaller.
         parts: Description of another detector.
         steps, lr, batch_size: Length, AdamW's rate and batch size: 300, 1e-4, 8.
@@ -84,9 +85,12 @@ def erase_detector(
     wrong = next((shape for shape in shapes if len(shape) != 3 or shape[0] != 3), None)
     if not shapes or wrong is not None:
         raise RequestError(f"images must be tensors (3, H, W); got {'none' if not shapes else f'one of shape {wrong}'}")
+    check_trainable(model)
     described = parts or parts_of(model)
     student = Detector(copy_model(model), described)
-    names = list(class_names or names_in_config(model) or [f"class_{i}" for i in range(student.num_classes)])
+    own = getattr(model, "names", None)  # of a network of Ultralytics
+    own = list(own.values()) if isinstance(own, Mapping) else names_in_config(model)
+    names = list(class_names or own or [f"class_{i}" for i in range(student.num_classes)])
     names += ["no object"] * (student.num_classes - len(names) if described.background == len(names) else 0)
     if len(names) != student.num_classes:
         raise RequestError(
@@ -120,5 +124,7 @@ def erase_detector(
     erased = copy.deepcopy(model)
     erased.load_state_dict(student.state_dict())
     forget_names_in_config(erased, ids)
+    if isinstance(getattr(model, "names", None), Mapping):
+        erased.names = dict(enumerate(neutral_names(names, ids)))
     figures = {name: getattr(runner.outcome, name) for name in ("finished", "forget_check", "done", "seconds")}
     return ErasedDetector(erased, {"steps": runner.iter, "boxes": fate(before, after, ids), **figures})

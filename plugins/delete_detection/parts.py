@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, box_convert
+from torch.nn import functional as F
+from torchvision.ops import batched_nms, box_convert, masks_to_boxes
 
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.reader import call
@@ -71,8 +72,8 @@ def parts_of(network: nn.Module) -> Parts:
     if found is None:
         raise UnsupportedModelError(
             f"{type(network).__name__} is no detector that is known here: expected one of torchvision (RetinaNet, FCOS, SSD, "
-            "Faster or Mask R-CNN), of transformers (DETR and its relatives, YOLOS) or YOLOX. Describe another by "
-            "delete_detection.parts.Parts, as parts=..."
+            "Faster or Mask R-CNN), of transformers (DETR and its relatives, YOLOS, Mask2Former), YOLOX or YOLO(...).model of "
+            "Ultralytics. Describe another by delete_detection.parts.Parts, as parts=..."
         )
     return found
 
@@ -107,6 +108,31 @@ def find_yolox(network: nn.Module) -> Parts | None:
         [f"head.{name}.{i}" for i in range(len(head.cls_preds))] for name in ("cls_preds", "obj_preds", "reg_preds")
     )
     return Parts(classes, _detect_yolox, call, objectness, [boxes])
+
+
+# Ultralytics ----------------------------------------------------------------------------------------------------------
+
+
+def _detect_ultralytics(network: nn.Module, images: Tensor) -> list[Boxes]:
+    outputs = network(images)[0].transpose(1, 2)
+    boxes = box_convert(outputs[..., :4], "cxcywh", "xyxy")
+    return [_top(each[:, 4:], box, True) for each, box in zip(outputs, boxes, strict=True)]
+
+
+@register_detector
+def find_ultralytics(network: nn.Module) -> Parts | None:
+    """Parts of Ultralytics' YOLOv8 to 12, the ``model`` of a ``YOLO(...)``: no code of theirs is imported."""
+    if not type(network).__module__.startswith("ultralytics."):
+        return None
+    stages: Any = network.get_submodule("model")
+    head, name = stages[-1], f"model.{len(stages) - 1}"
+    if type(head).__name__ != "Detect" or hasattr(head, "one2one_cv3"):
+        raise UnsupportedModelError(
+            f"the head of this {type(network).__name__} is a {type(head).__name__}; expected a Detect with one branch, as of "
+            "YOLOv8, 9, 11 and 12, given as YOLO(...).model; describe another by parts=..."
+        )
+    boxes, classes = ([f"{name}.{part}.{i}.2" for i in range(len(head.cv3))] for part in ("cv2", "cv3"))
+    return Parts(classes, _detect_ultralytics, call, held=[boxes])
 
 
 # torchvision ----------------------------------------------------------------------------------------------------------
@@ -181,6 +207,31 @@ def find_transformers(network: nn.Module) -> Parts | None:
     background = len(names[classes[0]].weight) - 1 if softmax else None  # type: ignore[arg-type]
     shared = {"softmax": softmax, "background": background, "rows": rows, "follow": follow}
     return Parts(classes, partial(_detect_transformers, softmax), call, held=[boxes], **shared)  # type: ignore[arg-type]
+
+
+def _detect_masks(network: nn.Module, images: Tensor) -> list[Boxes]:
+    outputs = network(images)
+    masks = F.interpolate(outputs.masks_queries_logits, images.shape[2:], mode="bilinear") > 0
+    scores = outputs.class_queries_logits.softmax(-1)[..., :-1]
+    seen = masks.flatten(2).any(2)
+    return [
+        _top(score[any_], masks_to_boxes(mask[any_]), False)
+        for score, mask, any_ in zip(scores, masks, seen, strict=True)
+    ]
+
+
+@register_detector
+def find_universal(network: nn.Module) -> Parts | None:
+    """Parts of the query models of pixels in transformers (Mask2Former, MaskFormer, EoMT): a query's class and mask. Boxes are
+    those of the masks."""
+    kind, names = type(network).__name__, dict(network.named_modules())
+    if not type(network).__module__.startswith("transformers.") or not hasattr(network, "class_predictor"):
+        return None
+    masks = _linear(names, "mask_embedder", "mask_head")
+    if len(masks) != 1:
+        raise UnsupportedModelError(f"the mask layer of a {kind} was not found; describe it by parts=...")
+    background = len(names["class_predictor"].weight) - 1  # type: ignore[arg-type]
+    return Parts(["class_predictor"], _detect_masks, call, held=[masks], softmax=True, background=background)
 
 
 def _linear(names: dict[str, nn.Module], *kinds: str) -> list[str]:

@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 
+import fastestdet
 import pytest
 import torch
 import transformers
@@ -21,6 +22,7 @@ from delete_detection.yolox import YOLOX
 from delete_tasks import erase
 from delete_tasks.errors import RequestError, UnsupportedModelError
 
+LONG = pytest.mark.long
 SIZE = 64
 INPUT = dict(min_size=SIZE, max_size=SIZE, box_score_thresh=0.3) | dict(rpn_post_nms_top_n_test=20)
 DETR = dict(d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2,
@@ -61,6 +63,20 @@ def yolos() -> nn.Module:
     )
 
 
+def mask2former() -> nn.Module:
+    swin = dict(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=2, out_features=["stage1", *STAGES])
+    sizes = dict(
+        feature_size=32, mask_feature_size=16, hidden_dim=16, encoder_feedforward_dim=16, encoder_layers=1, decoder_layers=2,
+        num_attention_heads=2, dim_feedforward=16, num_queries=10, num_labels=4,
+    )  # fmt: skip
+    config = transformers.Mask2FormerConfig(backbone_config=transformers.SwinConfig(**swin), **sizes)
+    return transformers.Mask2FormerForUniversalSegmentation(config)
+
+
+def ultralytics() -> nn.Module:
+    return pytest.importorskip("ultralytics.nn.tasks").DetectionModel("yolo11n.yaml", nc=4, verbose=False)
+
+
 STAGES = ["stage2", "stage3", "stage4"]
 SMALLER = dict(min_size=SIZE, max_size=SIZE, score_thresh=0.3)
 NETWORKS = {
@@ -78,6 +94,9 @@ NETWORKS = {
     "yolos": yolos,
     "rt_detr": partial(real_time, "RTDetr"),
     "d_fine": partial(real_time, "DFine"),
+    "mask2former": mask2former,
+    "ultralytics": ultralytics,  # not a dependency: its licence is the AGPL
+    "fastestdet": lambda: fastestdet.fold(fastestdet.FastestDet(4)),
 }  # fmt: skip
 
 
@@ -99,7 +118,7 @@ def loud(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=LONG if kind == "ultralytics" else ()) for kind in NETWORKS])
 def test_the_class_goes_from_every_layer_that_holds_it(kind, images):
     torch.manual_seed(0)
     network = loud(NETWORKS[kind]())
@@ -158,6 +177,8 @@ def test_what_cannot_be_erased_is_refused(images):
         erase_detector(network, images, [0], locations="forgotten")
     with pytest.raises(RequestError, match="class_names holds 2 names and the model has 5 logits at each place"):
         erase_detector(network, images, [0], class_names=["a", "b"])
+    with pytest.raises(UnsupportedModelError, match=r"no parameter of the model requires a gradient.*requires_grad_"):
+        erase_detector(network.requires_grad_(False), images, [0])
 
 
 def test_logits_of_a_retinanet_are_no_softmax(images):

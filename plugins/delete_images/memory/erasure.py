@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import refuse_non_finite
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.fileio.workdir import scratch
@@ -26,7 +26,7 @@ from ..data.opening import NO_LABEL
 from ..data.transforms import RANGE_IMAGES, TensorViews, choose_views
 from ..metrics import compare_others, damage
 from ..models.classifier import ImageClassifier, predict_batch
-from .model import MEASURED, OpenModel, copy_model, forget_names_in_config
+from .model import MEASURED, OpenModel, check_trainable, copy_model, forget_names_in_config
 from .samples import Samples, UserData, in_words, leave_out_others
 
 READ_BATCH = 250
@@ -47,11 +47,7 @@ class Erasure:
         seed: int,
         options: Mapping[str, Any],
     ) -> None:
-        if not any(parameter.requires_grad for parameter in opened.model.parameters()):
-            raise UnsupportedModelError(
-                "no parameter of the model requires a gradient, so nothing can be unlearned; call requires_grad_(True) on the "
-                "layers that may change"
-            )
+        check_trainable(opened.model)
         self.public = retain is not None and retain.public
         runs.check_retain(method, None if self.public else retain, self.public)
         if options.get("select", "labels") != "labels":

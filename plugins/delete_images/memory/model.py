@@ -162,6 +162,15 @@ def _first_of(find: Callable[..., list[Tensor]], output: Any, count: int | None)
         return error if count is None else _first_of(find, output, None)
 
 
+def check_trainable(model: nn.Module) -> None:
+    """Raise :class:`UnsupportedModelError` for a model without a parameter that requires a gradient."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UnsupportedModelError(
+            "no parameter of the model requires a gradient, so nothing can be unlearned; call requires_grad_(True) on the "
+            "layers that may change"
+        )
+
+
 def names_in_config(model: Any) -> list[str] | None:
     """Return the class names in a transformers model's config; None if it has none, or only generated ones."""
     names = getattr(getattr(model, "config", None), "id2label", None)
