@@ -122,4 +122,4 @@ def find_fastestdet(network: nn.Module) -> Parts | None:
     if not isinstance(network, FastestDet):
         return None
     classes, objectness, boxes = ([f"detect_head.{name}_layers.conv5x5.3"] for name in ("cls", "obj", "reg"))
-    return Parts(classes, detect, lambda each, images: each(images), objectness, [boxes], softmax=True)
+    return Parts(classes, detect, lambda each, images: each(images), objectness, (0.6, 0.4), [boxes], softmax=True)

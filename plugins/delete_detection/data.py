@@ -23,7 +23,8 @@ from .model import SEEN, Detector
 from .parts import Boxes
 
 GREY = 114  # around images that do not fill the input, as in YOLO's letterbox
-SCALES = (0.6, 1.3)  # of the longer side of a view, as a share of the input's
+SCALES = (0.5, 2.0)  # of the longer side of a view, as a share of the input's
+COLOUR = 0.3  # largest relative change of contrast and saturation, and of brightness in standard deviations
 VIEW, STEP = 0.85, 32  # sides of views: this share of the input's, in multiples of the step
 BATCH = 8
 
@@ -67,8 +68,8 @@ class Pictures:
         return self._placed(image, scale, size, (0, 0)), scale
 
     def view(self, number: int, size: Sequence[int]) -> Tensor:
-        """Return a random view: scaled, mirrored or not, cut or at a random place of the input."""
-        image = self[number]
+        """Return a random view: recoloured, scaled, mirrored or not, cut or at a random place of the input."""
+        image = _recoloured(self[number])
         image = image.flip(2) if float(torch.rand(())) < 0.5 else image
         low, high = SCALES
         scale = (low + (high - low) * float(torch.rand(()))) * max(size) / max(image.shape[1:])
@@ -96,6 +97,15 @@ class Pictures:
                     {key: value.cpu() for key, value in boxes.items()} | {"boxes": boxes["boxes"].cpu() / scale}
                 )
         return found
+
+
+def _recoloured(image: Tensor) -> Tensor:
+    """Change contrast, saturation and brightness at random: linearly, so that it is the same under any normalisation."""
+    contrast, saturation, brightness = (COLOUR * (2 * torch.rand(3) - 1)).tolist()
+    grey = image.mean(0, keepdim=True)
+    image = grey + (1 + saturation) * (image - grey)
+    middle, spread = image.mean(), image.std()
+    return middle + (1 + contrast) * (image - middle) + brightness * spread
 
 
 def open_pictures(path: str, preprocessing: Preprocessing) -> Pictures:

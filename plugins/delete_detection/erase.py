@@ -125,6 +125,6 @@ def erase_detector(
     erased.load_state_dict(student.state_dict())
     forget_names_in_config(erased, ids)
     if isinstance(getattr(model, "names", None), Mapping):
-        erased.names = dict(enumerate(neutral_names(names, ids)))
+        erased.names = dict(enumerate(neutral_names(names, ids)))  # type: ignore[assignment]
     figures = {name: getattr(runner.outcome, name) for name in ("finished", "forget_check", "done", "seconds")}
     return ErasedDetector(erased, {"steps": runner.iter, "boxes": fate(before, after, ids), **figures})

@@ -1,5 +1,6 @@
 """DELETE for detectors: each location is distilled to the original without the forgotten classes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,8 @@ class DetectorDELETE(UnlearnHook):
     """Distil a detector to the original without the forgotten classes (arXiv 2503.23751, at every anchor, proposal or query).
 
     Sigmoid scores of forgotten classes have the target 0, and an objectness o the target ``o (1 - p_forgotten)``. In a softmax,
-    their probability goes to the background. Boxes and the other scores stay as the original's. A location's weight is the
+    their probability goes to the background or, without one, evenly to the other classes: the next choice alone would take over
+    the box. Boxes and the other scores stay as the original's. A location's weight is the
     highest score that the original or the model gives there. The same loss is taken once more with the original's last layers on
     the model's features, so that these no longer show the class to the layers that knew it.
 
@@ -100,8 +102,12 @@ class DetectorDELETE(UnlearnHook):
         return logits[:, self.ids] - (0.0 if background is None else logits[:, background : background + 1])
 
     def _moved(self, logits: Tensor) -> Tensor:
-        """Move the forgotten classes' probability to ``into`` or, in a softmax, to the background: logits ``(N, C, L)``."""
+        """Move the forgotten classes' probability to ``into`` or, in a softmax, to the background or, without one, evenly to all
+        other classes: logits ``(N, C, L)``."""
         into = self.model.parts.background if self.into_id is None else self.into_id
+        if into is None and self.model.parts.softmax:
+            share = logits[:, self.ids].logsumexp(1, keepdim=True) - math.log(logits.shape[1] - len(self.ids))
+            return torch.logaddexp(logits, share)
         if into is None:
             return logits
         both: Sequence[int] = [into, *self.ids]

@@ -121,7 +121,8 @@ class Detector(BaseModel):
         if self.parts.background is not None:
             index = torch.tensor([self.parts.background], device=scores.device)
             scores = scores.index_fill(1, index, 0.0)
-        return scores * rest[:, :1].sigmoid() if self.parts.objectness else scores
+        first, second = self.parts.exponents
+        return rest[:, :1].sigmoid() ** first * scores**second if self.parts.objectness else scores
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Compute the class probabilities ``(N, C, L)`` of an output of :meth:`read`."""

@@ -30,6 +30,7 @@ class Parts:
             (left, top, right, bottom in pixels), ``scores`` ``(n,)`` and ``labels`` ``(n,)``, indices of classes.
         run: The same without choosing boxes, for training; None for ``detect``.
         objectness: Layers of a logit for any object, whose probability multiplies the scores; none for most detectors.
+        exponents: Of the objectness and the class probability in that product.
         held: Groups of layers whose outputs stay: boxes, centres.
         softmax: The classes exclude each other; else each has a sigmoid.
         background: Index of the class 'no object'; None for sigmoids.
@@ -43,6 +44,7 @@ class Parts:
     detect: Callable[[nn.Module, Tensor], list[Boxes]]
     run: Callable[[nn.Module, Tensor], Any] | None = None
     objectness: Sequence[str] = ()
+    exponents: tuple[float, float] = (1.0, 1.0)
     held: Sequence[Sequence[str]] = ()
     softmax: bool = False
     background: int | None = None
@@ -107,7 +109,7 @@ def find_yolox(network: nn.Module) -> Parts | None:
     classes, objectness, boxes = (
         [f"head.{name}.{i}" for i in range(len(head.cls_preds))] for name in ("cls_preds", "obj_preds", "reg_preds")
     )
-    return Parts(classes, _detect_yolox, call, objectness, [boxes])
+    return Parts(classes, _detect_yolox, call, objectness, held=[boxes])
 
 
 # Ultralytics ----------------------------------------------------------------------------------------------------------

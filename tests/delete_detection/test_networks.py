@@ -13,12 +13,13 @@ from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, _resnet_fpn_extractor
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from delete_detection.data import Pictures
+from delete_detection.data import Pictures, open_pictures, showing
 from delete_detection.erase import erase_detector
 from delete_detection.model import Detector
 from delete_detection.parts import parts_of
 from delete_detection.probe import at_boxes
 from delete_detection.yolox import YOLOX
+from delete_images.models.spec import Preprocessing
 from delete_tasks import erase
 from delete_tasks.errors import RequestError, UnsupportedModelError
 
@@ -163,6 +164,16 @@ def test_probes_read_both_models_at_the_proposals_of_one_image(kind, images):
     models["erased"].original.read(images[0][None])
     read = at_boxes(models, Pictures(images, list("abcd")), [SIZE, SIZE], "")
     assert len(read["original"].labels) and torch.equal(read["original"].features, read["erased"].features)
+
+
+def test_a_published_detector_of_ones_own_forgets(shared):
+    pictures = open_pictures(f"{shared}/data/coco/instances_train.json", Preprocessing((352, 352), channels="BGR"))
+    names = [each["name"] for each in pictures.truth["categories"]]
+    images = [pictures[number] for number in showing(pictures.truth, ["person"])[:6]]
+    network = fastestdet.load(f"{shared}/weights/fastestdet_coco.pth")
+    erased = erase_detector(network, images, "person", class_names=names, size=352, steps=20, batch_size=4, lr=1e-4)
+    boxes = erased.figures["boxes"]
+    assert boxes["all"] > 10 and boxes["kept"] == 0 and boxes["others_kept"] > boxes["others"] / 3
 
 
 def test_what_cannot_be_erased_is_refused(images):
