@@ -151,7 +151,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Loss, float, int]] = {  # wit
     "retinanet": (retinanet, torchvision_loss, 4e-4, 600),
     "faster_rcnn": (faster_rcnn, torchvision_loss, 4e-4, 600),
     "conditional_detr": (detr, query_loss, 5e-4, 3000),
-    "d_fine": (d_fine, query_loss, 5e-4, 1500),
+    "d_fine": (d_fine, query_loss, 5e-4, 700),
     "mask2former": (mask2former, mask_loss, 5e-4, 1000),
 }  # fmt: skip
 
