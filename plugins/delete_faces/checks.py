@@ -23,7 +23,7 @@ from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.validate import read_json
 from delete_tasks.request.classes import NameIndex
 
-from .earlier import without_removed
+from .enrolment import without_removed
 from .network import CosineHead, Head
 from .photos import person_folders
 

@@ -66,7 +66,7 @@ def _held_out(use: str) -> click.Option:
     shared.DEVICE,
 )
 def align(args: SimpleNamespace) -> None:
-    from .gallery.prepare import align
+    from .gallery.enroll import align
 
     align(vars(args), make_console())
 

@@ -21,7 +21,7 @@ from delete_tasks.request.classes import NameIndex
 
 from .align import detector
 from .datasets import framing_of
-from .earlier import without_removed
+from .enrolment import without_removed
 from .network import CosineHead, FaceNetwork, check_face_network
 from .photos import Framing, of_people, open_photos, person_folders
 

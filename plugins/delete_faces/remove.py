@@ -29,8 +29,7 @@ from delete_tasks.request.classes import resolve_classes
 
 from . import checks, register  # noqa: F401
 from .datasets import FaceDataset, framing_for
-from .earlier import open_removed
-from .enrolment import complete_options, divide, limit_photos, open_own, open_tested, pass_on_enrolment
+from .enrolment import complete_options, divide, limit_photos, open_own, open_removed, open_tested, pass_on_enrolment
 from .gallery.gallery import save_without
 from .metrics import METRICS
 from .network import CosineHead, FaceNetwork, load_face_network, without_classes

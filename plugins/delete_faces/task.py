@@ -21,8 +21,7 @@ from delete_tasks.model.modes import fast_layout
 from delete_tasks.task import Run
 
 from . import opened
-from .earlier import with_removed
-from .enrolment import GALLERY
+from .enrolment import GALLERY, with_removed
 from .enrolment import NAME as ENROLMENT
 from .gallery.gallery import read_gallery
 from .metrics import METRICS
