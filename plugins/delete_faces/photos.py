@@ -214,9 +214,6 @@ def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
     return held
 
 
-# Several processes -----------------------------------------------------------------------------------------------------
-
-
 def _do_batch(do: Callable[[int], Any], indices: Sequence[int]) -> list[Any] | BaseException:
     """Compute a batch; a user error is returned, since a DataLoader would raise it with the worker's traceback."""
     try:

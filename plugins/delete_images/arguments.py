@@ -60,8 +60,6 @@ def check_classes(model: str, classes: Sequence[str], expect: Sequence[str] = ()
     ForgetRequest(classes, **target).resolve_expected(expect, load_spec(model).classes)
 
 
-# Description of a model -----------------------------------------------------------------------------------------------
-
 DESCRIPTION: list[click.Option] = [
     recipe("--architecture", metavar="NAME", help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class."),
     recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."),

@@ -90,8 +90,6 @@ class ImagesGrid(GridSource):
         except (RequestError, TypeError, ValueError, ArithmeticError) as error:
             raise RequestError(f"methods['{cell.method}']: {error}") from error
 
-    # Networks ------------------------------------------------------------------------------------------------------
-
     def _original_path(self, network: str) -> Path | None:
         """Find the original's weights file or model folder, the first that exists; None if it is to be trained."""
         original = self.networks[network].original
@@ -200,8 +198,6 @@ class ImagesGrid(GridSource):
         except RequestError as error:
             raise RequestError(f"{source}: {error}") from error
 
-    # Data ----------------------------------------------------------------------------------------------------------
-
     def _data(self, cell: Cell) -> dict[str, ImageData]:
         names = tuple(self.names(cell.network))
         texts = {"forget": self._forget(cell), "train": self.data.train, "test": self.data.test}
@@ -214,8 +210,6 @@ class ImagesGrid(GridSource):
         names = self.names(cell.network)
         ids = resolve_classes(list(cell.classes), list(names))
         return make_opened({row: (network.to(choose_device()), spec)}, names, samples=self._data(cell), ids=ids)
-
-    # Models --------------------------------------------------------------------------------------------------------
 
     def original(self, cell: Cell) -> Opened:
         return self._opened(cell, "original", *load_model(self._made(cell.network)))

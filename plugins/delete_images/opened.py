@@ -80,9 +80,6 @@ def refuse_no_logits(original: OpenedModel, data: ImageData) -> None:
     refuse_probabilities(model.network, (predict_batch(model, images) for images, _ in batches))
 
 
-# Models ---------------------------------------------------------------------------------------------------------------
-
-
 def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, ModelSpec] | None:
     """Open a network in eval mode from a model folder, or from weights if ``options['spec']`` describes it; None if neither."""
     folder = Path(path).parent if Path(path).name == WEIGHTS_NAME else Path(path)
@@ -213,9 +210,6 @@ def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str]
         what = "no labels" if not classes else "all classes"
         raise RequestError(f"--forget '{text}' shows {what}, so it does not say what was forgotten; give --classes")
     return [int(i) for i in classes]
-
-
-# Records --------------------------------------------------------------------------------------------------------------
 
 
 def located(text: str) -> Text:

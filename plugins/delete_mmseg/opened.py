@@ -54,9 +54,6 @@ def build_segmentor(cfg: Config, path: str) -> Any:
     return model.to(choose_device()).eval()
 
 
-# Samples --------------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Pictures:
     """Batches of one sample, as a segmentor's ``test_step`` takes it, with its annotated label map ``(1, H, W)``, if any."""
@@ -148,9 +145,6 @@ def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
     pixels = Pixels(preprocessor, tuple(void), tuple(opened.ids))
     models = {row: replace(model, prepare=pixels, forward=class_logits) for row, model in opened.models.items()}
     return replace(opened, models=models, of=OF, ignored=(NO_LABEL,))
-
-
-# Opening --------------------------------------------------------------------------------------------------------------
 
 
 def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str], **options: Any) -> Opened:

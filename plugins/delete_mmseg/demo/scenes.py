@@ -147,9 +147,6 @@ def write_scenes(
                     temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
 
-# Street without its objects: sky, ground, and the houses and green beside it ------------------------------------------
-
-
 def draw_sky(scene: Scene) -> None:
     """Draw a gradient with clouds, and a row of distant roofs and trees on the horizon."""
     rng, (height, width) = scene.rng, scene.labels.shape
