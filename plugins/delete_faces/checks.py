@@ -93,8 +93,7 @@ def check_request(options: Mapping[str, Any]) -> None:
 
 
 def open_kept(text: str, removed: Sequence[str], spec: ModelSpec) -> ImageData:
-    """Open the data string of a folder with one folder of photos for each person, who need not be the model's; refuse another
-    layout, and photos of one of the people ``removed``. People removed before are left out."""
+    """Open photos of people who stay, one folder each, but those removed before; refuse photos of people in ``removed``."""
     if parse_spec(text).label is not None:
         raise RequestError(f"'{text}': label= does not tell people apart; give a folder for each person")
     person_folders(text, "train")

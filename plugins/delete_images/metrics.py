@@ -61,8 +61,7 @@ METRICS = (
 
 
 def calibration_of(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[str, float | None]:
-    """Compute ``nll`` and ``ece`` (percent) of all C probabilities on samples of classes other than ``ids``; None without such
-    samples. ``logits`` are ``(N, C)``, ``labels`` int64 ``(N,)``; -1 for no label."""
+    """Compute ``nll`` and ``ece`` (percent) on samples labelled with classes other than ``ids``; ``logits`` are ``(N, C)``."""
     measures = {"nll": (f.negative_log_likelihood, 4), "ece": (f.expected_calibration_error, 2)}
     return {name: common.fit_of(*measure, logits, labels, ids).value for name, measure in measures.items()}
 

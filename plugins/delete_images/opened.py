@@ -52,8 +52,7 @@ class ImageBatches(Loader):
 
 
 def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | None = None) -> OpenedModel:
-    """Prepare a network, or an ImageClassifier, on its device for reading, in eval mode. ``columns`` are the network's class for
-    each returned logit; a negative one gets minus infinity. None keeps the network's order."""
+    """Prepare a network for reading. ``columns`` are its class for each logit, negative for minus infinity; None: in order."""
     count = len(spec.classes)
     model = network if isinstance(network, ImageClassifier) else ImageClassifier(network, num_classes=count)
     return OpenedModel(
@@ -114,8 +113,7 @@ def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Netwo
 
 
 def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
-    """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None if the original is no model folder. Refuse
-    models or data that cannot be opened or do not match, and unknown classes."""
+    """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None if the original is no model folder."""
     networks = open_networks(paths, options)
     if networks is None:
         return None

@@ -230,7 +230,7 @@ def _between(opened: Opened, spec: ModelSpec, ids: Sequence[int], share: float) 
 
 
 def show_frontier(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """Print the figures of :func:`measure_frontier`."""
+    """Print the figures of :func:`frontier_of`."""
     columns = ["others", "worst drop", "original head", "linear probe"]
     table = Table(columns, "way back", "Weights part of the way back to the original's (unlearn.step_back), in percent")
     for row in rows:

@@ -238,8 +238,7 @@ def reads_whole(model: Any) -> bool:
 def attacked_rows(
     opened: Opened, splits: Splits, tested: Mapping[str, Predictions] | None
 ) -> dict[str, dict[str, Predictions]]:
-    """Read pixels of some training images of a run, if these have labels, see :func:`by_pixel`. ``tested`` are those of test
-    images, by model; if they were not read with the table, read some."""
+    """Read pixels of some labelled training images, see :func:`by_pixel`, and of test images that ``tested`` lacks, by model."""
     rows = {row: {"test": tested[row]} if tested else {} for row in opened.models}
     for split in ("train",) if tested else ("train", "test"):
         selection = replace(opened, samples={split: scenes(splits.open(split), most=MOST_IN_RUN)})

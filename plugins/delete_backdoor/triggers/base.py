@@ -52,9 +52,8 @@ TRIGGERS: dict[str, type[Trigger]] = {}
 
 
 def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
-    """Register a trigger: names, types and defaults of its constructor's parameters are the options of its string. Refuse a name
-    that is taken or holds more than letters, digits, '_' and '-'; a class without ``stamp``; and a parameter of a type that
-    :data:`delete_backdoor.grammar.READERS` lacks."""
+    """Register a trigger: its constructor's parameters, with types and defaults, are the options of its string. Refuse a name
+    that is taken or holds more than letters, digits, '_' and '-'; a class without ``stamp``; and a type that READERS lacks."""
 
     def add(cls: type[Trigger]) -> type[Trigger]:
         what = f"cannot register trigger '{name}' ({cls.__name__})"

@@ -81,8 +81,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 class Archive:
-    """Reader of an .npz file with arrays ``names``. Each method raises RequestError for a file or array that is damaged,
-    encrypted, compressed by another method than deflate, not plain, or too large once unpacked."""
+    """Reader of an .npz file with arrays ``names``; refuses arrays that are damaged, encrypted, not plain, or too large."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

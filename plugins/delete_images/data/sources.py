@@ -70,9 +70,8 @@ def images_in(folder: Path) -> list[Path]:
 class FolderSource:
     """Reader of a folder with one folder of images for each class, or with such folders ``train/``, ``val/`` or ``test/``. If
     ``explicit``, the split must exist; if ``label_given`` (one label for all), images may also lie in ``root`` itself. No class
-    folders or no images, and a folder that cannot be read or whose name is not UTF-8, are refused. ``labels`` are int64 (N,),
-    indices into the sorted ``class_names``; ``names`` the path of each image within the folder, with '/'; ``digests`` and
-    ``thumbnails`` those of the images that were checked, by index."""
+    folders or no images are refused. ``labels`` are int64 (N,), indices into the sorted ``class_names``; ``names`` the path of
+    each image within the folder, with '/'; ``digests`` and ``thumbnails`` those of the images that were checked, by index."""
 
     def __init__(self, root: Path, split: str, explicit: bool, label_given: bool) -> None:
         root = root.resolve()

@@ -138,7 +138,7 @@ def choose_indices(
     class_names: Sequence[str],
 ) -> np.ndarray:
     """Choose the samples that a data string names: their indices, ascending. Unknown classes and an empty choice are refused.
-    ``labels``, int64 (N,), are indices into the model's ``class_names`` (-1 no label, -2 a class that it lacks), for ids such as
+    ``labels``, int64 (N,), are indices into the model's class ``names`` (-1 no label, -2 a class that it lacks), for ids such as
     ``#2``; ``data_labels`` those into the data's ``data_names`` (-1 no label), for the names in ``class=`` and ``without=``."""
     data_index, model_index = NameIndex(data_names, "the data set"), NameIndex(class_names)
 

@@ -42,8 +42,7 @@ def tensors_of(output: Any, keys: Sequence[str] = OUTPUT_KEYS) -> list[Tensor]:
 
 
 def select_logits(parts: Sequence[Tensor], num_classes: int | None, output: Any, shape: str, keys: str) -> list[Tensor]:
-    """Select the tensors with ``num_classes`` channels, or as many as the first has; the other arguments are for messages. Raise
-    UnsupportedModelError without such a tensor, and for a single class."""
+    """Select the tensors with ``num_classes`` channels, or the first's number; refuse none and a single class, with a message."""
     classes = parts[0].shape[1] if num_classes is None and parts else num_classes
     logits = [part for part in parts if part.shape[1] == classes]
     if not logits:

@@ -69,8 +69,7 @@ def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
 
 
 def refuse_sigmoids(logits: Tensor) -> None:
-    """Raise UnsupportedModelError for logits ``(N, C, *locations)`` above -1 almost nowhere, as those of a softmax never are, but
-    for logarithms of probabilities."""
+    """Refuse logits ``(N, C, *locations)`` above -1 almost nowhere, unlike a softmax's, but for logarithms of probabilities."""
     negative = float((logits.amax(1) < -1).float().mean()) > MOST_NEGATIVE
     if negative and float(logits.float().logsumexp(1).abs().max()) > TOLERANCE:
         raise UnsupportedModelError(
@@ -81,8 +80,7 @@ def refuse_sigmoids(logits: Tensor) -> None:
 
 
 def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
-    """Compute all class logits of a batch, each ``(N, C, *locations)`` of the prediction's size, the prediction's first. Raises
-    as :func:`class_maps`, also for an auxiliary head that the forward does not run."""
+    """Compute a batch's class logits, ``(N, C, *locations)`` of one size, the prediction's first; raise as :func:`class_maps`."""
     auxiliary: list[Any] = []
     head: Any = getattr(network, AUXILIARY, None)
     caught = isinstance(head, nn.Module)
