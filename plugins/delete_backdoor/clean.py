@@ -101,8 +101,7 @@ def _target(cfg: Config, wanted: str | int | None, console: Console) -> str:
     network = load_original(spec, cfg.load_from, data.get("allow_import", False))
     name, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))
     console.print(
-        f"No --target given: taking '{name}', which the model predicts for {counts[name]} of {sum(counts.values())} poisoned "
-        "samples."
+        f"No --target: taking '{name}', which the model predicts for {counts[name]} of {sum(counts.values())} poisoned samples."
     )
     return name
 

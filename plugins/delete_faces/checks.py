@@ -143,8 +143,7 @@ def read_far(text: str | None, head: Head) -> str | None:
         raise RequestError(f"--threshold is '{text}'; expected one of {CHOICES}")
     if not isinstance(head, CosineHead):
         raise RequestError(
-            f"--threshold {text} is the cosine of two photos, but this model has a linear head, whose scores are logits; leave "
-            "--threshold out"
+            f"--threshold {text} is a cosine, but scores of this model's linear head are logits; leave --threshold out"
         )
     return f"{far:.0e}"
 

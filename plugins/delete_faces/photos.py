@@ -123,8 +123,7 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
     missing = [name for name, position in zip(people, matches, strict=True) if position == UNKNOWN_CLASS]
     if missing:
         raise RequestError(
-            f"'{text}' has no folder for {list_names(missing)}; expected one folder of photos for each person, there are: "
-            f"{list_names(folders)}"
+            f"'{text}' has no folder for {list_names(missing)}; expected one for each person: {list_names(folders)}"
         )
     return request.compose({"class": people})
 

@@ -65,12 +65,7 @@ DESCRIPTION: list[click.Option] = [
     recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."),
     recipe("--classes", many=True, metavar="NAME...", help="Class names in order of the logits; or cifar10, cifar100."),
     recipe(
-        "--size",
-        type=whole(1, 8192),
-        many=True,
-        default=[32],
-        metavar="N...",
-        help="Input size: one side, or height and width.",
+        "--size", type=whole(1, 8192), many=True, default=[32], metavar="N...", help="Input side, or height, width."
     ),
     recipe(
         "--normalization",
@@ -79,18 +74,8 @@ DESCRIPTION: list[click.Option] = [
         help="Input normalisation: none, pixels (0 to 255), imagenet, cifar10, cifar100 or half.",
     ),
     recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Channel order."),
-    recipe(
-        "--resize",
-        type=click.Choice(["stretch", "crop"]),
-        default="stretch",
-        help="Resizing of images to the input size.",
-    ),
-    recipe(
-        "--crop-fraction",
-        type=number(0, 1, above=True),
-        default=1.0,
-        help="Share of the side of the resized image that --resize crop keeps.",
-    ),
+    recipe("--resize", type=click.Choice(["stretch", "crop"]), default="stretch", help="Resizing to the input size."),
+    recipe("--crop-fraction", type=number(0, 1, above=True), default=1.0, help="Share of the side that a crop keeps."),
 ]
 
 

@@ -164,8 +164,7 @@ def _check_inputs(train: Any) -> None:
         sample = train[0]
     if isinstance(sample, dict) and "inputs" not in sample:
         raise RequestError(
-            "the pipeline of train_dataloader.dataset makes no 'inputs' of an image; let it begin with LoadImageFromFile and end "
-            "with PackSegInputs"
+            "the pipeline of train_dataloader.dataset makes no 'inputs'; begin with LoadImageFromFile, end with PackSegInputs"
         )
 
 

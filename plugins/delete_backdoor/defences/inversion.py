@@ -51,8 +51,7 @@ class InversionDELETE(DELETE):
         dataset = getattr(dataset, "dataset", dataset)
         if getattr(dataset, "estimated", None) is None:
             raise RequestError(
-                "InversionDELETE changes the trigger that 'backdoor clean' pastes on retain samples, and here none is pasted; "
-                "use type='DELETE'"
+                "InversionDELETE changes the trigger that 'backdoor clean' pastes, and none is pasted here; use type='DELETE'"
             )
         self._dataset = dataset
         others = torch.from_numpy(dataset.retain.labels != dataset.target)

@@ -104,9 +104,7 @@ class PostgresStore:
 
     def replace(self, embeddings: NDArray[Any]) -> None:
         if len(embeddings) != len(self.places):
-            raise RequestError(
-                f"{len(embeddings)} templates for {len(self.places)} rows of '{self.text}'; read the store first"
-            )
+            raise RequestError(f"{len(embeddings)} templates for {len(self.places)} rows of '{self.text}'; read first")
         left, right = "[]" if "vec" in self.type else "{}"
         self._run(f"CREATE TEMPORARY TABLE delete_tasks_new (place tid, template {self.type}) ON COMMIT DROP")
         with self.connection.cursor().copy("COPY delete_tasks_new FROM STDIN") as copy:

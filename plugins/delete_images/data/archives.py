@@ -156,6 +156,5 @@ def check_memory(needed: int, what: str) -> None:
         return  # not Linux
     if needed > free:
         raise RequestError(
-            f"{what} takes {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB of memory are free; choose fewer with "
-            "class= or limit="
+            f"{what} takes {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB of memory are free; choose fewer (limit=)"
         )

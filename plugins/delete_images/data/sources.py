@@ -79,9 +79,7 @@ class FolderSource:
         present = [folder.name for folder in folders if folder.name in SPLITS]
         if present and len(present) == len(folders):
             if split not in present:
-                raise RequestError(
-                    f"'{root}' has no split '{split}', only {', '.join(present)}; write ?split={present[0]}"
-                )
+                raise RequestError(f"'{root}' has no split '{split}' but {', '.join(present)}; try ?split={present[0]}")
             root = root / split
             folders = self._folders(root)
         elif explicit:

@@ -53,8 +53,7 @@ class DataSpec:
             return
         problem = "not an .npz file" if is_file else "nothing there"
         raise RequestError(
-            f"no data at '{place}' ({problem}); expected a folder of class folders, an .npz file, cifar10[:ROOT] or "
-            "cifar100[:ROOT]"
+            f"no data at '{place}' ({problem}); expected a folder of class folders, .npz, cifar10[:ROOT] or cifar100[:ROOT]"
         )
 
     def compose(self, options: Mapping[str, str | Sequence[str]]) -> str:

@@ -49,8 +49,7 @@ class Erasure:
     ) -> None:
         if not any(parameter.requires_grad for parameter in opened.model.parameters()):
             raise UnsupportedModelError(
-                "no parameter of the model requires a gradient, so nothing can be unlearned; call requires_grad_(True) on the "
-                "layers that may change"
+                "no parameter of the model requires a gradient; call requires_grad_(True) on the layers that may change"
             )
         self.public = retain is not None and retain.public
         runs.check_retain(method, None if self.public else retain, self.public)

@@ -139,8 +139,7 @@ def read_samples(data: Any, argument: str) -> Samples:
     if isinstance(data, DataLoader):
         if data.batch_size is None and data.batch_sampler is None:
             raise RequestError(
-                f"{argument} is a DataLoader with batch_size=None, whose dataset yields whole batches; give single samples and "
-                "a batch_size"
+                f"{argument} is a DataLoader with batch_size=None, i.e. of whole batches; give samples and a batch_size"
             )
         collate = data.collate_fn
         if not isinstance(data.dataset, IterableDataset):

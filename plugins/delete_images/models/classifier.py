@@ -27,8 +27,7 @@ def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
     parts = [part for part in tensors_of(output, ("logits",)) if part.ndim == 2]
     if num_classes is None and len({part.shape[1] for part in parts}) > 1:
         raise UnsupportedModelError(
-            f"the model returns {describe(output)}, of which more than one could be the class logits; give class_names in the "
-            "order of the logits"
+            f"the model returns {describe(output)}, of which several could be the logits; give class_names in their order"
         )
     return select_logits(parts, num_classes, output, "(N, C)", "'logits'")
 
