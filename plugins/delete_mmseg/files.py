@@ -163,6 +163,4 @@ def in_threads(function: Callable[[Any], Any], items: Sequence[Any], title: str)
 def _reason(error: Exception, path: str) -> str:
     if not os.path.isfile(path):
         return "nothing there"
-    if not os.path.getsize(path):
-        return "an empty file"
-    return first_line(error)
+    return first_line(error) if os.path.getsize(path) else "an empty file"

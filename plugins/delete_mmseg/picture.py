@@ -24,10 +24,7 @@ def image_and_predictions(*samples: Any) -> tuple[Image, ...]:
 
 
 def draw(
-    images: Sequence[tuple[Image, ...]],
-    names: Sequence[str],
-    palette: Sequence[Sequence[int]],
-    forgotten: Sequence[int],
+    images: Sequence[tuple[Image, ...]], names: Sequence[str], palette: Sequence[Sequence[int]], ids: Sequence[int]
 ) -> Any:
     """Draw images, RGB ``(H, W, 3)``, beside two maps of class ids ``(H, W)``, uint8, of the original and the erased model, with
     one palette (RGB per class, 0 to 255) and a legend, in which the forgotten ``ids`` are marked."""
@@ -47,8 +44,8 @@ def draw(
 
     patches = [
         # matplotlib leaves out labels that begin with '_', as in '_background_'.
-        Patch(color=colours[i] / 255, label=f" {names[i]} (forgotten)" if i in forgotten else f" {names[i]}")
-        for i in sorted(present | set(forgotten))
+        Patch(color=colours[i] / 255, label=f" {names[i]} (forgotten)" if i in ids else f" {names[i]}")
+        for i in sorted(present | set(ids))
     ]
     legend = figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
     for text in legend.get_texts():

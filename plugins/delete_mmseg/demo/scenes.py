@@ -49,9 +49,8 @@ def draw_scene(
         draw(scene, x, z, *more)
     if scene.rng.random() < 0.15:
         _draw_bonnet(scene)
-    rgb = _photograph(scene)
     labels = cv2.resize(scene.labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    return rgb, np.asarray(labels, np.uint8)
+    return _photograph(scene), np.asarray(labels, np.uint8)
 
 
 def _place_things(scene: Scene) -> list[tuple[Any, ...]]:
