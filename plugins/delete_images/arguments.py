@@ -83,10 +83,10 @@ def describes_itself(args: SimpleNamespace) -> bool:
     """Return True for a folder of the Hub; refuse options beside it that describe a model, but for its class names."""
     if not os.path.isdir(args.weights):
         return False
-    source, names = click.get_current_context().get_parameter_source, [str(option.name) for option in DESCRIPTION]
-    given = [name for name in names if name != "classes" and source(name) is ParameterSource.COMMANDLINE]
-    if given:
-        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    source = click.get_current_context().get_parameter_source
+    given = [each.opts[0] for each in DESCRIPTION if source(str(each.name)) is ParameterSource.COMMANDLINE]
+    listed = ", ".join(name for name in given if name != "--classes")
+    if listed:
         raise RequestError(f"'{args.weights}' states its {listed}; leave that out, or give the weights file in it")
     return True
 

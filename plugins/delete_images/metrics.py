@@ -76,14 +76,12 @@ def kept_of(confusion: Tensor, ids: Sequence[int], names: Sequence[str], few: in
         return None
     shares = {names[i]: f.percent(hits[i], totals[i]) for i in remaining if totals[i] >= few}
     worst = min(shares, key=lambda name: shares[name] or 0.0) if shares else None
+    before, after = (f.percent(counts[forgotten].sum(), totals.sum()) for counts in (totals, confusion.sum(0)))
     return {
         "samples": int(totals[remaining].sum()),
         "same_prediction": f.percent(hits[remaining].sum(), totals[remaining].sum()),
         "worst_class": None if worst is None else {"class": worst, "same_prediction": shares[worst]},
-        "predicted_as_forgotten": {
-            "before": f.percent(totals[forgotten].sum(), totals.sum()),
-            "after": f.percent(confusion[:, forgotten].sum(), totals.sum()),
-        },
+        "predicted_as_forgotten": {"before": before, "after": after},
     }
 
 

@@ -93,8 +93,7 @@ class Archive:
     def _open(self, name: str) -> Iterator[tuple[Any, Header]]:
         """Open the stream of an array, and read its header."""
         with _named_errors(self.path), zipfile.ZipFile(self.path) as archive:
-            stored = set(archive.namelist())
-            info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in stored else name)
+            info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
             if info.flag_bits & 1:
                 raise RequestError(f"{name} is encrypted")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -72,12 +72,8 @@ class CifarSource:
         try:
             data = dataset_class(str(folder), train=self.split == "train", download=download)
         except (OSError, RuntimeError, ValueError) as error:
-            if not download:
-                raise RequestError(f"the images of {kind} are missing in '{folder}' ({error})") from error
-            raise RequestError(
-                f"{kind} is not in '{folder}' and cannot be downloaded ({error}); give its folder: {kind}:FOLDER, or set "
-                f"{ROOT_VARIABLE}"
-            ) from error
+            fix = f"; no download is possible: give {kind}:FOLDER, or set {ROOT_VARIABLE}" if download else ""
+            raise RequestError(f"the images of {kind} are missing in '{folder}' ({error}){fix}") from error
         self._images = data.data
         self.labels = np.asarray(data.targets, dtype=np.int64)
 

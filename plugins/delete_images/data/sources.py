@@ -47,9 +47,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """Return True for the name of an image, also of a broken link or a pipe, which is then reported as unreadable."""
-    if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
-        return False
-    return not entry.is_dir()
+    return entry.name[0] != "." and Path(entry.name).suffix.lower() in SUFFIXES and not entry.is_dir()
 
 
 def images_in(folder: Path) -> list[Path]:

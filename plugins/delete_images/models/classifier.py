@@ -112,11 +112,7 @@ class ImageClassifier(BaseModel):
         return self.loss_by_logits(logits, labels, retain) if mode == "loss" else logits[0]
 
     def loss_by_logits(
-        self,
-        logits: list[Tensor],
-        labels: Tensor | None = None,
-        retain: Tensor | None = None,
-        valid: Tensor | None = None,
+        self, logits: list[Tensor], labels: Tensor | None, retain: Tensor | None, valid: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Compute the cross entropy of each output; an unlearning method replaces this method."""
         if labels is None:

@@ -165,11 +165,7 @@ def import_checkpoint(
 
 
 def import_state(
-    state: Mapping[str, Tensor],
-    source: str,
-    folder: str | os.PathLike[str],
-    spec: ModelSpec,
-    allow_import: bool = False,
+    state: Mapping[str, Tensor], source: str, folder: str | os.PathLike[str], spec: ModelSpec, allow_import: bool
 ) -> Path:
     """Make a model folder from a state dict, named ``source`` in messages; raise as :func:`import_checkpoint`."""
     spec_from_json(spec_to_json(spec), "the model's description")

@@ -6,7 +6,6 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
@@ -118,12 +117,12 @@ def resize(logits: Tensor, size: Any) -> Tensor:
             f"logits of shape {tuple(logits.shape)} cannot be resized to {tuple(size)}; expected the same number of dimensions "
             "of locations, one to three"
         )
-    return F.interpolate(logits, size=tuple(size), mode=MODES[logits.ndim], align_corners=False)
+    return nn.functional.interpolate(logits, size=tuple(size), mode=MODES[logits.ndim], align_corners=False)
 
 
 def at_size(values: Tensor, size: Any) -> Tensor:
     """Resize labels or booleans ``(N, *locations)`` by the nearest location."""
     if tuple(values.shape[1:]) == tuple(size):
         return values
-    resized = F.interpolate(values.unsqueeze(1).double(), size=tuple(size), mode="nearest-exact")
+    resized = nn.functional.interpolate(values.unsqueeze(1).double(), size=tuple(size), mode="nearest-exact")
     return resized.squeeze(1).to(values.dtype)
