@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from delete_images.data.opening import ImageData, find_copies, open_data
 from delete_images.data.strings import parse_spec
-from delete_images.models.model_file import SPEC_NAME
-from delete_images.models.spec import ModelSpec
+from delete_images.models.model_file import SPEC_NAME, ModelSpec
 from delete_tasks.errors import RequestError, list_names
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
@@ -41,7 +39,7 @@ def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels
     """Find photos that do not look like their person to the original, as ascending indices. It takes such a photo for another
     person, and the cosine of its embedding and its person's class weights is far below that of the person's others, or below
     another person's. ``embeddings`` are ``(n, D)``, ``weights`` ``(C, D)``, ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``."""
-    cosines = F.normalize(embeddings) @ F.normalize(weights).T
+    cosines = nn.functional.normalize(embeddings) @ nn.functional.normalize(weights).T
     similarity = cosines.gather(1, labels[:, None])[:, 0]
     others = cosines.scatter(1, labels[:, None], -torch.inf).max(1).values
     mislabelled: set[int] = set()
@@ -55,9 +53,7 @@ def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels
     return sorted(mislabelled)
 
 
-def check_looks(
-    names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool, noun: str = "photos"
-) -> str | None:
+def check_looks(names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool, noun: str) -> str | None:
     """Check that photos, or templates (``noun``), look like their person to the original model, from its predictions and class
     ``weights`` ``(C, D)``; refuse those that do not or, with ``force``, return a warning of them. None if all do."""
     if predictions.features is None:
@@ -65,7 +61,7 @@ def check_looks(
     mislabelled = find_mislabelled(predictions.features, weights, predictions.logits, predictions.labels)
     if not mislabelled:
         return None
-    similarities = F.cosine_similarity(predictions.features, weights[predictions.labels]).tolist()
+    similarities = nn.functional.cosine_similarity(predictions.features, weights[predictions.labels]).tolist()
     named = [f"{names[i]} (similarity {similarities[i]:.2f})" for i in mislabelled]
     others = [similarity for i, similarity in enumerate(similarities) if i not in mislabelled]
     rest = f"; the others have {median(others):.2f}" if others else ""

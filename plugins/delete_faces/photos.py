@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -91,7 +90,7 @@ class Templates:
     """Stored templates in place of photos, of any length (``faces remove --from-templates``, ``--retain``)."""
 
     embeddings: Tensor  # float32 (n, D)
-    labels: NDArray[np.int64]  # (n,)
+    labels: np.ndarray  # (n,)
     names: list[str]  # of each, for messages and the list of samples
     lacking: Sequence[int]  # people without any
 
