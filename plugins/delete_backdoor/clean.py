@@ -101,8 +101,7 @@ def _target(cfg: Config, wanted: str | int | None, console: Console) -> str:
     network = load_original(spec, cfg.load_from, data.get("allow_import", False))
     name, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))
     console.print(
-        f"No --target given: taking '{name}', which the model predicts for {counts[name]} of {sum(counts.values())} poisoned "
-        "samples."
+        f"No --target: taking '{name}', which the model predicts for {counts[name]} of {sum(counts.values())} poisoned samples."
     )
     return name
 
@@ -153,19 +152,14 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     data = {name: value for name, value in options.to_dict().items() if name != "spec"}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
     per_class = {name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()}
+    judged = {"verdict": watch.verdict, "reason": watch.reason, "watch": watch.summary()}
     results = collect(
         runner,
         evaluation,
         data={**data, "test": args.test, "trigger": args.trigger},
         measured_on=None if args.test is None else f"{args.test}, trigger {args.trigger or 'not given'}",
         predicted_as=None if attacked is None else torch.bincount(attacked.predicted, minlength=len(names)),
-        details={
-            "verdict": watch.verdict,
-            "reason": watch.reason,
-            "watch": watch.summary(),
-            "samples": dataset.counts(),
-            "per_class": per_class,
-        },
+        details={**judged, "samples": dataset.counts(), "per_class": per_class},
     )
     return report(
         runner,

@@ -49,11 +49,7 @@ ATTENTION_OPTIONS = [
         "Without them (strict mode) trigger-free views of the poisoned samples are used; see docs/benchmarks/backdoor.md.",
     ),
     *shared.work_dir_options("cleaned/, results.json, the record and backdoor.png"),
-    data(
-        "--force",
-        is_flag=True,
-        help="Accept samples that do not look poisoned, and write the model whatever the verdict.",
-    ),
+    data("--force", is_flag=True, help="Accept samples that look clean; write the model whatever the verdict."),
     recipe(
         "--method",
         metavar="NAME",
@@ -82,10 +78,7 @@ ATTENTION_OPTIONS = [
         "keeps its predictions without it. [default: 0.45; 0.3 without --retain]",
     ),
     recipe(
-        "--held-out",
-        "held",
-        type=shared.number(0, 1, below=True),
-        help="Share of samples that are held out for the watch. [default: 0.2]",
+        "--held-out", "held", type=shared.number(0, 1, below=True), help="Share held out for the watch. [default: 0.2]"
     ),
     recipe("--views", type=shared.whole(1, 10_000), help="Views of each poisoned sample in strict mode. [default: 8]"),
     recipe(

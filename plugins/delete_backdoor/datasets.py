@@ -183,28 +183,19 @@ class BackdoorDataset(ImageForgetData, Dataset):
             if self.mix and not pasted and float(torch.rand(())) < self.mix:
                 share, (other, _) = float(torch.rand(())), self._retain_sample()
                 inputs, label = share * inputs + (1 - share) * other, NO_LABEL
-            samples.append({"inputs": inputs, "labels": label, "retain": True})
+            sample = {"inputs": inputs, "labels": label, "retain": True}
             if pasted:
-                samples[-1] |= {
-                    "inputs": self.pasted(inputs, *self.affine),
-                    "teacher_inputs": inputs,
-                    "labels": NO_LABEL,
-                }
+                sample |= {"inputs": self.pasted(inputs, *self.affine), "teacher_inputs": inputs, "labels": NO_LABEL}
+            samples.append(sample)
         if self.estimated is not None:
             samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
 
     def counts(self) -> dict[str, Any]:
         """Count the samples of each kind."""
-        return {
-            "strict": self.strict,
-            "poisoned": len(self.poisoned),
-            "held_poisoned": len(self.held_poisoned),
-            "retain": len(self.retain),
-            "held_retain": len(self.held_retain),
-            "left_out": self.left_out,
-            "estimated_trigger_reach": self.reach,
-        }
+        kinds = ("poisoned", "held_poisoned", "retain", "held_retain")
+        counts = {kind: len(getattr(self, kind)) for kind in kinds}
+        return {"strict": self.strict, **counts, "left_out": self.left_out, "estimated_trigger_reach": self.reach}
 
     def pasted(self, inputs: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """Put a trigger, in 0..1, on normalised inputs (3, H, W), which may be flipped, cropped or mixed."""

@@ -185,6 +185,5 @@ def look_at_triggered(
             if predicted == class_id:
                 yield attacked
             if label >= 0:
-                yield sample_of(
-                    spec, data, index, label, False, caption=f"{subject} without the trigger,\nmaps of its own class"
-                )
+                says = f"{subject} without the trigger,\nmaps of its own class"
+                yield sample_of(spec, data, index, label, False, caption=says)

@@ -65,8 +65,7 @@ class PoisonedDataset(ImageData):
         shapes = sorted({image.shape for image in images})
         if len(shapes) > 1:
             raise RequestError(
-                f"the images have {len(shapes)} different sizes ({shapes[0]}, {shapes[1]}, ...), and one file holds one size; "
-                "resize them first"
+                f"the images have {len(shapes)} sizes ({shapes[0]}, {shapes[1]}, ...), and one file holds one; resize them"
             )
         arrays = {"x": np.stack(images), "y": self.labels, "classes": np.array(self.class_names)}
         arrays |= {"poisoned": self.poisoned, "true_labels": self.true_labels}

@@ -147,12 +147,8 @@ class BackdoorWatch(Hook):
 
     def summary(self) -> dict[str, Any]:
         """Summarise the watch for results.json."""
-        return {
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "limits": self.limits,
-            "readings": [asdict(reading) for reading in self.readings],
-        }
+        readings = [asdict(reading) for reading in self.readings]
+        return {"verdict": self.verdict, "reason": self.reason, "limits": self.limits, "readings": readings}
 
 
 def _logits(model: Any, batches: list[Tensor]) -> Tensor | None:

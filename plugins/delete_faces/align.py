@@ -134,8 +134,7 @@ def detector(device: str = "cpu") -> Detector:
 
 
 def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-    """Fit the rotation, scale and shift from ``points`` to ``targets`` (both ``(n, 2)``), as a ``(2, 3)`` matrix. Least squares
-    over x' = a x - b y + c, y' = b x + a y + d, which cannot mirror a face."""
+    """Fit rotation, scale and shift, not mirrored, from ``points`` to ``targets`` ``(n, 2)`` by least squares, as ``(2, 3)``."""
     x, y = np.asarray(points, float).T
     one, zero = np.ones_like(x), np.zeros_like(x)
     rows = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])

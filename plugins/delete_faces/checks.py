@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from delete_images.data.opening import ImageData, find_copies, open_data
 from delete_images.data.strings import parse_spec
-from delete_images.models.model_file import SPEC_NAME
-from delete_images.models.spec import ModelSpec
+from delete_images.models.model_file import SPEC_NAME, ModelSpec
 from delete_tasks.errors import RequestError, list_names
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
@@ -23,7 +21,7 @@ from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.validate import read_json
 from delete_tasks.request.classes import NameIndex
 
-from .earlier import without_removed
+from .enrolment import without_removed
 from .network import CosineHead, Head
 from .photos import person_folders
 
@@ -41,7 +39,7 @@ def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels
     """Find photos that do not look like their person to the original, as ascending indices. It takes such a photo for another
     person, and the cosine of its embedding and its person's class weights is far below that of the person's others, or below
     another person's. ``embeddings`` are ``(n, D)``, ``weights`` ``(C, D)``, ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``."""
-    cosines = F.normalize(embeddings) @ F.normalize(weights).T
+    cosines = nn.functional.normalize(embeddings) @ nn.functional.normalize(weights).T
     similarity = cosines.gather(1, labels[:, None])[:, 0]
     others = cosines.scatter(1, labels[:, None], -torch.inf).max(1).values
     mislabelled: set[int] = set()
@@ -55,9 +53,7 @@ def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels
     return sorted(mislabelled)
 
 
-def check_looks(
-    names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool, noun: str = "photos"
-) -> str | None:
+def check_looks(names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool, noun: str) -> str | None:
     """Check that photos, or templates (``noun``), look like their person to the original model, from its predictions and class
     ``weights`` ``(C, D)``; refuse those that do not or, with ``force``, return a warning of them. None if all do."""
     if predictions.features is None:
@@ -65,7 +61,7 @@ def check_looks(
     mislabelled = find_mislabelled(predictions.features, weights, predictions.logits, predictions.labels)
     if not mislabelled:
         return None
-    similarities = F.cosine_similarity(predictions.features, weights[predictions.labels]).tolist()
+    similarities = nn.functional.cosine_similarity(predictions.features, weights[predictions.labels]).tolist()
     named = [f"{names[i]} (similarity {similarities[i]:.2f})" for i in mislabelled]
     others = [similarity for i, similarity in enumerate(similarities) if i not in mislabelled]
     rest = f"; the others have {median(others):.2f}" if others else ""
@@ -93,8 +89,7 @@ def check_request(options: Mapping[str, Any]) -> None:
 
 
 def open_kept(text: str, removed: Sequence[str], spec: ModelSpec) -> ImageData:
-    """Open the data string of a folder with one folder of photos for each person, who need not be the model's; refuse another
-    layout, and photos of one of the people ``removed``. People removed before are left out."""
+    """Open photos of people who stay, one folder each, but those removed before; refuse photos of people in ``removed``."""
     if parse_spec(text).label is not None:
         raise RequestError(f"'{text}': label= does not tell people apart; give a folder for each person")
     person_folders(text, "train")
@@ -144,8 +139,7 @@ def read_far(text: str | None, head: Head) -> str | None:
         raise RequestError(f"--threshold is '{text}'; expected one of {CHOICES}")
     if not isinstance(head, CosineHead):
         raise RequestError(
-            f"--threshold {text} is the cosine of two photos, but this model has a linear head, whose scores are logits; leave "
-            "--threshold out"
+            f"--threshold {text} is a cosine, but scores of this model's linear head are logits; leave --threshold out"
         )
     return f"{far:.0e}"
 

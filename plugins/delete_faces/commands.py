@@ -15,6 +15,7 @@ from delete_tasks.report.finish import tell_before, tell_next
 
 PHOTOS_HELP = "folder with one folder per person (or train/ and test/ with those)"
 
+HEAD = click.Choice(["cosine", "linear"])
 MODEL = data("--model", type=MODEL_FOLDER, required=True, help="Model folder.")
 PHOTOS = data("--photos", type=DIR, required=True, help=f"Photos: {PHOTOS_HELP}.")
 ALIGNED = data("--aligned", is_flag=True, help="Photos are cropped and aligned to the face already.")
@@ -66,7 +67,7 @@ def _held_out(use: str) -> click.Option:
     shared.DEVICE,
 )
 def align(args: SimpleNamespace) -> None:
-    from .gallery.prepare import align
+    from .gallery.enroll import align
 
     align(vars(args), make_console())
 
@@ -84,7 +85,7 @@ def align(args: SimpleNamespace) -> None:
         "casia-webface (downloaded).",
     ),
     *NEW_MODEL,
-    recipe("--head", type=click.Choice(["cosine", "linear"]), default="cosine", help="Identity head."),
+    recipe("--head", type=HEAD, default="cosine", help="Identity head."),
     recipe("--scale", type=shared.number(0, 10_000, above=True), help="Scale of a cosine head. [default: 30]"),
     *BACKBONE_OPTIONS,
     _held_out("that is held out from training"),
@@ -113,11 +114,7 @@ def enroll(args: SimpleNamespace) -> None:
     *NEW_MODEL,
     BACKBONE,
     *BACKBONE_OPTIONS,
-    recipe(
-        "--head",
-        type=click.Choice(["cosine", "linear"]),
-        help="Identity head. [default: linear if it has a bias, else cosine]",
-    ),
+    recipe("--head", type=HEAD, help="Identity head. [default: linear if it has a bias, else cosine]"),
     recipe("--scale", type=shared.number(0, 10_000, above=True), help="Scale of a cosine head. [default: 64]"),
     ALIGNED,
     LARGEST_FACE,
@@ -215,11 +212,7 @@ def update(args: SimpleNamespace) -> int:
     recipe("--lr", type=shared.RATE, help="Learning rate. [default: by method and head]"),
     recipe("--batch-size", type=shared.BATCH_SIZE, help="Photos per step. [default: by method]"),
     shared.TEACHER_TEMPERATURE,
-    recipe(
-        "--stop",
-        type=shared.STOP,
-        help="Stop ratio: training ends once the people keep at most this share of their probability.",
-    ),
+    recipe("--stop", type=shared.STOP, help="Share of the people's probability at or below which training ends."),
     recipe(
         "--threshold",
         metavar="far=RATE",

@@ -9,8 +9,7 @@ from mmengine.registry import DATASETS
 from delete_images.data.datasets import ImageDataset, collate_images
 from delete_images.data.opening import ImageData
 from delete_images.data.transforms import eval_transform, train_transform
-from delete_images.models.model_file import as_spec
-from delete_images.models.spec import ModelSpec
+from delete_images.models.model_file import ModelSpec, as_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.forget_data import Selection
 from delete_tasks.task import Run

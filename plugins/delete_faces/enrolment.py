@@ -1,5 +1,8 @@
-"""Photos of a model as enrolment.json notes them, and their division into photos to forget and photos to measure on."""
+"""Photos of a model as enrolment.json notes them, and their division into photos to forget and photos to measure on; and people
+whom earlier requests removed: known by salted digests of their names, and left out of all photos."""
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,14 @@ from delete_images.data.strings import parse_spec
 from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import save_json
+from delete_tasks.fileio.checkpoint import tensors_sha256
 from delete_tasks.fileio.validate import read_json
 from delete_tasks.request.classes import SPELLINGS
 
-from .earlier import without_removed
-from .photos import of_people
+from .photos import of_people, person_folders
 
 NAME = "enrolment.json"
+REMOVED = "removed"  # people, in a model.json's extra
 GALLERY, BESIDE = "gallery.npz", "gallery"  # file of a model folder, and its name on the command line
 SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none
 LEAST = 2  # held-out photos if possible: without a pair nothing is verified
@@ -67,17 +71,15 @@ def read_enrolment(model: str | Path) -> Enrolment | None:
 
 def pass_on_enrolment(model: str | Path, erased: str | Path, people: Sequence[str]) -> None:
     """Write a model's enrolment.json beside the erased model, without the people removed from it; nothing without one."""
-    enrolment = read_enrolment(model)
+    enrolment, spell = read_enrolment(model), SPELLINGS[-1]
     if enrolment is None:
         return
-    source, gone = dict(msgspec.to_builtins(enrolment.source)), set(map(SPELLINGS[-1], people))
+    source, gone = dict(msgspec.to_builtins(enrolment.source)), set(map(spell, people))
     for key in ("photos", "tested"):
         request = parse_spec(source[key])
-        named = [
-            [name for name in names if SPELLINGS[-1](name) not in gone] for names in (request.classes, request.without)
-        ]
+        named = [[name for name in names if spell(name) not in gone] for names in (request.classes, request.without)]
         source[key] = request.named(*named)
-    held_out = [name for name in sorted(enrolment.held_out) if SPELLINGS[-1](name.partition("/")[0]) not in gone]
+    held_out = [name for name in sorted(enrolment.held_out) if spell(name.partition("/")[0]) not in gone]
     save_json({"held_out": held_out, "source": source}, Path(erased, NAME))
 
 
@@ -173,8 +175,7 @@ def divide(
 
 
 def limit_photos(tested: ImageData, ids: Sequence[int], people: int) -> tuple[ImageData, str | None]:
-    """Limit the photos to measure on to :data:`MOST_LOGITS`, each with one for each of ``people``: photos of the removed people
-    ``ids`` first, then a random choice. The text, None if there is no limit, says so."""
+    """Limit the photos to :data:`MOST_LOGITS` scores of ``people``: those of ``ids`` first, then a random choice; say so."""
     count = max(16, MOST_LOGITS // people)  # 16 are rehearsed with
     if len(tested) <= count:
         return tested, None
@@ -182,3 +183,43 @@ def limit_photos(tested: ImageData, ids: Sequence[int], people: int) -> tuple[Im
     removed = np.isin(tested.labels[order], list(ids))
     text = f"Measured on a random {count:,} of {len(tested):,} photos, for the memory that {people:,} people take"
     return tested.subset(np.sort(np.r_[order[removed], order[~removed]][:count])), text
+
+
+def _digest(salt: str, name: str) -> str:
+    """Compute the digest of a name in any spelling. It is no secret: whoever guesses a name can compare it."""
+    return hashlib.sha256(f"{salt} {SPELLINGS[-1](name)}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def with_removed(extra: Mapping[str, Any], people: Sequence[str], network: Any) -> dict[str, Any]:
+    """Add people to those that a model's description notes as removed; the erased network's digest is the salt of the first."""
+    noted = extra.get(REMOVED) or {"salt": tensors_sha256(network.state_dict())[:32], "sha256": []}
+    digests = {*noted["sha256"], *(_digest(noted["salt"], name) for name in people)}
+    return {**extra, REMOVED: {"salt": noted["salt"], "sha256": sorted(digests)}}
+
+
+def was_removed(name: str, spec: ModelSpec) -> bool:
+    """Return True if an earlier request removed a person, in any spelling."""
+    noted = spec.extra.get(REMOVED)
+    return noted is not None and _digest(noted["salt"], name) in noted["sha256"]
+
+
+def removed_folders(text: str, split: str, spec: ModelSpec) -> list[str]:
+    """List the folders of a data string that are of people removed before, none if it names no folder of people."""
+    request = parse_spec(text, split)
+    divided = request.label is None and os.path.isdir(os.path.expanduser(request.path or ""))
+    named = person_folders(text, split) if divided and spec.extra.get(REMOVED) else ()
+    return [name for name in named if was_removed(name, spec)]
+
+
+def without_removed(text: str, split: str, spec: ModelSpec) -> str:
+    """Leave the photos of people removed before out of a data string."""
+    gone, request = removed_folders(text, split, spec), parse_spec(text, split)
+    return request.named(request.classes, [*request.without, *gone]) if gone and not request.classes else text
+
+
+def open_removed(text: str, spec: ModelSpec) -> ImageData | None:
+    """Open the photos to measure on of people removed before; None without any, or if the string chooses people itself."""
+    gone, request = removed_folders(text, "test", spec), parse_spec(text, "test")
+    if not gone or request.classes or request.without or request.limit:
+        return None
+    return open_data(request.compose({"class": gone}), "test")

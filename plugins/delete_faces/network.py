@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from msgspec.structs import replace
 from torch import Tensor, nn
 
 from delete_images.models.architectures import register
 from delete_images.models.architectures.registry import is_import_path
-from delete_images.models.model_file import load_model
-from delete_images.models.spec import ModelSpec
+from delete_images.models.model_file import ModelSpec, load_model
 from delete_tasks.errors import RequestError
 
 from .backbones import build_backbone
@@ -51,7 +49,7 @@ class CosineHead(nn.Module):
         least = 1e-2 * float(lengths.detach().mean()) if self.hold_length else 0.0
         lengths = lengths.clamp_min(max(least, 1e-12))
         unit = embeddings / (lengths.detach() if self.hold_length else lengths)
-        return self.scale * F.linear(unit, F.normalize(self.weight))
+        return self.scale * nn.functional.linear(unit, nn.functional.normalize(self.weight))
 
     def scores(self, logits: Tensor) -> Tensor:
         """Convert logits ``(N, C)`` to cosines, -1 to 1."""
@@ -108,7 +106,7 @@ class FaceNetwork(nn.Module):
 
     def embed(self, faces: Tensor) -> Tensor:
         """Embeddings ``(N, D)`` of length 1, whose inner product is what a face system compares."""
-        return F.normalize(self.embedder(faces).float())
+        return nn.functional.normalize(self.embedder(faces).float())
 
 
 @register(ARCHITECTURE)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, first_line, require
@@ -24,6 +23,8 @@ class OnnxEmbedder(nn.Module):
     dict holds the file up to that map as bytes, ``graph``, and its weights and bias. Arguments are those of a model.json: number
     of bytes and of features, D, and whether embeddings are scaled to length 1."""
 
+    graph: Tensor
+
     def __init__(self, graph_bytes: int, features: int, embedding_size: int, normalize: bool = False) -> None:
         super().__init__()
         self.arguments = {"graph_bytes": graph_bytes, "features": features, "normalize": normalize}
@@ -34,16 +35,14 @@ class OnnxEmbedder(nn.Module):
     def forward(self, faces: Tensor) -> Tensor:
         features = run(self._open(), faces.detach().float().cpu().numpy())
         embeddings = self.linear(torch.from_numpy(features).flatten(1).to(faces))
-        return F.normalize(embeddings) if self.arguments["normalize"] else embeddings
+        return nn.functional.normalize(embeddings) if self.arguments["normalize"] else embeddings
 
     def content(self) -> bytes:
         """Return the part of the file that ONNX Runtime computes."""
-        graph: Any = self.graph
-        return graph.cpu().numpy().tobytes()
+        return self.graph.cpu().numpy().tobytes()
 
     def _open(self) -> Any:
-        graph: Any = self.graph
-        state = graph.data_ptr(), graph._version
+        state = self.graph.data_ptr(), self.graph._version
         if self._session is None or self._session[0] != state:
             self._session = state, open_session(self.content())
         return self._session[1]

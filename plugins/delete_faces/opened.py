@@ -21,7 +21,7 @@ from delete_tasks.request.classes import NameIndex
 
 from .align import detector
 from .datasets import framing_of
-from .earlier import without_removed
+from .enrolment import without_removed
 from .network import CosineHead, FaceNetwork, check_face_network
 from .photos import Framing, of_people, open_photos, person_folders
 
@@ -170,8 +170,7 @@ def look_at_people(
 
 def face_region(face: np.ndarray, spec: ModelSpec) -> dict[str, Any]:
     """Detect the face box in a cropped face, RGB ``(side, side, 3)``: ``region`` and ``region_is`` of a sample."""
-    padded = np.pad(face, [(BORDER, BORDER), (BORDER, BORDER), (0, 0)])
-    faces = detector().find(padded)
+    faces = detector().find(np.pad(face, [(BORDER, BORDER), (BORDER, BORDER), (0, 0)]))
     height, width = spec.preprocessing.size
     if not len(faces) or face.shape[:2] != (height, width):
         return {"region": None, "region_is": "whole picture, no face box found"}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -91,7 +90,7 @@ class Templates:
     """Stored templates in place of photos, of any length (``faces remove --from-templates``, ``--retain``)."""
 
     embeddings: Tensor  # float32 (n, D)
-    labels: NDArray[np.int64]  # (n,)
+    labels: np.ndarray  # (n,)
     names: list[str]  # of each, for messages and the list of samples
     lacking: Sequence[int]  # people without any
 
@@ -123,8 +122,7 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
     missing = [name for name, position in zip(people, matches, strict=True) if position == UNKNOWN_CLASS]
     if missing:
         raise RequestError(
-            f"'{text}' has no folder for {list_names(missing)}; expected one folder of photos for each person, there are: "
-            f"{list_names(folders)}"
+            f"'{text}' has no folder for {list_names(missing)}; expected one for each person: {list_names(folders)}"
         )
     return request.compose({"class": people})
 
@@ -212,9 +210,6 @@ def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
         count = min(round(share * len(places)), len(places) - 1)
         held[np.random.default_rng((seed, int(label))).permutation(places)[:count]] = True
     return held
-
-
-# Several processes -----------------------------------------------------------------------------------------------------
 
 
 def _do_batch(do: Callable[[int], Any], indices: Sequence[int]) -> list[Any] | BaseException:

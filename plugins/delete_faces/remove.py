@@ -29,8 +29,7 @@ from delete_tasks.request.classes import resolve_classes
 
 from . import checks, register  # noqa: F401
 from .datasets import FaceDataset, framing_for
-from .earlier import open_removed
-from .enrolment import complete_options, divide, limit_photos, open_own, open_tested, pass_on_enrolment
+from .enrolment import complete_options, divide, limit_photos, open_own, open_removed, open_tested, pass_on_enrolment
 from .gallery.gallery import save_without
 from .metrics import METRICS
 from .network import CosineHead, FaceNetwork, load_face_network, without_classes
@@ -100,26 +99,14 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         opened.other_samples = {**opened.other_samples, MEASURED: list(gallery.names)}
     reading = round(time.monotonic() - begin, 1)
 
-    student = FaceClassifier(
-        network=copy.deepcopy(original),
-        num_classes=len(spec.classes),
-        trained="all" if method_class(options["method"]).trains_head_alone else options["trained"],
-        keep_row=options["keep_row"],
-    )
-    name = f"faces_{uuid.uuid4().hex}"
+    trained = "all" if method_class(options["method"]).trains_head_alone else options["trained"]
+    parts: dict[str, Any] = {"trained": trained, "keep_row": options["keep_row"]}
+    student = FaceClassifier(network=copy.deepcopy(original), num_classes=len(spec.classes), **parts)
+    name, dataset = f"faces_{uuid.uuid4().hex}", FaceDataset(forget, spec, retain=kept)
+    weights, hooks = str(Path(options["model"]) / WEIGHTS_NAME), [PersonProjection(count)]
+    loop = {"seed": options["seed"], "resume": options["resume"], "device": torch.device(device), "hooks": hooks}
     try:
-        runner = build_runner(
-            student,
-            FaceDataset(forget, spec, retain=kept),
-            str(Path(options["model"]) / WEIGHTS_NAME),
-            options["work_dir"],
-            unlearn,
-            seed=options["seed"],
-            resume=options["resume"],
-            device=torch.device(device),
-            name=name,
-            hooks=[PersonProjection(count)],
-        )
+        runner = build_runner(student, dataset, weights, options["work_dir"], unlearn, name=name, **loop)
         runner.outcome.seconds = {"reading": reading, **runner.outcome.seconds}
         runner.train()
     finally:
@@ -129,15 +116,14 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     gallery_note = save_without(options["model"], runner, people, changes if changes and count else None)
     evaluation, measured, features = Evaluation(METRICS, ids, spec.classes), None, cast(Any, predictions.features)
     if gallery is not None:
-        alone, weights = None, original.head.weight.numel()
+        alone, numbers = None, original.head.weight.numel()
         if not len(predictions.labels):
             evaluation.not_measured["head_only"] = "no template of the people to forget was given to train it on"
-        elif weights <= MOST_HEAD:
+        elif numbers <= MOST_HEAD:
             unlearn_head = partial(head_only, original.head, features, ids, rescale=False)  # a cosine head has no scale
             alone = evaluation.attempt("head_only", unlearn_head)
         else:
-            reason = f"training a head of {weights:,} numbers would take longer than the rest"
-            evaluation.not_measured["head_only"] = reason
+            evaluation.not_measured["head_only"] = f"training a head of {numbers:,} numbers would take too long"
         opened.models["erased"] = opened_model(student, spec)
         projected = changes[0] if changes else None
         measured = evaluation.attempt("rows", partial(measure, evaluation, opened, alone, projected))
@@ -153,12 +139,9 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if measured is not None and measured["matches"] is not None:
         networks = (original, student.network)
         details["removed_before"] = _removed_before(options["eval"], spec, framing, networks, measured["matches"])
-    details["threshold"] = {
-        "model": spec.extra.get("threshold"),
-        "far": far,
-        "set": checks.set_threshold(far, runner.outcome.published, details.get("verification") or {}),
-        "cosine": isinstance(network.head, CosineHead),
-    }
+    threshold = checks.set_threshold(far, runner.outcome.published, details.get("verification") or {})
+    thresholds = {"model": spec.extra.get("threshold"), "far": far, "set": threshold}
+    details["threshold"] = {**thresholds, "cosine": isinstance(network.head, CosineHead)}
     results = collect(
         runner,
         evaluation,
@@ -181,18 +164,10 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         said = answer(measured["matches"], earlier) if measured["matches"] else []
         opened.limits = [*opened.limits, *(said[-1:] if earlier and earlier["pairs"] else ())]
         title = "\n".join([*said, title])
-    results = report(
-        runner,
-        evaluation,
-        results,
-        opened,
-        console,
-        title=title,
-        wide=bool(options.get("wide")),
-        picture=("before_after.png", draw, CAPTION),
-        lines=partial(lines_of, erased=None if published is None else short(published)),
-        record=options.get("record"),
-    )
+    lines = partial(lines_of, erased=None if published is None else short(published))
+    output: dict[str, Any] = {"title": title, "wide": bool(options.get("wide")), "record": options.get("record")}
+    output["picture"] = ("before_after.png", draw, CAPTION)
+    results = report(runner, evaluation, results, opened, console, lines=lines, **output)
     refuse_unmeasured(runner, evaluation)
     return results
 

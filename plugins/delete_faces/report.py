@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from delete_images.data.opening import ImageData
@@ -124,7 +123,7 @@ def match_pairs(
     return {"far": measured[-1], "thresholds": thresholds, "people": people, "others": described}
 
 
-def describe_matches(tables: Mapping[int, NDArray[np.int64]], labels: Tensor) -> dict[str, Any]:
+def describe_matches(tables: Mapping[int, np.ndarray], labels: Tensor) -> dict[str, Any]:
     """Describe pairs of people, see :func:`match_pairs`, from :func:`matched_pairs` of photos with ``labels``, int64 ``(n,)``."""
     photos = labels.bincount()[list(tables)].tolist()
     count, pairs = independent_pairs(photos), np.sum(list(tables.values()), 0)

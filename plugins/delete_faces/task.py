@@ -11,8 +11,7 @@ from torch import Tensor
 
 from delete_images.models.classifier import ImageClassifier
 from delete_images.models.hub_folder import describe
-from delete_images.models.model_file import save_model
-from delete_images.models.spec import ModelSpec
+from delete_images.models.model_file import ModelSpec, save_model
 from delete_images.task import ImagesTask, erased_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
@@ -21,8 +20,7 @@ from delete_tasks.model.modes import fast_layout
 from delete_tasks.task import Run
 
 from . import opened
-from .earlier import with_removed
-from .enrolment import GALLERY
+from .enrolment import GALLERY, with_removed
 from .enrolment import NAME as ENROLMENT
 from .gallery.gallery import read_gallery
 from .metrics import METRICS

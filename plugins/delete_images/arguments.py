@@ -60,19 +60,12 @@ def check_classes(model: str, classes: Sequence[str], expect: Sequence[str] = ()
     ForgetRequest(classes, **target).resolve_expected(expect, load_spec(model).classes)
 
 
-# Description of a model -----------------------------------------------------------------------------------------------
-
 DESCRIPTION: list[click.Option] = [
     recipe("--architecture", metavar="NAME", help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class."),
     recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."),
     recipe("--classes", many=True, metavar="NAME...", help="Class names in order of the logits; or cifar10, cifar100."),
     recipe(
-        "--size",
-        type=whole(1, 8192),
-        many=True,
-        default=[32],
-        metavar="N...",
-        help="Input size: one side, or height and width.",
+        "--size", type=whole(1, 8192), many=True, default=[32], metavar="N...", help="Input side, or height, width."
     ),
     recipe(
         "--normalization",
@@ -81,18 +74,8 @@ DESCRIPTION: list[click.Option] = [
         help="Input normalisation: none, pixels (0 to 255), imagenet, cifar10, cifar100 or half.",
     ),
     recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Channel order."),
-    recipe(
-        "--resize",
-        type=click.Choice(["stretch", "crop"]),
-        default="stretch",
-        help="Resizing of images to the input size.",
-    ),
-    recipe(
-        "--crop-fraction",
-        type=number(0, 1, above=True),
-        default=1.0,
-        help="Share of the side of the resized image that --resize crop keeps.",
-    ),
+    recipe("--resize", type=click.Choice(["stretch", "crop"]), default="stretch", help="Resizing to the input size."),
+    recipe("--crop-fraction", type=number(0, 1, above=True), default=1.0, help="Share of the side that a crop keeps."),
 ]
 
 
@@ -100,10 +83,10 @@ def describes_itself(args: SimpleNamespace) -> bool:
     """Return True for a folder of the Hub; refuse options beside it that describe a model, but for its class names."""
     if not os.path.isdir(args.weights):
         return False
-    source, names = click.get_current_context().get_parameter_source, [str(option.name) for option in DESCRIPTION]
-    given = [name for name in names if name != "classes" and source(name) is ParameterSource.COMMANDLINE]
-    if given:
-        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    source = click.get_current_context().get_parameter_source
+    given = [each.opts[0] for each in DESCRIPTION if source(str(each.name)) is ParameterSource.COMMANDLINE]
+    listed = ", ".join(name for name in given if name != "--classes")
+    if listed:
         raise RequestError(f"'{args.weights}' states its {listed}; leave that out, or give the weights file in it")
     return True
 

@@ -90,8 +90,6 @@ class ImagesGrid(GridSource):
         except (RequestError, TypeError, ValueError, ArithmeticError) as error:
             raise RequestError(f"methods['{cell.method}']: {error}") from error
 
-    # Networks ------------------------------------------------------------------------------------------------------
-
     def _original_path(self, network: str) -> Path | None:
         """Find the original's weights file or model folder, the first that exists; None if it is to be trained."""
         original = self.networks[network].original
@@ -124,24 +122,22 @@ class ImagesGrid(GridSource):
         return [path for path in map(self._original_path, self.grid.networks) if path is not None]
 
     def _spec(self, network: str) -> ModelSpec:
-        options, original = self.networks[network], self._original_path(network)
+        options, original, source = self.networks[network], self._original_path(network), f"networks['{network}']"
         if original is not None and original.is_dir():
             return load_spec(original)
         for key in ("architecture", "classes"):
             if getattr(options, key) is None:
-                raise RequestError(f"networks['{network}'] has no {key}; give it, or a model folder as original")
+                raise RequestError(f"{source} has no {key}; give it, or a model folder as original")
         names: Any = options.classes
         if names == "data":
             names = _open(self.data.forget, "train").class_names
         elif isinstance(names, str) and names not in CLASSES:
-            raise RequestError(
-                f"networks['{network}']: classes is '{names}'; expected data, {', '.join(CLASSES)} or a list"
-            )
+            raise RequestError(f"{source}: classes is '{names}'; expected data, {', '.join(CLASSES)} or a list")
         elif isinstance(names, str):
             names = CLASSES[names]
         preprocessing = Preprocessing.named(options.normalization, options.size)
         spec = ModelSpec(str(options.architecture), tuple(names), preprocessing, dict(options.arguments or {}))
-        return spec_from_json(spec_to_json(spec), f"networks['{network}']")
+        return spec_from_json(spec_to_json(spec), source)
 
     def names(self, network: str) -> Sequence[str]:
         return self._spec(network).classes
@@ -200,8 +196,6 @@ class ImagesGrid(GridSource):
         except RequestError as error:
             raise RequestError(f"{source}: {error}") from error
 
-    # Data ----------------------------------------------------------------------------------------------------------
-
     def _data(self, cell: Cell) -> dict[str, ImageData]:
         names = tuple(self.names(cell.network))
         texts = {"forget": self._forget(cell), "train": self.data.train, "test": self.data.test}
@@ -214,8 +208,6 @@ class ImagesGrid(GridSource):
         names = self.names(cell.network)
         ids = resolve_classes(list(cell.classes), list(names))
         return make_opened({row: (network.to(choose_device()), spec)}, names, samples=self._data(cell), ids=ids)
-
-    # Models --------------------------------------------------------------------------------------------------------
 
     def original(self, cell: Cell) -> Opened:
         return self._opened(cell, "original", *load_model(self._made(cell.network)))

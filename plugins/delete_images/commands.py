@@ -101,13 +101,9 @@ def import_(args: SimpleNamespace) -> None:
     recipe(
         "--masking",
         type=click.Choice(["all", "own"]),
-        help="Masked classes of an image: all classes to forget, or its own label. [default: all]",
+        help="Masked classes: all to forget, or the image's own. [default: all]",
     ),
-    recipe(
-        "--stop",
-        type=shared.STOP,
-        help="Stop ratio: training ends once the classes keep at most this share of their probability, e.g. 0.001.",
-    ),
+    recipe("--stop", type=shared.STOP, help="Share of the classes' probability at or below which training ends."),
     shared.NORM_TRAIN,
     recipe(
         "--augment",
@@ -166,11 +162,7 @@ def forget(args: SimpleNamespace) -> int:
 @command(
     "train",
     "Train a model, e.g. the reference without a class.",
-    data(
-        "--like",
-        type=MODEL_FOLDER,
-        help="Model folder whose description is used; or describe the model with --architecture, --classes, ...",
-    ),
+    data("--like", type=MODEL_FOLDER, help="Model folder with the description; or give --architecture, --classes, ..."),
     data("--finetune", type=MODEL_FOLDER, help="Model folder whose description and weights are used."),
     *DESCRIPTION,
     data("--data", type=DATA_SET, required=True, help=f"Training images: {DATA_HELP}."),

@@ -36,7 +36,7 @@ from .opened import check_classes, columns_of, opened_model, refuse_no_logits
 from .picture import draw_confusions, predicted_as
 from .recipes import PRESETS
 from .register import TASK
-from .rows import compare_without_labels, measure, measure_frontier, open_run, show_frontier
+from .rows import compare_without_labels, frontier_of, measure, open_run, show_frontier
 
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature", "temperature", "masking", "stop", "norm_eval",
@@ -148,7 +148,7 @@ def _report(
     others = {} if tested else evaluation.attempt("kept", partial(compare_without_labels, runner, opened)) or {}
     read = {"forget": dataset.get("data"), "retain": dataset.get("retain"), "public": runner.cfg.unlearn.get("public")}
     if frontier and tested:
-        others["frontier"] = evaluation.attempt("frontier", partial(measure_frontier, opened, spec, ids, rows))
+        others["frontier"] = evaluation.attempt("frontier", partial(frontier_of, opened, spec, ids, rows))
     per_class = {name: dict(zip(names, per_class_accuracy(row.counts), strict=True)) for name, row in tested.items()}
     results = collect(
         runner,

@@ -61,8 +61,7 @@ METRICS = (
 
 
 def calibration_of(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[str, float | None]:
-    """Compute ``nll`` and ``ece`` (percent) of all C probabilities on samples of classes other than ``ids``; None without such
-    samples. ``logits`` are ``(N, C)``, ``labels`` int64 ``(N,)``; -1 for no label."""
+    """Compute ``nll`` and ``ece`` (percent) on samples labelled with classes other than ``ids``; ``logits`` are ``(N, C)``."""
     measures = {"nll": (f.negative_log_likelihood, 4), "ece": (f.expected_calibration_error, 2)}
     return {name: common.fit_of(*measure, logits, labels, ids).value for name, measure in measures.items()}
 
@@ -77,14 +76,12 @@ def kept_of(confusion: Tensor, ids: Sequence[int], names: Sequence[str], few: in
         return None
     shares = {names[i]: f.percent(hits[i], totals[i]) for i in remaining if totals[i] >= few}
     worst = min(shares, key=lambda name: shares[name] or 0.0) if shares else None
+    before, after = (f.percent(counts[forgotten].sum(), totals.sum()) for counts in (totals, confusion.sum(0)))
     return {
         "samples": int(totals[remaining].sum()),
         "same_prediction": f.percent(hits[remaining].sum(), totals[remaining].sum()),
         "worst_class": None if worst is None else {"class": worst, "same_prediction": shares[worst]},
-        "predicted_as_forgotten": {
-            "before": f.percent(totals[forgotten].sum(), totals.sum()),
-            "after": f.percent(confusion[:, forgotten].sum(), totals.sum()),
-        },
+        "predicted_as_forgotten": {"before": before, "after": after},
     }
 
 

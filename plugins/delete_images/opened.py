@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
@@ -28,9 +27,8 @@ from .look import look_at_images
 from .metrics import METRICS
 from .models.architectures import classifier_of
 from .models.classifier import ImageClassifier, predict_batch
-from .models.model_file import SPEC_NAME, WEIGHTS_NAME, as_spec, build_model, load_model
+from .models.model_file import SPEC_NAME, WEIGHTS_NAME, ModelSpec, Preprocessing, as_spec, build_model, load_model
 from .models.outputs import refuse_probabilities
-from .models.spec import ModelSpec, Preprocessing
 
 BATCH = 250
 OPTIONS = {"forget": "--forget", "train": "--data", "test": "--test"}  # of an audit, by split
@@ -52,8 +50,7 @@ class ImageBatches(Loader):
 
 
 def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | None = None) -> OpenedModel:
-    """Prepare a network, or an ImageClassifier, on its device for reading, in eval mode. ``columns`` are the network's class for
-    each returned logit; a negative one gets minus infinity. None keeps the network's order."""
+    """Prepare a network for reading. ``columns`` are its class for each logit, negative for minus infinity; None: in order."""
     count = len(spec.classes)
     model = network if isinstance(network, ImageClassifier) else ImageClassifier(network, num_classes=count)
     return OpenedModel(
@@ -65,7 +62,7 @@ def opened_model(network: nn.Module, spec: ModelSpec, columns: Sequence[int] | N
 
 
 def _in_order(columns: Sequence[int], module: nn.Module, inputs: Tensor) -> Tensor:
-    return F.pad(module(inputs), (0, 1), value=-torch.inf)[:, [max(-1, i) for i in columns]]
+    return nn.functional.pad(module(inputs), (0, 1), value=-torch.inf)[:, [max(-1, i) for i in columns]]
 
 
 def predict_images(network: nn.Module, spec: ModelSpec, data: ImageData, title: str = "Evaluating") -> Predictions:
@@ -78,9 +75,6 @@ def refuse_no_logits(original: OpenedModel, data: ImageData) -> None:
     model: Any = original.module
     batches = replace(original.prepare, size=TRIED)(data)  # type: ignore[type-var]
     refuse_probabilities(model.network, (predict_batch(model, images) for images, _ in batches))
-
-
-# Models ---------------------------------------------------------------------------------------------------------------
 
 
 def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, ModelSpec] | None:
@@ -117,8 +111,7 @@ def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Netwo
 
 
 def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
-    """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None if the original is no model folder. Refuse
-    models or data that cannot be opened or do not match, and unknown classes."""
+    """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None if the original is no model folder."""
     networks = open_networks(paths, options)
     if networks is None:
         return None
@@ -126,7 +119,7 @@ def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     if "original" not in networks and options.get("spec"):  # of the record
         names = tuple(options["spec"]["classes"])
     if options.get("recorded"):
-        return _open_recorded(networks, names, data, options)
+        return _reopened(networks, names, data, options)
     if not data:
         check_shapes(networks, paths)
         return make_opened(networks, names)
@@ -163,9 +156,7 @@ def open_attacked(
     return opened
 
 
-def columns_of(
-    classes: Sequence[str], names: Sequence[str], ids: Sequence[int] = (), erased: bool = False
-) -> list[int]:
+def columns_of(classes: Sequence[str], names: Sequence[str], ids: Sequence[int], erased: bool) -> list[int]:
     """Find the index of each of the original's ``names`` among ``classes``, by name; negative without one. In an ``erased`` model
     of as many classes, ``class_<id>`` keeps its place, as does a forgotten class (``ids``) whose place no other class takes."""
     columns = NameIndex(classes).match(names)
@@ -176,9 +167,7 @@ def columns_of(
     return columns
 
 
-def check_classes(
-    classes: Sequence[str], names: Sequence[str], ids: Sequence[int], what: str, erased: bool = False
-) -> None:
+def check_classes(classes: Sequence[str], names: Sequence[str], ids: Sequence[int], what: str, erased: bool) -> None:
     """Refuse a model that lacks a class of the original; only an ``erased`` one of fewer, or another, may lack ``ids``."""
     columns = columns_of(classes, names, ids, erased)
     required = erased and len(classes) == len(names)
@@ -215,9 +204,6 @@ def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str]
     return [int(i) for i in classes]
 
 
-# Records --------------------------------------------------------------------------------------------------------------
-
-
 def located(text: str) -> Text:
     """Split a data string into text and a place (its folder or file), so that a record can be moved."""
     before, path, rest = parse_spec(text).parts()
@@ -230,9 +216,7 @@ def open_recorded(text: str, split: str, names: Sequence[str], left_out: Sequenc
     return images.subset(np.setdiff1d(np.arange(len(images)), left_out))
 
 
-def _open_recorded(
-    networks: Networks, names: Sequence[str], data: Mapping[str, Any], options: Mapping[str, Any]
-) -> Opened:
+def _reopened(networks: Networks, names: Sequence[str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened:
     samples: dict[str, ImageData] = {}
     not_measured: dict[str, str] = {}
     for split, left_out in (("test", options.get("left_out", ())), ("train", ())):

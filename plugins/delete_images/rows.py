@@ -34,8 +34,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from .data.opening import FORGET_SET, ImageData, find_copies, open_data
 from .metrics import METRICS, SHOTS, compare_others, damage
-from .models.model_file import ModelSpec, load_model
-from .models.spec import spec_to_json
+from .models.model_file import ModelSpec, load_model, spec_to_json
 from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, opened_model, predict_images, some_of
 from .run_config import request_of
 
@@ -62,7 +61,7 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
     networks: Networks = {"original": (model.network, spec)}
     if args.retrained is not None:
         networks["retrained"] = load_model(args.retrained, args.allow_import)
-        check_classes(networks["retrained"][1].classes, spec.classes, ids, f"retrained model '{args.retrained}'")
+        check_classes(networks["retrained"][1].classes, spec.classes, ids, f"retrained model '{args.retrained}'", False)
     request, names = request_of(cfg.unlearn), spec.classes
     expected = request.resolve_expected((cfg.get("record") or {}).get("expect") or (), names)
     lists = {"expected": expected, "avoid": request.resolve_avoid(names)}
@@ -73,7 +72,7 @@ def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, arg
         opened.measured_on = located(args.test)
     if "train" in samples:
         require("sklearn", "images")
-        reason = missing_for_probes(samples["train"], samples.get("test"), ids, spec.classes)
+        reason = unfit_for_probes(samples["train"], samples.get("test"), ids, spec.classes)
         if reason is not None:
             opened.not_measured = dict.fromkeys(("linear_probe", "few_shot"), reason)
     opened.copies, opened.left_out = copies, left_out
@@ -110,9 +109,7 @@ def keep_apart(
     return [*copies, *more], np.flatnonzero(~kept).tolist()
 
 
-def missing_for_probes(
-    train: ImageData, test: ImageData | None, ids: Sequence[int], names: Sequence[str]
-) -> str | None:
+def unfit_for_probes(train: ImageData, test: ImageData | None, ids: Sequence[int], names: Sequence[str]) -> str | None:
     """Return the reason why probes cannot be fitted on these images, or None if they can."""
     if test is None:
         return "probes are fitted on --train-data and tested on --test, which is not given"
@@ -194,12 +191,7 @@ def head_only(head: nn.Module, features: Tensor, ids: Sequence[int], rescale: bo
     return student.eval()
 
 
-# Frontier -------------------------------------------------------------------------------------------------------------
-
-
-def measure_frontier(
-    opened: Opened, spec: ModelSpec, ids: Sequence[int], rows: Mapping[str, Data]
-) -> list[dict[str, Any]]:
+def frontier_of(opened: Opened, spec: ModelSpec, ids: Sequence[int], rows: Mapping[str, Data]) -> list[dict[str, Any]]:
     """Measure the models between 'erased' and 'original' of ``opened``, whose predictions ``rows`` hold, each with the erased
     model's class weights of the forgotten classes, as ``unlearn.step_back`` makes them. Return by share: ``share``; figures of
     :data:`SHOWN`; and ``original_head``, percent of the classes' test images that the original's last layer still finds."""
@@ -230,7 +222,7 @@ def _between(opened: Opened, spec: ModelSpec, ids: Sequence[int], share: float) 
 
 
 def show_frontier(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """Print the figures of :func:`measure_frontier`."""
+    """Print the figures of :func:`frontier_of`."""
     columns = ["others", "worst drop", "original head", "linear probe"]
     table = Table(columns, "way back", "Weights part of the way back to the original's (unlearn.step_back), in percent")
     for row in rows:

@@ -145,8 +145,7 @@ class RunnerInMemory(UnlearnRunner):
 
     @cached_property
     def teacher(self) -> nn.Module:
-        device = next(self.unwrapped_model.parameters()).device
-        return freeze(self._original.to(device), self.task.training_flags)
+        return freeze(self._original.to(next(self.unwrapped_model.parameters()).device), self.task.training_flags)
 
     @cached_property
     def teacher_sha256(self) -> str:

@@ -20,8 +20,7 @@ from .models.architectures import classifier_of
 from .models.classifier import ImageClassifier, output_weights
 from .models.finish import finish
 from .models.hub_folder import describe
-from .models.model_file import WEIGHTS_NAME, save_model
-from .models.spec import ModelSpec
+from .models.model_file import WEIGHTS_NAME, ModelSpec, save_model
 from .recipes import RECIPES
 
 

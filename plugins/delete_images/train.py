@@ -30,8 +30,7 @@ from . import register  # noqa: F401
 from .data.opening import open_data
 from .data.strings import parse_spec
 from .metrics import calibration_of
-from .models.model_file import ModelSpec, load_model, save_model
-from .models.spec import spec_to_json
+from .models.model_file import ModelSpec, load_model, save_model, spec_to_json
 from .opened import opened_model, predict_images
 
 MINUTES = 10  # at most, between two saved states
@@ -86,7 +85,8 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
     warm_up = iterations // 20
     rates = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
     wrapper = {"optimizer": {"type": "SGD", "momentum": 0.9, "nesterov": True, **rates}}
-    gpu = torch.cuda.is_available()
+    gpu, states = torch.cuda.is_available(), {"type": "StateHook", "interval": per_epoch, "minutes": MINUTES}
+    recipe = {name: options[name] for name in ("epochs", "lr", "batch_size", "weight_decay")}
     return Config(
         {
             "default_scope": "mmengine",
@@ -106,16 +106,10 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
                 {"type": "CosineAnnealingLR", "by_epoch": False, "begin": warm_up, "end": iterations, "eta_min": 0.0},
             ],
             "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": iterations, "val_interval": 10**9},
-            "default_hooks": {
-                "checkpoint": {"type": "StateHook", "interval": per_epoch, "minutes": MINUTES},
-                "logger": {"type": "LoggerHook", "interval": 50},
-            },
+            "default_hooks": {"checkpoint": states, "logger": {"type": "LoggerHook", "interval": 50}},
             "custom_hooks": [{"type": "StepSeedHook"}],
             "resume": options["resume"],
-            "recipe": {
-                **{name: options[name] for name in ("epochs", "lr", "batch_size", "weight_decay")},
-                **({"amp": True} if options["amp"] else {}),
-            },
+            "recipe": {**recipe, **({"amp": True} if options["amp"] else {})},
             "log_processor": {"by_epoch": False},
             "randomness": {"seed": options["seed"]},
             "launcher": options["launcher"],
@@ -165,9 +159,8 @@ def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console
         **fit,
         "per_class": dict(zip(spec.classes, per_class_accuracy(counts), strict=True)),
     }
-    rows = {"all": figures["accuracy"]}
-    if ids:
-        rows |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
+    titles = {"accuracy": "all", "forget_acc": "forgotten classes", "remain_acc": "remaining classes"}
+    rows = {title: figures[name] for name, title in titles.items() if name in figures}
     table = Table(["accuracy"], "class", f"Accuracy in percent, {total} images")
     for name, value in (rows | figures["per_class"]).items():
         table.add(name, [None if value is None else f"{value:.2f}"])

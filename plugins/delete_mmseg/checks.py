@@ -54,12 +54,9 @@ def check_request(cfg: Config, trains: bool = True) -> Checked:
     """Build what a run needs without a Runner. Refuse a config with a part that is missing or cannot be built, unknown classes,
     no data, classes or a checkpoint that do not fit, and a model without logits for each pixel. ``cfg`` has ``unlearn`` and
     ``load_from``, and does not change; ``trains`` is False if the erased model is there already and only has to be measured."""
-    for part, why in (
-        ("model", "which describes the network of the checkpoint"),
-        ("train_dataloader", "in which the images of a class are found"),
-    ):
+    for part in ("model", "train_dataloader"):
         if not cfg.get(part):
-            raise RequestError(f"the config has no {part}, {why}; give the config the model was trained with")
+            raise RequestError(f"the config has no {part}; give the config the model was trained with")
     cfg, notes, evaluate = copy.deepcopy(cfg), list[str](), bool((cfg.get("record") or {}).get("evaluate", True))
     loader = cfg.get("test_dataloader") or cfg.get("val_dataloader")
     if evaluate and not cfg.get("test_dataloader"):
@@ -123,13 +120,10 @@ def check_data(checked: Checked) -> list[str]:
         showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", "all" if opened.labelled else "alone")
     with _clearly("before and after cannot be measured with this config"):
         _rehearse(opened, splits.test, showing[0] if showing else 0)
-    if showing or not opened.labelled:
-        return [*checked.notes]
-    forgotten = ", ".join(opened.names[i] for i in opened.ids)
-    return [
-        *checked.notes,
-        f"No test image shows {forgotten}, so the figures of the forgotten classes are not measured",
-    ]
+    notes, forgotten = list(checked.notes), ", ".join(opened.names[i] for i in opened.ids)
+    if opened.labelled and not showing:
+        notes.append(f"No test image shows {forgotten}, so the figures of the forgotten classes are not measured")
+    return notes
 
 
 def _rehearse(opened: Opened, test: Any, index: int) -> None:
@@ -164,8 +158,7 @@ def _check_inputs(train: Any) -> None:
         sample = train[0]
     if isinstance(sample, dict) and "inputs" not in sample:
         raise RequestError(
-            "the pipeline of train_dataloader.dataset makes no 'inputs' of an image; let it begin with LoadImageFromFile and end "
-            "with PackSegInputs"
+            "the pipeline of train_dataloader.dataset makes no 'inputs'; begin with LoadImageFromFile, end with PackSegInputs"
         )
 
 

@@ -22,9 +22,7 @@ ATTENTION_OPTIONS = [
 
 
 CONFIG = argument(
-    "config",
-    type=FILE,
-    help="MMSegmentation config of the model, with or without 'unlearn'. It is executed: use only configs you trust.",
+    "config", type=FILE, help="MMSegmentation config, with or without 'unlearn'. It is executed: use only trusted ones."
 )
 CLASSES = data(
     "--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}. [default: the config's]"

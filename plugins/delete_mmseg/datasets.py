@@ -21,8 +21,7 @@ EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 
 @TRANSFORMS.register_module()
 class LoadLabelIds(LoadAnnotations):
-    """`LoadAnnotations` that applies the dataset's `label_map` as one 256-entry table; a number that it does not name stays. On a
-    1024x2048 map of Cityscapes' 34 ids this takes about 1 ms instead of about 20."""
+    """`LoadAnnotations` that applies the `label_map` as a table, in 1 ms instead of 20 for Cityscapes; other numbers stay."""
 
     def _load_seg_map(self, results: dict[str, Any]) -> None:
         unmapped = {**results, "label_map": None}

@@ -24,9 +24,8 @@ DRAFT = 128  # least side, in pixels, at which images are compared
 
 
 def ignored_labels(config: Any, dataset: Any = None) -> tuple[int, ...]:
-    """Collect the ignored labels: the ignore index of each head, its losses and the metric, ascending. ``config`` has ``model``
-    and perhaps ``test_evaluator``; None takes MMSegmentation's default, 255. That is among the labels as well if the built
-    ``dataset`` maps numbers to classes (``label_map``, ``reduce_zero_label``)."""
+    """Collect the ignored labels, ascending: the ignore index of each head, loss and metric in ``config``, by default 255, which
+    is among them as well if the built ``dataset`` maps numbers to classes (``label_map``, ``reduce_zero_label``)."""
     config = config or {}
     model = config.get("model") or {}
     labels: set[int | None] = set()
@@ -48,8 +47,7 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 
 
 def read_label(info: Mapping[str, Any], loader: LoadAnnotations) -> NDArray[np.uint8]:
-    """Read a sample's label map ``(H, W)`` by its dataset's own loader; refuse one that is missing, damaged, or not one number
-    from 0 to 255 a pixel. ``info``, of ``dataset.get_data_info``, is not changed."""
+    """Read a sample's label map ``(H, W)`` by its dataset's loader; refuse one that is missing, damaged, or not 8 bits deep."""
     path = info.get("seg_map_path")
     if not path or not os.path.isfile(path):
         raise RequestError(
@@ -165,6 +163,4 @@ def in_threads(function: Callable[[Any], Any], items: Sequence[Any], title: str)
 def _reason(error: Exception, path: str) -> str:
     if not os.path.isfile(path):
         return "nothing there"
-    if not os.path.getsize(path):
-        return "an empty file"
-    return first_line(error)
+    return first_line(error) if os.path.getsize(path) else "an empty file"

@@ -52,8 +52,7 @@ def leaves(dataset: Any) -> list[Any]:
 
 
 def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
-    """Find the step that reads annotations in the pipeline of a leaf dataset, so that reduce_zero_label and label_map are right.
-    ``what`` names its samples in the RequestError that is raised if there is none."""
+    """Find the step that reads a leaf dataset's annotations, with its label_map; ``what`` names the samples in the message."""
     for step in dataset.pipeline.transforms:
         if isinstance(step, LoadAnnotations):
             return step

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.dataset import Compose, pseudo_collate
 from mmseg.datasets.transforms import LoadAnnotations
 
@@ -76,8 +75,8 @@ def pixel_labels(data: Any, size: tuple[int, ...]) -> Any:
     labels = truth.data.float()[None]
     if tuple(labels.shape[-2:]) != size:
         shape = data["data_samples"].metainfo.get("img_shape", size)[:2]
-        labels = F.interpolate(labels, size=tuple(shape), mode="nearest-exact")
-        labels = F.pad(labels, (0, size[1] - shape[1], 0, size[0] - shape[0]), value=IGNORED)
+        labels = torch.nn.functional.interpolate(labels, size=tuple(shape), mode="nearest-exact")
+        labels = torch.nn.functional.pad(labels, (0, size[1] - shape[1], 0, size[0] - shape[0]), value=IGNORED)
     return labels[0, 0].numpy().astype(np.int64)
 
 

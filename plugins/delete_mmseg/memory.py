@@ -106,11 +106,10 @@ def largest(dataset: Any) -> tuple[int, int]:
 def fit(
     model: Any, cfg: Any, train: Any, test: Any, ids: Sequence[int], batch: int, limit: float | None = None
 ) -> list[str]:
-    """Estimate the memory that large images take, and return sentences on sizes, memory and windows; none for small images. The
-    ``limit``, in GB, takes the place of :data:`USABLE` of the memory that there is. If they do not fit, training, on ``batch``
-    images per step and process, crops the images of ``train`` at the classes ``ids`` (its pipelines are changed), and ``cfg`` and
-    the original, ``model``, get a ``test_cfg`` of windows that overlap by a third. Images that do not fit in windows either are
-    refused; the message names the size that does."""
+    """Estimate the memory that large images take; return sentences on sizes, memory and windows, none for small images.
+    ``limit``, in GB, takes the place of :data:`USABLE` of the memory. If they do not fit, training, on ``batch`` images per step
+    and process, crops the images of ``train`` at the classes ``ids`` (its pipelines are changed), and ``cfg`` and the original,
+    ``model``, get a ``test_cfg`` of windows that overlap by a third. Images that do not fit in windows either are refused."""
     notes, total = list[str](), machine_bytes(next(model.parameters()).device)
     usable = USABLE * total if limit is None else limit * 2**30
     has = f"This machine has {total / 2**30:.1f} GB" if limit is None else f"The limit is {limit:g} GB"

@@ -54,9 +54,6 @@ def build_segmentor(cfg: Config, path: str) -> Any:
     return model.to(choose_device()).eval()
 
 
-# Samples --------------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Pictures:
     """Batches of one sample, as a segmentor's ``test_step`` takes it, with its annotated label map ``(1, H, W)``, if any."""
@@ -150,9 +147,6 @@ def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
     return replace(opened, models=models, of=OF, ignored=(NO_LABEL,))
 
 
-# Opening --------------------------------------------------------------------------------------------------------------
-
-
 def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str], **options: Any) -> Opened:
     """Combine segmentors with the test data of their config; ``options`` are further fields of :class:`Opened`."""
     pictures, step = Pictures(loader_of_split(splits.cfg, "test").get("num_workers", 0)), TestStep()
@@ -244,8 +238,7 @@ def reads_whole(model: Any) -> bool:
 def attacked_rows(
     opened: Opened, splits: Splits, tested: Mapping[str, Predictions] | None
 ) -> dict[str, dict[str, Predictions]]:
-    """Read pixels of some training images of a run, if these have labels, see :func:`by_pixel`. ``tested`` are those of test
-    images, by model; if they were not read with the table, read some."""
+    """Read pixels of some labelled training images, see :func:`by_pixel`, and of test images that ``tested`` lacks, by model."""
     rows = {row: {"test": tested[row]} if tested else {} for row in opened.models}
     for split in ("train",) if tested else ("train", "test"):
         selection = replace(opened, samples={split: scenes(splits.open(split), most=MOST_IN_RUN)})

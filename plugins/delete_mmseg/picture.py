@@ -16,8 +16,7 @@ TITLES = ("image", "original model's prediction", "erased model's prediction")
 
 
 def image_and_predictions(*samples: Any) -> tuple[Image, ...]:
-    """Read the RGB image ``(H, W, 3)`` of predicted samples, and the prediction ``(H, W)`` of each, uint8; of images with sides
-    longer than :data:`MOST_SIDE` every second pixel, or fewer."""
+    """Read a predicted image, RGB ``(H, W, 3)``, and each prediction ``(H, W)``, uint8; fewer pixels above :data:`MOST_SIDE`."""
     predictions = [sample.pred_sem_seg.data.squeeze().cpu().numpy() for sample in samples]
     step = -(-max(predictions[0].shape) // MOST_SIDE)
     image = mmcv.imread(samples[0].metainfo["img_path"], channel_order="rgb")
@@ -25,13 +24,10 @@ def image_and_predictions(*samples: Any) -> tuple[Image, ...]:
 
 
 def draw(
-    images: Sequence[tuple[Image, ...]],
-    names: Sequence[str],
-    palette: Sequence[Sequence[int]],
-    forgotten: Sequence[int],
+    images: Sequence[tuple[Image, ...]], names: Sequence[str], palette: Sequence[Sequence[int]], ids: Sequence[int]
 ) -> Any:
     """Draw images, RGB ``(H, W, 3)``, beside two maps of class ids ``(H, W)``, uint8, of the original and the erased model, with
-    one palette (RGB per class, 0 to 255) and a legend, in which the ids ``forgotten`` are marked."""
+    one palette (RGB per class, 0 to 255) and a legend, in which the forgotten ``ids`` are marked."""
     names, colours = drawable(names), np.asarray(palette, np.uint8)
     height, width = images[0][0].shape[:2]
     panel = 4.2
@@ -48,8 +44,8 @@ def draw(
 
     patches = [
         # matplotlib leaves out labels that begin with '_', as in '_background_'.
-        Patch(color=colours[i] / 255, label=f" {names[i]} (forgotten)" if i in forgotten else f" {names[i]}")
-        for i in sorted(present | set(forgotten))
+        Patch(color=colours[i] / 255, label=f" {names[i]} (forgotten)" if i in ids else f" {names[i]}")
+        for i in sorted(present | set(ids))
     ]
     legend = figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
     for text in legend.get_texts():

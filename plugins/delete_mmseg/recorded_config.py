@@ -78,8 +78,7 @@ def _places(dataset: Any) -> Any:
 
 
 def check_config(config: Any) -> None:
-    """Refuse a config from a record that names anything but models, data sets and transforms of installed packages. It has
-    ``model`` and ``test_dataloader``, with only the dataset in it."""
+    """Refuse a config from a record that names anything but a model and a test data set of types of installed packages."""
     loader = config.get("test_dataloader") if isinstance(config, dict) and len(config) == 2 else None
     if not isinstance(loader, dict) or set(loader) != {"dataset"} or "model" not in config:
         raise RequestError("the record's config holds other things than a model and a test_dataloader with a dataset")

@@ -113,7 +113,7 @@ def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[s
     names, ids, test = opened.names, opened.ids, splits.test
     metrics = [metric for metric in runner.task.metrics if not (opened.labelled and metric.name in LABEL_FREE)]
     evaluation = Evaluation(metrics, ids, names, None, opened.expected, opened.avoid)
-    measure = partial(_measure, runner, opened)
+    measure = partial(_rows, runner, opened)
     counts, images, tested = (evaluation.attempt("rows", measure) if checked.evaluate else None) or ({}, [], None)
     for row, count in counts.items():
         evaluation.add(row, {"test": count})
@@ -125,15 +125,11 @@ def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[s
     if counts:
         original = counts["original"]
         forgotten, pixels = int(original.confusion[list(ids)].sum()), int(original.confusion.sum())
-        test_set = {
-            "images": original.samples,
-            "images_with_forgotten": original.showing,
-            "pixels": pixels,
-            "forgotten_pixels": forgotten,
-            "other_pixels": pixels - forgotten,
-        }
+        test_set = {"images": original.samples, "images_with_forgotten": original.showing, "pixels": pixels}
+        test_set |= {"forgotten_pixels": forgotten, "other_pixels": pixels - forgotten}
         title += f", {original.samples} {'test' if checked.has_test else 'forget'} images{blind}, {original.showing} of them "
         title += f"with {', '.join(names[i] for i in ids)}{'' if opened.labelled else ' as the original predicts'}"
+    per_class = {row: ious(count, names) for row, count in counts.items() if count.labelled}
     results = collect(
         runner,
         evaluation,
@@ -145,10 +141,7 @@ def _report(runner: UnlearnRunner, checked: Checked, console: Console) -> dict[s
         if checked.evaluate
         else None,
         predicted_as=counts["erased"].confusion[list(ids)].sum(0) if counts else None,
-        details={
-            "per_class": {row: ious(count, names) for row, count in counts.items() if count.labelled},
-            "test_set": test_set,
-        },
+        details={"per_class": per_class, "test_set": test_set},
     )
     if counts:
         opened.reopen, opened.measured_on = reopening(runner.cfg, opened), results["data"]["test"]
@@ -172,9 +165,7 @@ def ious(counts: LocationCounts, names: Sequence[str]) -> dict[str, float | None
     return {name: mean_iou(counts.confusion, [i]) for i, name in enumerate(names)}
 
 
-def _measure(
-    runner: UnlearnRunner, opened: Opened
-) -> tuple[dict[str, LocationCounts], list[Any], dict[str, Predictions]]:
+def _rows(runner: UnlearnRunner, opened: Opened) -> tuple[dict[str, LocationCounts], list[Any], dict[str, Predictions]]:
     """Read the test data with both models: counts of each row, a few images with both predictions, and the audit's pixels."""
     model, original = runner.unwrapped_model.eval(), opened.models["original"]
     opened.to(next(model.parameters()).device)

@@ -61,8 +61,7 @@ class SegmentationTask(Task):
         classes = main_head(model)[1].num_classes
         if len(names) != classes:
             raise RequestError(
-                f"the dataset names {len(names)} classes and the model has {classes}; use the dataset and the num_classes "
-                "the model was trained with"
+                f"the dataset names {len(names)} classes and the model has {classes}; use the dataset that it was trained on"
             )
         return names
 

@@ -6,9 +6,8 @@ import torch.nn.functional as F
 from helpers import read_results, run, same_tensors
 from torch import nn
 
-from delete_faces.backbones import build_backbone, load_backbone_weights
+from delete_faces.backbones import MobileFaceNet, build_backbone, load_backbone_weights
 from delete_faces.gallery.enroll import embed
-from delete_faces.mobilefacenet import MobileFaceNet
 from delete_faces.network import CosineHead, FaceNetwork, build_head, describe_network, remove_people, without_classes
 from delete_faces.projection import embedding_layers
 from delete_faces.task import FaceClassifier
@@ -109,7 +108,7 @@ def test_backbone_refusals(name, size, arguments, fact):
 
 
 def test_imported_embedder_asks_before_its_code_runs(tmp_path):
-    path, arguments = "delete_faces.mobilefacenet:MobileFaceNet", {"embedding_size": 5}
+    path, arguments = "delete_faces.backbones:MobileFaceNet", {"embedding_size": 5}
     embedder = build_backbone(path, None, arguments, allow_import=True)
     described = {"backbone": path, "embedding_size": 5, "head": "cosine", "backbone_arguments": arguments}
     spec = describe_network(ModelSpec("", SPEC.classes, SPEC.preprocessing, described))

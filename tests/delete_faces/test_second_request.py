@@ -6,8 +6,7 @@ import json
 import pytest
 from helpers import read_json, read_results, run
 
-from delete_faces.earlier import removed_folders, without_removed
-from delete_faces.enrolment import pass_on_enrolment
+from delete_faces.enrolment import pass_on_enrolment, removed_folders, without_removed
 from delete_images.models.model_file import load_model
 
 FIRST, SECOND = "Colin_Powell", "Kofi_Annan"

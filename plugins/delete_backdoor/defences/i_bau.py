@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
@@ -72,14 +71,14 @@ class IBAU(FineTune, GradientHook):
 
     @staticmethod
     def _inner(model: nn.Module, inputs: Tensor, labels: Tensor, perturbation: Tensor) -> Tensor:
-        return LENGTH * perturbation.square().sum() - F.cross_entropy(model(inputs + perturbation), labels)
+        return LENGTH * perturbation.square().sum() - nn.functional.cross_entropy(model(inputs + perturbation), labels)
 
     def before_step(self, runner: Run, step: int) -> None:
         if not self.iterations:
             return
         model, perturbation = runner.unwrapped_model, self.perturbation.detach().requires_grad_()  # type: ignore[union-attr]
         with torch.enable_grad(), in_eval_mode(model):
-            outer = F.cross_entropy(model(self._clean + self._share * perturbation), self._labels)
+            outer = nn.functional.cross_entropy(model(self._clean + self._share * perturbation), self._labels)
             (direct,) = torch.autograd.grad(outer, perturbation)
             inner = self._inner(model, self._clean, self._labels, perturbation)
             (gradient,) = torch.autograd.grad(inner, perturbation, create_graph=True)

@@ -3,9 +3,8 @@
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from mmengine.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError
 from delete_tasks.methods.delete import DELETE
@@ -51,8 +50,7 @@ class InversionDELETE(DELETE):
         dataset = getattr(dataset, "dataset", dataset)
         if getattr(dataset, "estimated", None) is None:
             raise RequestError(
-                "InversionDELETE changes the trigger that 'backdoor clean' pastes on retain samples, and here none is pasted; "
-                "use type='DELETE'"
+                "InversionDELETE changes the trigger that 'backdoor clean' pastes, and none is pasted here; use type='DELETE'"
             )
         self._dataset = dataset
         others = torch.from_numpy(dataset.retain.labels != dataset.target)
@@ -60,7 +58,7 @@ class InversionDELETE(DELETE):
         self.patches = self.patches or [torch.stack(dataset.affine)]
         mask = 1 - self.patches[0][0].mean(0)
         covered = (mask >= COVERS * mask.max()).float()[None, None]
-        self._near = F.max_pool2d(covered, 2 * AROUND + 1, 1, AROUND)
+        self._near = nn.functional.max_pool2d(covered, 2 * AROUND + 1, 1, AROUND)
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         super().before_train_iter(runner, batch_idx, data_batch)

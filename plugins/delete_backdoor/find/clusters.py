@@ -43,8 +43,7 @@ class ClassClusters:
 def cluster_classes(
     features: NDArray[np.float32], labels: NDArray[np.int64], names: tuple[str, ...]
 ) -> dict[str, ClassClusters]:
-    """Split each class of at least :data:`LEAST` samples in two by k-means on the leading principal components of the last
-    layer's input, ``features`` (N, d); refuse to leave no class, and features that are not finite."""
+    """Split each class of :data:`LEAST` samples in two by k-means on principal components of ``features`` (N, d); refuse none."""
     if not np.isfinite(features).all():
         raise RequestError("the model's features are not all finite: its weights are damaged; get them again")
     members = {name: np.flatnonzero(labels == label) for label, name in enumerate(names)}
@@ -93,8 +92,7 @@ def suspicious_class(classes: dict[str, ClassClusters]) -> str | None:
 
 
 def spectral_scores(features: NDArray[np.float32], classes: dict[str, ClassClusters]) -> NDArray[np.float64]:
-    """Compute the outlier score of each sample, (N,): the square of its centred features along their first singular vector (Tran
-    et al., algorithm 1), over the median of its class; 0 in classes that were not split."""
+    """Compute outlier scores (N,): squares along the first singular vector over their class's median (Tran et al., alg. 1)."""
     score = np.zeros(len(features))
     for split in classes.values():
         members = np.concatenate([split.smaller, split.larger])

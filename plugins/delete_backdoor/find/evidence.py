@@ -51,12 +51,7 @@ class Evidence:
 
 
 def gather(
-    network: nn.Module,
-    spec: ModelSpec,
-    data: ImageData,
-    features: NDArray[np.float32],
-    split: ClassClusters,
-    label: int,
+    model: nn.Module, spec: ModelSpec, data: ImageData, features: NDArray[np.float32], split: ClassClusters, label: int
 ) -> dict[str, Evidence]:
     """Predict changed copies of the images in each cluster of a class; ``features``, (N, d), are those of ``data``."""
     flat = replace(spec, preprocessing=replace(spec.preprocessing, resize="stretch"))  # copies have the input's size
@@ -73,10 +68,8 @@ def gather(
         rng = np.random.default_rng(SEED)
         chosen = np.sort(rng.permutation(_typical(features, members, rest))[:COPIED])
         images = [as_seen(spec, data[index][0]) for index in chosen]
-        copies = {
-            "kept_cropped": make_views(crops, images, EACH, SEED),
-            "kept_coloured": make_views(colours, images, EACH, SEED),
-        }
+        copies = {"kept_cropped": make_views(crops, images, EACH, SEED)}
+        copies["kept_coloured"] = make_views(colours, images, EACH, SEED)
         others = np.flatnonzero((data.labels != label) & (data.labels != NO_LABEL))
         if len(others):
             onto = np.stack([as_seen(spec, data[i][0]) for i in rng.choice(others, max(ONTO, EACH * len(images)))])
@@ -87,7 +80,7 @@ def gather(
         shares = {}
         for kind, pixels in copies.items():
             unlabelled = ImageData.from_arrays(pixels, np.full(len(pixels), NO_LABEL), spec.classes)
-            predicted = predictions(network, flat, unlabelled, f"The {name} cluster, {kind.replace('_', ' ')}")
+            predicted = predictions(model, flat, unlabelled, f"The {name} cluster, {kind.replace('_', ' ')}")
             shares[kind] = round(100 * float((predicted == label).mean()), 2)
         evidence[name] = Evidence(len(members), len(chosen), variance=variance, **shares)
     return evidence
@@ -96,8 +89,7 @@ def gather(
 def _typical(features: NDArray[np.float32], members: NDArray[np.int64], rest: NDArray[np.int64]) -> NDArray[np.int64]:
     """Select the half of ``members`` nearest to its mean and furthest from that of the rest of the class."""
     to_mean, to_rest = (np.linalg.norm(features[members] - features[part].mean(0), axis=1) for part in (members, rest))
-    nearest = np.argsort(to_mean - to_rest, kind="stable")
-    return members[nearest[: max(FEWEST, round(TYPICAL * len(members)))]]
+    return members[np.argsort(to_mean - to_rest, kind="stable")[: max(FEWEST, round(TYPICAL * len(members)))]]
 
 
 def signs(evidence: dict[str, Evidence]) -> dict[str, str | None]:

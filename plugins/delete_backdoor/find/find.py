@@ -13,8 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from delete_images.data.opening import NO_LABEL, ImageData, open_data
-from delete_images.models.model_file import load_model
-from delete_images.models.spec import ModelSpec
+from delete_images.models.model_file import ModelSpec, load_model
 from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation.functional import percent

@@ -48,12 +48,7 @@ def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> No
 # Key of Evidence, its words in the table and in the picture, and its sign.
 MEASURES = (
     ("samples", "samples", "", None),
-    (
-        "moved_by_pattern",
-        "others sent here by its shared pattern, %",
-        "its shared pattern sends {}% of others here",
-        "pattern",
-    ),
+    ("moved_by_pattern", "others sent here by a shared pattern, %", "its pattern sends {}% of others here", "pattern"),
     ("kept_cropped", "label kept under crops and flips, %", "label kept by {}% of crops and flips", "hangs_on_place"),
     ("kept_coloured", "label kept under changes of colour, %", "{}% of changes of colour", "hangs_on_place"),
     ("kept_blended", "label kept in blends with others, %", "{}% of blends with others", "wins_blends"),

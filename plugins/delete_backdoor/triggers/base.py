@@ -1,6 +1,5 @@
 """Base of triggers, an albumentations transform of one uint8 image; their registry, and the trigger that a string names."""
 
-import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -9,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from delete_tasks.errors import RequestError, did_you_mean, require
+from delete_images.data.transforms import load_albumentations
+from delete_tasks.errors import RequestError, did_you_mean
 from delete_tasks.plugins import import_offered
 
 from ..grammar import GROUP, READERS, parameters_of, type_of
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version on import
-albumentations = require("albumentations", "backdoor")
+albumentations = load_albumentations("backdoor")
 
 STRONGEST = 1000.0  # factor or frequency
 
@@ -52,9 +51,8 @@ TRIGGERS: dict[str, type[Trigger]] = {}
 
 
 def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
-    """Register a trigger: names, types and defaults of its constructor's parameters are the options of its string. Refuse a name
-    that is taken or holds more than letters, digits, '_' and '-'; a class without ``stamp``; and a parameter of a type that
-    :data:`delete_backdoor.grammar.READERS` lacks."""
+    """Register a trigger: its constructor's parameters, with types and defaults, are the options of its string. Refuse a name
+    that is taken or holds more than letters, digits, '_' and '-'; a class without ``stamp``; and a type that READERS lacks."""
 
     def add(cls: type[Trigger]) -> type[Trigger]:
         what = f"cannot register trigger '{name}' ({cls.__name__})"

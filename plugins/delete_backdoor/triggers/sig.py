@@ -18,6 +18,6 @@ class Sinusoid(Trigger):
         self.f = number("f", f, 0, STRONGEST, above=True)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
-        columns = np.arange(image.shape[1])
-        wave = self.delta * np.sin(2 * np.pi * columns * self.f / image.shape[1])
+        width = image.shape[1]
+        wave = self.delta * np.sin(2 * np.pi * np.arange(width) * self.f / width)
         return to_levels(image + wave[None, :, None])

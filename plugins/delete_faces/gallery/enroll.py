@@ -1,6 +1,9 @@
-"""The command ``faces enroll``: make a face-identification model from photos of people, one folder each."""
+"""The commands ``faces enroll``, which makes a face-identification model from photos of people, one folder each, and ``faces
+align``, which detects their faces once and writes them as pictures, for commands without a detector."""
 
+import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import NormalDist
@@ -14,22 +17,22 @@ from torch import Tensor, nn
 
 from delete_images.data.opening import ImageData
 from delete_images.data.strings import parse_spec
-from delete_images.models.model_file import ModelSpec, save_model
-from delete_images.models.spec import Preprocessing
+from delete_images.models.model_file import ModelSpec, Preprocessing, save_model
 from delete_images.opened import ImageBatches
 from delete_tasks.audit.probes import as_linear_map, fit_linear_probe
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation.reader import OpenedModel, predictions
-from delete_tasks.fileio.atomic import replacing_folder, save_json
+from delete_tasks.fileio.atomic import replacing, replacing_folder, save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.model.modes import fast_layout
 
-from ..backbones import ONNX, load_backbone_weights, open_backbone
+from ..backbones import ONNX, backbone_defaults, load_backbone_weights, open_backbone
 from ..enrolment import NAME, describe_photos, is_divided
 from ..network import CosineHead, FaceNetwork, Head, LinearHead, build_head, describe_network
 from ..photos import Framing, hold_out, open_photos, person_folders
 
 BATCH = 64
+LEFT_OUT = "left_out.json"
 STRANGERS_ACCEPTED = 0.01  # share of strangers that the threshold of `identify` accepts
 FOLDS = 5  # parts of the people, each left out once to score strangers
 # Loss at which training a cosine head ends. With few people it falls on towards zero, and Adam's steps, which do not shrink with
@@ -149,8 +152,8 @@ def enroll(options: Mapping[str, Any], console: Console) -> None:
         scored, scored_labels = torch.cat([embeddings, others]), torch.cat([labels, other_labels])
     scores = impostor_scores(network.head, embeddings, labels, scored, scored_labels)
     threshold = stranger_threshold(scores, len(people))
-    described = {"backbone": name, "embedding_size": size, "head": options["head"], "scale": options["scale"]}
-    described |= {"backbone_arguments": arguments}
+    parts = dict(backbone=name, embedding_size=size, head=options["head"], scale=options["scale"])
+    described = {**parts, "backbone_arguments": arguments}
     extra = {"framing": framing.framing, "threshold": threshold}
     spec = describe_network(ModelSpec("", people, framing.preprocessing, described, extra))
     seconds = {"faces": round(aligned - begin, 1), "all": round(time.monotonic() - begin, 1)}
@@ -175,3 +178,50 @@ def enroll(options: Mapping[str, Any], console: Console) -> None:
     else:
         console.print(f"Faces that score below {threshold:.3f} are unknown (from {len(scores):,} impostor pairs)")
     console.print(f"{seconds['all']:.0f} s, of which {seconds['faces']:.0f} s to find faces\nWritten: {options['out']}")
+
+
+def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Write the face on each photo to ``OUT/train/PERSON/`` or ``OUT/test/PERSON/`` as PNG, in the subfolder of its photo; return
+    the summary's figures. Refuse a non-empty folder, no photos, no faces, and a person's name that cannot be a folder's."""
+    image_module = require("PIL.Image", "faces")
+    out = Path(options["out"])
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"--out '{out}' is not empty; give a new folder, so that no other held-out photos are in it")
+    default = backbone_defaults(options["backbone"])
+    flags = (False, options["largest_face"], choose_device(options["device"]), options.get("processes"))
+    framing = Framing(default.preprocessing, default.framing, *flags)
+    begin = time.monotonic()
+    photos = open_photos(options["photos"], "train", framing, console=console)
+    seconds = time.monotonic() - begin
+    data, total, found = photos.data, photos.searched, photos.searched - len(photos.no_face)
+    held_out = hold_out(data.labels, options["held_out"], options["seed"])
+    for i, path in enumerate(_places(data, out, held_out)):
+        with replacing(path) as temporary:
+            image_module.fromarray(data[i][0]).save(temporary, "PNG")
+    if any(photos.left_out().values()):
+        save_json(photos.left_out(), out / LEFT_OUT)
+        console.print(f"All photos that were left out are listed in {out / LEFT_OUT}")
+    several, unreadable, tested = len(photos.several), len(photos.unreadable), int(held_out.sum())
+    each = round(seconds / max(1, total), 4)
+    console.print(
+        f"A face found on {found} of {total} photos ({100 * found / total:.1f}%), {1000 * each:.0f} ms a photo\nWritten: {out} "
+        f"({len(data) - tested} faces in train, {tested} in test)"
+    )
+    counts = {"photos": total, "found": found, "several": several, "unreadable": unreadable, "held_out": tested}
+    return {**counts, "seconds_a_photo": each}
+
+
+def _places(data: ImageData, out: Path, held_out: np.ndarray) -> list[Path]:
+    """Choose a file for each photo's face."""
+    places = []
+    for i, name in enumerate(data.names):
+        person = data.class_names[int(data.labels[i])]
+        if person in (".", "..") or "/" in person or os.sep in person or "\0" in person:
+            raise RequestError(f"'{person}' cannot be the name of a person's folder; give the photos another name")
+        within = Path(name.removeprefix(f"{person}/"))
+        places.append(out / ("test" if held_out[i] else "train") / person / within.with_name(f"{within.name}.png"))
+    taken = Counter([*places, *{parent for path in places for parent in path.parents}])
+    twice = [path for path in places if taken[path] > 1]
+    if twice:
+        raise RequestError(f"several photos would be written to '{twice[0]}'; rename them")
+    return places

@@ -86,8 +86,7 @@ def drift_of(before: Tensor, after: Tensor) -> dict[str, float]:
 
 
 def read_gallery(path: str | Path, least: int = 2) -> Gallery:
-    """Read a gallery: ``embeddings`` ``(n, D)``, ``names`` ``(n,)``, and any further arrays ``(n, ...)``. Refuse a file that
-    is no .npz of plain arrays, and what :func:`check_gallery` refuses."""
+    """Read ``embeddings`` ``(n, D)``, ``names`` ``(n,)`` and further arrays of an .npz; refuse as :func:`check_gallery`."""
     if not Path(path).is_file():
         raise RequestError(f"no gallery at '{path}'; expected an .npz with {EMBEDDINGS} (n, D) and {NAMES} (n,)")
     archive = Archive(Path(path))
@@ -146,8 +145,7 @@ def check_size(gallery: Gallery, size: int, path: str | Path) -> None:
 def save_without(
     model: str, runner: Run, people: Sequence[str], changes: Sequence[Change] | None
 ) -> dict[str, Any] | None:
-    """Write the model's gallery without the people's templates beside the erased model of a run. Return what was done to the
-    other templates, for results.json; None if there is no gallery, or no erased model."""
+    """Write the gallery without the people beside the erased model; return what was done to other templates, None if nothing."""
     path = Path(model) / GALLERY
     if not path.is_file() or runner.outcome.published is None:
         return None

@@ -17,8 +17,7 @@ from delete_tasks.fileio.validate import as_type, parse_json
 
 from ..backbones import ONNX, open_backbone
 from ..datasets import framing_for
-from ..earlier import without_removed
-from ..enrolment import GALLERY, describe_photos
+from ..enrolment import GALLERY, describe_photos, without_removed
 from ..enrolment import NAME as ENROLMENT
 from ..network import FaceNetwork, Head, LinearHead, build_head, describe_network, load_face_network
 from ..photos import open_photos

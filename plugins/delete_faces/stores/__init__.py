@@ -25,7 +25,7 @@ from delete_tasks.errors import RequestError, first_line
 from delete_tasks.fileio.inputs import file_sha256
 from delete_tasks.fileio.sampling import evenly_spread
 
-from ..earlier import was_removed
+from ..enrolment import was_removed
 from ..gallery.gallery import Gallery, check_size, find_names
 from ..photos import Templates
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from delete_images.data.archives import read_npy
 from delete_tasks.errors import RequestError
@@ -48,7 +47,7 @@ class NpzStore:
     def read(self, people: Sequence[str] | None = None) -> Gallery:
         return self.gallery if people is None else self.gallery.only(people)
 
-    def replace(self, embeddings: NDArray[Any]) -> None:
+    def replace(self, embeddings: np.ndarray) -> None:
         embeddings = embeddings.astype(self.gallery.embeddings.dtype)
         self.gallery, self.changed = replace(self.gallery, embeddings=embeddings), True
 

@@ -5,7 +5,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
-from numpy.typing import NDArray
 
 from delete_tasks.errors import RequestError, first_line, require
 
@@ -86,9 +85,8 @@ class PostgresStore:
         )
         places, names, vectors = [], [], []
         try:
-            with self.connection.cursor().copy(
-                self._statement(query), None if people is None else [list(people)]
-            ) as copy:
+            values = None if people is None else [list(people)]
+            with self.connection.cursor().copy(self._statement(query), values) as copy:
                 for place, name, vector in copy.rows():
                     places.append(place)
                     names.append(name)
@@ -102,11 +100,9 @@ class PostgresStore:
         stacked = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
         return check_gallery(stacked, names, {}, self.text, least=0 if people is not None else 1)
 
-    def replace(self, embeddings: NDArray[Any]) -> None:
+    def replace(self, embeddings: np.ndarray) -> None:
         if len(embeddings) != len(self.places):
-            raise RequestError(
-                f"{len(embeddings)} templates for {len(self.places)} rows of '{self.text}'; read the store first"
-            )
+            raise RequestError(f"{len(embeddings)} templates for {len(self.places)} rows of '{self.text}'; read first")
         left, right = "[]" if "vec" in self.type else "{}"
         self._run(f"CREATE TEMPORARY TABLE delete_tasks_new (place tid, template {self.type}) ON COMMIT DROP")
         with self.connection.cursor().copy("COPY delete_tasks_new FROM STDIN") as copy:

@@ -9,9 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from delete_images.models.model_file import load_model
 from delete_tasks.display.terminal import short
@@ -146,8 +145,7 @@ def update_stores(options: Mapping[str, Any], console: Console) -> dict[str, Any
     save_json(receipt, options["receipt"])
     page, jinja2 = Path(options["receipt"]).with_suffix(".html"), cast(Any, require("jinja2", "record"))
     strict = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    template = jinja2.Environment(autoescape=True, **strict).from_string(read_text(PAGE))
-    save_text(template.render(r=receipt), page)
+    save_text(jinja2.Environment(autoescape=True, **strict).from_string(read_text(PAGE)).render(r=receipt), page)
     console.print(f"Receipt: {short(options['receipt'])}, and {page.name} to read")
     return receipt
 
@@ -191,7 +189,7 @@ def _without_template(options: Mapping[str, Any], console: Console) -> int | Non
 
 def _check_maker(store: Gallery, matrix: Tensor, ending: Tensor, path: str) -> None:
     """Refuse templates that ``matrix`` has changed already, and those that are not ``ending``, the original's, times a vector."""
-    unit = F.normalize(torch.from_numpy(np.asarray(store.embeddings, np.float64)))
+    unit = nn.functional.normalize(torch.from_numpy(np.asarray(store.embeddings, np.float64)))
     outside = int((_outside(unit, ending) > OUTSIDE).sum())
     if outside > SOME * len(unit):
         raise RequestError(

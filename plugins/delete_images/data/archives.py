@@ -81,8 +81,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 class Archive:
-    """Reader of an .npz file with arrays ``names``. Each method raises RequestError for a file or array that is damaged,
-    encrypted, compressed by another method than deflate, not plain, or too large once unpacked."""
+    """Reader of an .npz file with arrays ``names``; refuses arrays that are damaged, encrypted, not plain, or too large."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,8 +93,7 @@ class Archive:
     def _open(self, name: str) -> Iterator[tuple[Any, Header]]:
         """Open the stream of an array, and read its header."""
         with _named_errors(self.path), zipfile.ZipFile(self.path) as archive:
-            stored = set(archive.namelist())
-            info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in stored else name)
+            info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
             if info.flag_bits & 1:
                 raise RequestError(f"{name} is encrypted")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -157,6 +155,5 @@ def check_memory(needed: int, what: str) -> None:
         return  # not Linux
     if needed > free:
         raise RequestError(
-            f"{what} takes {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB of memory are free; choose fewer with "
-            "class= or limit="
+            f"{what} takes {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB of memory are free; choose fewer (limit=)"
         )

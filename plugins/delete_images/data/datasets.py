@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.registry import DATASETS, FUNCTIONS
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -30,7 +29,7 @@ def collate_images(items: Sequence[list[dict[str, Any]]]) -> dict[str, Tensor]:
 class ImageForgetData(ForgetData):
     """Base of the datasets of classifiers' runs."""
 
-    labels: NDArray[Any]  # int64 (N,), -1 for no label
+    labels: np.ndarray  # int64 (N,), -1 for no label
     class_names: Sequence[str]  # of the model
     names: Sequence[str]  # stable, of each image
     spec: Any  # ModelSpec of the model; None if it has none

@@ -48,8 +48,7 @@ class CifarSource:
             names = tuple((folder / NAMES).read_text(encoding="utf-8", errors="replace").split())
             if names != self.class_names:
                 raise RequestError(
-                    f"'{folder / NAMES}' holds {len(names)} names; expected CIFAR-100's 100 in alphabetical order. Copy the "
-                    "folder again"
+                    f"'{folder / NAMES}' holds {len(names)} names; expected CIFAR-100's, sorted. Copy the folder again"
                 )
         path = folder / f"{self.split}_labels.npy"
         if not path.is_file():
@@ -58,8 +57,7 @@ class CifarSource:
         integers = labels.ndim == 1 and labels.dtype.kind in "iu"
         if not integers or (len(labels) and not 0 <= labels.min() <= labels.max() <= most):
             raise RequestError(
-                f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; expected an integer from 0 to {most} for "
-                "each image"
+                f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; expected one from 0 to {most} per image"
             )
         self.labels = labels.astype(np.int64)
         self._mosaics = sorted(folder.glob(f"{self.split}_*.webp"))
@@ -74,12 +72,8 @@ class CifarSource:
         try:
             data = dataset_class(str(folder), train=self.split == "train", download=download)
         except (OSError, RuntimeError, ValueError) as error:
-            if not download:
-                raise RequestError(f"the images of {kind} are missing in '{folder}' ({error})") from error
-            raise RequestError(
-                f"{kind} is not in '{folder}' and cannot be downloaded ({error}); give its folder: {kind}:FOLDER, or set "
-                f"{ROOT_VARIABLE}"
-            ) from error
+            fix = f"; no download is possible: give {kind}:FOLDER, or set {ROOT_VARIABLE}" if download else ""
+            raise RequestError(f"the images of {kind} are missing in '{folder}' ({error}){fix}") from error
         self._images = data.data
         self.labels = np.asarray(data.targets, dtype=np.int64)
 
@@ -94,9 +88,7 @@ class CifarSource:
             mosaic = read_image(path)
             rows, columns = mosaic.shape[0] // _SIDE, mosaic.shape[1] // _SIDE
             if rows * columns != per_mosaic:
-                raise RequestError(
-                    f"'{path}' holds {rows} x {columns} images of 32 pixels, expected {per_mosaic}; copy it again"
-                )
+                raise RequestError(f"'{path}' holds {rows} x {columns} images, expected {per_mosaic}; copy it again")
             tiles = mosaic.reshape(rows, _SIDE, columns, _SIDE, 3).swapaxes(1, 2).reshape(-1, _SIDE, _SIDE, 3)
             inside = indices // per_mosaic == number
             images[inside] = tiles[indices[inside] % per_mosaic]

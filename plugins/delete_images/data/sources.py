@@ -47,9 +47,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """Return True for the name of an image, also of a broken link or a pipe, which is then reported as unreadable."""
-    if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
-        return False
-    return not entry.is_dir()
+    return entry.name[0] != "." and Path(entry.name).suffix.lower() in SUFFIXES and not entry.is_dir()
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -70,9 +68,8 @@ def images_in(folder: Path) -> list[Path]:
 class FolderSource:
     """Reader of a folder with one folder of images for each class, or with such folders ``train/``, ``val/`` or ``test/``. If
     ``explicit``, the split must exist; if ``label_given`` (one label for all), images may also lie in ``root`` itself. No class
-    folders or no images, and a folder that cannot be read or whose name is not UTF-8, are refused. ``labels`` are int64 (N,),
-    indices into the sorted ``class_names``; ``names`` the path of each image within the folder, with '/'; ``digests`` and
-    ``thumbnails`` those of the images that were checked, by index."""
+    folders or no images are refused. ``labels`` are int64 (N,), indices into the sorted ``class_names``; ``names`` the path of
+    each image within the folder, with '/'; ``digests`` and ``thumbnails`` those of the images that were checked, by index."""
 
     def __init__(self, root: Path, split: str, explicit: bool, label_given: bool) -> None:
         root = root.resolve()
@@ -80,9 +77,7 @@ class FolderSource:
         present = [folder.name for folder in folders if folder.name in SPLITS]
         if present and len(present) == len(folders):
             if split not in present:
-                raise RequestError(
-                    f"'{root}' has no split '{split}', only {', '.join(present)}; write ?split={present[0]}"
-                )
+                raise RequestError(f"'{root}' has no split '{split}' but {', '.join(present)}; try ?split={present[0]}")
             root = root / split
             folders = self._folders(root)
         elif explicit:

@@ -53,8 +53,7 @@ class DataSpec:
             return
         problem = "not an .npz file" if is_file else "nothing there"
         raise RequestError(
-            f"no data at '{place}' ({problem}); expected a folder of class folders, an .npz file, cifar10[:ROOT] or "
-            "cifar100[:ROOT]"
+            f"no data at '{place}' ({problem}); expected a folder of class folders, .npz, cifar10[:ROOT] or cifar100[:ROOT]"
         )
 
     def compose(self, options: Mapping[str, str | Sequence[str]]) -> str:
@@ -74,12 +73,8 @@ class DataSpec:
         """Make the data string, with an absolute path, with other classes."""
         start = "".join(part or "" for part in self.parts()[:2])
         numbers = {key: str(value) for key, value in (("limit", self.limit), ("seed", self.seed)) if value is not None}
-        named = {
-            "class": classes,
-            "without": without,
-            "label": self.label or "",
-            "split": self.split * self.split_given,
-        }
+        split = self.split if self.split_given else ""
+        named = {"class": classes, "without": without, "label": self.label or "", "split": split}
         return parse_spec(start).compose({**named, **numbers})
 
 
@@ -131,16 +126,12 @@ def _number(text: str, key: str, value: str | None, least: int) -> int | None:
 
 
 def choose_indices(
-    request: DataSpec,
-    labels: np.ndarray,
-    data_labels: np.ndarray,
-    data_names: Sequence[str],
-    class_names: Sequence[str],
+    request: DataSpec, labels: np.ndarray, data_labels: np.ndarray, data_names: Sequence[str], names: Sequence[str]
 ) -> np.ndarray:
     """Choose the samples that a data string names: their indices, ascending. Unknown classes and an empty choice are refused.
-    ``labels``, int64 (N,), are indices into the model's ``class_names`` (-1 no label, -2 a class that it lacks), for ids such as
+    ``labels``, int64 (N,), are indices into the model's class ``names`` (-1 no label, -2 a class that it lacks), for ids such as
     ``#2``; ``data_labels`` those into the data's ``data_names`` (-1 no label), for the names in ``class=`` and ``without=``."""
-    data_index, model_index = NameIndex(data_names, "the data set"), NameIndex(class_names)
+    data_index, model_index = NameIndex(data_names, "the data set"), NameIndex(names)
 
     def mask(key: str, classes: Sequence[str]) -> np.ndarray:
         ids = [name for name in classes if ID.fullmatch(name) and not data_index.fitting(name)]
@@ -156,11 +147,11 @@ def choose_indices(
     indices = np.flatnonzero(chosen)
     unknown = np.unique(data_labels[indices[labels[indices] == UNKNOWN_CLASS]])
     if request.label is None and len(unknown):
-        names = [data_names[number] for number in unknown]
-        close = [match for name in names[:3] for match in difflib.get_close_matches(name, class_names, n=3, cutoff=0.5)]
-        hint = f"closest: {', '.join(dict.fromkeys(close))}" if close else f"valid names: {list_names(class_names)}"
+        lacking = [data_names[number] for number in unknown]
+        close = [match for name in lacking[:3] for match in difflib.get_close_matches(name, names, n=3, cutoff=0.5)]
+        hint = f"closest: {', '.join(dict.fromkeys(close))}" if close else f"valid names: {list_names(names)}"
         raise RequestError(
-            f"'{request.text}': unknown or ambiguous class {list_names([repr(name) for name in names], 8)}; {hint}. Leave "
+            f"'{request.text}': unknown or ambiguous class {list_names([repr(name) for name in lacking], 8)}; {hint}. Leave "
             "them out with without=, or rename them to the model's names"
         )
     if not len(indices):

@@ -19,9 +19,9 @@ MIXED = 0.5  # share of the strong views that are mixed
 RANGE_IMAGES = 1000  # at most, from which the range of values is computed
 
 
-def _albumentations() -> Any:
+def load_albumentations(extra: str = "images") -> Any:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # on import it looks for a newer version online
-    return require("albumentations", "images")
+    return require("albumentations", extra)
 
 
 class ImageTransform:
@@ -30,7 +30,7 @@ class ImageTransform:
     seed sets; so each call seeds them from PyTorch's global generator, and the result is a function of its state alone."""
 
     def __init__(self, steps: Sequence[Any], pre: Preprocessing, is_random: bool = True) -> None:
-        albumentations, self.bgr = _albumentations(), pre.channels == "BGR"
+        albumentations, self.bgr = load_albumentations(), pre.channels == "BGR"
         order = -1 if self.bgr else 1  # the pipeline is in RGB
         mean, std = (tuple(values[::order]) for values in unit_normalization(pre))
         normalization = albumentations.Normalize(mean=mean, std=std, max_pixel_value=255.0)
@@ -54,16 +54,14 @@ class ImageTransform:
 
 
 def _resize(pre: Preprocessing) -> list[Any]:
-    albumentations = _albumentations()
+    albumentations = load_albumentations()
     height, width = pre.size
     if pre.resize == "stretch":
         # Area averaging when shrinking, because cv2's linear interpolation would alias.
         return [albumentations.Resize(height, width, area_for_downscale="image")]
     shorter = (round(height / pre.crop_fraction), round(width / pre.crop_fraction))
-    return [
-        albumentations.SmallestMaxSize(max_size_hw=shorter, area_for_downscale="image"),
-        albumentations.CenterCrop(height, width),
-    ]
+    resized = albumentations.SmallestMaxSize(max_size_hw=shorter, area_for_downscale="image")
+    return [resized, albumentations.CenterCrop(height, width)]
 
 
 def eval_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
@@ -74,7 +72,7 @@ def eval_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
 
 def _crops(pre: Preprocessing) -> list[Any]:
     height, width = pre.size
-    albumentations = _albumentations()
+    albumentations = load_albumentations()
     if max(height, width) > 64:
         return [albumentations.RandomResizedCrop((height, width), scale=(0.35, 1.0), area_for_downscale="image")]
     return [*_resize(pre), albumentations.Pad(padding=_eighth(pre)), albumentations.RandomCrop(height, width)]
@@ -89,7 +87,7 @@ def train_transform(spec: ModelSpec | Preprocessing, crop: bool = True) -> Image
     """Make :func:`eval_transform` with a random horizontal flip and, with ``crop``, a random crop: up to 64 pixels of the image
     with zeros around, an eighth of the size wide (CIFAR's recipe); above, a random part of 35% or more of the area."""
     pre = spec.preprocessing if isinstance(spec, ModelSpec) else spec
-    return ImageTransform([*(_crops(pre) if crop else _resize(pre)), _albumentations().HorizontalFlip(p=0.5)], pre)
+    return ImageTransform([*(_crops(pre) if crop else _resize(pre)), load_albumentations().HorizontalFlip(p=0.5)], pre)
 
 
 def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
@@ -97,7 +95,7 @@ def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
     whose predictions distillation from the forget set alone then preserves. Labels do not fit such images."""
     pre = spec.preprocessing if isinstance(spec, ModelSpec) else spec
     height, width = pre.size
-    a = _albumentations()
+    a = load_albumentations()
     place = [
         a.RandomResizedCrop((height, width), scale=(0.15, 1.0), area_for_downscale="image", p=1.0),
         a.Pad(padding=_eighth(pre), border_mode=4, p=1.0),  # mirrored, and cropped below
@@ -187,10 +185,9 @@ def mix(image: Tensor, partner: Tensor) -> Tensor:
     if blends < 0.5:
         blend = torch.lerp(partner.float(), image.float(), 0.25 + 0.5 * share)
         return (blend if image.is_floating_point() else blend.round()).to(image.dtype)
-    rows, columns = (
-        int(size * (0.25 + 0.5 * part)) for size, part in zip(image.shape[1:], (height, width), strict=True)
-    )
-    top, left = int(row * (image.shape[1] - rows + 1)), int(column * (image.shape[2] - columns + 1))
-    mixed = image.clone()
-    mixed[:, top : top + rows, left : left + columns] = partner[:, top : top + rows, left : left + columns]
+    _, tall, wide = image.shape
+    rows, columns = int(tall * (0.25 + 0.5 * height)), int(wide * (0.25 + 0.5 * width))
+    top, left = int(row * (tall - rows + 1)), int(column * (wide - columns + 1))
+    mixed, part = image.clone(), np.s_[:, top : top + rows, left : left + columns]
+    mixed[part] = partner[part]
     return mixed

@@ -66,7 +66,12 @@ class Erasure:
         self.ids = resolve_classes(classes, self.names)
         self._choose_samples(opened)
         self.numbers = evenly_spread(len(forget), self.measured).tolist()
-        self.views, self.view = self._choose_views(views)
+        first = next(forget.batches(range(1), 1, seed))[0]
+        self.views, self.view = choose_views(views, self.default_views or runs.method_class(method).views, first)
+        if isinstance(self.view, str):
+            numbers = evenly_spread(len(forget), RANGE_IMAGES).tolist()
+            images = torch.cat([batch[0] for batch in forget.batches(numbers, READ_BATCH, seed)])
+            self.view = TensorViews(self.view, images)
         for tensor in (*opened.student.parameters(), *opened.student.buffers()):
             if tensor.dtype in HALF:  # too coarse for small steps, and Adam's epsilon is 0 in float16
                 tensor.data = tensor.data.float()
@@ -185,15 +190,6 @@ class Erasure:
                 f"{self._label_reader()} needs the label of each image if several classes are forgotten, and forget_images has "
                 "images without one; give (image, label) samples, or use method='DELETE' with masking='all'"
             )
-
-    def _choose_views(self, views: Any) -> tuple[str, Any]:
-        first = next(self.forget.batches(range(1), 1, self.seed))[0]
-        name, view = choose_views(views, self.default_views or runs.method_class(self.method).views, first)
-        if isinstance(view, str):
-            numbers = evenly_spread(len(self.forget), RANGE_IMAGES).tolist()
-            images = torch.cat([batch[0] for batch in self.forget.batches(numbers, READ_BATCH, self.seed)])
-            view = TensorViews(view, images)
-        return name, view
 
     def _measure(self, model: Any) -> tuple[float, float]:
         """Measure the mean probability of the forgotten classes, and the percentage of images predicted as one of them."""

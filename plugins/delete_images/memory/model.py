@@ -166,8 +166,7 @@ def check_trainable(model: nn.Module) -> None:
     """Raise :class:`UnsupportedModelError` for a model without a parameter that requires a gradient."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UnsupportedModelError(
-            "no parameter of the model requires a gradient, so nothing can be unlearned; call requires_grad_(True) on the "
-            "layers that may change"
+            "no parameter of the model requires a gradient; call requires_grad_(True) on the layers that may change"
         )
 
 

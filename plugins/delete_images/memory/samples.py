@@ -114,8 +114,7 @@ def _kind(item: Any) -> str:
 
 
 def images_and_labels(batch: Any, argument: str, label_keys: Sequence[str] = LABEL_KEYS) -> tuple[Tensor, Any]:
-    """Return the images of a collated batch and its unconverted labels, None if missing; raise :class:`RequestError` without a
-    tensor of images. ``label_keys`` are the keys of labels in a dict."""
+    """Return a collated batch's images and unconverted labels, None if missing, by key of a dict; refuse one without images."""
     if isinstance(batch, Tensor):
         return batch, None
     if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor):
@@ -140,8 +139,7 @@ def read_samples(data: Any, argument: str) -> Samples:
     if isinstance(data, DataLoader):
         if data.batch_size is None and data.batch_sampler is None:
             raise RequestError(
-                f"{argument} is a DataLoader with batch_size=None, whose dataset yields whole batches; give single samples and "
-                "a batch_size"
+                f"{argument} is a DataLoader with batch_size=None, i.e. of whole batches; give samples and a batch_size"
             )
         collate = data.collate_fn
         if not isinstance(data.dataset, IterableDataset):
@@ -180,8 +178,7 @@ def named_classes(data: Any) -> Sequence[str] | None:
 
 
 def leave_out_others(samples: Samples, labels: Tensor, ids: Sequence[int], names: Sequence[str]) -> dict[str, int]:
-    """Remove the samples labelled with other classes than ``ids``, in place, given labels int64 ``(len(samples),)``; return their
-    number by class, largest first. Raise :class:`RequestError` if no sample is left."""
+    """Remove samples with ``labels``, int64 ``(len(samples),)``, not in ``ids``; count them by class. Refuse to leave none."""
     matches = torch.isin(labels, torch.tensor([*ids, NO_LABEL]))
     left_out = {
         names[label] if 0 <= label < len(names) else f"label {label}": count

@@ -27,8 +27,7 @@ def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
     parts = [part for part in tensors_of(output, ("logits",)) if part.ndim == 2]
     if num_classes is None and len({part.shape[1] for part in parts}) > 1:
         raise UnsupportedModelError(
-            f"the model returns {describe(output)}, of which more than one could be the class logits; give class_names in the "
-            "order of the logits"
+            f"the model returns {describe(output)}, of which several could be the logits; give class_names in their order"
         )
     return select_logits(parts, num_classes, output, "(N, C)", "'logits'")
 
@@ -42,8 +41,7 @@ def tensors_of(output: Any, keys: Sequence[str] = OUTPUT_KEYS) -> list[Tensor]:
 
 
 def select_logits(parts: Sequence[Tensor], num_classes: int | None, output: Any, shape: str, keys: str) -> list[Tensor]:
-    """Select the tensors with ``num_classes`` channels, or as many as the first has; the other arguments are for messages. Raise
-    UnsupportedModelError without such a tensor, and for a single class."""
+    """Select the tensors with ``num_classes`` channels, or the first's number; refuse none and a single class, with a message."""
     classes = parts[0].shape[1] if num_classes is None and parts else num_classes
     logits = [part for part in parts if part.shape[1] == classes]
     if not logits:
@@ -114,11 +112,7 @@ class ImageClassifier(BaseModel):
         return self.loss_by_logits(logits, labels, retain) if mode == "loss" else logits[0]
 
     def loss_by_logits(
-        self,
-        logits: list[Tensor],
-        labels: Tensor | None = None,
-        retain: Tensor | None = None,
-        valid: Tensor | None = None,
+        self, logits: list[Tensor], labels: Tensor | None, retain: Tensor | None, valid: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Compute the cross entropy of each output; an unlearning method replaces this method."""
         if labels is None:

@@ -90,8 +90,7 @@ def new_views(runner: Run, count: int) -> Iterator[Tensor]:
     """Read batches of views, and of samples beside them, that the run does not train on."""
     dataset, collate = runner.train_dataloader.dataset, runner.train_dataloader.collate_fn
     for begin in range(0, count, BATCH):
-        items = [dataset[FIRST_VIEW + i] for i in range(begin, min(count, begin + BATCH))]
-        yield collate(items)["inputs"]
+        yield collate([dataset[FIRST_VIEW + i] for i in range(begin, min(count, begin + BATCH))])["inputs"]
 
 
 @contextmanager

@@ -28,8 +28,7 @@ def read_hub_folder(folder: Path, classes: Sequence[str] = ()) -> tuple[dict[str
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None or not (folder / CONFIG).is_file():
         raise RequestError(
-            f"'{folder}' holds no {CONFIG} and {' or '.join(WEIGHTS)} of a classifier; give its weights file, with "
-            "--architecture and --classes"
+            f"'{folder}' holds no {CONFIG} and {' or '.join(WEIGHTS)}; give its weights file, --architecture and --classes"
         )
     try:
         config: Any = read_json(folder / CONFIG)

@@ -129,8 +129,7 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
     digest = raw.get("weights_sha256")
     if digest is not None and digest != checkpoint.file_sha256(path):
         raise CheckpointMismatchError(
-            f"'{path}' does not have the SHA-256 in {SPEC_NAME}; copy both files of the model again, or import the weights "
-            "again"
+            f"'{path}' does not have the SHA-256 in {SPEC_NAME}; copy both files again, or import the weights again"
         )
     if not is_import_path(spec.architecture):
         _fit_on_paper(state, spec, f"'{path}'")
@@ -166,11 +165,7 @@ def import_checkpoint(
 
 
 def import_state(
-    state: Mapping[str, Tensor],
-    source: str,
-    folder: str | os.PathLike[str],
-    spec: ModelSpec,
-    allow_import: bool = False,
+    state: Mapping[str, Tensor], source: str, folder: str | os.PathLike[str], spec: ModelSpec, allow_import: bool
 ) -> Path:
     """Make a model folder from a state dict, named ``source`` in messages; raise as :func:`import_checkpoint`."""
     spec_from_json(spec_to_json(spec), "the model's description")

@@ -6,7 +6,6 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
@@ -69,8 +68,7 @@ def refuse_probabilities(network: nn.Module, outputs: Iterable[Tensor]) -> None:
 
 
 def refuse_sigmoids(logits: Tensor) -> None:
-    """Raise UnsupportedModelError for logits ``(N, C, *locations)`` above -1 almost nowhere, as those of a softmax never are, but
-    for logarithms of probabilities."""
+    """Refuse logits ``(N, C, *locations)`` above -1 almost nowhere, unlike a softmax's, but for logarithms of probabilities."""
     negative = float((logits.amax(1) < -1).float().mean()) > MOST_NEGATIVE
     if negative and float(logits.float().logsumexp(1).abs().max()) > TOLERANCE:
         raise UnsupportedModelError(
@@ -81,8 +79,7 @@ def refuse_sigmoids(logits: Tensor) -> None:
 
 
 def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
-    """Compute all class logits of a batch, each ``(N, C, *locations)`` of the prediction's size, the prediction's first. Raises
-    as :func:`class_maps`, also for an auxiliary head that the forward does not run."""
+    """Compute a batch's class logits, ``(N, C, *locations)`` of one size, the prediction's first; raise as :func:`class_maps`."""
     auxiliary: list[Any] = []
     head: Any = getattr(network, AUXILIARY, None)
     caught = isinstance(head, nn.Module)
@@ -120,12 +117,12 @@ def resize(logits: Tensor, size: Any) -> Tensor:
             f"logits of shape {tuple(logits.shape)} cannot be resized to {tuple(size)}; expected the same number of dimensions "
             "of locations, one to three"
         )
-    return F.interpolate(logits, size=tuple(size), mode=MODES[logits.ndim], align_corners=False)
+    return nn.functional.interpolate(logits, size=tuple(size), mode=MODES[logits.ndim], align_corners=False)
 
 
 def at_size(values: Tensor, size: Any) -> Tensor:
     """Resize labels or booleans ``(N, *locations)`` by the nearest location."""
     if tuple(values.shape[1:]) == tuple(size):
         return values
-    resized = F.interpolate(values.unsqueeze(1).double(), size=tuple(size), mode="nearest-exact")
+    resized = nn.functional.interpolate(values.unsqueeze(1).double(), size=tuple(size), mode="nearest-exact")
     return resized.squeeze(1).to(values.dtype)

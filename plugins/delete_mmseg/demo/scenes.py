@@ -35,8 +35,7 @@ _GRAIN = {"vegetation": 15.0, "terrain": 10.0, "road": 6.0, "sidewalk": 5.0, "bu
 def draw_scene(
     seed: int | Sequence[int], size: tuple[int, int] = (128, 256)
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw one street scene of ``size`` (height, width), 16 pixels or more each, in which ``seed`` decides everything: the
-    picture, RGB (height, width, 3), and the Cityscapes labelIds (height, width), both uint8."""
+    """Draw a street scene of ``size`` (height, width) by its ``seed``: RGB (height, width, 3) and Cityscapes labelIds, uint8."""
     if min(size) < 16:
         raise ValueError(f"a scene needs at least 16x16 pixels, got {size[0]}x{size[1]}: give a larger size")
     height, width = size
@@ -50,9 +49,8 @@ def draw_scene(
         draw(scene, x, z, *more)
     if scene.rng.random() < 0.15:
         _draw_bonnet(scene)
-    rgb = _photograph(scene)
     labels = cv2.resize(scene.labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    return rgb, np.asarray(labels, np.uint8)
+    return _photograph(scene), np.asarray(labels, np.uint8)
 
 
 def _place_things(scene: Scene) -> list[tuple[Any, ...]]:
@@ -130,10 +128,9 @@ def _photograph(scene: Scene) -> NDArray[np.uint8]:
 def write_scenes(
     root: str | Path, *, train: int = 200, val: int = 60, size: tuple[int, int] = (128, 256), seed: int = 0
 ) -> None:
-    """Write scenes as Cityscapes is laid out: leftImg8bit/{train,val}/demo/demo_000000_000019_leftImg8bit.png etc. The two splits
+    """Write scenes as Cityscapes is laid out: leftImg8bit/{train,val}/demo/demo_000000_000019_leftImg8bit.png etc. The splits
     share no scene, and a scene depends on (seed, split, index) alone: more scenes leave the first ones as they are. ``train`` and
-    ``val`` are numbers of scenes, ``size`` is as of :func:`draw_scene`. The folder ``root`` is made if missing, and files of the
-    same name are replaced."""
+    ``val`` are numbers of scenes, ``size`` is as of :func:`draw_scene`; files of the same name are replaced."""
     for number, (split, count) in enumerate((("train", train), ("val", val))):
         images, annotations = (Path(root, kind, split, "demo") for kind in ("leftImg8bit", "gtFine"))
         for index in range(count):
@@ -145,9 +142,6 @@ def write_scenes(
             ):
                 with replacing(path) as temporary:
                     temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-
-
-# Street without its objects: sky, ground, and the houses and green beside it ------------------------------------------
 
 
 def draw_sky(scene: Scene) -> None:

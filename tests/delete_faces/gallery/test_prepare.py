@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from delete_faces.align import REFERENCE, Faces
-from delete_faces.gallery.prepare import align
+from delete_faces.gallery.enroll import align
 from delete_tasks.errors import RequestError
 
 FACE = Faces(np.array([[0.0, 0.0, 112.0, 112.0]]), REFERENCE[None], np.ones(1))

@@ -8,8 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from delete_images.memory.dense.evaluate import evaluate
-from delete_images.memory.dense.samples import MapData, MapSamples
-from delete_images.memory.dense.task import DenseModel
+from delete_images.memory.dense.task import DenseModel, MapData, MapSamples
 from delete_images.memory.samples import read_samples
 from delete_images.models.outputs import at_size, class_layers_of, resize, run
 from delete_tasks import erase

@@ -21,8 +21,7 @@ from ..erasure import Erasure
 from ..model import OpenModel
 from ..samples import Samples
 from .evaluate import FEW, count_locations, iou_rows, models_by_row
-from .samples import MapData, MapSamples, contain_classes
-from .task import DenseModel, DenseTask
+from .task import DenseModel, DenseTask, MapData, MapSamples, contain_classes
 
 
 class DenseErasure(Erasure):

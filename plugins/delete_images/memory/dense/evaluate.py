@@ -21,8 +21,7 @@ from ...models.classifier import NO_LABEL, predict_batch
 from ...models.outputs import at_size, class_layers_of, resize
 from ..model import copy_model, open_model
 from ..samples import read_samples
-from .samples import READ_BATCH, MapSamples
-from .task import DenseModel
+from .task import READ_BATCH, DenseModel, MapSamples
 
 FEW = 1000  # locations; a class with fewer is not reported as the worst
 
@@ -39,8 +38,7 @@ class PredictionCounts:
 def count_locations(
     models: Mapping[str, DenseModel], samples: MapSamples, numbers: Sequence[int], ids: Sequence[int], seed: int
 ) -> dict[str, PredictionCounts]:
-    """Run models on one device over the samples ``numbers``, and count by model. Only sums are kept in memory. ``ids`` are the
-    forgotten classes; ``seed`` is that of the samples' randomness."""
+    """Count predictions of models on one device by name, over the samples ``numbers``; only sums are kept in memory."""
     classes = samples.classes
     zeros = torch.zeros(classes, classes, dtype=torch.int64)
     counts = {name: PredictionCounts(zeros.clone(), ConfusionState(classes, ids, [NO_LABEL])) for name in models}

@@ -1,7 +1,6 @@
 """Image classifiers by name: torchvision's, timm's, and the small CIFAR networks of published weights."""
 
 from . import published  # noqa: F401 - registers them
-from .head import classifier_of
-from .registry import ARCHITECTURES, architecture_names, build, register
+from .registry import ARCHITECTURES, architecture_names, build, classifier_of, register
 
 __all__ = ["ARCHITECTURES", "architecture_names", "build", "classifier_of", "register"]

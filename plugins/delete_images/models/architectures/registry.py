@@ -1,4 +1,5 @@
-"""Networks with random weights, built from a name and JSON arguments without fetching or reading a file."""
+"""Networks with random weights, built from a name and JSON arguments without fetching or reading a file; and the last linear
+layer of any classifier, found by shape."""
 
 import difflib
 import importlib.util
@@ -10,9 +11,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from delete_tasks.errors import MissingExtraError, RequestError, first_line, require
+from delete_tasks.errors import MissingExtraError, RequestError, UnsupportedModelError, first_line, require
+from delete_tasks.model.head import ClassLayer
 from delete_tasks.plugins import import_offered, offered
 
 Builder = Callable[..., nn.Module]
@@ -30,8 +32,7 @@ _FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir", "use_pret
 
 
 def register(name: str) -> Callable[[Builder], Builder]:
-    """Make a decorator that registers a builder (a class or a function of ``num_classes`` and keyword arguments). The name must
-    be new and hold no colon, as import paths and timm's names do."""
+    """Make a decorator that registers a builder, called with ``num_classes`` and keywords, under a new name without a colon."""
 
     def add(builder: Builder) -> Builder:
         if ":" in name or name in ARCHITECTURES:
@@ -54,8 +55,7 @@ def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
         factory = operator.attrgetter(attribute)(importlib.import_module(module_name))
     except (ImportError, AttributeError, ValueError) as error:
         raise RequestError(
-            f"cannot import architecture '{path}': {error}. Expected 'package.module:Class'; add the folder of the package "
-            "to PYTHONPATH"
+            f"cannot import architecture '{path}': {error}. Expected 'package.module:Class', its folder on PYTHONPATH"
         ) from error
     if not callable(factory):
         raise RequestError(f"architecture '{path}' is a {type(factory).__name__}; expected a class or function")
@@ -93,9 +93,8 @@ def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
 
 
 def _build_torchvision(name: str, num_classes: int, stem: str = "imagenet", **arguments: Any) -> nn.Module:
-    """Build torchvision's model ``name``, with torchvision's arguments; refuse an unknown stem, or one that the family lacks. The
-    stem ``'imagenet'`` is torchvision's. With ``'cifar'`` a ResNet has a first convolution of 3x3 with stride 1 and no max pool;
-    a VGG has a single linear layer on 1x1 maps after its features."""
+    """Build torchvision's model; refuse an unknown stem, or one that the family lacks. With the stem ``'cifar'`` a ResNet has a
+    first convolution of 3x3 with stride 1 and no max pool; a VGG has a single linear layer on 1x1 maps after its features."""
     if stem not in STEMS:
         raise RequestError(f"unknown stem '{stem}' for {name}; choose one of: {', '.join(STEMS)}")
     models = require("torchvision.models", "images")
@@ -190,8 +189,7 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
         raise
     except Exception as error:  # any kind, since a model.json may hold any arguments
         raise RequestError(
-            f"architecture '{name}' cannot be built with {reprlib.repr(arguments)}: {first_line(error)[:500]}; correct the "
-            "arguments"
+            f"architecture '{name}' cannot be built with {reprlib.repr(arguments)}: {first_line(error)[:500]}; correct them"
         ) from error
 
 
@@ -227,7 +225,34 @@ def _lines(name: str) -> list[str]:
         parameters = sum(parameter.numel() for parameter in model.parameters())
         arguments = builder_arguments(ARCHITECTURES[name])
     else:
-        weights = require("torchvision.models", "images").get_model_weights(name)
-        parameters = next(iter(weights)).meta["num_params"]
+        parameters = next(iter(require("torchvision.models", "images").get_model_weights(name))).meta["num_params"]
     takes = [f"    --arguments: {', '.join(arguments)}"] if arguments else []
     return [f"{name:<19} {parameters / 1e6:>7.1f} M", *takes]
+
+
+def _is_linear_map(module: nn.Module) -> bool:
+    # By shape rather than by class, to include cosine heads and timm's linear layers.
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return False
+    return weight.dim() == 2 or (weight.dim() == 4 and weight.shape[2:] == (1, 1) and getattr(module, "groups", 1) == 1)
+
+
+def classifier_of(model: nn.Module, num_classes: int | None = None) -> ClassLayer:
+    """Find the layer that gives the logits: the last in order of registration whose output size is ``num_classes``: a linear
+    layer, 1x1 convolution (SqueezeNet) or module whose ``weight`` is (C, D). Without ``num_classes`` it is the last matrix-shaped
+    layer or else 1x1 convolution. Raise UnsupportedModelError, with the last few candidates, if there is no such layer."""
+    candidates: Any = [ClassLayer(name, module) for name, module in model.named_modules() if _is_linear_map(module)]
+    if num_classes is None:
+        matches = [layer for layer in candidates if layer.module.weight.dim() == 2] or candidates
+    else:
+        matches = [layer for layer in candidates if len(layer.module.weight) == num_classes]
+    if matches:
+        return matches[-1]
+    shapes = [(layer.name, *layer.module.weight.shape[:2]) for layer in candidates[-5:]]
+    listed = ", ".join(f"{name} ({features} -> {classes})" for name, classes, features in shapes)
+    wanted = "" if num_classes is None else f" with {num_classes} outputs"
+    raise UnsupportedModelError(
+        f"{type(model).__name__} has no linear layer{wanted} that could be its classifier; candidates: {listed or 'none'}. "
+        "Check the number of classes, or give the model a linear last layer"
+    )
