@@ -22,7 +22,7 @@ CORE_COMMANDS = {
     "compare": "delete_tasks.report.commands:compare",
     "export": "delete_tasks.report.commands:export",
     "methods": "delete_tasks.cli.methods:COMMAND",
-    "record": "delete_tasks.report.record.command:COMMAND",
+    "record": "delete_tasks.report.commands:record",
 }
 
 
