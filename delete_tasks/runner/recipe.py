@@ -12,9 +12,9 @@ from torch import nn
 
 from ..errors import RequestError
 from ..methods.options import split_options
+from ..request.config import schedulers
 from ..request.config_checks import REPLACED, kept_wrapper, refuse_keepers
 from ..request.ranges import whole
-from ..request.schedules import schedulers
 
 
 def apply_recipe(cfg: Any) -> Any:
