@@ -15,7 +15,7 @@ from ...audit.verdict import headline
 from ...display.terminal import printable, say, short
 from ...errors import RequestError
 from ...evaluation.forget_data import FORGET_SET
-from ...evaluation.intervals import wilson
+from ...evaluation.functional import wilson
 from ...evaluation.opened import Opened, Place, Text
 from ...fileio.atomic import discard, save_json, save_text
 from ...fileio.digests import describe_model, relative, section_digests, write_sums
