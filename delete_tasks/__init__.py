@@ -4,25 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .errors import RequestError
-    from .losses import MaskedKLLoss, masked_kl_div, masked_kl_div_upsampled, masked_mass
-    from .request.classes import ForgetRequest
-    from .request.config import config_path
+    from .errors import RequestError as RequestError
+    from .losses import MaskedKLLoss as MaskedKLLoss
+    from .losses import masked_kl_div as masked_kl_div
+    from .losses import masked_kl_div_upsampled as masked_kl_div_upsampled
+    from .losses import masked_mass as masked_mass
+    from .request.classes import ForgetRequest as ForgetRequest
+    from .request.config import config_path as config_path
 
     erase: Any
     erase_detector: Any
-
-__all__ = [
-    "ForgetRequest",
-    "MaskedKLLoss",
-    "RequestError",
-    "config_path",
-    "erase",
-    "erase_detector",
-    "masked_kl_div",
-    "masked_kl_div_upsampled",
-    "masked_mass",
-]
 
 _HOME = {
     "MaskedKLLoss": "losses",
@@ -33,6 +24,7 @@ _HOME = {
     "RequestError": "errors",
     "config_path": "request.config",
 }
+__all__ = [*_HOME, "erase", "erase_detector"]
 
 
 def __getattr__(name: str) -> Any:

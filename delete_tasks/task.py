@@ -121,7 +121,7 @@ class Task(ABC):
             'test'; for a record those of :attr:`delete_tasks.evaluation.opened.Opened.reopen`; for attention, which has its own
             inputs, none. ``options`` are those of the command line; for a record, which is not trusted, those of ``reopen``,
             ``recorded=True`` (import, run and fetch nothing that they name), ``samples``, a
-            :class:`delete_tasks.report.record.samples.SampleList`, and ``forgotten``, a function that finds the forgotten
+            :class:`delete_tasks.report.record.files.SampleList`, and ``forgotten``, a function that finds the forgotten
             classes' indices in a list of all names.
         hub: ``(path, record, hide)`` of a model -> ``library_name`` and ``pipeline_tag`` of its card on the Hugging Face Hub, and
             its config.json and other JSON files by name, without names of people if ``hide``; None for a task without cards.

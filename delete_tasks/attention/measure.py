@@ -212,8 +212,8 @@ def table(comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> 
             "removed": compared.sample.removed,
             "region": compared.sample.region_is,
             "area": {name: float(f"{value:.6g}") for name, value in compared.area.items()},
-            "ratio": {name: _rounded(value) for name, value in compared.ratio.items()},
-            "correlation": {name: _rounded(value) for name, value in compared.correlation.items()},
+            "ratio": {name: value and round(value, 4) for name, value in compared.ratio.items()},
+            "correlation": {name: value and round(value, 4) for name, value in compared.correlation.items()},
             "predicted": {name: class_names[value] for name, value in compared.predicted.items()},
         }
         for compared in comparisons
@@ -223,7 +223,3 @@ def table(comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> 
 def _median(values: Sequence[float | None], least: float = 1) -> float | None:
     measured = [value for value in values if value is not None]
     return round(float(np.median(measured)), 4) if len(measured) >= max(1, least) else None
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)

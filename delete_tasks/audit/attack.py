@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..evaluation.intervals import Interval, wilson
+from ..evaluation.functional import Interval, wilson
 from ..evaluation.metric import Measured, Metric, NotMeasured, Row
 from ..evaluation.predictions import Predictions
 

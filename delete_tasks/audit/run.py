@@ -81,24 +81,18 @@ HIGHER, NEITHER = "↑", "↕"  # marks of figures of which a higher one is bett
 
 def markdown(audit: Audit) -> str:
     """Format each group's table as Markdown, with ranges of several retrained models, and of their depths against their mean."""
-    models = [name for name in (*MODELS, *audit.further) if name in audit.rows]
-    count = len(names_of("retrained", audit.rows))
-    several = ["retrained, mean", "range", "depth", "depths of the retrained"]
-    columns = {0: [], 1: ["retrained", "depth"]}.get(count, several)
+    titles = {name: row_title(name) for name in (*MODELS, *audit.further) if name in audit.rows}
+    titles |= {"interval": "95% interval", "chance": "chance"}
+    if (count := len(names_of("retrained", audit.rows))) == 1:
+        titles |= {"mean": "retrained", "depth": "depth"}
+    elif count:
+        titles |= {"mean": "retrained, mean", "range": "range", "depth": "depth", "depths": "depths of the retrained"}
     texts = []
     for title, attacks in _groups(audit):
-        table = Table([*map(row_title, models), "95% interval", "chance", *columns], first="attack")
+        table = Table(titles.values(), first="attack")
         for attack in attacks:
-            line = _Line(audit, attack)
-            cells = [line.figure(name) for name in models]
-            cells += [line.range(line.interval), line.text(line.chance)]
-            if count == 1:
-                cells += [line.text(line.mean), line.text(line.depth, 2)]
-            if count > 1:
-                depths = line.depths()
-                span = f"{min(depths):.2f} to {max(depths):.2f}" if depths else None
-                cells += [line.text(line.mean), line.range(line.retrained, " to "), line.text(line.depth, 2), span]
-            table.add(line.title, cells)
+            name, cells = _line(audit, attack, " to ")
+            table.add(name, [cells.get(key) for key in titles])
         texts.append(f"{title}.\n\n{table.to_markdown()}\n")
     return "\n".join(texts)
 
@@ -106,17 +100,16 @@ def markdown(audit: Audit) -> str:
 def show(audit: Audit, console: Console, wide: bool = False) -> None:
     """Print a table of each group, and the reasons for missing figures."""
     models = [name for name in MODELS if name in audit.rows and name not in ("original", "erased")]
+    read = ["original", "erased", "interval", *audit.further, "mean"]
+    titles = [*read[:3], *map(row_title, audit.further), "retrained", "chance", "depth"]
     reasons: dict[str, list[str]] = {}
     for title, attacks in _groups(audit):
-        columns = ["original", "erased", "interval", *map(row_title, audit.further), "retrained", "chance", "depth"]
-        table = Table([*columns, *(SHORT.get(name, name) for name in models), "range"], "attack", title)
+        table = Table([*titles, *(SHORT.get(name, name) for name in models), "range"], "attack", title)
         for attack in attacks:
-            line, erased = _Line(audit, attack), audit.rows["erased"][attack.name]
-            cells = [line.figure("original"), line.figure("erased"), line.range(line.interval)]
-            cells += [*map(line.figure, audit.further), line.text(line.mean)]
-            cells += [line.text(line.chance) if any(cells) else None, line.text(line.depth, 2)]
-            cells += [*map(line.figure, models), line.range(line.retrained) if len(line.retrained) > 1 else None]
-            table.add(line.title, cells)
+            (name, cells), erased = _line(audit, attack), audit.rows["erased"][attack.name]
+            if not any(cells.get(key) for key in read):
+                cells["chance"] = None
+            table.add(name, [cells.get(key) for key in (*read, "chance", "depth", *models, "range")])
             if erased.value is None:
                 reasons.setdefault(erased.note or "the reason is unknown", []).append(str(attack.column))
         table.show(console, wide, wrap=True, hint="--wide shows them; audit.json holds all")
@@ -145,43 +138,31 @@ def _mark(attack: Attack) -> str:
     return NEITHER if not attack.directed else "" if attack.lower_is_better else HIGHER
 
 
-class _Line:
-    """Line of an attack: figures by model, or as :attr:`Attack.ratio` if it has one and depth is known."""
+def _line(audit: Audit, attack: Attack, between: str = "–") -> tuple[str, dict[str, str | None]]:
+    """Format the title of an attack, and its cells: figures by model, or as :attr:`Attack.ratio` if it has one and depth is
+    known; 'interval' and 'depth' of the erased model, 'chance', 'mean', 'range' and 'depths' of the retrained models."""
+    values = {name: row[attack.name].value for name, row in audit.rows.items()}
+    figures = {name: value for name, value in values.items() if value is not None}
+    retrained = names_of("retrained", figures)
+    interval, chance = audit.rows["erased"][attack.name].interval or (), audit.chance[attack.name]
+    depth, depths = audit.depth.get(attack.name, Measured()).value, list[float]()
+    unit, title, digits = attack.unit, str(attack.column), 1 if attack.unit in ("percent", "points") else 3
+    if depth is not None and "original" in figures and retrained:
+        mean = float(np.mean([figures[name] for name in retrained]))
+        ratios = {name: (value - mean) / (figures["original"] - mean) for name, value in figures.items()}
+        depths = [1 - ratios[name] for name in retrained]
+        if attack.ratio is not None:
+            figures, interval, chance, unit, title, digits = ratios, (), None, "ratio", attack.ratio, 2
+    others = [figures[name] for name in retrained]
 
-    def __init__(self, audit: Audit, attack: Attack) -> None:
-        self.values = {name: row[attack.name].value for name, row in audit.rows.items()}
-        self.interval: Sequence[float] = audit.rows["erased"][attack.name].interval or ()
-        self.depth, self.chance = audit.depth.get(attack.name, Measured()).value, audit.chance[attack.name]
-        unit, title, original, mean = attack.unit, str(attack.column), self.values.get("original"), self.mean
-        self.digits = 1 if unit in ("percent", "points") else 3
-        if attack.ratio is not None and self.depth is not None and original is not None and mean is not None:
-            known = {name: value for name, value in self.values.items() if value is not None}
-            self.values = {name: (value - mean) / (original - mean) for name, value in known.items()}
-            self.interval, self.chance = (), None
-            unit, self.digits, title = "ratio", 2, attack.ratio
-        mark = _mark(attack)
-        self.title = f"{title}{'' if unit == 'percent' or unit in title else f', {unit}'}{f' {mark}' if mark else ''}"
+    def span(ends: Sequence[float], between: str, digits: int) -> str | None:
+        return f"{min(ends):.{digits}f}{between}{max(ends):.{digits}f}" if ends else None
 
-    @property
-    def retrained(self) -> list[float]:
-        return [value for name in names_of("retrained", self.values) if (value := self.values[name]) is not None]
-
-    @property
-    def mean(self) -> float | None:
-        return float(np.mean(self.retrained)) if self.retrained else None
-
-    def depths(self) -> list[float]:
-        """Return the depth of each retrained model against their mean; empty if depth is unknown."""
-        original, mean = self.values.get("original"), self.mean
-        if self.depth is None or original is None or mean is None:
-            return []
-        return [(original - value) / (original - mean) for value in self.retrained]
-
-    def text(self, value: float | None, digits: int | None = None) -> str | None:
-        return None if value is None else f"{value:.{self.digits if digits is None else digits}f}"
-
-    def figure(self, name: str) -> str | None:
-        return self.text(self.values.get(name))
-
-    def range(self, values: Sequence[float], between: str = "–") -> str | None:
-        return f"{min(values):.{self.digits}f}{between}{max(values):.{self.digits}f}" if values else None
+    cells: dict[str, str | None] = {name: f"{value:.{digits}f}" for name, value in figures.items()}
+    cells["mean"] = f"{np.mean(others):.{digits}f}" if others else None
+    cells["range"] = span(others, between, digits) if len(others) > 1 else None
+    cells["interval"], cells["depths"] = span(interval, "–", digits), span(depths, " to ", 2)
+    cells["chance"] = None if chance is None else f"{chance:.{digits}f}"
+    cells["depth"] = None if depth is None else f"{depth:.2f}"
+    mark = _mark(attack)
+    return f"{title}{'' if unit == 'percent' or unit in title else f', {unit}'}{f' {mark}' if mark else ''}", cells

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.intervals import Interval, newcombe, paired
+from ..evaluation.functional import Interval, newcombe, paired
 from ..evaluation.metric import Measured
 from .attack import interval_of_mean
 
@@ -55,7 +55,7 @@ class Judged:
 
 def difference(first: Measured, second: Measured, unit: str = "percent") -> Interval | None:
     """Compute the 95% interval of the difference of two figures; None without both intervals. Figures of the same samples are
-    compared in pairs: hits and misses by :func:`.intervals.paired`, others by a bootstrap that is no narrower than the interval
+    compared in pairs: hits and misses by :func:`.functional.paired`, others by a bootstrap that is no narrower than the interval
     of as many equal pairs; figures of different samples by Newcombe's interval."""
     if first.value is None or second.value is None:
         return None

@@ -19,9 +19,9 @@ from ..errors import RequestError
 from ..evaluation.opened import Opened
 from ..fileio.validate import as_type
 from ..methods import builtin as hooks  # noqa: F401 - registers methods
-from ..methods.options import split_options
 from ..request.config import load_config
 from ..request.ranges import SEED_MOST
+from ..runner.recipe import split_options
 
 TASK_OPTIONS = ("lr", "augment", "preset")  # options of a method that the task reads, besides those of `unlearn`
 ORIGINAL, CUT, RETRAINED = "original", "logit_cut", "retrained"

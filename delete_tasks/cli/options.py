@@ -15,8 +15,7 @@ from ..methods.registry import method_names
 from ..plugins import load_commands, plugin_modules
 from ..request import ranges
 from ..request.classes import as_compared
-from ..request.config import LOGGERS
-from ..request.schedules import SCHEDULES
+from ..request.config import LOGGERS, SCHEDULES
 from .command import FILE, File, Output, data, evaluation, machine, recipe, record
 
 BY_NAME = "by name or id ('#2')"

@@ -1,6 +1,7 @@
 """Command tree: the core's own commands and those of installed plugins, each loaded when its name is used; shell completion."""
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -8,8 +9,9 @@ from click.shell_completion import shell_complete
 from rich_click import RichOption
 from rich_click.rich_panel import construct_panels
 
+from ..methods.registry import method_groups
 from ..plugins import load_commands, plugin_modules
-from .command import SETTINGS, Command, Group
+from .command import SETTINGS, Command, Group, command
 
 VARIABLE = "_DELETE_TASKS_COMPLETE"
 
@@ -21,16 +23,27 @@ CORE_COMMANDS = {
     "card": "delete_tasks.report.commands:card",
     "compare": "delete_tasks.report.commands:compare",
     "export": "delete_tasks.report.commands:export",
-    "methods": "delete_tasks.cli.methods:COMMAND",
-    "record": "delete_tasks.report.record.command:COMMAND",
+    "methods": "delete_tasks.cli.tree:methods",
+    "record": "delete_tasks.report.commands:record",
 }
+
+
+@command("methods", "List the unlearning methods, and when to use each.")
+def methods(args: SimpleNamespace) -> None:
+    for heading, lines in method_groups().items():
+        print(f"{heading}:")
+        for name, text in lines.items():
+            print(f"  {name:<20} {text}")
+    print("Commands take --method NAME, configs unlearn = dict(type='NAME', ...).")
+    print("backdoor clean takes DELETE, FineTune; its own: InversionDELETE, FTSAM, IBAU.")
+    print("Per task: docs/reference/methods.md.")
 
 
 def load_command(name: str) -> click.Command:
     """Load the command of a name from the module that declares it; a plugin's is ``COMMAND`` of its commands.py."""
     module, attribute = (CORE_COMMANDS.get(name) or f"{plugin_modules()[name]}.commands:COMMAND").split(":")
-    command: click.Command = getattr(load_commands(*module.rsplit(".", 1)), attribute)
-    return command
+    found: click.Command = getattr(load_commands(*module.rsplit(".", 1)), attribute)
+    return found
 
 
 class Root(Group):

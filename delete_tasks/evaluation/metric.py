@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import first_line
 from ..fileio.processes import raise_lost
-from .intervals import Interval, wilson
+from .functional import Interval, wilson
 
 
 class NotMeasured(Exception):

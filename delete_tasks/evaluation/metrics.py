@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from . import functional as f
-from .intervals import paired
 from .metric import Measured, Metric, NotMeasured, Row, share
 from .predictions import LocationCounts
 
@@ -60,7 +59,7 @@ def accuracy_drop(data: str, which: str, row: Row) -> Measured:
     was_right, right = ((predictions.predicted == predictions.labels)[chosen] for predictions in models)
     count, lost, gained = len(right), int((was_right & ~right).sum()), int((right & ~was_right).sum())
     value = f.drop(f.percent(was_right.sum(), count), f.percent(right.sum(), count))
-    return Measured(value, count, paired(lost, gained, count), NONE_SHOWN if value is None else None)
+    return Measured(value, count, f.paired(lost, gained, count), NONE_SHOWN if value is None else None)
 
 
 def worst_drop(data: str, which: str, row: Row) -> Measured:

@@ -57,12 +57,9 @@ def together(parts: Sequence[Predictions]) -> Predictions:
 
 def choose(predictions: Predictions, samples: Tensor) -> Predictions:
     """Select the predictions for some samples: indices, or booleans ``(N,)``."""
-    return Predictions(
-        predictions.logits[samples],
-        None if predictions.features is None else predictions.features[samples],
-        predictions.labels[samples],
-        {name: value[samples] for name, value in predictions.layers.items()},
-    )
+    features = None if predictions.features is None else predictions.features[samples]
+    layers = {name: value[samples] for name, value in predictions.layers.items()}
+    return Predictions(predictions.logits[samples], features, predictions.labels[samples], layers)
 
 
 def cut(predictions: Predictions, ids: Sequence[int]) -> Predictions:

@@ -20,6 +20,7 @@ ROWS = 256  # photos of one person that are compared with all others of the pers
 # decide if a damaged model gives all photos one embedding. A histogram with a bin for each rounded cosine is exact.
 STEPS = 2**16
 GENUINE, IMPOSTOR, REMOVED, CROSSED = range(4)  # kinds of pairs
+NAMES = {"kept": GENUINE, "removed": REMOVED, "removed_as_kept": CROSSED}
 
 
 def verification(
@@ -69,17 +70,10 @@ def verification(
             threshold = round(int(strict[0]) / STEPS - 1, 6) if len(strict) else None
             accepted = reached[:, strict[0]] if len(strict) else np.zeros(4, np.int64)
             shares = [round(100 * float(n / m), 2) if m else None for n, m in zip(accepted, totals, strict=True)]
-        at[f"{far:.0e}"] = {
-            "threshold": threshold,
-            "kept": shares[GENUINE],
-            "removed": shares[REMOVED],
-            "removed_as_kept": shares[CROSSED],
-        }
+        at[f"{far:.0e}"] = {"threshold": threshold, **{name: shares[kind] for name, kind in NAMES.items()}}
     return {
         "impostor_pairs": int(totals[IMPOSTOR]),
-        "kept_pairs": int(totals[GENUINE]),
-        "removed_pairs": int(totals[REMOVED]),
-        "removed_as_kept_pairs": int(totals[CROSSED]),
+        **{f"{name}_pairs": int(totals[kind]) for name, kind in NAMES.items()},
         "sampled": None if len(photos) == len(labels) else {"photos": len(photos), "of": len(labels), "seed": seed},
         "at": at,
     }

@@ -19,8 +19,7 @@ from ..fileio.seeds import STEP_STREAM, seed_all
 from ..losses.masks import is_forgotten
 from ..model.facts import Facts
 from ..model.loss_point import LossInputs, LossPoint, is_loss, swap
-from ..model.teacher import check_same_weights
-from ..model.teacher_cache import Caught, TeacherCache, make_cache
+from ..model.teacher import Caught, TeacherCache, check_same_weights, make_cache
 from ..request import ranges
 from ..request.classes import ForgetRequest
 from ..task import Recipes, Run, Task

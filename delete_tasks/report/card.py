@@ -15,8 +15,7 @@ from ..fileio.manifest import holds_files
 from ..runner.done import sentences
 from ..task import load_task
 from .compare import plain
-from .record.parts import CARD_WEIGHTS, PAGE, RECORD
-from .record.samples import SAMPLES
+from .record.files import CARD_WEIGHTS, PAGE, RECORD, SAMPLES
 from .record.sign import SIGNATURE
 from .record.verify import read_verified
 from .residue import names_any

@@ -91,11 +91,8 @@ def tabulate(runs: Sequence[Run], wide: bool = False) -> Table:
 
 def notes(runs: Sequence[Run]) -> list[str]:
     """Write notes on runs, at most 80 columns wide but for longer words: names, verdicts, missing figures, options and data."""
-    return [
-        line
-        for note in _notes(runs)
-        for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-    ]
+    wrapper = textwrap.TextWrapper(WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [line for note in _notes(runs) for line in wrapper.wrap(note)]
 
 
 def _notes(runs: Sequence[Run]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..errors import RequestError
-from ..evaluation.forget_data import Selection
+from ..evaluation.forget_data import FORGET_SET, Selection
 from ..evaluation.opened import Opened
 from ..fileio.compute import flush_subnormals
 from ..fileio.digests import describe_model
@@ -16,8 +16,7 @@ from ..fileio.validate import read_json
 from ..fileio.workdir import WorkDir
 from ..runner.done import ACCOUNT, OF_OUTCOME, OF_SELECTION
 from ..task import Outcome, Task
-from .record.parts import RECORD
-from .record.samples import FORGET_SET, SAMPLES
+from .record.files import RECORD, SAMPLES
 from .results import check_schema
 
 

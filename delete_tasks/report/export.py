@@ -22,9 +22,8 @@ from ..fileio.processes import raise_lost
 from ..fileio.sampling import evenly_spread
 from ..request.classes import resolve_classes
 from ..task import Task, load_task, open_models
-from .record.parts import RECORD
-from .record.rerun import reopen
-from .record.verify import read_verified
+from .record.files import RECORD
+from .record.verify import read_verified, reopen
 
 FORMAT, INPUT, RANDOM = "delete-tasks export 1", "input", "random numbers"
 PLACES = "delete_tasks.places"  # in a file without all outputs: place of each class among them, by that in the model

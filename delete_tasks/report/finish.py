@@ -193,7 +193,7 @@ def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
 def tell_next(console: Console, args: SimpleNamespace, results: Mapping[str, Any] | None, first: str = "") -> int:
     """Print the next step after a run, and its residue by kind; return the command's exit status. ``results`` are None on a
     process without results; ``first`` precedes the advice for a model that was not written."""
-    from .record.parts import UNKNOWN
+    from .record.files import UNKNOWN
 
     if results is None or process_rank() > 0:
         return 0

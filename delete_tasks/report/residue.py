@@ -14,9 +14,8 @@ from ..fileio.digests import SUMS, WEIGHTS, is_temporary
 from ..fileio.inputs import read_bytes
 from ..fileio.workdir import MANIFEST, passing
 from ..runner.unlearn_runner import UnlearnRunner
-from .record.parts import ATTENTION, PAGE, RECORD, UNKNOWN
+from .record.files import ATTENTION, PAGE, RECORD, SAMPLES, UNKNOWN
 from .record.people import SALT, fold, whole_word
-from .record.samples import SAMPLES
 from .record.sign import SIGNATURE
 
 # Files of the record, and figures without a name.

@@ -1,4 +1,5 @@
-"""Config files: those of the package, loading and changing one. A config is Python code, which loading runs."""
+"""Config files: those of the package, loading and changing one, learning rate schedules, and the class names that one declares. A
+config is Python code, which loading runs."""
 
 import argparse
 import ast
@@ -9,12 +10,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..display.terminal import hush, is_quiet
 from ..errors import RequestError, first_line
+from ..fileio.inputs import read_text
 from ..fileio.processes import raise_lost
 
 KINDS = (".py", ".json", ".yaml", ".yml")
@@ -28,6 +30,9 @@ SECTIONS = (
     "randomness",
 )  # dicts, if present
 LOGGERS = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend", "mlflow": "MLflowVisBackend"}
+SCHEDULES = ("constant", "cosine", "warmup_cosine")
+WARMUP = 0.1  # share of the steps
+FIRST = 0.01  # share of the learning rate at the first step
 
 
 def config_path(name: str) -> Path:
@@ -218,3 +223,51 @@ def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:
         return {**wrapper, "type": "AmpOptimWrapper"}
     options = {name: value for name, value in wrapper.items() if name not in ("loss_scale", "dtype", "use_fsdp")}
     return {**options, "type": "CpuAmpOptimWrapper"}
+
+
+def schedulers(schedule: str, steps: int) -> list[dict[str, Any]]:
+    """Make mmengine's scheduler configs for a number of optimizer steps; 'constant' needs none. 'cosine' falls to 0 over the
+    steps (SGDR, arXiv 1608.03983, one cycle). 'warmup_cosine' first rises from a hundredth of the rate over a tenth of the steps:
+    at the full rate, the first steps, before an optimizer's moments are estimated, damage other classes for good."""
+    if schedule == "constant":
+        return []
+    rise = round(WARMUP * steps) if schedule == "warmup_cosine" else 0
+    rise = rise if rise > 1 else 0  # a linear rise needs two steps
+    rising = {"type": "LinearLR", "start_factor": FIRST, "begin": 0, "end": rise}
+    falling = {"type": "CosineAnnealingLR", "T_max": steps - rise, "begin": rise, "end": steps, "eta_min": 0.0}
+    return [{**part, "by_epoch": False} for part in ([rising, falling] if rise else [falling])]
+
+
+def declared_classes(cfg: Any, *packages: str) -> list[str]:
+    """Find the class names of a config's training data, as literals: in its ``metainfo``, or as ``METAINFO`` in the source of the
+    dataset's class, which is beside the config, or in the module or folder ``datasets`` of an installed package. Return an empty
+    list if there are none, or the config is malformed."""
+    try:
+        data = cfg.train_dataloader.dataset
+        while "dataset" in data:  # a wrapper, such as RepeatDataset
+            data = data.dataset
+        names = (data.get("metainfo") or {}).get("classes")
+        if names is None:
+            imports = cfg.get("custom_imports", {}).get("imports", ())
+            paths = [Path(cfg.filename).with_name(f"{name}.py") for name in imports]
+            for folder in (Path(spec.origin or "").parent for spec in map(importlib.util.find_spec, packages) if spec):
+                paths += [folder / "datasets.py", *folder.glob("datasets/*.py")]
+            names = _classes_of(data.type.rpartition(".")[2], [read_text(path) for path in paths if path.is_file()])
+    except Exception:  # a later check says what is wrong
+        return []
+    return list(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else []
+
+
+def _classes_of(kind: str, sources: Iterable[str]) -> Any:
+    """Read the class names in METAINFO of a dataset class, or of its first base."""
+    nodes: list[Any] = ast.parse(next(text for text in sources if f"class {kind}(" in text)).body
+    (node,) = (node for node in nodes if isinstance(node, ast.ClassDef) and node.name == kind)
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__" and "metainfo" in ast.unparse(item):
+            raise ValueError("its constructor may set other names")
+        if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "METAINFO":
+            value: Any = item.value
+            if isinstance(value, ast.Call):  # dict(classes=...)
+                return ast.literal_eval(next(key.value for key in value.keywords if key.arg == "classes"))
+            return ast.literal_eval(value.values[[key.value for key in value.keys].index("classes")])
+    return _classes_of(ast.unparse(node.bases[0]), sources)

@@ -6,9 +6,9 @@ from typing import Any
 
 from ..errors import RequestError
 from .classes import choose
+from .config import SCHEDULES
 from .config_checks import check_optimizer
 from .ranges import truth, whole
-from .schedules import SCHEDULES
 
 
 @dataclass(frozen=True)

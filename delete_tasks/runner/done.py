@@ -46,12 +46,10 @@ def statement(runner: Any) -> dict[str, Any]:
     differing = [name for name, digest in published.items() if digest != original[name]]
     loose = {name for name in differing if name not in {*attributed, *removed} or facts.latest[name] != final[name]}
     changes.append({"by": UNKNOWN, "tensors": [name for name in differing if name in loose]})
-    named = [
-        {"by": change["by"], "layers": layers_of(name for name in change["tensors"] if name in differing), **change}
-        for change in changes
-    ]
-    for change in named:
-        del change["tensors"]
+    named = []
+    for change in map(dict, changes):
+        layers = layers_of(name for name in change.pop("tensors") if name in differing)
+        named.append({"by": change["by"], "layers": layers, **change})
     steps = runner.iter // runner.accumulation
     return plain(
         {

@@ -13,10 +13,9 @@ from ..evaluation.opened import Opened
 from ..evaluation.reader import TRIED
 from ..losses import masked_kl_div
 from ..losses.masks import class_mask
-from ..methods.options import split_options
 from ..task import task_for
 from .forget_check import predictions
-from .recipe import apply_recipe
+from .recipe import apply_recipe, split_options
 
 
 def dry_run(cfg: Any, opened: Opened, dataset: Any, collate: Callable[[list[Any]], Any]) -> list[str]:

@@ -23,7 +23,6 @@ from ..fileio.compute import flush_subnormals
 from ..fileio.digests import WEIGHTS
 from ..fileio.inputs import marks_of
 from ..fileio.processes import SharedErrors, together, told_once
-from ..methods.options import split_options
 from ..model.head import check_linear
 from ..model.modes import fast_layout
 from ..model.teacher import freeze
@@ -34,7 +33,7 @@ from .done import account_of, note_steps, save_account, sentences, statement
 from .forget_check import ForgetCheckHook
 from .forget_set import ForgetSet, select_forget_set
 from .hooks import StateHook
-from .recipe import apply_recipe, replaced_parts
+from .recipe import apply_recipe, replaced_parts, split_options
 from .resume import describe_run
 from .states import RunStates, log_to_file
 

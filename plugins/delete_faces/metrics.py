@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from delete_tasks.evaluation import Measured, Metric, Predictions, Row
-from delete_tasks.evaluation.intervals import independent_pairs, wilson
+from delete_tasks.evaluation.functional import independent_pairs, wilson
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration
 from delete_tasks.evaluation.verification import verification
 from delete_tasks.plugins import load_offered

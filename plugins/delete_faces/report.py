@@ -16,7 +16,7 @@ from delete_images.data.opening import ImageData
 from delete_tasks.audit.verdict import MARGIN
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions
-from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
+from delete_tasks.evaluation.functional import independent_pairs, paired, wilson
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import by_name, head_rows, through_head
 from delete_tasks.evaluation.verification import matched_pairs

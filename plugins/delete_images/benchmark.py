@@ -21,8 +21,8 @@ from delete_tasks.evaluation.opened import Opened
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.fileio.digests import canonical
 from delete_tasks.fileio.validate import as_type
-from delete_tasks.methods.options import split_options
 from delete_tasks.request.classes import resolve_classes
+from delete_tasks.runner.recipe import split_options
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from . import register  # noqa: F401

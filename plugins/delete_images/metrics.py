@@ -11,7 +11,7 @@ from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.evaluation import Metric
 from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation import metrics as common
-from delete_tasks.evaluation.intervals import wilson
+from delete_tasks.evaluation.functional import wilson
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, worst_drop
 from delete_tasks.model.modes import in_eval_mode
 from delete_tasks.plugins import load_offered

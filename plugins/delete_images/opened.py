@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.copies import Copies
+from delete_tasks.evaluation.forget_data import FORGET_SET
 from delete_tasks.evaluation.opened import Opened, Place, Text
 from delete_tasks.evaluation.reader import TRIED, Loader, OpenedModel, call, predictions
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
-from delete_tasks.report.record.samples import FORGET_SET
 from delete_tasks.request.classes import NameIndex, resolve_classes
 
 from .data.opening import ImageData, find_copies, open_data

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 import delete_tasks.methods.builtin  # noqa: F401
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import load_once, state_dict_of, tensors_sha256
-from delete_tasks.methods.options import split_options
 from delete_tasks.model.teacher import freeze
 from delete_tasks.request.classes import ForgetRequest
 from delete_tasks.request.config import change_config, check_sections, load_config
 from delete_tasks.request.config_checks import check_optimizer, parameters
-from delete_tasks.runner.recipe import apply_recipe
+from delete_tasks.runner.recipe import apply_recipe, split_options
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from .models.classifier import ImageClassifier

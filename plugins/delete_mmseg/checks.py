@@ -16,9 +16,8 @@ from mmseg.registry import DATASETS
 from delete_tasks.errors import OWN_ERRORS, MissingExtraError, RequestError, first_line, require
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.fileio.processes import process_rank, raise_lost
-from delete_tasks.methods.options import split_options
 from delete_tasks.request.ranges import number
-from delete_tasks.runner.recipe import apply_recipe
+from delete_tasks.runner.recipe import apply_recipe, split_options
 from delete_tasks.task import task_for
 
 from .files import ignored_labels

@@ -71,8 +71,7 @@ MEMORY = machine(
 def forget(args: SimpleNamespace) -> int:
     from delete_tasks.report.record.options import record_options
     from delete_tasks.request.classes import ForgetRequest
-    from delete_tasks.request.config import parse_options, read_config
-    from delete_tasks.request.declared import declared_classes
+    from delete_tasks.request.config import declared_classes, parse_options, read_config
 
     record, cfg = record_options(args), read_config(args.config, parse_options(args.cfg_options))
     names = declared_classes(cfg, "mmseg", "delete_mmseg")

@@ -9,7 +9,7 @@ from delete_tasks.audit.attack import bootstrap, mean_of, share_of
 from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.audit.results import depth, measure, with_cut_logit
 from delete_tasks.audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, WEAKENED
-from delete_tasks.evaluation.intervals import wilson
+from delete_tasks.evaluation.functional import wilson
 from delete_tasks.evaluation.metric import Measured
 
 NAMES = ["cat", "dog", "frog", "ship"]

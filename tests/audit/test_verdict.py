@@ -6,7 +6,7 @@ import pytest
 from delete_tasks.audit import verdict as verdicts
 from delete_tasks.audit.attack import share_of
 from delete_tasks.audit.verdict import CANNOT_TELL, FORGOTTEN, HIDDEN, WEAKENED, Reading, conclude, decide
-from delete_tasks.evaluation.intervals import newcombe, paired, wilson
+from delete_tasks.evaluation.functional import newcombe, paired, wilson
 from delete_tasks.evaluation.metric import Measured, share
 
 MANY, FEW, LEAST = 2000, 100, 6

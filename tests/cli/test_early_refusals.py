@@ -8,8 +8,7 @@ import pytest
 from helpers import argv, python
 
 from delete_images.models.spec import ModelSpec, Preprocessing, spec_to_json
-from delete_tasks.request.config import read_config
-from delete_tasks.request.declared import declared_classes
+from delete_tasks.request.config import declared_classes, read_config
 
 HEAVY = ["torch", "torchvision", "mmengine", "mmcv", "mmseg", "matplotlib", "sklearn", "scipy", "cv2", "albumentations",
          "transformers", "timm"]  # fmt: skip

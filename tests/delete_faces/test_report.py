@@ -21,7 +21,7 @@ from delete_images.data.opening import ImageData
 from delete_images.models.model_file import load_model
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Measured, Predictions
-from delete_tasks.evaluation.intervals import paired
+from delete_tasks.evaluation.functional import paired
 from delete_tasks.report.finish import notes, show_rows
 
 GONE = "Colin_Powell"

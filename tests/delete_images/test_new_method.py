@@ -14,8 +14,8 @@ from delete_tasks import plugins
 from delete_tasks.cli import parse
 from delete_tasks.errors import MissingExtraError, RequestError
 from delete_tasks.methods.base import UnlearnHook
-from delete_tasks.methods.options import split_options
 from delete_tasks.methods.registry import METHODS, RETAIN, method_groups, method_names
+from delete_tasks.runner.recipe import split_options
 
 
 class Uniform(UnlearnHook):

@@ -13,9 +13,9 @@ from delete_tasks.losses import linear_readout
 from delete_tasks.methods.delete import DELETE
 from delete_tasks.methods.head_only import HeadOnly
 from delete_tasks.methods.negative_gradient import NegativeGradient
-from delete_tasks.methods.options import split_options
 from delete_tasks.methods.random_label import RandomLabel
 from delete_tasks.model.loss_point import LossInputs
+from delete_tasks.runner.recipe import split_options
 
 FORGOTTEN = [1, 3]
 VOID = 255

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import default_collate
 
 import delete_tasks
-from delete_tasks.model import teacher_cache
-from delete_tasks.model.teacher_cache import TeacherCache, make_cache
+from delete_tasks.model import teacher as teachers
+from delete_tasks.model.teacher import TeacherCache, make_cache
 from delete_tasks.runner.forget_set import ForgetSet
 
 
@@ -38,7 +38,7 @@ def outputs(cache, places, images):
 
 @pytest.mark.parametrize("limit", [1 << 30, 300, 0])
 def test_same_outputs_from_memory_and_from_the_file(limit, tmp_path, monkeypatch):
-    monkeypatch.setattr(teacher_cache, "LIMIT", limit)
+    monkeypatch.setattr(teachers, "LIMIT", limit)
     images = torch.randn(6, 3, 2)
     cache = TeacherCache("digest", str(tmp_path))
     counts = []
@@ -133,7 +133,7 @@ def test_outputs_that_are_not_by_sample_are_not_cached(tmp_path):
 
 
 def test_a_full_disk_costs_only_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(teacher_cache, "LIMIT", 0)
+    monkeypatch.setattr(teachers, "LIMIT", 0)
     cache, images = TeacherCache("digest", str(tmp_path / "missing")), torch.randn(2, 3, 2)
     for first in (True, False):
         caught, count = outputs(cache, [0, 1], images)

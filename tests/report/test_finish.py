@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from delete_tasks.report.finish import notes, tell_before, tell_next
-from delete_tasks.report.record.parts import UNKNOWN
+from delete_tasks.report.record.files import UNKNOWN
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from mmengine.registry import HOOKS
 
 import delete_images.register  # noqa: F401 - a task, so that there is something to run
 from delete_tasks.errors import RequestError
-from delete_tasks.methods.options import split_options
 from delete_tasks.request.config_checks import refuse_keepers
-from delete_tasks.runner.recipe import apply_recipe, replaced_parts
+from delete_tasks.runner.recipe import apply_recipe, replaced_parts, split_options
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 NAN, INF = math.nan, math.inf

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import PARAM_SCHEDULERS
 
-from delete_tasks.request.schedules import schedulers
+from delete_tasks.request.config import schedulers
 
 
 def rates(schedule: str, steps: int) -> list[float]:

@@ -7,8 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...evaluation.functional import prediction_shares
-from ...evaluation.intervals import Interval
+from ...evaluation.functional import Interval, prediction_shares
 from ...evaluation.metric import Measured, Row
 from ..attack import Attack, NotMeasured, bootstrap, context_of, mean_of, members, predictions_of
 

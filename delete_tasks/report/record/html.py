@@ -14,7 +14,7 @@ from ...errors import require
 from ...fileio.inputs import read_bytes
 from ...runner.done import sentences
 from .figures import few, number
-from .parts import ATTENTION, UNKNOWN
+from .files import ATTENTION, UNKNOWN
 
 PLAIN = {  # answers to "Can it still be recognised?" by the verdict's word
     FORGOTTEN: "No better than by a model that never saw it.",

@@ -6,7 +6,8 @@ with other keys than strings ``{"$items": [[key, value], ...]}``, a path ``{"$pl
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -54,50 +55,41 @@ def unpack(value: Any, folder: Path, salt: bytes | None, names: Sequence[str] = 
     """Decode a measurement from :func:`pack`, with paths, names and texts as strings. Hidden names (``salt``: None if in clear)
     are looked up among ``names`` and the folders at the measurement's paths. Raise :class:`RequestError` for an unknown name or
     an invalid value, :class:`FileNotFoundError` for a missing hidden path."""
-    places: list[Path] = []
-    decoded = _unpack(value, folder, places)
-    name_of = None if salt is None else {stand_in(name, salt): name for name in (*names, *names_near(places))}
-    return _named(decoded, name_of)
+    if salt is None:
+        return _decode(value, folder, None)
+    known = (*names, *names_near([*_places(value, folder)]))
+    return _decode(value, folder, {stand_in(name, salt): name for name in known})
 
 
-def _unpack(value: Any, folder: Path, places: list[Path]) -> Any:
+def _places(value: Any, folder: Path) -> Iterator[Path]:
+    if isinstance(value, dict) and isinstance(value.get("$place"), str):
+        yield find_place(value["$place"], folder)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _places(item, folder)
+
+
+def _decode(value: Any, folder: Path, name_of: Mapping[str, str] | None) -> Any:
     if isinstance(value, list):
-        return [_unpack(item, folder, places) for item in value]
+        return [_decode(item, folder, name_of) for item in value]
     if not isinstance(value, dict):
         return value
     (tag, content), *more = [*value.items()] or [("", None)]
     if not tag.startswith("$"):
-        return {key: _unpack(item, folder, places) for key, item in value.items()}
+        return {key: _decode(item, folder, name_of) for key, item in value.items()}
     if not more and tag == "$place" and isinstance(content, str):
-        places.append(find_place(content, folder))
-        return str(places[-1])
+        return str(find_place(content, folder))
     if not more and tag == "$person" and isinstance(content, str):
-        return Person(content)
+        if name_of is not None and content not in name_of:
+            raise RequestError(f"the name hidden as '{content}' is unknown; pass it to --name")
+        return content if name_of is None else name_of[content]
     if not more and tag in ("$text", "$tuple", "$items") and isinstance(content, list):
-        items = [_unpack(item, folder, places) for item in content]
+        items = [_decode(item, folder, name_of) for item in content]
         if tag == "$tuple":
             return tuple(items)
-        if tag == "$text" and all(isinstance(piece, (str, Person)) for piece in items):
-            return Text(items)
-        if tag == "$items" and all(isinstance(pair, list) and len(pair) == 2 and _is_key(pair[0]) for pair in items):
-            return dict(items)
+        if tag == "$text" and all(isinstance(item, str) for item in items):
+            is_person = [isinstance(piece, dict) and "$person" in piece for piece in content]
+            return "".join(quote(item, safe="") if own else item for item, own in zip(items, is_person, strict=True))
+        if tag == "$items" and all(isinstance(pair, list) and len(pair) == 2 for pair in items):
+            with suppress(TypeError):  # a key that is a list or a mapping
+                return dict(items)
     raise RequestError(f"the record's measurement holds {str(value)[:80]}, which no command wrote")
-
-
-def _is_key(value: Any) -> bool:
-    return all(map(_is_key, value)) if isinstance(value, tuple) else not isinstance(value, (list, dict, Person, Text))
-
-
-def _named(value: Any, name_of: Mapping[str, str] | None) -> Any:
-    if isinstance(value, Text):
-        parts = (quote(_named(part, name_of), safe="") if isinstance(part, Person) else part for part in value.pieces)
-        return "".join(map(str, parts))
-    if isinstance(value, Person):
-        if name_of is not None and value.name not in name_of:
-            raise RequestError(f"the name hidden as '{value.name}' is unknown; pass it to --name")
-        return value.name if name_of is None else name_of[value.name]
-    if isinstance(value, dict):
-        return {key: _named(item, name_of) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_named(item, name_of) for item in value)
-    return value

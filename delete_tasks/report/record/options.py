@@ -10,7 +10,7 @@ from typing import Any
 
 from ...display.terminal import printable
 from ...errors import RequestError, did_you_mean, require
-from .log import check_log
+from .files import check_log
 from .sign import read_key
 
 LARGEST = 1e6  # largest limit, in percent or points

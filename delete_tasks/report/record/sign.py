@@ -10,7 +10,7 @@ from ...errors import RequestError, require
 from ...fileio.atomic import save_text
 from ...fileio.digests import SUMS, read_sums
 from ...fileio.inputs import file_sha256, read_bytes, refuse_inputs
-from .parts import RECORD
+from .files import RECORD
 
 SIGNATURE = f"{SUMS}.sig"
 

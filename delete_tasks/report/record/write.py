@@ -14,7 +14,8 @@ from ...audit.pictures import BARS, CURVES
 from ...audit.verdict import headline
 from ...display.terminal import printable, say, short
 from ...errors import RequestError
-from ...evaluation.intervals import wilson
+from ...evaluation.forget_data import FORGET_SET
+from ...evaluation.functional import wilson
 from ...evaluation.opened import Opened, Place, Text
 from ...fileio.atomic import discard, save_json, save_text
 from ...fileio.digests import describe_model, relative, section_digests, write_sums
@@ -23,12 +24,10 @@ from ...fileio.inputs import file_sha256
 from ...fileio.processes import raise_lost
 from ...runner.unlearn_runner import UnlearnRunner
 from .figures import exit_status, lines_of, readability
+from .files import ATTENTION, FORMAT, PAGE, RECORD, SAMPLES, SCHEMA_VERSION, append, write_samples
 from .html import render
-from .log import append
 from .measurement import pack
-from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import SALT, Hider, hashed, save_salt
-from .samples import FORGET_SET, SAMPLES, write_samples
 from .sign import SIGNATURE, sign
 
 LIMITS = (

@@ -13,7 +13,7 @@ from helpers import argv, read_json, run
 from delete_tasks.errors import MissingExtraError, RequestError
 from delete_tasks.plugins import plugin_modules
 from delete_tasks.report.record import write
-from delete_tasks.report.record.log import check_log
+from delete_tasks.report.record.files import check_log
 from delete_tasks.report.record.options import record_options
 from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
 from delete_tasks.task import load_task

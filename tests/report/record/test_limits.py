@@ -14,7 +14,7 @@ from scipy import stats
 
 from delete_tasks.audit.verdict import conclude, decide
 from delete_tasks.evaluation import Measured, Metric
-from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
+from delete_tasks.evaluation.functional import independent_pairs, paired, wilson
 from delete_tasks.evaluation.metric import share
 from delete_tasks.report.record import figures as limits_of
 from delete_tasks.report.record.figures import exit_status, lines_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from delete_tasks.display.terminal import from_line, one_line, printable
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.digests import canonical
-from delete_tasks.report.record.samples import SampleList, write_samples
+from delete_tasks.report.record.files import SampleList, write_samples
 from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
 
 DIGEST = "0" * 64

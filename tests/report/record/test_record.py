@@ -13,7 +13,7 @@ from delete_tasks.audit.verdict import STATUSES
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import file_sha256
 from delete_tasks.fileio.digests import read_sums, write_sums
-from delete_tasks.report.record.log import append
+from delete_tasks.report.record.files import append
 from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, SCHEMA, verify
 
 

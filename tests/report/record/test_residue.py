@@ -12,7 +12,7 @@ import pytest
 from helpers import read_json
 
 from delete_tasks.fileio.digests import describe_model
-from delete_tasks.report.record.parts import UNKNOWN
+from delete_tasks.report.record.files import UNKNOWN
 from delete_tasks.report.residue import decoded, find_residue, named_in, names_any
 from delete_tasks.task import load_task
 
