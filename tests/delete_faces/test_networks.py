@@ -94,15 +94,10 @@ def test_remove_people_shares_the_embedder():
     assert spec.classes == ("ann", "bob", "cid") and network.head.weight.shape == (3, 4)
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "arguments", "fact"),
-    [
-        ("mobilfacenet", None, None, "'mobilfacenet'.* mobilefacenet"),
-        ("somewhere:Net", None, None, "code"),
-        ("mobilefacenet", None, {"depth": 3}, "embedding_size"),
-        ("inception_resnet_v1", 128, None, "512 .* 128"),
-    ],
-)
+@pytest.mark.parametrize(("name", "size", "arguments", "fact"), [
+    ("mobilfacenet", None, None, "'mobilfacenet'.* mobilefacenet"), ("somewhere:Net", None, None, "code"),
+    ("mobilefacenet", None, {"depth": 3}, "embedding_size"), ("inception_resnet_v1", 128, None, "512 .* 128"),
+])  # fmt: skip
 def test_backbone_refusals(name, size, arguments, fact):
     with pytest.raises(RequestError, match=fact):
         build_backbone(name, size, arguments)

@@ -44,14 +44,10 @@ def test_folders(refuses, faces, tmp_path):
     refuses("of 5", photos=others)
 
 
-@pytest.mark.parametrize(
-    ("name", "fact"),
-    [
-        ("half.jpg", r"1 images.*Colin_Powell/half\.jpg"),
-        ("wall.jpg", "Colin_Powell .*of 1.*: Colin_Powell/wall.jpg"),
-        ("pair.jpg", r"Colin_Powell/pair.jpg .*2 faces.*--largest-face"),
-    ],
-)
+@pytest.mark.parametrize(("name", "fact"), [
+    ("half.jpg", r"1 images.*Colin_Powell/half\.jpg"), ("wall.jpg", "Colin_Powell .*of 1.*: Colin_Powell/wall.jpg"),
+    ("pair.jpg", r"Colin_Powell/pair.jpg .*2 faces.*--largest-face"),
+])  # fmt: skip
 def test_photos_without_one_face(refuses, bad_photos, tmp_path, name, fact):
     given = folder_of(tmp_path, GONE, [bad_photos / name])
     refuses(fact, photos=given, aligned=name == "half.jpg")

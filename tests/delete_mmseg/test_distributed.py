@@ -33,16 +33,12 @@ def train(server, config: Path, work_dir: Path, processes: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "options", "accumulated"),
-    [
-        pytest.param("cgnet", {}, 1, marks=pytest.mark.long),
-        pytest.param("pidnet", {}, 1, marks=pytest.mark.long),
-        pytest.param("stdc", {}, 1, marks=pytest.mark.long),
-        pytest.param("cgnet", {"readout": 0.1}, 1, marks=pytest.mark.long),
-        ("cgnet", {"locations": "forgotten"}, 2),  # two processes with two batches of one are one with one of four
-    ],
-)
+@pytest.mark.parametrize(("name", "options", "accumulated"), [
+    pytest.param("cgnet", {}, 1, marks=pytest.mark.long), pytest.param("pidnet", {}, 1, marks=pytest.mark.long),
+    pytest.param("stdc", {}, 1, marks=pytest.mark.long),
+    pytest.param("cgnet", {"readout": 0.1}, 1, marks=pytest.mark.long),
+    ("cgnet", {"locations": "forgotten"}, 2),  # two processes with two batches of one are one with one of four
+])  # fmt: skip
 def test_two_processes_are_one(server, name, options, accumulated, make_config, tmp_path):
     losses, steps = {}, FEWER if accumulated > 1 else STEPS
     for processes in (1, 2):

@@ -13,33 +13,24 @@ VALUES = ("nan", "inf", "-inf", "-1", "0", "1e30", "", "word")
 NEVER = ("nan", "", "word")  # no option can make sense of these
 # Numbers inside other words: limits, data strings, triggers, options of configs and architectures.
 INSIDE = [
-    ("images forget", ["--accept", "forget_acc={}"]),
-    ("images forget", ["--requested", "{}"]),
-    ("images forget", ["--forget", "{data}?limit={}"]),
-    ("images forget", ["--forget", "{data}?seed={}&limit=8"]),
+    ("images forget", ["--accept", "forget_acc={}"]), ("images forget", ["--requested", "{}"]),
+    ("images forget", ["--forget", "{data}?limit={}"]), ("images forget", ["--forget", "{data}?seed={}&limit=8"]),
     ("images forget", ["--cfg-options", "unlearn.stop={}"]),
     ("images forget", ["--cfg-options", "unlearn.checkpoint_interval={}"]),
     ("images forget", ["--cfg-options", "train_dataloader.num_workers={}"]),
-    ("images forget", ["--cfg-options", "unlearn.readout={}"]),
-    ("segmentation forget", ["--accept", "forget_iou={}"]),
+    ("images forget", ["--cfg-options", "unlearn.readout={}"]), ("segmentation forget", ["--accept", "forget_iou={}"]),
     ("segmentation forget", ["--cfg-options", "unlearn.checkpoint_interval={}"]),
     ("segmentation forget", ["--cfg-options", "unlearn.stop={}"]),
     ("segmentation forget", ["--cfg-options", "randomness.seed={}"]),
     ("segmentation forget", ["--cfg-options", "optim_wrapper.accumulative_counts={}"]),
-    ("faces remove", ["--accept", "identified={}"]),
-    ("backdoor clean", ["--accept", "asr={}"]),
-    ("backdoor clean", ["--poisoned", "{ranking}?limit={}"]),
-    ("backdoor poison", ["--trigger", "badnets:size={}"]),
-    ("backdoor poison", ["--trigger", "badnets:pos={},1"]),
-    ("backdoor poison", ["--trigger", "badnets:value={}"]),
-    ("backdoor poison", ["--trigger", "sig:delta={}"]),
-    ("backdoor poison", ["--trigger", "sig:f={}"]),
-    ("backdoor poison", ["--trigger", "wanet:k={}"]),
-    ("backdoor poison", ["--trigger", "wanet:s={}"]),
-    ("backdoor poison", ["--trigger", "wanet:seed={}"]),
-    ("images import", ["--arguments", "num_classes={}"]),
+    ("faces remove", ["--accept", "identified={}"]), ("backdoor clean", ["--accept", "asr={}"]),
+    ("backdoor clean", ["--poisoned", "{ranking}?limit={}"]), ("backdoor poison", ["--trigger", "badnets:size={}"]),
+    ("backdoor poison", ["--trigger", "badnets:pos={},1"]), ("backdoor poison", ["--trigger", "badnets:value={}"]),
+    ("backdoor poison", ["--trigger", "sig:delta={}"]), ("backdoor poison", ["--trigger", "sig:f={}"]),
+    ("backdoor poison", ["--trigger", "wanet:k={}"]), ("backdoor poison", ["--trigger", "wanet:s={}"]),
+    ("backdoor poison", ["--trigger", "wanet:seed={}"]), ("images import", ["--arguments", "num_classes={}"]),
     ("faces enroll", ["--arguments", "embedding_size={}"]),
-]
+]  # fmt: skip
 
 
 def table():

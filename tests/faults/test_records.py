@@ -31,15 +31,10 @@ def must_fail(done) -> None:
 
 # The file that --record-log names before the run, and whether the run appends to it; else it is refused.
 BEFORE = {
-    "torn": (b'{"id": "a", "record_', True),
-    "without its last line break": (LINE[:-1], True),
-    "empty": (b"", True),
-    "good": (LINE, True),
-    "text": (b"a list of records\nthat somebody keeps\n", False),
-    "binary": (BINARY, False),
-    "a list": (b"[1]\n", False),
-    "a blank line": (b"\n", False),
-}
+    "torn": (b'{"id": "a", "record_', True), "without its last line break": (LINE[:-1], True), "empty": (b"", True),
+    "good": (LINE, True), "text": (b"a list of records\nthat somebody keeps\n", False), "binary": (BINARY, False),
+    "a list": (b"[1]\n", False), "a blank line": (b"\n", False),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", some(list(BEFORE), fast=1))

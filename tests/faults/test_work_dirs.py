@@ -96,15 +96,9 @@ def test_again(server, here, kit, task):
     no_leftovers(here)
     left = {path.relative_to(work_dir).parts[0] for path in work_dir.rglob("*")}
     always = {
-        "results.json",
-        "results.csv",
-        "record.json",
-        "record.html",
-        "record.sha256",
-        "samples.txt",
-        PUBLISHED[task],
+        "results.json", "results.csv", "record.json", "record.html", "record.sha256", "samples.txt", PUBLISHED[task],
         PICTURES[task],
-    }
+    }  # fmt: skip
     assert always <= left, f"missing: {always - left}"
     also = {
         "faces": {"record.salt"},

@@ -180,33 +180,22 @@ def _misplaced() -> bytes:
 
 
 FILES: dict[str, Callable[[], bytes]] = {
-    "encrypted": lambda: _flag(_zip(), 6, 1),
-    "unknown compression": lambda: _flag(_zip(), 8, 99),
+    "encrypted": lambda: _flag(_zip(), 6, 1), "unknown compression": lambda: _flag(_zip(), 8, 99),
     "compression 97": lambda: _flag(_zip(zipfile.ZIP_DEFLATED), 8, 97),
-    "deflate that is none": lambda: _flag(_zip(), 8, 8),
-    "bzip2": lambda: _zip(zipfile.ZIP_BZIP2),
-    "bzip2 that is none": lambda: _flag(_zip(), 8, 12),
-    "lzma": lambda: _zip(zipfile.ZIP_LZMA),
-    "lzma that is none": lambda: _flag(_zip(), 8, 14),
-    "torn": lambda: _zip()[:-40],
-    "half": lambda: _zip()[: len(_zip()) // 2],
-    "half, deflated": lambda: _zip(zipfile.ZIP_DEFLATED)[:300],
-    "wrong checksums": lambda: _flag(_zip(), 14, 7),
-    "a byte flipped": lambda: _put(_zip(), 300, b"\x77"),
+    "deflate that is none": lambda: _flag(_zip(), 8, 8), "bzip2": lambda: _zip(zipfile.ZIP_BZIP2),
+    "bzip2 that is none": lambda: _flag(_zip(), 8, 12), "lzma": lambda: _zip(zipfile.ZIP_LZMA),
+    "lzma that is none": lambda: _flag(_zip(), 8, 14), "torn": lambda: _zip()[:-40],
+    "half": lambda: _zip()[: len(_zip()) // 2], "half, deflated": lambda: _zip(zipfile.ZIP_DEFLATED)[:300],
+    "wrong checksums": lambda: _flag(_zip(), 14, 7), "a byte flipped": lambda: _put(_zip(), 300, b"\x77"),
     "bytes flipped, deflated": lambda: _put(_zip(zipfile.ZIP_DEFLATED), 100, b"\xff" * 9),
-    "a member somewhere else": _misplaced,
-    "empty": lambda: b"",
-    "text": lambda: b"hello",
-    "a zip's two letters": lambda: b"PK nothing of the kind",
-    "an .npy": lambda: npy(IMAGES),
-    "an .npy of objects": lambda: npy(np.array([print], dtype=object), allow_pickle=True),
-    "zeros": lambda: bytes(1000),
-    "a zip's end alone": lambda: b"PK\x05\x06" + bytes(18),
-    "two archives": lambda: _zip() + _zip(),
+    "a member somewhere else": _misplaced, "empty": lambda: b"", "text": lambda: b"hello",
+    "a zip's two letters": lambda: b"PK nothing of the kind", "an .npy": lambda: npy(IMAGES),
+    "an .npy of objects": lambda: npy(np.array([print], dtype=object), allow_pickle=True), "zeros": lambda: bytes(1000),
+    "a zip's end alone": lambda: b"PK\x05\x06" + bytes(18), "two archives": lambda: _zip() + _zip(),
     "junk before": lambda: b"junk" * 20 + _zip(),
     "a pickle": lambda: b"\x80\x04\x95\x15\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x8c\x06system\x93\x8c\x01x\x85R.",
     "a bomb": lambda: bomb(2931),  # 3 GB, which nobody has asked for
-}
+}  # fmt: skip
 # Readable after all: what they hold is a whole archive.
 FINE = {"two archives", "junk before", "images of one pixel", "a million pixels in a row", "a truth of another length"}
 

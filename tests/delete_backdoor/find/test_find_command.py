@@ -137,17 +137,11 @@ def test_evidence_brings_large_images_to_the_models_size(toy):
 
 SUSPICIOUS = {"class": "red", "poison": None, "clusters": {"smaller": {"names": []}, "larger": {"names": []}}}
 RANKINGS = {  # the file's text, or what is changed in a good one, None: taken out -> what is said of it
-    "empty": ("", ""),
-    "null": ("null", ""),
-    "another format": ({"format": "other"}, ""),
-    "data null": ({"data": None}, "data"),
-    "data itself": ({"data": "odd.json"}, "odd.json"),
-    "data elsewhere": ({"data": "elsewhere.npz"}, "'elsewhere.npz'"),
-    "data gone": ({"data": ...}, "`data`"),
-    "samples gone": ({"samples": ...}, "`samples`"),
-    "samples null": ({"samples": None}, "samples "),
-    "samples empty": ({"samples": []}, "samples "),
-    "samples of two": ({"samples": [["a", 1.0]]}, r"samples\[0\]"),
+    "empty": ("", ""), "null": ("null", ""), "another format": ({"format": "other"}, ""),
+    "data null": ({"data": None}, "data"), "data itself": ({"data": "odd.json"}, "odd.json"),
+    "data elsewhere": ({"data": "elsewhere.npz"}, "'elsewhere.npz'"), "data gone": ({"data": ...}, "`data`"),
+    "samples gone": ({"samples": ...}, "`samples`"), "samples null": ({"samples": None}, "samples "),
+    "samples empty": ({"samples": []}, "samples "), "samples of two": ({"samples": [["a", 1.0]]}, r"samples\[0\]"),
     "flags that are numbers": ({"samples": [["a", 1.0, 1]]}, r"samples\[0\]"),
     "names that are numbers": ({"samples": [[3, 1.0, True]]}, r"samples\[0\]"),
     "scores that are nan": ({"samples": [["a", float("nan"), True]]}, "finite"),
@@ -156,7 +150,7 @@ RANKINGS = {  # the file's text, or what is changed in a good one, None: taken o
     "suspicious a number": ({"suspicious": 3}, "suspicious"),
     "poison unknown": ({"suspicious": {**SUSPICIOUS, "poison": "x"}}, "suspicious"),
     "no clusters": ({"suspicious": {**SUSPICIOUS, "clusters": {}}}, "suspicious"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RANKINGS)

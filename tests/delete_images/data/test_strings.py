@@ -14,14 +14,11 @@ from delete_tasks.request.classes import NameIndex
 DIGITS = dict.fromkeys(["0", "1", "10", "11", "2"], 1)
 
 
-@pytest.mark.parametrize(
-    ("text", "options", "composed"),
-    [
-        ("cifar10", {"without": []}, "cifar10"),
-        ("cifar10:/d?limit=3", {"without": ["deer", "a,b"]}, "cifar10:/d?limit=3&without=deer,a%2Cb"),
-        ("photos", {"class": ["a b"], "split": "test"}, "photos?class=a%20b&split=test"),
-    ],
-)
+@pytest.mark.parametrize(("text", "options", "composed"), [
+    ("cifar10", {"without": []}, "cifar10"),
+    ("cifar10:/d?limit=3", {"without": ["deer", "a,b"]}, "cifar10:/d?limit=3&without=deer,a%2Cb"),
+    ("photos", {"class": ["a b"], "split": "test"}, "photos?class=a%20b&split=test"),
+])  # fmt: skip
 def test_options_are_added(text, options, composed):
     assert parse_spec(text).compose(options) == composed
 

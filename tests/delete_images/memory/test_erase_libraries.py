@@ -62,13 +62,10 @@ def unet() -> nn.Module:
 
 
 MODELS = {
-    lraspp: ["classifier.low_classifier", "classifier.high_classifier"],
-    fcn: ["classifier.4", "aux_classifier.4"],
-    segformer: ["decode_head.classifier"],
-    upernet: ["decode_head.classifier", "auxiliary_head.classifier"],
-    dpt: ["head.head.4", "auxiliary_head.head.4"],
-    unet: ["segmentation_head.0"],
-}
+    lraspp: ["classifier.low_classifier", "classifier.high_classifier"], fcn: ["classifier.4", "aux_classifier.4"],
+    segformer: ["decode_head.classifier"], upernet: ["decode_head.classifier", "auxiliary_head.classifier"],
+    dpt: ["head.head.4", "auxiliary_head.head.4"], unet: ["segmentation_head.0"],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -52,18 +52,14 @@ def test_incomplete_or_missing_digests(copy):
 
 
 SIGNATURES = {
-    "emptied": lambda data: b"",
-    "a line break behind": lambda data: data + b"\n",
-    "a blank behind": lambda data: data + b" ",
-    "text behind": lambda data: data + b"extra",
+    "emptied": lambda data: b"", "a line break behind": lambda data: data + b"\n",
+    "a blank behind": lambda data: data + b" ", "text behind": lambda data: data + b"extra",
     "bytes behind": lambda data: data + b"AAAA\n",
     "bytes of base64 behind": lambda data: b64encode(b64decode(data) + b"more") + b"\n",
     "one bit other": lambda data: b64encode(bytes([b64decode(data)[0] ^ 1]) + b64decode(data)[1:]) + b"\n",
-    "torn": lambda data: data[:-12],
-    "no base64": lambda data: b"\xff\xfe!!!\n",
-    "junk between": lambda data: data[:10] + b"!\n?" + data[10:],
-    "deleted": None,
-}
+    "torn": lambda data: data[:-12], "no base64": lambda data: b"\xff\xfe!!!\n",
+    "junk between": lambda data: data[:10] + b"!\n?" + data[10:], "deleted": None,
+}  # fmt: skip
 
 
 @pytest.fixture
