@@ -13,7 +13,7 @@ import torch
 from helpers import launch, read_results
 
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
-STEPS, FEWER = 20, 8  # the case that make test runs takes fewer
+STEPS, FEWER = 20, 4  # the case that make test runs takes fewer
 # The originals here are untrained networks, in which a step that is too long (AdamW's first ones, lr times the gradient's
 # sign, always are) starts a chaos that amplifies the last bit of every sum tenfold a step, on any number of processes. So:
 # steps that such networks bear, and a check below that they move the weights far more than the processes differ.
