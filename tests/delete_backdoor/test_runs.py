@@ -68,9 +68,10 @@ def test_the_watch_does_not_move_the_norms_of_a_run_without_a_teacher(config, fi
     assert means and all(torch.equal(now[name], original[name]) for name in means)
 
 
-@pytest.mark.parametrize(
-    "mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "paste", "IBAU", "InversionDELETE", "restart"]
-)
+MODES = ("strict", "clean", "paste", "IBAU", "InversionDELETE", "restart")
+
+
+@pytest.mark.parametrize("mode", [pytest.param(m, marks=[pytest.mark.long] * (m in MODES[:2])) for m in MODES])
 def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--retain", files["clean"]]
@@ -86,8 +87,10 @@ def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     assert same_tensors(whole, resumed)
 
 
-@pytest.mark.parametrize("paste", [[], ["--paste", "0.3"]])
-@pytest.mark.parametrize(("rate", "passed"), [("1e-9", False), ("1e-3", True)])
+@pytest.mark.parametrize(("rate", "passed", "paste"), [
+    ("1e-9", False, []), pytest.param("1e-9", False, ["--paste", "0.3"], marks=pytest.mark.long),
+    ("1e-3", True, ["--paste", "0.3"]), pytest.param("1e-3", True, [], marks=pytest.mark.long),
+])  # fmt: skip
 def test_the_forget_check_reads_poisoned_samples_alone(rate, passed, paste, config, files, tmp_path):
     cfg = config(tmp_path / "run", "--retain", files["clean"], "--steps", "15", "--lr", rate, *paste)
     runner = UnlearnRunner.from_cfg(cfg)

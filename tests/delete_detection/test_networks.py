@@ -99,7 +99,10 @@ def loud(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+SELDOM = ("fcos", "faster", "conditional", "deformable", "yolos", "d_fine")  # of a kind that another one stands for
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.long] * (k in SELDOM)) for k in NETWORKS])
 def test_the_class_goes_from_every_layer_that_holds_it(kind, images):
     torch.manual_seed(0)
     network = loud(NETWORKS[kind]())

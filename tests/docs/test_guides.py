@@ -145,7 +145,7 @@ def as_run(words: list[str], checked: set[str]) -> list[str]:
     return [*words, *MORE.get(name, ()), *(["--no-record", "--audit", "none"] if unread else [])]
 
 
-OFTEN = ("README", "images", "record")  # the others with make test-long
+OFTEN = ("README", "record")  # the others with make test-long
 
 
 @pytest.mark.parametrize("guide", [pytest.param(g, marks=[pytest.mark.long] * (g not in OFTEN)) for g in GUIDES])

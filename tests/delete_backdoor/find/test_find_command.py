@@ -49,7 +49,7 @@ def test_command(ranking, classes):
     assert (trigger.stamp(np.zeros((16, 16, 3), np.uint8))[11:15, 11:15] > 250).all()
 
 
-@pytest.mark.parametrize("rate", ["0.02", "0.3", "0.6"])
+@pytest.mark.parametrize("rate", ["0.02", pytest.param("0.3", marks=pytest.mark.long), "0.6"])
 def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, tells, rate, monkeypatch):
     """At 0.6 the clean images of the target are the smaller cluster: by size alone they were flagged."""
     monkeypatch.setenv("COLUMNS", "400")  # so that no line is broken
