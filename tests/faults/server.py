@@ -22,7 +22,8 @@ PACKAGES = ("delete_tasks", "delete_images", "delete_faces", "delete_backdoor", 
 OTHERS = [
     "torch._dynamo", "matplotlib.pyplot", "sklearn.linear_model", "sklearn.cluster", "jsonschema", "jinja2",
     "pytorch_grad_cam", "facenet_pytorch", "cv2", "torchvision.models", "mmseg.models", "mmseg.datasets", "mmseg.apis",
-    "albumentations", "numpy.lib.format", "PIL.ImageOps", "cryptography.hazmat.primitives.asymmetric.ed25519",
+    "albumentations", "hypothesis.strategies", "numpy.lib.format", "PIL.ImageOps",
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
 ]  # fmt: skip
 
 

@@ -1,10 +1,12 @@
-"""Every numeric option of every command with values that are no number, out of range or empty."""
+"""Every option of every command: numbers that are none, out of range or empty; texts that are no name, path or number, which are
+refused in words or taken as they are."""
 
 from itertools import product
 
 import pytest
-from commands import numeric_options, parsers, valid
+from commands import numeric_options, parsers, text_options, valid
 from harness import is_refused, no_leftovers, no_traceback, some
+from kit import without
 
 from delete_tasks.cli import parse
 from delete_tasks.errors import RequestError
@@ -63,7 +65,7 @@ def is_inside(row) -> bool:
     return row[2] == "nan" and not row[1][-1].startswith("--")
 
 
-@pytest.mark.parametrize(("name", "words", "value"), some(table(), fast=None, only=is_inside))
+@pytest.mark.parametrize(("name", "words", "value"), some(table(), fast=9, only=is_inside))
 def test_numbers(server, here, kit, name, words, value):
     for key, place in (("{data}", "images/data.npz"), ("{ranking}", "backdoor/poisoned.npz")):
         words = [word.replace(key, kit.path(place)) for word in words]
@@ -73,4 +75,38 @@ def test_numbers(server, here, kit, name, words, value):
         is_refused(done, here, before)
     else:
         no_traceback(done)
+        no_leftovers(here)
+
+
+WORDS = {"NUL": "a\x00b", "surrogate": "\udcff\udcfe", "escape": "\x1b]0;x\x07\x1b[2J", "C1": "\x9b2J",
+         "empty": "", "long": "x" * 70_000, "line break": "a\nb", "reversed": "\u202etxt.exe", "braces": "{0}{",
+         "dots": "../../..", "deep": "[" * 3000}  # fmt: skip
+TRAINING = ("images forget", "images train", "segmentation forget", "segmentation demo", "faces remove", "faces enroll",
+            "backdoor clean", "benchmark")  # fmt: skip
+TAKEN = ("--work-dir", "--out", "--reference", "--record-log")  # whatever they hold: a whole run
+
+
+def texts():
+    for name, option in text_options():
+        whole = name in TRAINING and option in TAKEN
+        yield from ((name, option, kind) for kind in (("escape", "surrogate") if whole else WORDS))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "kind"),
+    some(texts(), 6, lambda row: row[0] in ("compare", "record sign", "images evaluate") and row[2] != "dots"),
+)
+def test_words(server, here, kit, name, option, kind):
+    words, more = valid(kit)[name], [f"{option}={WORDS[kind]}"]
+    if not option.startswith("-"):
+        words, more = name.split(), ["--", WORDS[kind]]
+    elif option in words:
+        without(words, option)
+    before = here.look()
+    done = server.run([*words, *more], here)
+    if done.code == 2:
+        is_refused(done, here, before)
+    else:
+        no_traceback(done)
+        assert done.code in (0, 1, 4), f"{done}"
         no_leftovers(here)
