@@ -131,16 +131,10 @@ def test_the_originals_features_are_hidden():
 @pytest.mark.parametrize(("word_of", "statuses", "withheld", "level"), [
     (GONE, ["PASS"], None, "green"),
     (GONE, [], None, "amber"),  # nothing was compared with a limit
-    (GONE, ["PASS", "UNCERTAIN"], None, "amber"),
-    (GONE, ["PASS", "NOT MEASURED"], None, "amber"),
-    (GONE, ["PASS", "FAIL"], None, "red"),
-    (GONE, ["PASS", "FAIL of a warning"], None, "amber"),
-    (GONE, ["PASS"], "the watch says so", "red"),
-    (FELL, ["PASS"], None, "amber"),
-    (FELL, ["FAIL"], None, "red"),
-    (HELD, ["PASS"], None, "red"),
-    ((10, 10), ["PASS"], None, "grey"),
-    ((10, 10), ["FAIL"], None, "red"),
+    (GONE, ["PASS", "UNCERTAIN"], None, "amber"), (GONE, ["PASS", "NOT MEASURED"], None, "amber"),
+    (GONE, ["PASS", "FAIL"], None, "red"), (GONE, ["PASS", "FAIL of a warning"], None, "amber"),
+    (GONE, ["PASS"], "the watch says so", "red"), (FELL, ["PASS"], None, "amber"), (FELL, ["FAIL"], None, "red"),
+    (HELD, ["PASS"], None, "red"), ((10, 10), ["PASS"], None, "grey"), ((10, 10), ["FAIL"], None, "red"),
 ])  # fmt: skip
 def test_level(word_of, statuses, withheld, level):
     limits = [

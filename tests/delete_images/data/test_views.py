@@ -61,8 +61,7 @@ def test_views_keep_dtype_and_range(make, ships):
     assert not torch.equal(seen[0], seen[1])
 
 
-@pytest.mark.usefixtures("publish_anyway")
-def test_the_recipe_is_the_commands(ships, resnet20, cifar):
+def test_the_recipe_is_the_commands(ships, resnet20, cifar, publish_anyway):
     model, spec = load_model(resnet20)
     for method in ("DELETE", "RandomLabel"):
         more = "--forget D --classes ship --work-dir W --steps 1 --method"

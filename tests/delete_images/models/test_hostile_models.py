@@ -142,16 +142,14 @@ def test_builders_that_read_their_tensors(tmp_path, monkeypatch):
 
 
 WEIGHTS = {
-    "empty": lambda data: b"",
-    "half a header": lambda data: data[:30],
-    "torn": lambda data: data[:-100],
+    "empty": lambda data: b"", "half a header": lambda data: data[:30], "torn": lambda data: data[:-100],
     "another byte": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
     "a header of 2**63 bytes": lambda data: struct.pack("<Q", 2**63) + data[8:],
     "a header of 2**64 bytes": lambda data: b"\xff" * 8 + data[8:],
     "a nested header": lambda data: data[:8] + b"[" * 200 + data[208:],
     "a zip's letters": lambda data: b"PK\x03\x04" + data[4:],
     "a pickle": lambda data: b"\x80\x04cos\nsystem\nX\x01\x00\x00\x00x\x85R.",
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("digest", [True, False])

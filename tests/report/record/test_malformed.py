@@ -16,8 +16,7 @@ from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
 
 DIGEST = "0" * 64
 SUMS = {  # name -> (change of the lines of record.sha256, text of the failed check)
-    "empty": (lambda lines: [], "empty"),
-    "the first line taken out": (lambda lines: lines[1:], "record.json"),
+    "empty": (lambda lines: [], "empty"), "the first line taken out": (lambda lines: lines[1:], "record.json"),
     "the last line taken out": (lambda lines: lines[:2], "samples.txt"),
     "a line doubled": (lambda lines: [*lines, lines[0]], "record.json"),
     "a digest changed": (lambda lines: [DIGEST + lines[0][64:], *lines[1:]], "record.json"),
@@ -27,11 +26,10 @@ SUMS = {  # name -> (change of the lines of record.sha256, text of the failed ch
     "an absolute path": (lambda lines: [*lines, f"{DIGEST}  /etc/passwd"], "line"),
     "a file that is not there": (lambda lines: [*lines, f"{DIGEST}  nothing"], ""),
     "a folder's name": (lambda lines: [*lines, f"{DIGEST}  erased"], ""),
-    "an empty name": (lambda lines: [*lines, f"{DIGEST}  "], ""),
-    "no line": (lambda lines: [*lines, ""], "line"),
+    "an empty name": (lambda lines: [*lines, f"{DIGEST}  "], ""), "no line": (lambda lines: [*lines, ""], "line"),
     "a torn line": (lambda lines: [*lines[:2], lines[2][:-20]], ""),
     "binary": (lambda lines: [bytes(range(256)).decode("latin-1")], ""),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", SUMS)
