@@ -81,11 +81,10 @@ def test_only_files_are_read(tmp_path):
         read_cell(tmp_path, CELL)
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "PK\x03\x04", {"features": np.ones((4, 2))}, {"features": np.ones((4, 2)), "labels": np.ones(3)},
-     {"features": np.full((4, 2), np.nan), "labels": np.ones(4)}],
-)  # fmt: skip
+@pytest.mark.parametrize("content", [
+    "", "PK\x03\x04", {"features": np.ones((4, 2))}, {"features": np.ones((4, 2)), "labels": np.ones(3)},
+    {"features": np.full((4, 2), np.nan), "labels": np.ones(4)},
+])  # fmt: skip
 def test_features_of_other_content_are_not_drawn(tmp_path, content):
     if isinstance(content, str):
         (tmp_path / FEATURES).write_text(content)

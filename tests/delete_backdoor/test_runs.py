@@ -20,13 +20,12 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 LIMITS = {"to_target": 5.0, "agreement": 90.0, "target_kept": 50.0}
 
 
-@pytest.mark.parametrize(
-    ("reading", "verdict"),
-    [(Reading(9, 0.0, 95.0, 90.0), "cleaned"), (Reading(9, 5.0, 90.0, 50.0), "cleaned"),
-     (Reading(9, 5.1, 95.0, 90.0), "not cleaned"), (Reading(9, 0.0, 89.9, 90.0), "damaged"),
-     (Reading(9, 0.0, 95.0, 10.0), "damaged"), (Reading(9, 99.0, 20.0, 90.0), "damaged"),
-     (Reading(9, 0.0, None, None), "damaged")],
-)  # fmt: skip
+@pytest.mark.parametrize(("reading", "verdict"), [
+    (Reading(9, 0.0, 95.0, 90.0), "cleaned"), (Reading(9, 5.0, 90.0, 50.0), "cleaned"),
+    (Reading(9, 5.1, 95.0, 90.0), "not cleaned"), (Reading(9, 0.0, 89.9, 90.0), "damaged"),
+    (Reading(9, 0.0, 95.0, 10.0), "damaged"), (Reading(9, 99.0, 20.0, 90.0), "damaged"),
+    (Reading(9, 0.0, None, None), "damaged"),
+])  # fmt: skip
 def test_verdicts(reading, verdict):
     assert judge(reading, LIMITS)[0] == verdict
 

@@ -77,10 +77,9 @@ def test_without_classes(kind):
         without_classes(head, [0, 1, 2, 3])
 
 
-@pytest.mark.parametrize(
-    ("kind", "scale", "fact"),
-    [("arc", None, "'arc'.* linear, cosine"), ("linear", 30.0, "scale"), ("cosine", 0.0, "above 0")],
-)
+@pytest.mark.parametrize(("kind", "scale", "fact"), [
+    ("arc", None, "'arc'.* linear, cosine"), ("linear", 30.0, "scale"), ("cosine", 0.0, "above 0"),
+])  # fmt: skip
 def test_head_refusals(kind, scale, fact):
     with pytest.raises(RequestError, match=fact):
         build_head(kind, 4, 5, scale)

@@ -40,9 +40,8 @@ def test_either_instruction_multiplies_bfloat16(found, monkeypatch):
     assert multiplies_bfloat16() == (found == "_is_amx_tile_supported")
 
 
-@pytest.mark.parametrize(
-    ("count", "most", "expected"),
-    [(10, 5, [0, 2, 4, 6, 8]), (3, 5, [0, 1, 2]), (7, 3, [0, 2, 4]), (0, 4, []), (4, 0, [])],
-)
+@pytest.mark.parametrize(("count", "most", "expected"), [
+    (10, 5, [0, 2, 4, 6, 8]), (3, 5, [0, 1, 2]), (7, 3, [0, 2, 4]), (0, 4, []), (4, 0, []),
+])  # fmt: skip
 def test_evenly_spread(count, most, expected):
     assert evenly_spread(count, most).tolist() == expected

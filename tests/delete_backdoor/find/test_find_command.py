@@ -179,11 +179,10 @@ def test_rankings_refused_with_the_reason(ranking, classes, tmp_path):
             open_samples(str(tmp_path / "r.json"), classes, "poisoned")
 
 
-@pytest.mark.parametrize(
-    ("query", "out", "fact"),
-    [("?label=none", "x.json", "label"), ("", "ranking.csv", r"\.json"), ("", "FOLDER.json", "folder"),
-     ("", "FILE/x.json", "file"), ("", "MODEL/model.json", "read"), ("", "LINK.json", "read")],
-)  # fmt: skip
+@pytest.mark.parametrize(("query", "out", "fact"), [
+    ("?label=none", "x.json", "label"), ("", "ranking.csv", r"\.json"), ("", "FOLDER.json", "folder"),
+    ("", "FILE/x.json", "file"), ("", "MODEL/model.json", "read"), ("", "LINK.json", "read"),
+])  # fmt: skip
 def test_mistakes_are_one_message(toy, files, tmp_path, fails, query, out, fact):
     (tmp_path / "FOLDER.json").mkdir()
     (tmp_path / "LINK.json").hardlink_to(toy / "model.json")

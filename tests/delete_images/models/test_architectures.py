@@ -109,14 +109,13 @@ def test_option_a_shortcut_subsamples_and_pads_both_ends():
     assert not out[:, :8].any() and not out[:, 24:].any()
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "message"),
-    [("resnet19", {}, "'resnet19'.* resnet1"), ("cifar_resnet21", {}, "cifar_resnet20"), ("qqqq", {}, "known: "),
-     ("resnet18", {"stem": "mnist"}, "imagenet, cifar"), ("densenet121", {"stem": "cifar"}, "densenet121 .*'cifar'"),
-     ("resnet18", {"weights": "DEFAULT"}, "weights"), ("resnet18", {"width": 3}, "width"),
-     ("cifar_resnet20", {"width": 3}, "width"), ("wide_resnet", {"depth": 17}, "depth 6n \\+ 4"),
-     ("cifar_resnet20", {"num_classes": 1}, "2 or more")],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "arguments", "message"), [
+    ("resnet19", {}, "'resnet19'.* resnet1"), ("cifar_resnet21", {}, "cifar_resnet20"), ("qqqq", {}, "known: "),
+    ("resnet18", {"stem": "mnist"}, "imagenet, cifar"), ("densenet121", {"stem": "cifar"}, "densenet121 .*'cifar'"),
+    ("resnet18", {"weights": "DEFAULT"}, "weights"), ("resnet18", {"width": 3}, "width"),
+    ("cifar_resnet20", {"width": 3}, "width"), ("wide_resnet", {"depth": 17}, "depth 6n \\+ 4"),
+    ("cifar_resnet20", {"num_classes": 1}, "2 or more"),
+])  # fmt: skip
 def test_refusals(name, arguments, message):
     with pytest.raises(RequestError, match=message):
         build(name, **{"num_classes": 10, **arguments})

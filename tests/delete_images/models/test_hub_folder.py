@@ -83,13 +83,12 @@ def test_processors(vit, processor, expected):
     assert read.input_range == (0, pytest.approx(255.0 if processor.get("do_rescale") is False else 1.0))
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [("config.json", None, "no config.json"), ("model.safetensors", None, "no config.json and model.safetensors or"),
-     ("preprocessor_config.json", None, "preprocessor_config.json"), ("config.json", "[]", "cannot be read as"),
-     ("config.json", "{}", "model_type"), ("preprocessor_config.json", '{"size": {}}', "cannot be read as"),
-     ("preprocessor_config.json", '{"size": 16, "image_mean": 3}', "cannot be read as")],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("config.json", None, "no config.json"), ("model.safetensors", None, "no config.json and model.safetensors or"),
+    ("preprocessor_config.json", None, "preprocessor_config.json"), ("config.json", "[]", "cannot be read as"),
+    ("config.json", "{}", "model_type"), ("preprocessor_config.json", '{"size": {}}', "cannot be read as"),
+    ("preprocessor_config.json", '{"size": 16, "image_mean": 3}', "cannot be read as"),
+])  # fmt: skip
 def test_folders_that_say_too_little(vit, name, content, message):
     if content is None:
         (vit[0] / name).unlink()
