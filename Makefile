@@ -2,7 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # One thread a process: several that each take all cores slow one another many times over.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Bytecode is kept, which `make install` leaves to the first import: a process that compiles PyTorch and MMSegmentation itself takes
+# some seconds more for one and a quarter of a minute for both, and the tests start dozens.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # Files in the order of tests/conftest.py, not by their number of tests.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export NO_ALBUMENTATIONS_UPDATE = 1

@@ -85,9 +85,3 @@ def lacking() -> Callable[..., Row]:
 def model() -> Callable[..., dict[str, Any]]:
     """``model('known')``: inputs of an attack for such a model."""
     return make_model
-
-
-@pytest.fixture
-def row_of() -> Callable[..., Row]:
-    """``row_of(model)``: a row of it, compared with itself or with a second one."""
-    return make_row

@@ -27,40 +27,33 @@ TABLE = [
     # Without a retrained model, chance is the reference.
     ((96, 96, (), 10, MANY), HIDDEN, True),
     ((96, 94, (), 10, MANY), HIDDEN, True),  # within 3 points, or a tenth of the way to chance
-    ((97, 90, (), 10, MANY), HIDDEN, True),
-    ((97, 83, (), 10, MANY), WEAKENED, True),
-    ((96, 30, (), 10, MANY), WEAKENED, True),
-    ((96, 11, (), 10, MANY), FORGOTTEN, True),
+    ((97, 90, (), 10, MANY), HIDDEN, True), ((97, 83, (), 10, MANY), WEAKENED, True),
+    ((96, 30, (), 10, MANY), WEAKENED, True), ((96, 11, (), 10, MANY), FORGOTTEN, True),
     ((96, 2, (), 10, MANY), FORGOTTEN, True),  # below chance is no information that a reader takes
     ((96, 99, (), 10, MANY), HIDDEN, True),
     ((96, 60, (), None, MANY), WEAKENED, True),  # unknown chance
     ((96, 0, (), None, MANY), WEAKENED, True),
     # An attack that does not read the original beyond chance does not count.
-    ((10, 10, (), 10, MANY), CANNOT_TELL, False),
-    ((0, 0, (), 10, MANY), CANNOT_TELL, False),
+    ((10, 10, (), 10, MANY), CANNOT_TELL, False), ((0, 0, (), 10, MANY), CANNOT_TELL, False),
     ((25, 25, (), 25, MANY), CANNOT_TELL, False),  # four classes
-    ((30, 30, (), 25, FEW), CANNOT_TELL, False),
-    ((30, 30, (), 25, MANY), HIDDEN, True),
+    ((30, 30, (), 25, FEW), CANNOT_TELL, False), ((30, 30, (), 25, MANY), HIDDEN, True),
     # Few samples.
     ((100, 100, (), 10, LEAST), CANNOT_TELL, True),
     ((100, 0, (), 10, LEAST), WEAKENED, True),  # fell for certain; six samples do not show that nothing is left
-    ((96, 96, (), 10, FEW), HIDDEN, True),
-    ((96, 91, (), 10, FEW), CANNOT_TELL, True),
+    ((96, 96, (), 10, FEW), HIDDEN, True), ((96, 91, (), 10, FEW), CANNOT_TELL, True),
     ((96, 10, (), 10, FEW), WEAKENED, True),
     # With retrained models, the highest is the reference.
-    ((96, 60, (60,), 10, MANY), FORGOTTEN, True),
-    ((96, 55, (60,), 10, MANY), FORGOTTEN, True),
+    ((96, 60, (60,), 10, MANY), FORGOTTEN, True), ((96, 55, (60,), 10, MANY), FORGOTTEN, True),
     ((96, 75, (60, 75), 10, MANY), FORGOTTEN, True),
     ((96, 62, (60,), 10, MANY), FORGOTTEN, True),  # within 3 points
-    ((96, 65, (60,), 10, MANY), WEAKENED, True),
-    ((96, 94, (60,), 10, MANY), HIDDEN, True),
+    ((96, 65, (60,), 10, MANY), WEAKENED, True), ((96, 94, (60,), 10, MANY), HIDDEN, True),
     ((96, 80, (71, 65), 10, FEW), WEAKENED, True),
     ((96, 60, (60,), 10, FEW), FORGOTTEN, True),  # of the same samples: they agree on each
     ((96, 75, (71, 65), 10, FEW), CANNOT_TELL, True),  # few samples make no verdict better
     ((95, 95, (40,), 10, 20), CANNOT_TELL, True),
     ((95, 95, (85,), 10, 20), CANNOT_TELL, False),  # it reads the retrained model as well as the original
     ((96, 96, (96,), 10, MANY), CANNOT_TELL, False),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("figures", "word", "counts"), TABLE)
@@ -138,16 +131,10 @@ def test_the_originals_features_are_hidden():
 @pytest.mark.parametrize(("word_of", "statuses", "withheld", "level"), [
     (GONE, ["PASS"], None, "green"),
     (GONE, [], None, "amber"),  # nothing was compared with a limit
-    (GONE, ["PASS", "UNCERTAIN"], None, "amber"),
-    (GONE, ["PASS", "NOT MEASURED"], None, "amber"),
-    (GONE, ["PASS", "FAIL"], None, "red"),
-    (GONE, ["PASS", "FAIL of a warning"], None, "amber"),
-    (GONE, ["PASS"], "the watch says so", "red"),
-    (FELL, ["PASS"], None, "amber"),
-    (FELL, ["FAIL"], None, "red"),
-    (HELD, ["PASS"], None, "red"),
-    ((10, 10), ["PASS"], None, "grey"),
-    ((10, 10), ["FAIL"], None, "red"),
+    (GONE, ["PASS", "UNCERTAIN"], None, "amber"), (GONE, ["PASS", "NOT MEASURED"], None, "amber"),
+    (GONE, ["PASS", "FAIL"], None, "red"), (GONE, ["PASS", "FAIL of a warning"], None, "amber"),
+    (GONE, ["PASS"], "the watch says so", "red"), (FELL, ["PASS"], None, "amber"), (FELL, ["FAIL"], None, "red"),
+    (HELD, ["PASS"], None, "red"), ((10, 10), ["PASS"], None, "grey"), ((10, 10), ["FAIL"], None, "red"),
 ])  # fmt: skip
 def test_level(word_of, statuses, withheld, level):
     limits = [

@@ -59,19 +59,14 @@ def test_a_cell_of_other_data_is_refused_with_both_digests(write, name):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"figures": {**CONTENT["figures"], "acc_ft": 1.0}}, "was changed after its run: its content has another SHA-256"),
-    ({"ids": [5]}, "was changed after its run"),
-    ({"made_of": {}}, "was changed after its run"),
+    ({"ids": [5]}, "was changed after its run"), ({"made_of": {}}, "was changed after its run"),
     ({"group": "two"}, "is of another cell, 'net, two, DELETE, seed 0', and not of 'net, one, DELETE, seed 0'"),
-    ({"seed": 1}, "is of another cell"),
-    ({"figures": {"acc_ft": 1.0}}, "lacks the figures acc_f, acc_r, "),
+    ({"seed": 1}, "is of another cell"), ({"figures": {"acc_ft": 1.0}}, "lacks the figures acc_f, acc_r, "),
     ({"figures": None}, "figures is None: Expected `object`, got `null`"),
     ({"figures": {"acc_ft": "x"}}, "Expected `float | null`, got `str`"),
-    ({"figures": {"acc_ft": 1e13}}, "Expected `float` <= 1"),
-    ({"ids": {"a": 1}}, "ids is {'a': 1}: Expected `array`"),
-    ({"not_measured": [1]}, "not_measured is .1.: Expected `object`"),
-    ("[]", "Expected `object`, got `array`"),
-    ("{", "cannot be read"),
-    ('{"a": NaN}', "cannot be read"),
+    ({"figures": {"acc_ft": 1e13}}, "Expected `float` <= 1"), ({"ids": {"a": 1}}, "ids is {'a': 1}: Expected `array`"),
+    ({"not_measured": [1]}, "not_measured is .1.: Expected `object`"), ("[]", "Expected `object`, got `array`"),
+    ("{", "cannot be read"), ('{"a": NaN}', "cannot be read"),
 ])  # fmt: skip
 def test_other_content_is_refused_with_the_way_out(write, change, message):
     root = write(change if isinstance(change, str) else {**CONTENT, **change, "sha256": digest(CONTENT)}, sealed=False)
@@ -86,11 +81,10 @@ def test_only_files_are_read(tmp_path):
         read_cell(tmp_path, CELL)
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "PK\x03\x04", {"features": np.ones((4, 2))}, {"features": np.ones((4, 2)), "labels": np.ones(3)},
-     {"features": np.full((4, 2), np.nan), "labels": np.ones(4)}],
-)  # fmt: skip
+@pytest.mark.parametrize("content", [
+    "", "PK\x03\x04", {"features": np.ones((4, 2))}, {"features": np.ones((4, 2)), "labels": np.ones(3)},
+    {"features": np.full((4, 2), np.nan), "labels": np.ones(4)},
+])  # fmt: skip
 def test_features_of_other_content_are_not_drawn(tmp_path, content):
     if isinstance(content, str):
         (tmp_path / FEATURES).write_text(content)

@@ -37,14 +37,12 @@ def test_cells(tmp_path):
 
 @pytest.mark.parametrize(("change", "message"), [
     (("seeds = [0, 1]", "sedes = [0]"), "unknown field `sedes`; its fields are task, "),
-    (("task = ", "tusk = "), "unknown field `tusk`"),
-    (('type="DELETE"', 'type="DELTE"'), "did you mean 'DELETE'"),
+    (("task = ", "tusk = "), "unknown field `tusk`"), (('type="DELETE"', 'type="DELTE"'), "did you mean 'DELETE'"),
     (("lr=1e-3", "rate=1e-3"), r"unknown option\(s\) in unlearn: rate"),
     (("seeds = [0, 1]", "seeds = []"), r"seeds is \[\]: Expected `array` of length >= 1"),
     (("seeds = [0, 1]", "seeds = [-1]"), r"seeds\[0\] is -1: Expected `int` >= 0"),
     (('["deer"],', "[],"), r"classes\[...\] is .*length >= 1"),
-    (('"tuned": dict(type="FineTune")', '"tuned": 3'),
-     r"methods\[...\] is .*'tuned': 3}: Expected `object`, got `int`"),
+    (('"tuned": dict(type="FineTune")', '"tuned": 3'), r"methods\[...\] is .*'tuned': 3}: Expected `object`, got `int`"),
     (('"tuned"', '"original"'), "'original'"),
     (('"tuned"', '"ours!"'), "'ours' and 'ours!', which have the same folder name, 'ours'"),
     (("networks = dict(a=dict(), b=dict())", "networks = dict()"), "networks is {}: .* length >= 1"),

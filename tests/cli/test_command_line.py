@@ -82,13 +82,11 @@ def test_class_names_in_configs_are_not_converted(repository):
     (["images", "forget"], "--work-dir is missing. Try 'delete-tasks images forget --help'"),
     (["images", "import", "w"], "FOLDER is missing"),
     ([*FORGET, "--lr", "nan"], "--lr: expected a number above 0 to 10, got 'nan'"),
-    ([*FORGET, "--lr", "-inf"], "--lr: expected a number"),
-    ([*FORGET, "--lr"], "Option --lr expects a value."),
+    ([*FORGET, "--lr", "-inf"], "--lr: expected a number"), ([*FORGET, "--lr"], "Option --lr expects a value."),
     ([*FORGET, "--classes", "--wall"], "Option --classes expects a value; .* is written --classes=VALUE"),
     (["images", "forget", "--work-dir", "--overwrite"], "Option --work-dir expects a value"),
     ([*FORGET, "--augment", "strnog"], "--augment: 'strnog' is not one of 'strong', 'plain', 'none'. Try "),
-    ([*FORGET, "--wide=3"], "'--wide' does not take a value"),
-    ([*FORGET, "word"], "unexpected extra argument"),
+    ([*FORGET, "--wide=3"], "'--wide' does not take a value"), ([*FORGET, "word"], "unexpected extra argument"),
 ])  # fmt: skip
 def test_a_wrong_command_line_is_one_message(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -77,18 +77,21 @@ def files(tmp_path_factory) -> dict[str, str]:
     return paths
 
 
+def make_model(poisoned: str, folder: Path) -> Path:
+    """Train the small network on a poisoned training set; return the folder of the model."""
+    spec = ModelSpec("toy_backdoor", CLASSES, Preprocessing.named("half", toys.SIDE))
+    torch.manual_seed(0)
+    model, transform = build_model(spec), eval_transform(spec)
+    with np.load(poisoned) as file:
+        images, labels = torch.stack([transform(image) for image in file["x"]]), torch.from_numpy(file["y"])
+    toys.fit(model, images, labels, torch.optim.AdamW(model.parameters(), lr=3e-3), 150)
+    return save_model(folder / "toy", model, spec)
+
+
 @pytest.fixture(scope="session")
 def toy(files, tmp_path_factory) -> Path:
     """Folder of the backdoored model."""
-    spec = ModelSpec("toy_backdoor", CLASSES, Preprocessing.named("half", toys.SIDE))
-    torch.manual_seed(0)
-    model = build_model(spec)
-    with np.load(files["poisoned"]) as file:
-        transform = eval_transform(spec)
-        images = torch.stack([transform(image) for image in file["x"]])
-        labels = torch.from_numpy(file["y"])
-    toys.fit(model, images, labels, torch.optim.AdamW(model.parameters(), lr=3e-3), 150)
-    return save_model(tmp_path_factory.mktemp("model") / "toy", model, spec)
+    return make_model(files["poisoned"], tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")

@@ -163,34 +163,23 @@ def odd(files, tmp_path_factory):
 
 
 REFUSED = [
-    ("--target purple", "'purple'"),
-    ("--target #9", r"9 is outside 0\.\.3"),
-    ("--poisoned nowhere.npz", "nowhere.npz"),
+    ("--target purple", "'purple'"), ("--target #9", r"9 is outside 0\.\.3"), ("--poisoned nowhere.npz", "nowhere.npz"),
     ("--poisoned ONLY?limit=3", r"3 poisoned.* 5 "),
-    ("--poisoned CLEAN?without=red", "poisoned samples.* 'red'.*--force"),
-    ("--poisoned TRUTH", "'poisoned' .*3,"),
-    ("--poisoned NONE", "NONE.npz.* poisoned"),
-    ("--target green", "'green'.*--target"),
+    ("--poisoned CLEAN?without=red", "poisoned samples.* 'red'.*--force"), ("--poisoned TRUTH", "'poisoned' .*3,"),
+    ("--poisoned NONE", "NONE.npz.* poisoned"), ("--target green", "'green'.*--target"),
     ("--retain UNMARKED", "180 of 180 samples of --retain .*the poisoned samples"),
-    ("--poisoned LARGE", "poisoned .*32x32 .*3 channel.* 16x16"),
-    ("--retain LARGE", "retain .*32x32"),
-    ("--retain CLEAN?limit=1", "retain .*2 images"),
-    ("--trigger grid", "--trigger .*test"),
+    ("--poisoned LARGE", "poisoned .*32x32 .*3 channel.* 16x16"), ("--retain LARGE", "retain .*32x32"),
+    ("--retain CLEAN?limit=1", "retain .*2 images"), ("--trigger grid", "--trigger .*test"),
     ("--test TEST --retain CLEAN --trigger nothing", "'nothing'"),
-    ("--test CLEAN --retain CLEAN", "240 of 240 samples of --test"),
-    ("--test ONLY --retain CLEAN", "'red'"),
-    ("--test TEST?without=red --retain CLEAN", "'red'"),
-    ("--test TEST?label=none --retain CLEAN", "400 of 400 images"),
-    ("--test LARGE --trigger grid --retain CLEAN", "test .*32x32"),
-    ("--test PERMUTED --retain CLEAN", "chance.*order"),
+    ("--test CLEAN --retain CLEAN", "240 of 240 samples of --test"), ("--test ONLY --retain CLEAN", "'red'"),
+    ("--test TEST?without=red --retain CLEAN", "'red'"), ("--test TEST?label=none --retain CLEAN", "400 of 400 images"),
+    ("--test LARGE --trigger grid --retain CLEAN", "test .*32x32"), ("--test PERMUTED --retain CLEAN", "chance.*order"),
     ("--test TEST --trigger l0:image=SMALL --retain CLEAN", "4x4 .*16x16"),
-    ("--test TEST --trigger badnets:pos=15,15 --retain CLEAN", "16x16"),
-    ("--model nowhere", "'nowhere'"),
-    ("--method SCRUB --retain CLEAN", "FTSAM"),
-    ("--method IBAU", "--retain"),
+    ("--test TEST --trigger badnets:pos=15,15 --retain CLEAN", "16x16"), ("--model nowhere", "'nowhere'"),
+    ("--method SCRUB --retain CLEAN", "FTSAM"), ("--method IBAU", "--retain"),
     ("--paste 0", "--paste is 0 and --retain is missing: strict mode .*above 0"),
     ("--method IBAU --retain CLEAN?label=none", "labels"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("more", "fact"), REFUSED)

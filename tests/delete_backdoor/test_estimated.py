@@ -153,8 +153,7 @@ def test_the_teacher_of_a_run_gets_images_without_the_trigger(files, config, tmp
     assert torch.equal(record.inputs["teacher"], batch["teacher_inputs"])
 
 
-@pytest.mark.usefixtures("publish_anyway")
-def test_a_run(toy, files, tmp_path, monkeypatch, tells):
+def test_a_run(toy, files, tmp_path, monkeypatch, tells, publish_anyway):
     monkeypatch.setattr(MMLogger, "_instance_dict", type(MMLogger._instance_dict)())  # no logger of an earlier test
     words = ["--retain", files["clean"], "--test", files["test"], "--trigger", TRIGGER]
     printed = tells("backdoor clean --model", toy, "--poisoned", files["only"], words,

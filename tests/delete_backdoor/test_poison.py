@@ -34,13 +34,12 @@ def test_clean_label(toy_data):
     assert poisoned.poisoned.sum() == 20
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"rate": 0.0}, "rate .*got 0.0"), ({"rate": 1.5}, "rate .*got 1.5"), ({"rate": -0.1}, "rate .*got -0.1"),
-     ({"rate": float("nan")}, "rate .*got nan"), ({"seed": -1}, "seed .*got -1"), ({"seed": 0.5}, "seed .*got 0.5"),
-     ({"rate": 0.9}, "180 of 200 images.* 150 .*'red'"), ({"rate": 0.5, "clean_label": True}, "50 .*'red'"),
-     ({"target": 7}, r"target 7 is outside 0\.\.3")],
-)  # fmt: skip
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"rate": 0.0}, "rate .*got 0.0"), ({"rate": 1.5}, "rate .*got 1.5"), ({"rate": -0.1}, "rate .*got -0.1"),
+    ({"rate": float("nan")}, "rate .*got nan"), ({"seed": -1}, "seed .*got -1"), ({"seed": 0.5}, "seed .*got 0.5"),
+    ({"rate": 0.9}, "180 of 200 images.* 150 .*'red'"), ({"rate": 0.5, "clean_label": True}, "50 .*'red'"),
+    ({"target": 7}, r"target 7 is outside 0\.\.3"),
+])  # fmt: skip
 def test_refused_with_the_reason(toy_data, arguments, message):
     with pytest.raises(RequestError, match=message):
         PoisonedDataset(toy_data, parse_trigger("grid"), **{"target": 0, **arguments})

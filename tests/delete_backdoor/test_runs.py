@@ -20,13 +20,12 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 LIMITS = {"to_target": 5.0, "agreement": 90.0, "target_kept": 50.0}
 
 
-@pytest.mark.parametrize(
-    ("reading", "verdict"),
-    [(Reading(9, 0.0, 95.0, 90.0), "cleaned"), (Reading(9, 5.0, 90.0, 50.0), "cleaned"),
-     (Reading(9, 5.1, 95.0, 90.0), "not cleaned"), (Reading(9, 0.0, 89.9, 90.0), "damaged"),
-     (Reading(9, 0.0, 95.0, 10.0), "damaged"), (Reading(9, 99.0, 20.0, 90.0), "damaged"),
-     (Reading(9, 0.0, None, None), "damaged")],
-)  # fmt: skip
+@pytest.mark.parametrize(("reading", "verdict"), [
+    (Reading(9, 0.0, 95.0, 90.0), "cleaned"), (Reading(9, 5.0, 90.0, 50.0), "cleaned"),
+    (Reading(9, 5.1, 95.0, 90.0), "not cleaned"), (Reading(9, 0.0, 89.9, 90.0), "damaged"),
+    (Reading(9, 0.0, 95.0, 10.0), "damaged"), (Reading(9, 99.0, 20.0, 90.0), "damaged"),
+    (Reading(9, 0.0, None, None), "damaged"),
+])  # fmt: skip
 def test_verdicts(reading, verdict):
     assert judge(reading, LIMITS)[0] == verdict
 
@@ -68,9 +67,10 @@ def test_the_watch_does_not_move_the_norms_of_a_run_without_a_teacher(config, fi
     assert means and all(torch.equal(now[name], original[name]) for name in means)
 
 
-@pytest.mark.parametrize(
-    "mode", ["strict", pytest.param("clean", marks=pytest.mark.long), "paste", "IBAU", "InversionDELETE", "restart"]
-)
+MODES = ("strict", "clean", "paste", "IBAU", "InversionDELETE", "restart")
+
+
+@pytest.mark.parametrize("mode", [pytest.param(m, marks=[pytest.mark.long] * (m in MODES[:2])) for m in MODES])
 def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--retain", files["clean"]]
@@ -86,8 +86,10 @@ def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     assert same_tensors(whole, resumed)
 
 
-@pytest.mark.parametrize("paste", [[], ["--paste", "0.3"]])
-@pytest.mark.parametrize(("rate", "passed"), [("1e-9", False), ("1e-3", True)])
+@pytest.mark.parametrize(("rate", "passed", "paste"), [
+    ("1e-9", False, []), pytest.param("1e-9", False, ["--paste", "0.3"], marks=pytest.mark.long),
+    ("1e-3", True, ["--paste", "0.3"]), pytest.param("1e-3", True, [], marks=pytest.mark.long),
+])  # fmt: skip
 def test_the_forget_check_reads_poisoned_samples_alone(rate, passed, paste, config, files, tmp_path):
     cfg = config(tmp_path / "run", "--retain", files["clean"], "--steps", "15", "--lr", rate, *paste)
     runner = UnlearnRunner.from_cfg(cfg)

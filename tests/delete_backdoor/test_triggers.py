@@ -126,23 +126,16 @@ def write_picture(path, mode, size=(32, 32), **options):
 
 
 NPY = {  # content of an .npy file -> what is said of it
-    "empty": (b"", ""),
-    "text": (b"text", ""),
-    "torn": (npz.npy(np.zeros((16, 16, 3)))[:-100], ""),
+    "empty": (b"", ""), "text": (b"text", ""), "torn": (npz.npy(np.zeros((16, 16, 3)))[:-100], ""),
     "objects": (np.array([{}]), ""),
     "a terabyte that is not there": (npz.shaped(f"({2**19}, {2**19}, 1)", "'<f4'"), ""),
-    "flat": (np.zeros(9), r"\(9,\)"),
-    "of no width": (np.zeros((16, 0)), r"\(16, 0\)"),
-    "of no pixel": (np.zeros((0, 0, 3)), r"\(0, 0, 3\)"),
-    "one number": (np.float32(3), r"\(\)"),
+    "flat": (np.zeros(9), r"\(9,\)"), "of no width": (np.zeros((16, 0)), r"\(16, 0\)"),
+    "of no pixel": (np.zeros((0, 0, 3)), r"\(0, 0, 3\)"), "one number": (np.float32(3), r"\(\)"),
     "five dimensions": (np.zeros((1, 1, 16, 16, 3)), r"\(1, 1, 16, 16, 3\)"),
-    "two channels": (np.zeros((16, 16, 2)), r"\(16, 16, 2\)"),
-    "words": (np.full((4, 4), "a"), "<U1"),
+    "two channels": (np.zeros((16, 16, 2)), r"\(16, 16, 2\)"), "words": (np.full((4, 4), "a"), "<U1"),
     "dates": (np.zeros((16, 16), "datetime64[s]"), "datetime64"),
-    "records": (np.zeros((16, 16), dtype=[("a", "u1")]), ""),
-    "complex": (np.zeros((16, 16), complex), "complex128"),
-    "nan": (np.full((4, 4), np.nan), "NaN"),
-    "inf": (np.full((16, 16), np.inf), "infinity"),
+    "records": (np.zeros((16, 16), dtype=[("a", "u1")]), ""), "complex": (np.zeros((16, 16), complex), "complex128"),
+    "nan": (np.full((4, 4), np.nan), "NaN"), "inf": (np.full((16, 16), np.inf), "infinity"),
 }  # fmt: skip
 PICTURES = {
     "broken.png": lambda path: path.write_bytes(b"no image"),

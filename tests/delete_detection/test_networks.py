@@ -23,7 +23,6 @@ from delete_images.models.spec import Preprocessing
 from delete_tasks import erase
 from delete_tasks.errors import RequestError, UnsupportedModelError
 
-LONG = pytest.mark.long
 SIZE = 64
 INPUT = dict(min_size=SIZE, max_size=SIZE, box_score_thresh=0.3) | dict(rpn_post_nms_top_n_test=20)
 DETR = dict(d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2,
@@ -119,7 +118,10 @@ def loud(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=LONG if kind == "ultralytics" else ()) for kind in NETWORKS])
+SELDOM = ("fcos", "faster", "conditional", "deformable", "yolos", "d_fine", "ultralytics")  # others stand for them
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.long] * (k in SELDOM)) for k in NETWORKS])
 def test_the_class_goes_from_every_layer_that_holds_it(kind, images):
     torch.manual_seed(0)
     network = loud(NETWORKS[kind]())

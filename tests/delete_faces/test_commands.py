@@ -1,4 +1,4 @@
-"""The commands on eight people of LFW: enroll, remove, align; their files; the config."""
+"""The commands on eight people of LFW: enroll, remove, align; their files; the config; the audit."""
 
 import shutil
 
@@ -8,8 +8,9 @@ from helpers import argv, read_json, read_results, run, same_tensors
 from PIL import Image
 
 from delete_faces.metrics import NO_PHOTOS
+from delete_faces.network import remove_people
 from delete_faces.task import FacesTask
-from delete_images.models.model_file import load_model
+from delete_images.models.model_file import load_model, save_model
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
@@ -116,8 +117,7 @@ def test_threshold(done, models, head):
     assert after == pytest.approx(at if head == "cosine" else before, abs=1e-4)
 
 
-@pytest.mark.usefixtures("publish_anyway")
-def test_keep_row(models, removal, tmp_path, tells):
+def test_keep_row(models, removal, tmp_path, tells, publish_anyway):
     said = tells(removal(tmp_path, "--keep-row --test none --steps 1"))
     assert said.count(NO_PHOTOS) == 2 and "--data" not in said  # once for all limits, and in the verdict
     network, spec = load_model(tmp_path / "erased")
@@ -128,8 +128,7 @@ def test_keep_row(models, removal, tmp_path, tells):
     assert not (tmp_path / "before_after.png").exists()
 
 
-@pytest.mark.usefixtures("publish_anyway")
-def test_config(config, removal, tmp_path):
+def test_config(config, removal, tmp_path, publish_anyway):
     """The same run as a config: its erased model is the command's."""
     cfg = config()
     assert cfg.unlearn.classes == [GONE] and cfg.unlearn.type == "DELETE"
@@ -158,3 +157,24 @@ def test_align(lfw, bad_photos, tmp_path, tells, fails):
         assert face.size == (112, 112)
     assert "Colin_Powell/pair.jpg" in tells(words, tmp_path / "again", "--largest-face")
     fails("out' .*empty", words, tmp_path / "out")
+
+
+def test_a_person_without_class_weights_is_hidden(faces, models, tmp_path, fails):
+    """To delete-tasks audit."""
+    network, spec = load_model(models["cosine"])
+    save_model(tmp_path / "without", *remove_people(network, spec, [2]))
+    person = spec.classes[2]
+    words = argv("audit --original", models["cosine"], "--aligned --data", faces, "--test", faces)
+    words += ["--forget", f"{faces}?class={person}"]
+    run(words, "--erased", tmp_path / "without", "--work-dir", tmp_path / "w")
+    audit = read_json(tmp_path, "w", "audit.json")
+    assert audit["task"] == "faces" and audit["forgotten"] == [person]
+    assert audit["samples"] == {"forget": 5, "train": 40, "test": 48}
+    original, erased = audit["rows"]["original"], audit["rows"]["erased"]
+    assert audit["verdict"]["word"] == "hidden" and erased["linear_probe"]["value"] > 60
+    assert erased["linear_probe"] == original["linear_probe"]
+    assert erased["forgotten_mass"]["value"] == 0 and erased["logit_level"]["value"] is None
+    assert original["original_head"]["value"] == erased["original_head"]["value"]
+    torch.save(torch.nn.Linear(3, 4).state_dict(), tmp_path / "o.pth")
+    fails(r"o\.pth", words, "--erased", tmp_path / "o.pth", "--work-dir", tmp_path / "x")
+    assert not (tmp_path / "x").exists()

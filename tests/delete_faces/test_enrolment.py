@@ -63,21 +63,18 @@ def photos(*people: str, first: int = 0) -> ImageData:
     return ImageData.from_arrays(arrays, np.array([label for label, _ in wanted]), NAMES, names)
 
 
-@pytest.mark.parametrize(
-    ("given", "tested", "enrolled", "forgotten", "measured", "why"),
-    [
-        (photos("ann*10"), photos("ann*10", "bob*4"), None, 7, {"ann": 3, "bob": 4}, "seed 0"),
-        (photos("ann*4"), photos("ann*4"), None, 2, {"ann": 2}, "seed 0"),
-        (photos("ann*3"), photos("ann*3"), None, 2, {"ann": 1}, "seed 0"),
-        (photos("ann*1"), photos("ann*1"), None, 1, {"ann": 1}, None),
-        (photos("ann*6"), photos("ann*2", "bob*2"), None, 4, {"ann": 2, "bob": 2}, "--test"),
-        (photos("ann*6"), photos("ann*8"), None, 6, {"ann": 8}, None),
-        (photos("ann*6"), photos("ann*4", first=6), None, 6, {"ann": 4}, None),
-        (photos("ann*6"), photos("bob*4"), None, 6, {"bob": 4}, None),
-        (photos("ann*6"), photos("ann*6", "bob*4", "cid*3"), ENROLLED, 4, {"ann": 2, "bob": 1, "cid": 1}, "enrolment"),
-        (photos("ann*6"), photos("ann*6", "bob*4"), ["bob/00.png"], 4, {"ann": 2, "bob": 4}, "seed 0"),
-    ],
-)
+@pytest.mark.parametrize(("given", "tested", "enrolled", "forgotten", "measured", "why"), [
+    (photos("ann*10"), photos("ann*10", "bob*4"), None, 7, {"ann": 3, "bob": 4}, "seed 0"),
+    (photos("ann*4"), photos("ann*4"), None, 2, {"ann": 2}, "seed 0"),
+    (photos("ann*3"), photos("ann*3"), None, 2, {"ann": 1}, "seed 0"),
+    (photos("ann*1"), photos("ann*1"), None, 1, {"ann": 1}, None),
+    (photos("ann*6"), photos("ann*2", "bob*2"), None, 4, {"ann": 2, "bob": 2}, "--test"),
+    (photos("ann*6"), photos("ann*8"), None, 6, {"ann": 8}, None),
+    (photos("ann*6"), photos("ann*4", first=6), None, 6, {"ann": 4}, None),
+    (photos("ann*6"), photos("bob*4"), None, 6, {"bob": 4}, None),
+    (photos("ann*6"), photos("ann*6", "bob*4", "cid*3"), ENROLLED, 4, {"ann": 2, "bob": 1, "cid": 1}, "enrolment"),
+    (photos("ann*6"), photos("ann*6", "bob*4"), ["bob/00.png"], 4, {"ann": 2, "bob": 4}, "seed 0"),
+])  # fmt: skip
 def test_divide(given, tested, enrolled, forgotten, measured, why, tmp_path):
     if enrolled is not None:
         noted = {"held_out": enrolled, "source": {"photos": "a", "tested": "b"}}

@@ -76,10 +76,9 @@ def test_without_classes(kind):
         without_classes(head, [0, 1, 2, 3])
 
 
-@pytest.mark.parametrize(
-    ("kind", "scale", "fact"),
-    [("arc", None, "'arc'.* linear, cosine"), ("linear", 30.0, "scale"), ("cosine", 0.0, "above 0")],
-)
+@pytest.mark.parametrize(("kind", "scale", "fact"), [
+    ("arc", None, "'arc'.* linear, cosine"), ("linear", 30.0, "scale"), ("cosine", 0.0, "above 0"),
+])  # fmt: skip
 def test_head_refusals(kind, scale, fact):
     with pytest.raises(RequestError, match=fact):
         build_head(kind, 4, 5, scale)
@@ -93,15 +92,10 @@ def test_remove_people_shares_the_embedder():
     assert spec.classes == ("ann", "bob", "cid") and network.head.weight.shape == (3, 4)
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "arguments", "fact"),
-    [
-        ("mobilfacenet", None, None, "'mobilfacenet'.* mobilefacenet"),
-        ("somewhere:Net", None, None, "code"),
-        ("mobilefacenet", None, {"depth": 3}, "embedding_size"),
-        ("inception_resnet_v1", 128, None, "512 .* 128"),
-    ],
-)
+@pytest.mark.parametrize(("name", "size", "arguments", "fact"), [
+    ("mobilfacenet", None, None, "'mobilfacenet'.* mobilefacenet"), ("somewhere:Net", None, None, "code"),
+    ("mobilefacenet", None, {"depth": 3}, "embedding_size"), ("inception_resnet_v1", 128, None, "512 .* 128"),
+])  # fmt: skip
 def test_backbone_refusals(name, size, arguments, fact):
     with pytest.raises(RequestError, match=fact):
         build_backbone(name, size, arguments)

@@ -44,21 +44,16 @@ def test_folders(refuses, faces, tmp_path):
     refuses("of 5", photos=others)
 
 
-@pytest.mark.parametrize(
-    ("name", "fact"),
-    [
-        ("half.jpg", r"1 images.*Colin_Powell/half\.jpg"),
-        ("wall.jpg", "Colin_Powell .*of 1.*: Colin_Powell/wall.jpg"),
-        ("pair.jpg", r"Colin_Powell/pair.jpg .*2 faces.*--largest-face"),
-    ],
-)
+@pytest.mark.parametrize(("name", "fact"), [
+    ("half.jpg", r"1 images.*Colin_Powell/half\.jpg"), ("wall.jpg", "Colin_Powell .*of 1.*: Colin_Powell/wall.jpg"),
+    ("pair.jpg", r"Colin_Powell/pair.jpg .*2 faces.*--largest-face"),
+])  # fmt: skip
 def test_photos_without_one_face(refuses, bad_photos, tmp_path, name, fact):
     given = folder_of(tmp_path, GONE, [bad_photos / name])
     refuses(fact, photos=given, aligned=name == "half.jpg")
 
 
-@pytest.mark.usefixtures("publish_anyway")
-def test_somebody_else(refuses, removal, faces, tmp_path, tells):
+def test_somebody_else(refuses, removal, faces, tmp_path, tells, publish_anyway):
     """One photo of another person among five: named, with its similarity; --force uses it."""
     photos = sorted((faces / "train" / GONE).iterdir())[:4]
     given = folder_of(tmp_path, GONE, [*photos, next((faces / "train" / "Tiger_Woods").iterdir())])
@@ -68,8 +63,7 @@ def test_somebody_else(refuses, removal, faces, tmp_path, tells):
     assert "(--force)" in tells(removal(tmp_path / "forced", quick, photos=given))
 
 
-@pytest.mark.usefixtures("publish_anyway")
-def test_a_single_photo_is_warned_of(removal, faces, tmp_path, tells):
+def test_a_single_photo_is_warned_of(removal, faces, tmp_path, tells, publish_anyway):
     given = folder_of(tmp_path, GONE, sorted((faces / "train" / GONE).iterdir())[:1])
     assert "no held-out" in tells(removal(tmp_path / "w", "--test none --steps 1 --no-record", photos=given))
     assert read_results(tmp_path / "w")["steps"] == 0  # nothing is left of the photo

@@ -124,14 +124,11 @@ def test_table_fits_80_columns_without_empty_columns():
     assert "@1e" not in few and "row removed" not in few and " - " not in few, "nothing that holds dashes alone"
 
 
-@pytest.mark.parametrize(
-    ("after", "threshold", "expected"),
-    [
-        (("Ann_Lee", 0.6), 0.3, "before: Ann Lee, 0.75\nafter: Ann Lee, 0.60"),
-        (("Bob", 0.2), 0.3, "before: Ann Lee, 0.75\nafter: unknown\n(nearest Bob, 0.20)"),
-        (("Bob", 0.2), None, "before: Ann Lee, 0.75\nafter: Bob, 0.20"),
-    ],
-)
+@pytest.mark.parametrize(("after", "threshold", "expected"), [
+    (("Ann_Lee", 0.6), 0.3, "before: Ann Lee, 0.75\nafter: Ann Lee, 0.60"),
+    (("Bob", 0.2), 0.3, "before: Ann Lee, 0.75\nafter: unknown\n(nearest Bob, 0.20)"),
+    (("Bob", 0.2), None, "before: Ann Lee, 0.75\nafter: Bob, 0.20"),
+])  # fmt: skip
 def test_captions_are_words(after, threshold, expected):
     assert caption(("Ann_Lee", 0.75), after, threshold) == expected
 
@@ -144,17 +141,12 @@ def matches(change, *people, far="1e-03") -> dict:
     return {"far": far, "thresholds": [0.334, 0.357], "people": entries, "others": others}
 
 
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ((-1.6, 0.9), "unchanged within 3 points (95% interval -1.6 to 0.9 points)"),
-        ((-0.9, -0.1), "unchanged within 3 points"),
-        ((-6.1, -3.2), "changed by -6.1 to -3.2 points"),
-        ((3.2, 6.1), "changed by 3.2 to 6.1 points"),
-        ((-8.5, 8.5), "cannot tell, for too few pairs (95% interval -8.5 to 8.5 points)"),
-        ((-3.1, 0.2), "cannot tell"),
-    ],
-)
+@pytest.mark.parametrize(("change", "word"), [
+    ((-1.6, 0.9), "unchanged within 3 points (95% interval -1.6 to 0.9 points)"),
+    ((-0.9, -0.1), "unchanged within 3 points"), ((-6.1, -3.2), "changed by -6.1 to -3.2 points"),
+    ((3.2, 6.1), "changed by 3.2 to 6.1 points"),
+    ((-8.5, 8.5), "cannot tell, for too few pairs (95% interval -8.5 to 8.5 points)"), ((-3.1, 0.2), "cannot tell"),
+])  # fmt: skip
 def test_changed_and_unchanged_follow_the_interval(change, word):
     first, second, others = answer(matches(change, ("Colin_Powell", 28), ("Bob", 0)))
     pairs = "3.6% of pairs of held-out photos match at FAR 1e-3 (28 pairs of 8 photos"

@@ -49,8 +49,7 @@ def opencv_threads():
     cv2.setNumThreads(before)
 
 
-@pytest.mark.usefixtures("opencv_threads")
-def test_two_processes_find_what_one_finds(photos, tmp_path, monkeypatch):
+def test_two_processes_find_what_one_finds(photos, tmp_path, monkeypatch, opencv_threads):
     results = []
     for processes in (1, 2):
         monkeypatch.setenv("DELETE_TASKS_FACE_CACHE", str(tmp_path / f"cache{processes}"))

@@ -91,20 +91,15 @@ def test_picture(done):
         assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 50
 
 
-@pytest.mark.parametrize(
-    ("words", "fact"),
-    [
-        ("--forget cifar10", "--model, --classes"),
-        ("--model nowhere --forget cifar10 --classes deer", "'nowhere'"),
-        ("--model MODEL --forget CIFAR?class=cat&limit=5 --classes deer", "forget set is empty"),
-        ("--model MODEL --forget CIFAR?limit=5&label=none --classes deer --method RandomLabel", "5 of 5 images"),
-        ("--model MODEL --forget CIFAR --classes deer --retain CIFAR --method NegativeGradient", "Negat.*retain set"),
-        ("--model MODEL --forget CIFAR --classes deer --method FineTune", "FineTune .*--retain"),
-        ("--model MODEL --forget CIFAR --classes deer --public CIFAR --method DELETE", "DELETE .*public.*--deep"),
-        ("--model MODEL --forget X --classes deer --device tpu", "--device .*cpu, cuda"),
-        ("", "give --model"),
-    ],
-)
+@pytest.mark.parametrize(("words", "fact"), [
+    ("--forget cifar10", "--model, --classes"), ("--model nowhere --forget cifar10 --classes deer", "'nowhere'"),
+    ("--model MODEL --forget CIFAR?class=cat&limit=5 --classes deer", "forget set is empty"),
+    ("--model MODEL --forget CIFAR?limit=5&label=none --classes deer --method RandomLabel", "5 of 5 images"),
+    ("--model MODEL --forget CIFAR --classes deer --retain CIFAR --method NegativeGradient", "Negat.*retain set"),
+    ("--model MODEL --forget CIFAR --classes deer --method FineTune", "FineTune .*--retain"),
+    ("--model MODEL --forget CIFAR --classes deer --public CIFAR --method DELETE", "DELETE .*public.*--deep"),
+    ("--model MODEL --forget X --classes deer --device tpu", "--device .*cpu, cuda"), ("", "give --model"),
+])  # fmt: skip
 def test_mistakes_are_one_message(words, fact, resnet20, cifar, tmp_path, fails):
     words = words.replace("MODEL", str(resnet20)).replace("CIFAR", cifar)
     fails(fact, "images forget", words, "--work-dir", tmp_path / "w")

@@ -39,11 +39,8 @@ def data(cifar, tmp_path):
 
 
 FACTS = {  # among, left out, count, total
-    ("--retain", True, 1, 120),
-    ("--retain", False, 2, 119),
-    ("--test", True, 1, 110),
-    ("--test", False, 1, 109),
-}
+    ("--retain", True, 1, 120), ("--retain", False, 2, 119), ("--test", True, 1, 110), ("--test", False, 1, 109),
+}  # fmt: skip
 
 
 def test_copies_are_left_out_or_reported(resnet20, cifar, data):
@@ -72,15 +69,12 @@ def test_copies_are_on_record(deer, data, tmp_path, tells, publish_anyway):
     run("record verify", tmp_path / "w", "--rerun")
 
 
-@pytest.mark.parametrize(
-    ("option", "count", "copies", "fact"),
-    [
-        ("--retain", 50, 1, r"1 of 50 samples of --retain \(2%\) .*copies: 1 of the forget set \(train/00000\)"),
-        ("--retain", 3, 3, r"3 of 3 samples of --retain \(100%\)"),
-        ("--deep --public", 40, 2, "2 of 40 samples of --public .* other images, or leave it out"),
-        ("--test", 99, 1, r"1 of 99 samples of --test .* 1% are left out; give test images that nothing else reads"),
-    ],
-)
+@pytest.mark.parametrize(("option", "count", "copies", "fact"), [
+    ("--retain", 50, 1, r"1 of 50 samples of --retain \(2%\) .*copies: 1 of the forget set \(train/00000\)"),
+    ("--retain", 3, 3, r"3 of 3 samples of --retain \(100%\)"),
+    ("--deep --public", 40, 2, "2 of 40 samples of --public .* other images, or leave it out"),
+    ("--test", 99, 1, r"1 of 99 samples of --test .* 1% are left out; give test images that nothing else reads"),
+])  # fmt: skip
 def test_more_than_one_percent_is_refused(option, count, copies, fact, deer, data, tmp_path, fails):
     fails(fact, deer(tmp_path / "w", QUICK, option, data("more", count, copies)))
     assert not (tmp_path / "w").exists()

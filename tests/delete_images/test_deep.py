@@ -37,20 +37,15 @@ def test_the_images_read_are_recorded(deeply, cifar, public, tmp_path, publish_a
     assert "forget set: 32, public data: 40" in page
 
 
-@pytest.mark.parametrize(
-    ("more", "fact"),
-    [
-        ("--public PUBLIC?limit=9 --retain CIFAR?class=ship&limit=9", "retain set.*public|--retain.*--public"),
-        ("--public CIFAR?split=test&limit=20 --test CIFAR?limit=40", "of --test .*exact copies: 20 of --public"),
-        ("--public CIFAR?class=deer&limit=32", "32 of 32 samples of --public .*the forget set"),
-        ("--test CIFAR?split=train&class=deer&limit=200", "of 200 samples of --test .*the forget set"),
-        ("--retain CIFAR?class=ship&split=test&limit=200 --test CIFAR", "of --test .*exact copies: 200 of --retain"),
-        ("--retain CIFAR?limit=60", r"deer.*\?without=deer"),
-        ("--public EMPTY", "empty"),
-        ("--public nowhere", "'nowhere'"),
-        ("--method TREW", "--deep .*--method TREW"),
-    ],
-)
+@pytest.mark.parametrize(("more", "fact"), [
+    ("--public PUBLIC?limit=9 --retain CIFAR?class=ship&limit=9", "retain set.*public|--retain.*--public"),
+    ("--public CIFAR?split=test&limit=20 --test CIFAR?limit=40", "of --test .*exact copies: 20 of --public"),
+    ("--public CIFAR?class=deer&limit=32", "32 of 32 samples of --public .*the forget set"),
+    ("--test CIFAR?split=train&class=deer&limit=200", "of 200 samples of --test .*the forget set"),
+    ("--retain CIFAR?class=ship&split=test&limit=200 --test CIFAR", "of --test .*exact copies: 200 of --retain"),
+    ("--retain CIFAR?limit=60", r"deer.*\?without=deer"), ("--public EMPTY", "empty"),
+    ("--public nowhere", "'nowhere'"), ("--method TREW", "--deep .*--method TREW"),
+])  # fmt: skip
 def test_mistakes_are_found_before_anything_is_written(more, fact, deeply, cifar, public, tmp_path, fails):
     (tmp_path / "empty").mkdir()
     for name, place in (("CIFAR", cifar), ("PUBLIC", public), ("EMPTY", tmp_path / "empty")):

@@ -12,14 +12,11 @@ from delete_tasks.fileio.checkpoint import load_file
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 
-@pytest.mark.parametrize(
-    ("schedule", "steps", "last"),
-    [
-        pytest.param("constant", 6, 6e-4, marks=pytest.mark.long),
-        ("cosine", 6, 6e-4 * (1 + math.cos(math.pi * 5 / 6)) / 2),
-        pytest.param("warmup_cosine", 60, 6e-4 * (1 + math.cos(math.pi * 53 / 54)) / 2, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize(("schedule", "steps", "last"), [
+    pytest.param("constant", 6, 6e-4, marks=pytest.mark.long),
+    ("cosine", 6, 6e-4 * (1 + math.cos(math.pi * 5 / 6)) / 2),
+    pytest.param("warmup_cosine", 60, 6e-4 * (1 + math.cos(math.pi * 53 / 54)) / 2, marks=pytest.mark.long),
+])  # fmt: skip
 def test_resumed_is_uninterrupted(schedule, steps, last, deer, cifar, tmp_path, pull_the_plug):
     def config(name, **changes):
         more = f"--batch-size 8 --steps {steps} --lr 6e-4 --schedule {schedule} --retain {cifar}?class=ship&limit=20"

@@ -72,10 +72,9 @@ def test_features_are_erased_in_bfloat16_if_the_processor_multiplies_it(amx, res
     assert used == [amx, False, True, False, False]
 
 
-@pytest.mark.parametrize(
-    ("words", "rate", "temperature", "steps"),
-    [("--public P", 1e-3, 3, 900), ("--deep", 4e-4, 4, 600), ("--public P --lr 1e-4", 1e-4, 3, 900)],
-)
+@pytest.mark.parametrize(("words", "rate", "temperature", "steps"), [
+    ("--public P", 1e-3, 3, 900), ("--deep", 4e-4, 4, 600), ("--public P --lr 1e-4", 1e-4, 3, 900),
+])  # fmt: skip
 def test_public_data_choose_method_and_recipe(words, rate, temperature, steps):
     cfg = config(*words.split())
     unlearn, sharpened = cfg.unlearn, None if steps == 900 else 1

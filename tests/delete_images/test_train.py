@@ -75,14 +75,11 @@ def test_mixed_precision_on_a_cpu_leaves_weights_and_optimizer_in_float32():
     assert torch.isfinite(network.weight).all() and not torch.equal(network.weight, before)
 
 
-@pytest.mark.parametrize(
-    ("minutes", "state", "more"),
-    [
-        (0, "step_4.pth", "--amp"),  # by the clock, inside an epoch
-        pytest.param(0, "step_4.pth", "", marks=pytest.mark.long),
-        pytest.param(9, "step_3.pth", "", marks=pytest.mark.long),  # the first epoch's end
-    ],
-)
+@pytest.mark.parametrize(("minutes", "state", "more"), [
+    (0, "step_4.pth", "--amp"),  # by the clock, inside an epoch
+    pytest.param(0, "step_4.pth", "", marks=pytest.mark.long),
+    pytest.param(9, "step_3.pth", "", marks=pytest.mark.long),  # the first epoch's end
+])  # fmt: skip
 def test_resumed_training_gives_the_same_tensors(minutes, state, more, cifar, tmp_path, monkeypatch, tells, fails):
     words = argv("images train --architecture cifar_resnet20 --classes cifar10 --normalization cifar10")
     words += argv(f"--data {cifar}?limit=20 --epochs 4 --batch-size 8 --work-dir")

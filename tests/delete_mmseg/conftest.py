@@ -24,17 +24,13 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 MIM = Path(mmseg.__file__).parent / ".mim" / "configs"
 ARCHITECTURES = {
-    "fcn": "_base_/models/fcn_r50-d8.py",
-    "pspnet": "_base_/models/pspnet_r50-d8.py",
-    "deeplabv3plus": "_base_/models/deeplabv3plus_r50-d8.py",
-    "fastscnn": "_base_/models/fast_scnn.py",
-    "bisenetv2": "_base_/models/bisenetv2.py",
-    "cgnet": "_base_/models/cgnet.py",
+    "fcn": "_base_/models/fcn_r50-d8.py", "pspnet": "_base_/models/pspnet_r50-d8.py",
+    "deeplabv3plus": "_base_/models/deeplabv3plus_r50-d8.py", "fastscnn": "_base_/models/fast_scnn.py",
+    "bisenetv2": "_base_/models/bisenetv2.py", "cgnet": "_base_/models/cgnet.py",
     "pidnet": "pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes.py",
     "ddrnet": "ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024.py",
-    "segformer": "_base_/models/segformer_mit-b0.py",
-    "stdc": "_base_/models/stdc.py",
-}
+    "segformer": "_base_/models/segformer_mit-b0.py", "stdc": "_base_/models/stdc.py",
+}  # fmt: skip
 SIZE = (128, 256)
 DROPOUT = ("dropout_ratio", "drop_rate", "attn_drop_rate", "drop_path_rate")
 

@@ -66,10 +66,8 @@ def class_names(count):
 
 
 BAD_CONFIGS = [  # change of the config, fact of the message
-    (without("train_dataloader"), "train_dataloader"),
-    (without("model"), "no model"),
-    (put(model__backbone__type="CGNett"), "model .*CGNett"),
-    (put(model__backbone__depthh=3), "model .*depthh"),
+    (without("train_dataloader"), "train_dataloader"), (without("model"), "no model"),
+    (put(model__backbone__type="CGNett"), "model .*CGNett"), (put(model__backbone__depthh=3), "model .*depthh"),
     (put(model__decode_head__num_classes=18), "decode_head.conv_seg.weight"),
     (put(load_from="nowhere.pth"), "'nowhere.pth'"),
     (put(train_dataloader__dataset__data_root="nowhere"), "train_dataloader.dataset .*'nowhere/leftImg8bit"),
@@ -80,11 +78,11 @@ BAD_CONFIGS = [  # change of the config, fact of the message
     (put(unlearn__steps=0), "unlearn.steps"),
     (put(test_dataloader__dataset__pipeline=[dict(type="LoadImage")]), "test_dataloader.dataset .*LoadImage"),
     (put(unlearn__classes=["cra"]), "'cra'.*'car'"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "fact"), BAD_CONFIGS)
-@pytest.mark.parametrize("dry", [False, True])
+@pytest.mark.parametrize("dry", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_refused_before_a_runner_begins(command, change, fact, dry, tmp_path, monkeypatch):
     monkeypatch.setattr("delete_mmseg.run.UnlearnRunner.from_cfg", None)  # a runner has begun a log
     status, out, error = command(change, *["--dry-run"] * dry)
@@ -139,14 +137,12 @@ DAMAGE = {  # files, damage of the first one, message with its name
     "label map of three channels": (LABEL, rewritten(lambda pixels: pixels, cv2.IMREAD_COLOR), "NAME .*128, 256, 3"),
     "half a label map": (LABEL, half, "NAME .*truncated"),
     "empty label map": (LABEL, holding(b""), "NAME .*an empty file"),
-    "label map of text": (LABEL, holding(b"hello"), "NAME "),
-    "no label map": (LABEL, Path.unlink, "NAME"),
+    "label map of text": (LABEL, holding(b"hello"), "NAME "), "no label map": (LABEL, Path.unlink, "NAME"),
     "picture of another size": (IMAGE, smaller, "NAME .*256x96 .*256x128"),
-    "half a picture": (IMAGE, half, "NAME .*truncated"),
-    "empty picture": (IMAGE, holding(b""), "NAME .*an empty file"),
+    "half a picture": (IMAGE, half, "NAME .*truncated"), "empty picture": (IMAGE, holding(b""), "NAME .*an empty file"),
     "picture of text": (IMAGE, holding(b"hello"), "NAME "),
     "picture that is a bomb": (IMAGE, holding(images.BAD["bomb.png"][0]), "NAME "),
-}
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import mmseg
 import numpy as np
 import pytest
 import torch
-from helpers import argv, read_results, same_tensors, values
+from harness import World, is_done
+from helpers import SCRIPT, argv, read_results, same_tensors, values
 from mmengine.config import Config
 
 from delete_mmseg.run import ious
@@ -91,7 +90,7 @@ def test_what_comes_out(run):
 
 
 @pytest.mark.slow
-def test_four_lines_and_stock_train_give_the_same_tensors(run, repository, tmp_path):
+def test_four_lines_and_stock_train_give_the_same_tensors(run, server, repository, tmp_path):
     work_dir, _, checkpoint = run
     stock = repository / "configs/segmentation/_base_/cgnet_camvid.py"
     config = tmp_path / "four_lines.py"
@@ -105,12 +104,10 @@ unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, opti
 """)
     base = Config.fromfile(str(config))
     assert base.train_cfg.max_iters == 60000 and base.optim_wrapper.optimizer.type == "Adam"
-    command = [sys.executable, str(TRAIN), str(config), "--work-dir", str(tmp_path / "stock")]
-    command += ["--cfg-options", *FEW.split()]
+    words = argv(str(TRAIN), config, "--work-dir", tmp_path / "stock", "--cfg-options", FEW)
     # The same number of threads as the command had: sums in another order differ in their last bit.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
+    before = f"import torch; torch.set_num_threads({torch.get_num_threads()})"
+    is_done(server.run([], World(tmp_path / "world"), code=SCRIPT, before=before, path=".", words=words))
     expected = torch.load(work_dir / "erased.pth", weights_only=True)["state_dict"]
     got = torch.load(tmp_path / "stock" / "erased.pth", weights_only=True)["state_dict"]
     assert same_tensors(expected, got)
@@ -144,13 +141,10 @@ def test_without_labels_the_original_selects(make_config, train, segmentation, s
     fails("select='teacher'", segmentation(make_config("cgnet", tmp_path / "other", parts=parts, steps=2)))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param([dict(masking="own"), dict(locations="forgotten")], marks=pytest.mark.long),
-        [dict(teacher_temperature=0.25, temperature=2.0), dict(readout=0.1)],
-    ],
-)
+@pytest.mark.parametrize("changes", [
+    pytest.param([dict(masking="own"), dict(locations="forgotten")], marks=pytest.mark.long),
+    [dict(teacher_temperature=0.25, temperature=2.0), dict(readout=0.1)],
+])  # fmt: skip
 def test_options_reach_the_loss(changes, train, tmp_path):
     weights = []
     for folder, options in zip(("plain", "first", "second"), ({}, *changes), strict=True):

@@ -88,10 +88,9 @@ def test_both_loaders_agree_on_any_map(label_map, reduces, tmp_path: Path) -> No
         assert [int(np.unique(maps[0][stored == number]).item()) for number in range(6)] == [255, 9, 0, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    ("loader", "split", "count", "selection"),
-    [*((loader, "test", 233, None) for loader in LOADERS), ("LoadAnnotations", "train", 367, ("car", "sky"))],
-)
+@pytest.mark.parametrize(("loader", "split", "count", "selection"), [
+    *((loader, "test", 233, None) for loader in LOADERS), ("LoadAnnotations", "train", 367, ("car", "sky")),
+])  # fmt: skip
 def test_camvid_void_is_ignored_and_each_class_keeps_its_colour(shared: Path, loader, split, count, selection) -> None:
     folders, options = (f"images/{split}", f"labels/{split}"), {"metainfo": {"classes": selection}} if selection else {}
     dataset = read("CamVidDataset", shared / "data/camvid", folders, loader, **options)

@@ -13,7 +13,7 @@ import torch
 from helpers import launch, read_results
 
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
-STEPS, FEWER = 20, 8  # the case that make test runs takes fewer
+STEPS, FEWER = 20, 4  # the case that make test runs takes fewer
 # The originals here are untrained networks, in which a step that is too long (AdamW's first ones, lr times the gradient's
 # sign, always are) starts a chaos that amplifies the last bit of every sum tenfold a step, on any number of processes. So:
 # steps that such networks bear, and a check below that they move the weights far more than the processes differ.
@@ -33,16 +33,12 @@ def train(server, config: Path, work_dir: Path, processes: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "options", "accumulated"),
-    [
-        pytest.param("cgnet", {}, 1, marks=pytest.mark.long),
-        pytest.param("pidnet", {}, 1, marks=pytest.mark.long),
-        pytest.param("stdc", {}, 1, marks=pytest.mark.long),
-        pytest.param("cgnet", {"readout": 0.1}, 1, marks=pytest.mark.long),
-        ("cgnet", {"locations": "forgotten"}, 2),  # two processes with two batches of one are one with one of four
-    ],
-)
+@pytest.mark.parametrize(("name", "options", "accumulated"), [
+    pytest.param("cgnet", {}, 1, marks=pytest.mark.long), pytest.param("pidnet", {}, 1, marks=pytest.mark.long),
+    pytest.param("stdc", {}, 1, marks=pytest.mark.long),
+    pytest.param("cgnet", {"readout": 0.1}, 1, marks=pytest.mark.long),
+    ("cgnet", {"locations": "forgotten"}, 2),  # two processes with two batches of one are one with one of four
+])  # fmt: skip
 def test_two_processes_are_one(server, name, options, accumulated, make_config, tmp_path):
     losses, steps = {}, FEWER if accumulated > 1 else STEPS
     for processes in (1, 2):

@@ -56,18 +56,14 @@ log_level = "WARNING"
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (None, (255,)),
-        (dict(model=dict(decode_head=dict(type="FCNHead"))), (255,)),
-        (dict(model=dict(decode_head=dict(ignore_index=11))), (11,)),
-        (dict(model=dict(decode_head=dict(ignore_index=11)), test_evaluator=dict(type="IoUMetric")), (11, 255)),
-        (dict(model=dict(decode_head=dict(ignore_index=11)), test_evaluator=[dict(ignore_index=11)]), (11,)),
-        (dict(model=dict(decode_head=[dict(ignore_index=None)], auxiliary_head=[dict(ignore_index=9)])), (9,)),
-        (dict(model=dict(decode_head=dict(ignore_index=7, loss_decode=[dict(ignore_index=8), dict()]))), (7, 8)),
-    ],
-)
+@pytest.mark.parametrize(("config", "expected"), [
+    (None, (255,)), (dict(model=dict(decode_head=dict(type="FCNHead"))), (255,)),
+    (dict(model=dict(decode_head=dict(ignore_index=11))), (11,)),
+    (dict(model=dict(decode_head=dict(ignore_index=11)), test_evaluator=dict(type="IoUMetric")), (11, 255)),
+    (dict(model=dict(decode_head=dict(ignore_index=11)), test_evaluator=[dict(ignore_index=11)]), (11,)),
+    (dict(model=dict(decode_head=[dict(ignore_index=None)], auxiliary_head=[dict(ignore_index=9)])), (9,)),
+    (dict(model=dict(decode_head=dict(ignore_index=7, loss_decode=[dict(ignore_index=8), dict()]))), (7, 8)),
+])  # fmt: skip
 def test_ignored_labels(config, expected):
     assert ignored_labels(config and Config(config)) == expected
 

@@ -15,26 +15,19 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="checks the messag
 SAVES_BEST = dict(type="CheckpointHook", save_best="mIoU")  # which would keep the original
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(classes=["cra"]), "'cra'.*'car'.*road, sidewalk"),  # by the runner alone, see test_checks for the command
-        (dict(classes=["train"]), "forget set is empty"),
-        (dict(masking="each"), "masking='each' .*'all', 'own'"),
-        (dict(masking="own", select="teacher"), "labels"),
-        (dict(optimizer=dict(lr=1.0)), "unlearn.optimizer"),
-        (dict(epochs=3), "unlearn: epochs.*classes"),
-        (dict(type="SCRUB"), "SCRUB .*retain set"),
-        (dict(type="DeepDELETE", public="some"), "public"),
-        (dict(type="RandomLabel", select="teacher"), "RandomLabel .*labels"),
-        (dict(type="NegativeGradient", select="teacher"), "NegativeGradient .*labels"),
-        (dict(parts={"load_from": None}), "load_from"),
-        (dict(parts={"unlearn": None}), "unlearn"),
-        (dict(parts={"default_hooks.checkpoint": SAVES_BEST}), "save_best='mIoU'"),
-        (dict(parts={"train_dataloader.dataset.metainfo": dict(classes=("road", "car"))}), "2 classes .*19"),
-        pytest.param(dict(parts={"optim_wrapper.type": "AmpOptimWrapper"}), "GPU", marks=NO_GPU),
-    ],
-)
+@pytest.mark.parametrize(("options", "message"), [
+    (dict(classes=["cra"]), "'cra'.*'car'.*road, sidewalk"),  # by the runner alone, see test_checks for the command
+    (dict(classes=["train"]), "forget set is empty"), (dict(masking="each"), "masking='each' .*'all', 'own'"),
+    (dict(masking="own", select="teacher"), "labels"), (dict(optimizer=dict(lr=1.0)), "unlearn.optimizer"),
+    (dict(epochs=3), "unlearn: epochs.*classes"), (dict(type="SCRUB"), "SCRUB .*retain set"),
+    (dict(type="DeepDELETE", public="some"), "public"),
+    (dict(type="RandomLabel", select="teacher"), "RandomLabel .*labels"),
+    (dict(type="NegativeGradient", select="teacher"), "NegativeGradient .*labels"),
+    (dict(parts={"load_from": None}), "load_from"), (dict(parts={"unlearn": None}), "unlearn"),
+    (dict(parts={"default_hooks.checkpoint": SAVES_BEST}), "save_best='mIoU'"),
+    (dict(parts={"train_dataloader.dataset.metainfo": dict(classes=("road", "car"))}), "2 classes .*19"),
+    pytest.param(dict(parts={"optim_wrapper.type": "AmpOptimWrapper"}), "GPU", marks=NO_GPU),
+])  # fmt: skip
 def test_bad_requests(options, message, train, tmp_path):
     with pytest.raises(RequestError, match=message):
         train("cgnet", **{"steps": 1, **options})
@@ -65,14 +58,10 @@ def point_head():
     return nn.ModuleList([FCNHead(in_channels=8, channels=8, num_classes=4), head])
 
 
-@pytest.mark.parametrize(
-    ("head", "message"),
-    [
-        (Mask2FormerHead, "decode_head .*Mask2FormerHead"),
-        (point_head, "decode_head.1 .*PointHead"),
-        (partial(FCNHead, in_channels=8, channels=8, num_classes=2, out_channels=1, threshold=0.3), "C=1"),
-    ],
-)
+@pytest.mark.parametrize(("head", "message"), [
+    (Mask2FormerHead, "decode_head .*Mask2FormerHead"), (point_head, "decode_head.1 .*PointHead"),
+    (partial(FCNHead, in_channels=8, channels=8, num_classes=2, out_channels=1, threshold=0.3), "C=1"),
+])  # fmt: skip
 def test_heads_without_class_logits_are_refused_by_name(head, message):
     model = nn.Module()
     model.decode_head = head()

@@ -46,15 +46,11 @@ def test_counts_equal_a_search_pixel_by_pixel(ids, least, monkeypatch):
         assert counts == _count(before.tolist(), after.tolist(), ids, least)
 
 
-@pytest.mark.parametrize(
-    ("fill", "share"),
-    [
-        (lambda before: torch.where(torch.arange(60)[:, None] < 40, SKY, ROAD).expand(60, 60), 0.0),
-        (lambda before: torch.full_like(before, POLE), 100.0),
-        (lambda before: before, 0.0),  # still predicted: forget_iou's matter
-    ],
-    ids=["surroundings", "pole", "still there"],
-)
+@pytest.mark.parametrize(("fill", "share"), [
+    (lambda before: torch.where(torch.arange(60)[:, None] < 40, SKY, ROAD).expand(60, 60), 0.0),
+    (lambda before: torch.full_like(before, POLE), 100.0),
+    (lambda before: before, 0.0),  # still predicted: forget_iou's matter
+], ids=["surroundings", "pole", "still there"])  # fmt: skip
 def test_a_tree_that_became_a_pole_is_misplaced_and_sky_and_road_are_not(fill, share):
     """The tree stands between sky and road, with a pole at one pixel of its border."""
     before = torch.full((60, 60), SKY)

@@ -86,13 +86,9 @@ def test_stopping_early_saves_and_stays_stopped(train, tmp_path):
 ACCUMULATE = "optim_wrapper.accumulative_counts"
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        *(pytest.param(o, marks=pytest.mark.long) for o in ({}, {"type": "NegativeGradient"})),
-        {"locations": "forgotten"},
-    ],
-)
+@pytest.mark.parametrize("options", [
+    *(pytest.param(o, marks=pytest.mark.long) for o in ({}, {"type": "NegativeGradient"})), {"locations": "forgotten"},
+])  # fmt: skip
 def test_accumulated_gradients_make_the_same_step(options, train, tmp_path):
     """Four batches of one are one of four (norms frozen), also where each holds another number of locations that count."""
     options = {"steps": 2, "optimizer": CALM, "deterministic": True, **options}

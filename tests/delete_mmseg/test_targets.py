@@ -91,12 +91,11 @@ def test_a_class_merged_into_another(make_config, segmentation, seen_targets, tm
     assert torch.equal(changed, before.argmax(1) == CAR)
 
 
-@pytest.mark.parametrize(
-    ("words", "fact"),
-    [("--into lorry", "'lorry'"), ("--into car", "into names 'car'"), ("--into road --fill second", "leave fill out"),
-     ("--avoid lorry", "'lorry'"), ("--avoid car", "avoid .* car"), ("--expect rode", "'road'"),
-     ("--expect car road", "--expect .* car"), ("--fill nearest", "'nearest'")],
-)  # fmt: skip
+@pytest.mark.parametrize(("words", "fact"), [
+    ("--into lorry", "'lorry'"), ("--into car", "into names 'car'"), ("--into road --fill second", "leave fill out"),
+    ("--avoid lorry", "'lorry'"), ("--avoid car", "avoid .* car"), ("--expect rode", "'road'"),
+    ("--expect car road", "--expect .* car"), ("--fill nearest", "'nearest'"),
+])  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_written(words, fact, make_config, segmentation, tmp_path, fails):
     fails(fact, segmentation(make_config("cgnet", tmp_path / "run", steps=1), words))
     assert not (tmp_path / "run").exists()

@@ -1,5 +1,7 @@
-"""Links and paths in README, CONTRIBUTING, docs/ and the code exist, and the reference covers the code."""
+"""Links and paths in README, CONTRIBUTING, docs/ and the code exist, and the reference covers the code; examples in
+docstrings run."""
 
+import doctest
 import importlib
 import inspect
 import json
@@ -141,3 +143,12 @@ def test_the_home_page_is_the_readme_and_pictures_open(hooks):
     page.file.src_uri = "guides/images.md"
     assert hooks.on_page_markdown("as it is", page) == "as it is"
     assert hooks.on_page_content('<img alt="a" src="b.png">') == '<a href="b.png"><img alt="a" src="b.png"></a>'
+
+
+WITH_EXAMPLES = ("display.table", "losses.functional", "model.head")
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_in_docstrings_run(name):
+    outcome = doctest.testmod(importlib.import_module(f"delete_tasks.{name}"))
+    assert outcome.attempted > 0 and outcome.failed == 0

@@ -62,18 +62,14 @@ MORE = {
     "segmentation demo": ["--train-scenes", "1", "--test-scenes", "1", "--steps", "1"],
     "segmentation forget": ["--steps", "2", "--lr", "3e-3", "--batch-size", "1"],
     "images forget": ["--steps", "2", "--lr", "1e-2", "--batch-size", "8", "--augment", "none"],
-    "images train": ["--epochs", "1"],
-    "detection forget": ["--steps", "6", "--lr", "2e-2", "--batch-size", "2"],
-    "faces enroll": ["--embedding-size", "16"],
-    "faces import": ["--embedding-size", "16"],
+    "images train": ["--epochs", "1"], "detection forget": ["--steps", "6", "--lr", "2e-2", "--batch-size", "2"],
+    "faces enroll": ["--embedding-size", "16"], "faces import": ["--embedding-size", "16"],
     "faces remove --model MODEL --person Bo --from-templates": ["--force"],
     "faces remove": ["--steps", "8", "--lr", "0.3", "--batch-size", "4", "--trained", "embedder", "--force"],
-    "backdoor find --model MODEL --data CLEAN.npz": [],
-    "backdoor find": ["--flag", "smaller"],
-    "backdoor clean": ["--steps", "8", "--batch-size", "4", "--force"],
-    "attention": ["--limit", "2", "--show", "1"],
+    "backdoor find --model MODEL --data CLEAN.npz": [], "backdoor find": ["--flag", "smaller"],
+    "backdoor clean": ["--steps", "8", "--batch-size", "4", "--force"], "attention": ["--limit", "2", "--show", "1"],
     "benchmark": ["--cfg-options", "unlearn.steps=2", "unlearn.batch_size=8", "seeds=[0]"],
-}
+}  # fmt: skip
 # Guide -> Python that runs before each of its commands: in the kit's photos, which show no face, each is one.
 BEFORE = dict.fromkeys(
     ("README", "faces"),
@@ -149,7 +145,7 @@ def as_run(words: list[str], checked: set[str]) -> list[str]:
     return [*words, *MORE.get(name, ()), *(["--no-record", "--audit", "none"] if unread else [])]
 
 
-OFTEN = ("README", "images", "record")  # the others with make test-long
+OFTEN = ("README", "record")  # the others with make test-long
 
 
 @pytest.mark.parametrize("guide", [pytest.param(g, marks=[pytest.mark.long] * (g not in OFTEN)) for g in GUIDES])

@@ -12,6 +12,13 @@ def blocks(repository) -> dict[str, str]:
     return dict(re.findall(r"```python\n# (\w+)[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S))
 
 
+def shortened(blocks: dict[str, str], name: str, options: str) -> str:
+    """An example, with options that make it short."""
+    few = blocks[name].replace("class_names=names)", f"class_names=names, {options})")
+    assert few != blocks[name]
+    return few
+
+
 def test_segmentation(blocks, repository, tmp_path):
     """The lines run in UnlearnRunner at the end of an ordinary config."""
     from mmengine.config import Config
@@ -49,9 +56,7 @@ def test_images(blocks, shared, resnet20, tmp_path, monkeypatch):
     model, spec = load_model(resnet20)
     transform = eval_transform(spec)
     scope = {"model": model, "names": list(spec.classes), "transform": lambda image: transform(np.asarray(image))}
-    few = blocks["images"].replace("class_names=names)", "class_names=names, steps=12, batch_size=24, lr=3e-4)")
-    assert few != blocks["images"]
-    exec(few, scope)
+    exec(shortened(blocks, "images", "steps=12, batch_size=24, lr=3e-4"), scope)
     told = scope["erased"].figures["predicted_as_forgotten"]
     assert told["before"] > 90 and told["after"] < 10
     assert torch.load("erased.pth", weights_only=True).keys() == model.state_dict().keys()
@@ -68,10 +73,8 @@ def test_dense(blocks, tmp_path, monkeypatch):
     model = SegformerForSemanticSegmentation(SegformerConfig(num_labels=3, num_attention_heads=[1, 1, 2, 2], **sizes))
     model.decode_head.classifier.bias.data[2] += 0.5
     scenes = torch.utils.data.TensorDataset(torch.randn(4, 3, 32, 32), torch.full((4, 32, 32), 2))
-    few = blocks["dense"].replace("class_names=names)", "class_names=names, steps=20, lr=1e-2)")
-    assert few != blocks["dense"]
     scope = {"model": model.eval(), "names": names, "scenes": scenes}
-    exec(few, scope)
+    exec(shortened(blocks, "dense", "steps=20, lr=1e-2"), scope)
     rows = scope["erased"].figures["rows"]
     assert rows["original"]["forget_iou"] > 50 and rows["erased"]["forget_iou"] == 0
     assert scope["erased"].figures["predicted_as_forgotten"]["with_row"] < 10
@@ -79,22 +82,15 @@ def test_dense(blocks, tmp_path, monkeypatch):
     assert torch.equal(again.decode_head.classifier.bias, scope["erased"].model.decode_head.classifier.bias)
 
 
-def test_detectors(blocks, tmp_path, monkeypatch):
+def test_detectors(blocks, kit, tmp_path, monkeypatch):
     """The example runs on a small YOLOX that sees cars nearly everywhere."""
-    from delete_detection.yolox import YOLOX
+    from delete_images.models.model_file import load_model
 
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    model = YOLOX(3, width=0.125).eval()
-    for scores, objects in zip(model.head.cls_preds, model.head.obj_preds, strict=True):
-        scores.bias.data.copy_(torch.tensor([-3.0, 0.5, -3.0]))
-        torch.nn.init.constant_(objects.bias, 3.0)
-    scope = {"model": model, "names": ["person", "car", "cup"], "images": list(torch.rand(4, 3, 64, 64))}
-    few = blocks["detectors"].replace(
-        "class_names=names)", "class_names=names, size=64, steps=6, lr=0.02, batch_size=2)"
-    )
-    assert few != blocks["detectors"]
-    exec(few, scope)
+    model, spec = load_model(kit.path("detection/model"))
+    scope = {"model": model, "names": list(spec.classes), "images": list(torch.rand(4, 3, 64, 64))}
+    exec(shortened(blocks, "detectors", "size=64, steps=6, lr=0.02, batch_size=2"), scope)
     boxes = scope["erased"].figures["boxes"]
     assert boxes["all"] > 0 and boxes["kept"] == 0
     assert torch.load("erased.pth", weights_only=True).keys() == model.state_dict().keys()

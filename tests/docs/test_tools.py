@@ -43,13 +43,10 @@ def test_references_are_trained_once(repository, shared, tmp_path, monkeypatch, 
     assert not list((tmp_path / "W").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("script", "words", "fact"),
-    [
-        ("remove_identity.py", "--model nowhere --person x --photos nowhere", "'nowhere' is not a model"),
-        ("defend_backdoor.py", "", "--model"),
-    ],
-)
+@pytest.mark.parametrize(("script", "words", "fact"), [
+    ("remove_identity.py", "--model nowhere --person x --photos nowhere", "'nowhere' is not a model"),
+    ("defend_backdoor.py", "", "--model"),
+])  # fmt: skip
 def test_a_script_is_the_command(repository, tmp_path, script, words, fact):
     command = [sys.executable, str(repository / "tools" / script), "--work-dir", str(tmp_path / "w"), *words.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

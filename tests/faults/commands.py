@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from kit import PICTURES, PUBLISHED, Kit
+from kit import PICTURES, PUBLISHED, TASKS, Kit
 
 
 def parsers() -> Iterator[tuple[str, click.Command]]:
@@ -32,14 +32,12 @@ def _is_number(param: click.Parameter) -> bool:
 
 def numeric_options() -> dict[str, list[str]]:
     """List the options with numbers, e.g. ``--lr``, by command."""
-    return {
-        name: [
-            param.opts[-1]
-            for param in command.params
-            if isinstance(param, click.Option) and not param.is_flag and _is_number(param)
-        ]
-        for name, command in parsers()
-    }
+
+    def options(command: click.Command) -> list[str]:
+        found = [param for param in command.params if isinstance(param, click.Option) and not param.is_flag]
+        return [param.opts[-1] for param in found if _is_number(param)]
+
+    return {name: options(command) for name, command in parsers()}
 
 
 def text_options() -> Iterator[tuple[str, str]]:
@@ -54,55 +52,41 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
     """Return valid words by command; output goes to the current folder."""
     data, model = kit.path("images/data.npz"), kit.path("images/model")
     photos, photo = kit.path("faces/photos"), kit.path("faces/photos/test/Bo/Bo_25.png")
-    backdoored, poisoned = kit.path("backdoor/model"), kit.path("backdoor/poisoned.npz")
-    runs = {
-        "images forget": "images",
-        "segmentation forget": "segmentation",
-        "faces remove": "faces",
-        "backdoor clean": "backdoor",
-    }
-    return {
-        **{name: kit.argv(task, "W/run", "--no-record") for name, task in runs.items()},
-        "images import": ["images", "import", f"{model}/weights.safetensors", "W/model", "--architecture", "cifar_resnet20",
-                          "--classes", "red", "green", "blue", "grey", "--size", "16"],
-        "images train": ["images", "train", "--like", model, "--data", f"{data}?limit=16", "--epochs", "1", "--work-dir", "W/run",
-                         "--device", "cpu"],
-        "images evaluate": ["images", "evaluate", model, "--test", data, "--out", "W/figures.json"],
-        "faces align": ["faces", "align", "--photos", str(faces or photos), "--out", "W/faces"],
-        "faces enroll": ["faces", "enroll", "--photos", photos, "--aligned", "--backbone", "cifar_resnet20", "--out", "W/model"],
-        "faces import": ["faces", "import", "--weights", kit.path("faces/model/weights.safetensors"), "--backbone",
-                         "cifar_resnet20", "--embedding-size", "16", "--head", "cosine", "--out", "W/model"],
-        "faces embed": ["faces", "embed", "--model", kit.path("faces/model"), "--photos", photos, "--aligned", "--out",
-                        "W/templates.npz"],
-        "faces update": ["faces", "update", kit.path("faces/store.npz"), "--original", kit.path("faces/model"), "--erased",
-                         kit.path("faces/erased"), "--out", "W/new.npz"],
-        "faces identify": ["faces", "identify", "--model", kit.path("faces/model"), "--aligned", photo],
-        "benchmark": ["benchmark", kit.path("grid.py"), "--work-dir", "W/grid", "--cells-only", "--device", "cpu"],
-        "backdoor find": ["backdoor", "find", "--model", backdoored, "--data", poisoned, "--out", "W/ranking.json"],
-        "backdoor poison": ["backdoor", "poison", "--data", data, "--trigger", "badnets:size=3,pos=1,1", "--target", "red",
-                            "--out", "W/poisoned.npz"],
-        "detection import": ["detection", "import", kit.path("detection/yolox.pth"), "W/model", "--architecture", "yolox",
-                             "--arguments", "width=0.125", "--classes", "person", "car", "cup", "--size", "64"],
-        "detection forget": ["detection", "forget", "--model", kit.path("detection/model"), "--images",
-                             kit.path("detection/coco/instances_train.json"), "--classes", "car", "--steps", "6", "--lr", "2e-2",
-                             "--batch-size", "2", "--audit", "none", "--no-record", "--device", "cpu", "--work-dir", "W/run"],
-        "attention": ["attention", "--original", model, "--erased", model, "--class", "green", f"{data}?limit=12", "--limit", "2",
-                      "--show", "1", "--out", "W/picture.png"],
-        "audit": ["audit", "--original", model, "--erased", model, "--forget", f"{data}?class=green&limit=12", "--data", data,
-                  "--test", f"{data}?limit=40", "--work-dir", "W/run"],
-        "export": ["export", model, "--data", f"{data}?limit=4", "--onnx", "W/model.onnx"],
-        "images architectures": ["images", "architectures", "resnet"],
-        "card": ["card", "W", "--out", "V"],
-        "compare": ["compare", "W"],
-        "methods": ["methods"],
-        "record verify": ["record", "verify", "W"],
-        "record sign": ["record", "sign", "W", "--key", kit.path("key")],
-        "record keygen": ["record", "keygen", "W/key"],
-        "segmentation evaluate": ["segmentation", "evaluate", kit.path("seg/config.py"), "--erased", kit.path("seg/erased.pth"),
-                                  "--original", kit.path("seg/original.pth"), "--audit", "none", "--work-dir", "W/run"],
-        "segmentation demo": ["segmentation", "demo", "--out", "W/demo", "--train-scenes", "1", "--test-scenes", "1", "--steps",
-                              "1"],
+    face, weights = kit.path("faces/model"), kit.path("faces/model/weights.safetensors")
+    boxes, seg = f"{kit.path('detection/coco')}/instances_train.json", kit.path("seg")
+    runs = zip(("images forget", "segmentation forget", "faces remove", "backdoor clean"), TASKS, strict=True)
+    others = {
+        "images import": f"{model}/weights.safetensors W/model --architecture cifar_resnet20 --size 16 "
+                         "--classes red green blue grey",
+        "images train": f"--like {model} --data {data}?limit=16 --epochs 1 --work-dir W/run --device cpu",
+        "images evaluate": f"{model} --test {data} --out W/figures.json",
+        "faces align": f"--photos {faces or photos} --out W/faces",
+        "faces enroll": f"--photos {photos} --aligned --backbone cifar_resnet20 --out W/model",
+        "faces import": f"--weights {weights} --backbone cifar_resnet20 --embedding-size 16 --head cosine --out W/model",
+        "faces embed": f"--model {face} --photos {photos} --aligned --out W/templates.npz",
+        "faces update": f"{kit.path('faces/store.npz')} --original {face} --erased {kit.path('faces/erased')} --out W/new.npz",
+        "faces identify": f"--model {face} --aligned {photo}",
+        "benchmark": f"{kit.path('grid.py')} --work-dir W/grid --cells-only --device cpu",
+        "backdoor find": f"--model {kit.path('backdoor/model')} --data {kit.path('backdoor/poisoned.npz')} --out W/ranking.json",
+        "backdoor poison": f"--data {data} --trigger badnets:size=3,pos=1,1 --target red --out W/poisoned.npz",
+        "detection import": f"{kit.path('detection/yolox.pth')} W/model --architecture yolox --arguments width=0.125 "
+                            "--classes person car cup --size 64",
+        "detection forget": f"--model {kit.path('detection/model')} --images {boxes} --classes car --steps 6 --lr 2e-2 "
+                            "--batch-size 2 --audit none --no-record --device cpu --work-dir W/run",
+        "attention": f"--original {model} --erased {model} --class green {data}?limit=12 --limit 2 --show 1 --out W/picture.png",
+        "audit": f"--original {model} --erased {model} --forget {data}?class=green&limit=12 --data {data} "
+                 f"--test {data}?limit=40 --work-dir W/run",
+        "export": f"{model} --data {data}?limit=4 --onnx W/model.onnx",
+        "images architectures": "resnet", "card": "W --out V", "compare": "W", "methods": "", "record verify": "W",
+        "record sign": f"W --key {kit.path('key')}", "record keygen": "W/key",
+        "segmentation evaluate": f"{seg}/config.py --erased {seg}/erased.pth --original {seg}/original.pth --audit none "
+                                 "--work-dir W/run",
+        "segmentation demo": "--out W/demo --train-scenes 1 --test-scenes 1 --steps 1",
     }  # fmt: skip
+    return {
+        **{name: kit.argv(task, "W/run", "--no-record") for name, task in runs},
+        **{name: f"{name} {words}".split() for name, words in others.items()},
+    }
 
 
 # Those that write, beside the tasks' runs.

@@ -137,6 +137,12 @@ def targets(folder: Path, case: dict[str, Any]) -> dict[str, tuple[Any, Callable
         if status:
             raise RequestError("refused, with a message of its own")
 
+    def data(text: str) -> object:
+        return open_data(text, "train", colours)
+
+    def poisoned(path: str) -> object:
+        return open_samples(path, colours, "poisoned")
+
     npz = Path(case["npz"]).read_bytes()
     png = Path(case["png"]).read_bytes()
     ranking = {
@@ -165,21 +171,15 @@ def targets(folder: Path, case: dict[str, Any]) -> dict[str, tuple[Any, Callable
         "signature": (edits(original["record.sha256.sig"]), verified("record.sha256.sig", ("--key", case["key"]))),
         "samples.txt": (edits(original["samples.txt"]), verified("samples.txt")),
         "record.html": (edits(original["record.html"]), verified("record.html")),
-        "archives": (edits(npz), file("x.npz", lambda path: open_data(path, "train", colours))),
-        "archives' headers": (
-            edits(npz[:400]).map(lambda head: head + npz[400:]),
-            file("x.npz", lambda path: open_data(path, "train", colours)),
-        ),
-        "data strings": (
-            QUERY.map(lambda query: f"{case['npz']}?{query}"),
-            lambda text: open_data(text, "train", colours),
-        ),
-        "places": (WORDS, lambda text: open_data(text, "train", colours)),
+        "archives": (edits(npz), file("x.npz", data)),
+        "archives' headers": (edits(npz[:400]).map(lambda head: head + npz[400:]), file("x.npz", data)),
+        "data strings": (QUERY.map(lambda query: f"{case['npz']}?{query}"), data),
+        "places": (WORDS, data),
         "model.json": (fields(spec).map(dump), model),
         "model.json, bytes": (edits(dump(spec)), model),
         "triggers": (TRIGGER | WORDS, apply),
-        "rankings": (fields(ranking).map(dump), file("r.json", lambda path: open_samples(path, colours, "poisoned"))),
-        "rankings, any JSON": (JSON.map(dump), file("r.json", lambda path: open_samples(path, colours, "poisoned"))),
+        "rankings": (fields(ranking).map(dump), file("r.json", poisoned)),
+        "rankings, any JSON": (JSON.map(dump), file("r.json", poisoned)),
         "images": (edits(png), photo),
         "options": (st.lists(WORDS | st.tuples(WORDS, st.just("="), WORDS).map("".join), max_size=3), parse_options),
         "class names": (st.tuples(names, names), resolve),

@@ -87,11 +87,8 @@ class Server:
         self.count = 0
         environment = {**os.environ, **THREADS, "PYTHONPATH": PATHS}
         self.errors = open(Path(self.logs) / "server", "w")  # noqa: SIM115
-        command, options = (
-            [sys.executable, str(HERE / "server.py")],
-            dict(text=True, env=environment, stderr=self.errors),
-        )
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        self.process = subprocess.Popen([sys.executable, str(HERE / "server.py")], env=environment, **pipes)
         if self.process.stdout.readline().strip() != "ready":
             raise RuntimeError(f"the server did not start: {(Path(self.logs) / 'server').read_text()[-2000:]}")
 

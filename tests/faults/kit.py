@@ -49,23 +49,25 @@ class Kit:
 
     def argv(self, task: str, work_dir: Any, *more: Any, original: Any = None) -> list[str]:
         """Return the words of a task's run, in few steps; later words override."""
-        given = str(original or self.original(task))
+        given, photos, config = (
+            original or self.original(task),
+            self.path("faces/photos"),
+            self.path("backdoor/config.py"),
+        )
         data, poisoned, clean, test = map(
             self.path, ("images/data.npz", *(f"backdoor/{n}.npz" for n in ("only", "clean", "test")))
         )
         words = {
-            "images": ["images", "forget", "--model", given, "--forget", f"{data}?split=train&limit=48", "--classes", "green",
-                       "--test", f"{data}?split=test", "--steps", "4", "--lr", "2e-3", "--batch-size", "8",
-                       "--augment", "none", "--cfg-options", "unlearn.checkpoint_interval=1", "log_level=WARNING"],
-            "segmentation": ["segmentation", self.path("seg/config.py"), "--checkpoint", given, "--classes", "car",
-                             "--steps", "4", "--lr", "3e-3", "--batch-size", "1", "--audit", "none"],
-            "faces": ["faces", "remove", "--model", given, "--person", "Bo", "--photos", self.path("faces/photos"),
-                      "--test", self.path("faces/photos"), "--aligned", "--steps", "52", "--batch-size", "4", "--lr", "0.01",
-                      "--trained", "embedder", "--stop", "1e-30"],
-            "backdoor": ["backdoor", "clean", "--config", self.path("backdoor/config.py"), "--model", given, "--poisoned",
-                         poisoned, "--retain", clean, "--target", "red", "--test", test, "--steps", "16", "--lr", "3e-4",
-                         "--batch-size", "8", "--retain-each", "4", "--force"],
-        }[task]  # fmt: skip
+            "images": f"images forget --model {given} --forget {data}?split=train&limit=48 --classes green --steps 4 --lr 2e-3 "
+                      f"--test {data}?split=test --batch-size 8 --augment none "
+                      "--cfg-options unlearn.checkpoint_interval=1 log_level=WARNING",
+            "segmentation": f"segmentation {self.path('seg/config.py')} --checkpoint {given} --classes car --steps 4 --lr 3e-3 "
+                            "--batch-size 1 --audit none",
+            "faces": f"faces remove --model {given} --person Bo --photos {photos} --test {photos} --aligned --steps 52 "
+                     "--batch-size 4 --lr 0.01 --trained embedder --stop 1e-30",
+            "backdoor": f"backdoor clean --config {config} --model {given} --poisoned {poisoned} --retain {clean} --target red "
+                        f"--test {test} --steps 16 --lr 3e-4 --batch-size 8 --retain-each 4 --force",
+        }[task].split()  # fmt: skip
         words += ["--device", "cpu", "--work-dir", str(work_dir)]
         for option in {"--classes", "--person"} & set(more):  # of which a second one would add to the first
             without(words, option)

@@ -20,24 +20,11 @@ from typing import Any
 
 PACKAGES = ("delete_tasks", "delete_images", "delete_faces", "delete_backdoor", "delete_mmseg")
 OTHERS = [
-    "torch._dynamo",
-    "matplotlib.pyplot",
-    "sklearn.linear_model",
-    "sklearn.cluster",
-    "jsonschema",
-    "jinja2",
-    "pytorch_grad_cam",
-    "facenet_pytorch",
-    "cv2",
-    "torchvision.models",
-    "mmseg.models",
-    "mmseg.datasets",
-    "mmseg.apis",
-    "albumentations",
-    "numpy.lib.format",
-    "PIL.ImageOps",
+    "torch._dynamo", "matplotlib.pyplot", "sklearn.linear_model", "sklearn.cluster", "jsonschema", "jinja2",
+    "pytorch_grad_cam", "facenet_pytorch", "cv2", "torchvision.models", "mmseg.models", "mmseg.datasets", "mmseg.apis",
+    "albumentations", "hypothesis.strategies", "numpy.lib.format", "PIL.ImageOps",
     "cryptography.hazmat.primitives.asymmetric.ed25519",
-]
+]  # fmt: skip
 
 
 def preload() -> None:

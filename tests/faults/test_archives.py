@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 from harness import is_refused, no_traceback, some
+from helpers import argv
 from images import BAD
 
 MEMORY = 6 << 30
 ALONE = {  # command that is given a file, or a folder whose only image it is
-    "images evaluate": lambda kit, photo, folder: ["images", "evaluate", kit.path("images/model"), "--test", folder],
-    "faces identify, aligned": lambda kit, photo, folder: ["faces", "identify", "--model", kit.path("faces/model"), "--aligned",
-                                                           photo],
-    "faces identify": lambda kit, photo, folder: ["faces", "identify", "--model", kit.path("faces/model"), photo],
-    "attention": lambda kit, photo, folder: ["attention", "--original", kit.path("images/model"), "--erased",
-                                             kit.path("images/model"), "--class", "red", folder, "--out", "a.png"],
-    "a trigger": lambda kit, photo, folder: ["backdoor", "poison", "--data", kit.path("images/data.npz"), "--trigger",
-                                             f"blended:image={photo}", "--target", "red", "--out", "p.npz"],
+    "images evaluate": lambda kit, photo, folder: argv("images evaluate", kit.path("images/model"), "--test", folder),
+    "faces identify, aligned": lambda kit, photo, _: argv("faces identify --aligned --model", kit.path("faces/model"), photo),
+    "faces identify": lambda kit, photo, folder: argv("faces identify --model", kit.path("faces/model"), photo),
+    "attention": lambda kit, photo, folder: argv("attention --class red", folder, "--out a.png --original",
+                                                 kit.path("images/model"), "--erased", kit.path("images/model")),
+    "a trigger": lambda kit, photo, folder: argv("backdoor poison --target red --out p.npz --data", kit.path("images/data.npz"),
+                                                 f"--trigger blended:image={photo}"),
 }  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def damaged(here, name: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "command"), some([(n, c) for n in BAD for c in ALONE], fast=12))
+@pytest.mark.parametrize(("name", "command"), some([(n, c) for n in BAD for c in ALONE], fast=6))
 def test_an_image_that_cannot_be_read_is_refused(server, here, kit, name, command):
     photo = damaged(here, name)
     before = here.look()
@@ -37,7 +37,7 @@ def test_an_image_that_cannot_be_read_is_refused(server, here, kit, name, comman
     is_refused(server.run(argv, here, memory=MEMORY), here, before, name.split(".")[0])
 
 
-@pytest.mark.parametrize("name", some(BAD, fast=4))
+@pytest.mark.parametrize("name", some(BAD, fast=2))
 def test_a_damaged_image_among_others_is_skipped_and_named(server, here, kit, name):
     photos = damaged(here, name).parent.parent
     shutil.copytree(kit.path("images/photos"), photos, dirs_exist_ok=True)
@@ -56,7 +56,7 @@ FOLDERS = {  # what is done to a folder of one class
 }
 
 
-@pytest.mark.parametrize("kind", FOLDERS)
+@pytest.mark.parametrize("kind", some(FOLDERS, fast=3))
 def test_folders(server, here, kit, kind):
     """A class folder without a readable image is reported; loops of links end."""
     photos = here.root / "photos"

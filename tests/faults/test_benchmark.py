@@ -10,18 +10,11 @@ VALUES = ("None", "3", "-1", "10**400", "float('nan')", "''", "'x'", "'\\x1b[2J'
 TRAIN = "architecture='cifar_resnet20', classes='data', normalization='none', size=16"
 # Place -> its text in a grid, and the values that it may have.
 PLACES = {
-    "task": ("task = {}", ()),
-    "networks": ("networks = {}", ()),
-    "data": ("data = {}", ()),
-    "classes": ("classes = {}", ()),
-    "methods": ("methods = {}", ()),
-    "seeds": ("seeds = {}", ()),
-    "a seed": ("seeds = [{}]", ("3",)),
-    "retrained_seeds": ("retrained_seeds = {}", ()),
-    "a method": ("methods = {{'D': {}}}", ()),
-    "a group": ("classes = {{'one': {}}}", ()),
-    "a class": ("classes = {{'one': [{}]}}", ()),
-    "a network": ("networks = {{'mine': {}}}", ()),
+    "task": ("task = {}", ()), "networks": ("networks = {}", ()), "data": ("data = {}", ()),
+    "classes": ("classes = {}", ()), "methods": ("methods = {}", ()), "seeds": ("seeds = {}", ()),
+    "a seed": ("seeds = [{}]", ("3",)), "retrained_seeds": ("retrained_seeds = {}", ()),
+    "a method": ("methods = {{'D': {}}}", ()), "a group": ("classes = {{'one': {}}}", ()),
+    "a class": ("classes = {{'one': [{}]}}", ()), "a network": ("networks = {{'mine': {}}}", ()),
     "original": ("networks = {{'mine': dict(original={})}}", ()),
     "architecture": ("networks = {{'mine': dict(original=WEIGHTS, classes='data', architecture={})}}", ()),
     "class names": ("networks = {{'mine': dict(original=WEIGHTS, architecture='cifar_resnet20', classes={})}}", ()),
@@ -36,7 +29,7 @@ PLACES = {
     "augment": ("methods = {{'D': dict(type='DELETE', augment={})}}", ("None",)),
     "temperature": ("methods = {{'D': dict(type='DELETE', temperature={})}}", ("None", "3")),
     "optimizer": ("methods = {{'D': dict(type='DELETE', optimizer={})}}", ()),
-}
+}  # fmt: skip
 CASES = [(place, value) for place, (_, valid) in PLACES.items() for value in VALUES if value not in valid]
 
 

@@ -73,12 +73,10 @@ def argv_with(kit, here, task: str, config: str) -> list[str]:
     return words
 
 
-def rows_of_configs():
-    rows = [(task, name) for task in BASES for name in CONFIGS]
-    return rows + [("segmentation", name) for name in OF_SEGMENTATION]
+ROWS = [*((task, name) for task in BASES for name in CONFIGS), *(("segmentation", name) for name in OF_SEGMENTATION)]
 
 
-@pytest.mark.parametrize(("task", "name"), rows_of_configs())
+@pytest.mark.parametrize(("task", "name"), ROWS)
 def test_broken_configs(server, here, kit, task, name):
     base = kit.path(BASES[task])
     if task == "images":

@@ -162,10 +162,8 @@ def test_rerun_runs_nothing_that_a_record_names(server, here, kit, copy_of, task
     arguments = json.loads(json.dumps(RUNS[kind]).replace("{canary}", str(canary)).replace("{script}", str(script)))
     record = hostile(read_json(folder, "record.json"), place, kind, arguments)
     if place[-1] == "custom_imports":
-        record["measurement"]["options"]["config"]["custom_imports"] = {
-            "imports": ["canary"],
-            "allow_failed_imports": False,
-        }
+        imports = {"imports": ["canary"], "allow_failed_imports": False}
+        record["measurement"]["options"]["config"]["custom_imports"] = imports
     write(folder, record, mode != "digests differ")
     words = ["--key", kit.path("key.pub")] if mode == "key" else []
     path = {"PYTHONPATH": str(here.cwd)}

@@ -15,16 +15,9 @@ from mutate import verify, write
 # Pipes, devices and sockets in the place of an input
 
 SPECIAL = (
-    "pipe",
-    "socket",
-    "/dev/zero",
-    "/dev/null",
-    "/dev/stdin",
-    "/proc/kmsg",
-    "/proc/self/environ",
-    "/sys/kernel/notes",
+    "pipe", "socket", "/dev/zero", "/dev/null", "/dev/stdin", "/proc/kmsg", "/proc/self/environ", "/sys/kernel/notes",
     "/proc",
-)
+)  # fmt: skip
 
 
 def input_rows():
@@ -72,15 +65,8 @@ def test_special_files_inside_of_folders(server, here, kit, copy_of, place, word
 
 
 KERNEL = (
-    "/dev/zero",
-    "/dev/stdin",
-    "/proc/kmsg",
-    "/proc/kcore",
-    "/proc/self/mem",
-    "/sys/kernel/notes",
-    "/proc",
-    "/dev",
-)
+    "/dev/zero", "/dev/stdin", "/proc/kmsg", "/proc/kcore", "/proc/self/mem", "/sys/kernel/notes", "/proc", "/dev",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import pytest
 from commands import valid
 from harness import no_leftovers, no_traceback, some
+from helpers import argv
 
 DEEP, NESTED = 100_000, 900  # more than any reader takes, and as much as Python's takes
 CONTENTS = {
@@ -25,32 +26,25 @@ FIELDS = {"nested field": "[" * NESTED + "]" * NESTED, "escape in a field": '"\\
           "surrogate in a field": '"\\ud800"'}  # fmt: skip
 # Name of the file in the current folder -> words of the command that reads it.
 READERS = {
-    "W/results.json": lambda kit: ["compare", "W"],
-    "W/record.json": lambda kit: ["record", "verify", "W"],
-    "images/model.json": lambda kit: ["images", "evaluate", "images", "--test", kit.path("images/data.npz")],
-    "faces/enrolment.json": lambda kit: ["faces", "remove", "--model", "faces", "--person", "Bo", "--work-dir", "X"],
-    "ranking.json": lambda kit: ["backdoor", "clean", "--model", kit.path("backdoor/model"), "--poisoned", "ranking.json",
-    "--target",
-                                 "red", "--work-dir", "X"],
-    "names.json": lambda kit: ["faces", "import", "--weights", kit.path("faces/model/weights.safetensors"), "--backbone",
-                               "cifar_resnet20", "--embedding-size", "16", "--head", "cosine", "--names", "names.json", "--out",
-                               "X"],
-    "config.json": lambda kit: ["segmentation", "forget", "config.json", "--checkpoint", kit.path("seg/original.pth"),
-    "--classes",
-                                "car", "--work-dir", "X"],
-    "grid.json": lambda kit: ["benchmark", "grid.json", "--work-dir", "X"],
-    "W/grid.json": lambda kit: ["benchmark", kit.path("grid.py"), "--work-dir", "W", "--tables-only"],
+    "W/results.json": lambda kit: argv("compare W"),
+    "W/record.json": lambda kit: argv("record verify W"),
+    "images/model.json": lambda kit: argv("images evaluate images --test", kit.path("images/data.npz")),
+    "faces/enrolment.json": lambda kit: argv("faces remove --model faces --person Bo --work-dir X"),
+    "ranking.json": lambda kit: argv("backdoor clean --poisoned ranking.json --target red --work-dir X --model",
+                                     kit.path("backdoor/model")),
+    "names.json": lambda kit: argv("faces import --backbone cifar_resnet20 --embedding-size 16 --head cosine",
+                                   "--names names.json --out X --weights", kit.path("faces/model/weights.safetensors")),
+    "config.json": lambda kit: argv("segmentation forget config.json --classes car --work-dir X --checkpoint",
+                                    kit.path("seg/original.pth")),
+    "grid.json": lambda kit: argv("benchmark grid.json --work-dir X"),
+    "W/grid.json": lambda kit: argv("benchmark", kit.path("grid.py"), "--work-dir W --tables-only"),
     "X/.delete-tasks.json": lambda kit: kit.argv("images", "X", "--audit", "none", "--no-record"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    some(
-        itertools.product(READERS, [*CONTENTS, *FIELDS]),
-        fast=4,
-        only=lambda row: "nested" in row[1] and row[0][0] != "X",
-    ),
+    some(itertools.product(READERS, (*CONTENTS, *FIELDS)), 4, lambda row: "nested" in row[1] and row[0][0] != "X"),
 )
 def test_json(server, here, kit, copy_of, name, kind):
     words, path = READERS[name](kit), here.cwd / name

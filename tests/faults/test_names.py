@@ -41,12 +41,12 @@ WANTED = {  # word -> id of the class among DIGITS; None: refused
 
 
 DIGIT_COMMANDS = {
-    "images evaluate": lambda model, data, word: ["images", "evaluate", model, "--test", f"{data}?split=test",
-                                                  f"--classes={word}", "--out", "e.json"],
-    "data string": lambda model, data, word: ["images", "evaluate", model, "--test",
-                                              f"{data}?split=test&class={quote(word, safe='')}", "--out", "e.json"],
-    "backdoor poison": lambda model, data, word: ["backdoor", "poison", "--data", data, "--trigger", "badnets",
-                                                  f"--target={word}", "--out", "p.npz"],
+    "images evaluate": lambda model, data, word: argv("images evaluate", model, f"--test {data}?split=test --out e.json",
+                                                      [f"--classes={word}"]),
+    "data string": lambda model, data, word: argv("images evaluate", model, "--out e.json --test",
+                                                  f"{data}?split=test&class={quote(word, safe='')}"),
+    "backdoor poison": lambda model, data, word: argv("backdoor poison --trigger badnets --out p.npz --data", data,
+                                                      [f"--target={word}"]),
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def classes_taken(folder: Path) -> list[str]:
     return [name for name, value in figures["per_class"].items() if value is not None and expected in (None, value)]
 
 
-@pytest.mark.parametrize(("word", "command"), some([(w, c) for w in WANTED for c in DIGIT_COMMANDS], fast=5))
+@pytest.mark.parametrize(("word", "command"), some([(w, c) for w in WANTED for c in DIGIT_COMMANDS], fast=3))
 def test_digits(server, here, kit, word, command):
     model, data = rename(kit, here, DIGITS)
     wanted = WANTED[word]
@@ -74,22 +74,20 @@ def test_digits(server, here, kit, word, command):
 
 
 RUNS = {
-    "images forget": lambda kit, model, data, word: kit.argv("images", "W", "--steps", "2", "--no-record", "--classes", word,
-                                                             "--forget", f"{data}?split=train", "--test", f"{data}?split=test",
-                                                             original=model),
-    "images train": lambda kit, model, data, word: ["images", "train", "--like", model, "--data", f"{data}?split=test",
-                                                    f"--without={word}", "--epochs", "1", "--work-dir", "W", "--device", "cpu"],
-    "attention": lambda kit, model, data, word: ["attention", "--original", model, "--erased", model, f"--class={word}",
-                                                 f"{data}?limit=16", "--limit", "2", "--show", "1", "--out", "a.png"],
-    "backdoor clean": lambda kit, model, data, word: ["backdoor", "clean", "--model", model, f"--target={word}", "--poisoned",
-                                                      kit.path("backdoor/only.npz") + "?label=none", "--steps", "1",
-                                                      "--work-dir", "W", "--force", "--no-record", "--device", "cpu"],
+    "images forget": lambda kit, model, data, word: kit.argv("images", "W", *argv("--steps 2 --no-record --classes", [word],
+        f"--forget {data}?split=train --test {data}?split=test"), original=model),
+    "images train": lambda kit, model, data, word: argv("images train --like", model, f"--data {data}?split=test --epochs 1",
+        "--work-dir W --device cpu", [f"--without={word}"]),
+    "attention": lambda kit, model, data, word: argv("attention --original", model, "--erased", model, [f"--class={word}"],
+        f"{data}?limit=16 --limit 2 --show 1 --out a.png"),
+    "backdoor clean": lambda kit, model, data, word: argv("backdoor clean --model", model, [f"--target={word}"], "--poisoned",
+        f"{kit.path('backdoor/only.npz')}?label=none --steps 1 --work-dir W --force --no-record --device cpu"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "word"),
-    some([(n, w) for n in RUNS for w in ("2", "#2", "²", "3", "#9")], fast=5, only=lambda row: row[0] == "attention"),
+    some([(n, w) for n in RUNS for w in ("2", "#2", "²", "3", "#9")], fast=3, only=lambda row: row[0] == "attention"),
 )
 def test_digits_in_runs(server, here, kit, name, word):
     model, data = rename(kit, here, DIGITS, task="backdoor" if name == "backdoor clean" else "images")

@@ -46,30 +46,23 @@ def moved(kit, task: str, here) -> Path:
     return Path(shutil.copy(source, original))
 
 
-def in_place(task: str):
-    names = [name for name in written(task) if "/" not in name]
-    return [(task, *row) for row in itertools.product(names, KINDS, ("--overwrite", "--resume", ""))]
+IN_PLACE = [
+    (task, name, *row) for task in TASKS for name in written(task) if "/" not in name
+    for row in itertools.product(KINDS, ("--overwrite", "--resume", ""))
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("task", "name", "kind", "more"),
-    some(
-        (row for task in TASKS for row in in_place(task)),
-        fast=2,
-        only=lambda row: row[0] == "backdoor" and row[3] == "--overwrite",
-    ),
+    some(IN_PLACE, 2, lambda row: row[0] == "backdoor" and row[3] == "--overwrite"),
 )
 def test_a_link_in_an_outputs_place(server, here, kit, task, name, kind, more):
     original = moved(kit, task, here)
     (here.cwd / "W").mkdir()
     KINDS[kind](here.cwd / "W" / name, original)
     before = here.look()
-    is_refused(
-        server.run(kit.argv(task, "W", *more.split(), original=original), here),
-        here,
-        before,
-        "link|pipe|socket|device|holds",
-    )
+    done = server.run(kit.argv(task, "W", *more.split(), original=original), here)
+    is_refused(done, here, before, "link|pipe|socket|device|holds")
 
 
 @pytest.mark.parametrize(
@@ -84,13 +77,8 @@ def test_a_link_that_appears_during_the_run(server, here, kit, task, name, momen
     place = here.cwd / (name if name == "W" else f"W/{name}")
     target = folder if name in ("W", PUBLISHED[task]) and PUBLISHED[task] != "erased.pth" else next(folder.iterdir())
     target = folder if name == "W" else target
-    done = server.run(
-        kit.argv(task, "W", original=original),
-        here,
-        before=MOMENTS[moment] + LINK,
-        place=str(place),
-        target=str(target),
-    )
+    case = {"before": MOMENTS[moment] + LINK, "place": str(place), "target": str(target)}
+    done = server.run(kit.argv(task, "W", original=original), here, **case)
     no_traceback(done)
     assert done.code in (0, 2), f"{done}"
     assert not difference(before, snapshot(folder)), f"the original was changed: {done}"
@@ -153,7 +141,7 @@ OVER = [
 
 
 @pytest.mark.parametrize("more", ["--overwrite", ""])
-@pytest.mark.parametrize("words", some(OVER, fast=8))
+@pytest.mark.parametrize("words", some(OVER, fast=5))
 def test_an_input_as_output(server, here, kit, words, more):
     for source, target in (("images/model", "M"), ("images/model", "E"), ("faces/model", "F"), ("faces/photos", "P"),
                            ("key", "key"),
@@ -176,12 +164,13 @@ def test_an_input_as_output(server, here, kit, words, more):
 
 # Finished runs
 
-SAME = {
-    "images": ["--classes", "GREEN"],
-    "segmentation": ["--classes", "Car"],
-    "faces": ["--person", "BO"],
-    "backdoor": ["--target", "Red"],
-}
+SAME = dict(
+    zip(
+        TASKS,
+        (f"--{word}".split() for word in ("classes GREEN", "classes Car", "person BO", "target Red")),
+        strict=True,
+    )
+)
 
 
 @pytest.mark.parametrize("task", some(TASKS, fast=1, only=lambda task: task == "backdoor"))
@@ -230,9 +219,7 @@ def exchange_rows():
 
 @pytest.mark.parametrize(
     ("task", "name", "moment", "how"),
-    some(
-        exchange_rows(), fast=2, only=lambda row: row[0] == "backdoor" and row[3] != "gone" and row[1] != "model.json"
-    ),
+    some(exchange_rows(), 2, lambda row: row[0] == "backdoor" and row[3] != "gone" and row[1] != "model.json"),
 )
 def test_an_exchanged_original(server, here, kit, task, name, moment, how):
     original = moved(kit, task, here)

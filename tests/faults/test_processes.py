@@ -28,13 +28,10 @@ def torchrun(here, words) -> subprocess.CompletedProcess:
 
 
 MISTAKES = {
-    "an unknown class": ["--classes", "purple"],
-    "no such data": ["--forget", "nowhere.npz"],
-    "a rate of nan": ["--lr", "nan"],
-    "a folder of others": ["--work-dir", "taken"],
-    "no such option": ["--speed", "3"],
+    "an unknown class": ["--classes", "purple"], "no such data": ["--forget", "nowhere.npz"],
+    "a rate of nan": ["--lr", "nan"], "a folder of others": ["--work-dir", "taken"], "no such option": ["--speed", "3"],
     "an original inside": [],
-}
+}  # fmt: skip
 
 
 @pytest.mark.slow

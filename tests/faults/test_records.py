@@ -31,15 +31,10 @@ def must_fail(done) -> None:
 
 # The file that --record-log names before the run, and whether the run appends to it; else it is refused.
 BEFORE = {
-    "torn": (b'{"id": "a", "record_', True),
-    "without its last line break": (LINE[:-1], True),
-    "empty": (b"", True),
-    "good": (LINE, True),
-    "text": (b"a list of records\nthat somebody keeps\n", False),
-    "binary": (BINARY, False),
-    "a list": (b"[1]\n", False),
-    "a blank line": (b"\n", False),
-}
+    "torn": (b'{"id": "a", "record_', True), "without its last line break": (LINE[:-1], True), "empty": (b"", True),
+    "good": (LINE, True), "text": (b"a list of records\nthat somebody keeps\n", False), "binary": (BINARY, False),
+    "a list": (b"[1]\n", False), "a blank line": (b"\n", False),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", some(list(BEFORE), fast=1))
@@ -62,23 +57,19 @@ BESIDE = {
     "samples.txt gains a line": ("samples.txt", lambda data: data + b"forget set\tmore\n"),
     "samples.txt loses a line": ("samples.txt", lambda data: b"".join(data.splitlines(True)[1:])),
     "samples.txt is emptied": ("samples.txt", lambda data: b""),
-    "samples.txt is binary": ("samples.txt", lambda data: BINARY),
-    "samples.txt is gone": ("samples.txt", None),
+    "samples.txt is binary": ("samples.txt", lambda data: BINARY), "samples.txt is gone": ("samples.txt", None),
     "record.html is changed": ("record.html", lambda data: data.replace(b"PASS", b"FAIL").replace(b"<h", b"<H", 1)),
-    "record.html is gone": ("record.html", None),
-    "the weights lose a byte": ("{weights}", cut(1)),
+    "record.html is gone": ("record.html", None), "the weights lose a byte": ("{weights}", cut(1)),
     "the weights have another byte": ("{weights}", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
-    "the weights are gone": ("{weights}", None),
-    "the weights are emptied": ("{weights}", lambda data: b""),
+    "the weights are gone": ("{weights}", None), "the weights are emptied": ("{weights}", lambda data: b""),
     "the salt is another": ("record.salt", lambda data: b"00" * 32 + b"\n"),
 }  # fmt: skip
 
 
-def beside_rows():
-    return [(task, name) for task in TASKS for name in BESIDE if task == "faces" or "salt" not in name]
+ROWS = [(task, name) for task in TASKS for name in BESIDE if task == "faces" or "salt" not in name]
 
 
-@pytest.mark.parametrize(("task", "name"), some(beside_rows(), fast=8, only=lambda row: row[0] == "faces"))
+@pytest.mark.parametrize(("task", "name"), some(ROWS, fast=5, only=lambda row: row[0] == "faces"))
 def test_changed_files(server, here, copy_of, task, name):
     folder = copy_of(task)
     place, how = BESIDE[name]

@@ -18,63 +18,36 @@ pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run
 # Task -> words that make it another request than the one that was begun.
 OTHER = {
     "images": {
-        "other data": ["--forget", "{data}?split=train&limit=16"],
-        "the other split": ["--forget", "{data}?split=test", "--test", "{data}?split=train"],
-        "an added retain set": ["--retain", "{data}?split=train&class=red"],
-        "other classes": ["--classes", "blue"],
-        "more classes": ["--classes", "green", "blue"],
-        "another seed": ["--seed", "7"],
-        "another rate": ["--lr", "1e-3"],
-        "another batch size": ["--batch-size", "4"],
-        "fewer steps": ["--steps", "1"],
-        "another method": ["--method", "HeadOnly"],
-        "another temperature": ["--temperature", "3"],
-        "sharpened": ["--teacher-temperature", "0.5"],
-        "another masking": ["--masking", "own"],
-        "other augmentation": ["--augment", "plain"],
-        "a stop": ["--stop", "0.5"],
-        "norms that train": ["--norm-train"],
-        "another schedule": ["--schedule", "constant"],
+        "other data": "--forget {data}?split=train&limit=16",
+        "the other split": "--forget {data}?split=test --test {data}?split=train",
+        "an added retain set": "--retain {data}?split=train&class=red", "other classes": "--classes blue",
+        "more classes": "--classes green blue", "another seed": "--seed 7", "another rate": "--lr 1e-3",
+        "another batch size": "--batch-size 4", "fewer steps": "--steps 1", "another method": "--method HeadOnly",
+        "another temperature": "--temperature 3", "sharpened": "--teacher-temperature 0.5",
+        "another masking": "--masking own", "other augmentation": "--augment plain", "a stop": "--stop 0.5",
+        "norms that train": "--norm-train", "another schedule": "--schedule constant",
     },
     "segmentation": {
-        "other data": ["--cfg-options", "train_dataloader.dataset.indices=2"],
-        "another split": ["--cfg-options", "train_dataloader.dataset.data_prefix.img_path=leftImg8bit/val",
-                          "train_dataloader.dataset.data_prefix.seg_map_path=gtFine/val"],
-        "other classes": ["--classes", "person"],
-        "another seed": ["--seed", "7"],
-        "another rate": ["--lr", "1e-3"],
-        "another batch size": ["--batch-size", "2"],
-        "an inherited batch size": ["--cfg-options", "train_dataloader.batch_size=3"],
-        "fewer steps": ["--steps", "1"],
-        "accumulation": ["--cfg-options", "optim_wrapper.accumulative_counts=2"],
-        "other locations": ["--cfg-options", "unlearn.locations=forgotten"],
+        "other data": "--cfg-options train_dataloader.dataset.indices=2",
+        "another split": "--cfg-options train_dataloader.dataset.data_prefix.img_path=leftImg8bit/val "
+                         "train_dataloader.dataset.data_prefix.seg_map_path=gtFine/val",
+        "other classes": "--classes person", "another seed": "--seed 7", "another rate": "--lr 1e-3",
+        "another batch size": "--batch-size 2", "an inherited batch size": "--cfg-options train_dataloader.batch_size=3",
+        "fewer steps": "--steps 1", "accumulation": "--cfg-options optim_wrapper.accumulative_counts=2",
+        "other locations": "--cfg-options unlearn.locations=forgotten",
     },
     "faces": {
-        "other photos": ["--photos", "{photos}/test"],
-        "another person": ["--person", "Cyd"],
-        "two people": ["--person", "Bo", "Cyd"],
-        "another seed": ["--seed", "7"],
-        "another rate": ["--lr", "0.02"],
-        "another batch size": ["--batch-size", "3"],
-        "fewer steps": ["--steps", "9"],
-        "another part": ["--trained", "embedding"],
-        "another stop": ["--stop", "1e-3"],
-        "other directions": ["--directions", "2"],
+        "other photos": "--photos {photos}/test", "another person": "--person Cyd", "two people": "--person Bo Cyd",
+        "another seed": "--seed 7", "another rate": "--lr 0.02", "another batch size": "--batch-size 3",
+        "fewer steps": "--steps 9", "another part": "--trained embedding", "another stop": "--stop 1e-3",
+        "other directions": "--directions 2",
     },
     "backdoor": {
-        "other samples": ["--poisoned", "{only}?limit=20"],
-        "another retain set": ["--retain", "{clean}?limit=30"],
-        "the test set as retain set": ["--retain", "{test}", "--test", "{clean}"],
-        "another target": ["--target", "green"],
-        "another seed": ["--seed", "7"],
-        "another rate": ["--lr", "1e-3"],
-        "another batch size": ["--batch-size", "4"],
-        "fewer retain samples each": ["--retain-each", "2"],
-        "no mixtures": ["--mix", "0"],
-        "paste": ["--paste", "0.3"],
-        "another share held": ["--held-out", "0.4"],
-        "fewer steps": ["--steps", "2"],
-        "the second choice": ["--second-choice"],
+        "other samples": "--poisoned {only}?limit=20", "another retain set": "--retain {clean}?limit=30",
+        "the test set as retain set": "--retain {test} --test {clean}", "another target": "--target green",
+        "another seed": "--seed 7", "another rate": "--lr 1e-3", "another batch size": "--batch-size 4",
+        "fewer retain samples each": "--retain-each 2", "no mixtures": "--mix 0", "paste": "--paste 0.3",
+        "another share held": "--held-out 0.4", "fewer steps": "--steps 2", "the second choice": "--second-choice",
     },
 }  # fmt: skip
 
@@ -105,8 +78,7 @@ is_refused = partial(harness.is_refused, ignore=("run.log", ".lock", "forget_set
 def test_another_request(server, here, kit, halves, task, name):
     shutil.copytree(halves(task), here.cwd, dirs_exist_ok=True)
     before = here.look()
-    more = [word.format(**places(kit)) for word in OTHER[task][name]]
-    words = kit.argv(task, "W", "--no-record", "--resume", *more)
+    words = kit.argv(task, "W", "--no-record", "--resume", *OTHER[task][name].format(**places(kit)).split())
     done = server.run(without(words, "--batch-size") if "inherited" in name else words, here)
     is_refused(done, here, before, "resume|request|--work-dir|overwrite|test images")
 
@@ -135,8 +107,7 @@ SPOILT = {  # what is done to a file of a half-finished work dir
     "state without a place": (STATE, lambda path: edit_state(path, meta={})),
     "state of no run": (STATE, lambda path: edit_state(path, unlearn={})),
     "state with other tensors": (STATE, lambda path: edit_state(path, state_dict={"x": torch.zeros(2)})),
-    "state gone": (STATE, Path.unlink),
-    "state is a folder": (STATE, to_folder),
+    "state gone": (STATE, Path.unlink), "state is a folder": (STATE, to_folder),
     "pointer empty": (POINTER, lambda path: path.write_text("")),
     "pointer to nothing": (POINTER, lambda path: path.write_text("step_999.pth")),
     "pointer out of the folder": (POINTER, lambda path: path.write_text("../../../etc/passwd")),
@@ -151,8 +122,7 @@ SPOILT = {  # what is done to a file of a half-finished work dir
     "selection without indices": (CHOSEN, lambda path: path.write_text(json.dumps({"key": json.loads(path.read_text())["key"]}))),
     "selection gone": (CHOSEN, Path.unlink),
     "manifest torn": (MANIFEST, lambda path: path.write_bytes(path.read_bytes()[:-15])),
-    "manifest is a list": (MANIFEST, lambda path: path.write_text("[]")),
-    "manifest gone": (MANIFEST, Path.unlink),
+    "manifest is a list": (MANIFEST, lambda path: path.write_text("[]")), "manifest gone": (MANIFEST, Path.unlink),
     "manifest of files elsewhere": (MANIFEST, lambda path: edit(path, files=["../precious.txt", "/etc/hostname", "."])),
 }  # fmt: skip
 

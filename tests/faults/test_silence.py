@@ -7,13 +7,7 @@ from harness import is_done, is_refused, long, no_leftovers, no_traceback, some
 from helpers import read_json
 from kit import PUBLISHED
 
-# Task -> words with which its run changes nothing that it predicts.
-IDLE = {
-    "images": ["--lr", "1e-9", "--steps", "1"],
-    "segmentation": ["--lr", "1e-9", "--steps", "1"],
-    "faces": ["--lr", "1e-9", "--steps", "1", "--directions", "0"],
-    "backdoor": ["--lr", "1e-9", "--steps", "1"],
-}
+IDLE = ("--lr", "1e-9", "--steps", "1")  # a run that changes nothing that it predicts
 
 
 def nothing_published(done, here, task: str) -> None:
@@ -26,7 +20,8 @@ def nothing_published(done, here, task: str) -> None:
 
 @pytest.mark.parametrize("task", long("images", "backdoor"))
 def test_a_model_that_predicts_as_before_is_not_published(server, here, kit, task):
-    argv = [word for word in kit.argv(task, "W", *IDLE[task]) if word != "--force"]
+    more = ["--directions", "0"] if task == "faces" else []
+    argv = [word for word in kit.argv(task, "W", *IDLE, *more) if word != "--force"]
     done = server.run(argv, here)
     nothing_published(done, here, task)
     assert re.search("not forgotten|not cleaned|did not change|as before|predicts", done.output, re.I), done.output

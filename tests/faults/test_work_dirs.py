@@ -38,10 +38,9 @@ WAYS = ["W", "./W/", "{cwd}/W", "link", "W/../W"]
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize(
-    ("place", "way", "more"),
-    [*((p, w, m) for p in INSIDE for w in WAYS for m in ("", "--overwrite")), (INSIDE[0], "W", "--resume")],
-)
+@pytest.mark.parametrize(("place", "way", "more"), [
+    *((p, w, m) for p in INSIDE for w in WAYS for m in ("", "--overwrite")), (INSIDE[0], "W", "--resume"),
+])  # fmt: skip
 def test_an_original_inside(server, here, kit, task, place, way, more):
     original = kit.original(task)
     given = put(original, here.cwd / place.format(published=PUBLISHED[task], suffix=original.suffix))
@@ -96,15 +95,9 @@ def test_again(server, here, kit, task):
     no_leftovers(here)
     left = {path.relative_to(work_dir).parts[0] for path in work_dir.rglob("*")}
     always = {
-        "results.json",
-        "results.csv",
-        "record.json",
-        "record.html",
-        "record.sha256",
-        "samples.txt",
-        PUBLISHED[task],
+        "results.json", "results.csv", "record.json", "record.html", "record.sha256", "samples.txt", PUBLISHED[task],
         PICTURES[task],
-    }
+    }  # fmt: skip
     assert always <= left, f"missing: {always - left}"
     also = {
         "faces": {"record.salt"},

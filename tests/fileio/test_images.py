@@ -38,11 +38,10 @@ def test_16_bit_images_are_rotated_and_inverted_by_their_tags(tmp_path):
     assert np.array_equal(read_image(tmp_path / "c.tif")[:, :, 0], 255 - EIGHT)
 
 
-@pytest.mark.parametrize(
-    ("mode", "suffix"),
-    [*((mode, ".png") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")), ("CMYK", ".tif"), ("CMYK", ".jpg"), ("RGB", ".jpg"),
-     ("RGB", ".webp"), ("P", ".gif")],
-)  # fmt: skip
+@pytest.mark.parametrize(("mode", "suffix"), [
+    *((mode, ".png") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")), ("CMYK", ".tif"), ("CMYK", ".jpg"),
+    ("RGB", ".jpg"), ("RGB", ".webp"), ("P", ".gif"),
+])  # fmt: skip
 def test_8_bit_images_are_what_pillow_makes_of_them(tmp_path, mode, suffix):
     path = tmp_path / f"a{suffix}"
     Image.fromarray(images.NOISE).convert(mode).save(path)

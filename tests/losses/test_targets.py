@@ -191,12 +191,9 @@ def test_a_retain_set_keeps_its_target_and_public_data_do_not():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"avoid": ["lorry"]}, "'lorry'"),
-    ({"avoid": ["car"]}, "avoid .*car"),
-    ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes"),
-    ({"avoid": ["truck", "truck"]}, "truck"),
-    ({"into": "lorry"}, "into: .*'lorry'"),
-    ({"into": ["truck"]}, "type list"),
+    ({"avoid": ["lorry"]}, "'lorry'"), ({"avoid": ["car"]}, "avoid .*car"),
+    ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes"), ({"avoid": ["truck", "truck"]}, "truck"),
+    ({"into": "lorry"}, "into: .*'lorry'"), ({"into": ["truck"]}, "type list"),
     ({"into": "car"}, "into names 'car', a class to forget"),
     ({"into": "#3", "avoid": ["truck"]}, "into names 'truck', a class to avoid"),
     ({"into": "truck", "fill": "second"}, "into='truck'.* fill is 'second'"),

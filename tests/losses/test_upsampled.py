@@ -9,10 +9,9 @@ from delete_tasks.losses import by_rows, masked_kl_div, masked_kl_div_upsampled
 
 @pytest.mark.parametrize("kind", ["class", "own and weights"])
 @pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize(
-    ("small", "size"),
-    [((3, 4), (9, 11)), ((1, 1), (3, 2)), ((2, 5), (2, 5)), ((4, 3), (7, 24)), ((5, 4), (3, 2)), ((2, 3), (5, 7))],
-)
+@pytest.mark.parametrize(("small", "size"), [
+    ((3, 4), (9, 11)), ((1, 1), (3, 2)), ((2, 5), (2, 5)), ((4, 3), (7, 24)), ((5, 4), (3, 2)), ((2, 3), (5, 7)),
+])  # fmt: skip
 def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, monkeypatch):
     monkeypatch.setattr(by_rows, "CPU_CHUNK", 60)
     generator = torch.Generator().manual_seed(sum(size))

@@ -46,7 +46,7 @@ def test_the_expected_layer(name):
     assert layer.name == where and layer.size == (side, side)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - set(EXPECTED) - {"wide_resnet", "face_network", "yolox"}))
 def test_every_registered_architecture(name):
     torch.manual_seed(0)

@@ -64,10 +64,8 @@ def a_class() -> None:
 
     np.savez("data.npz", x_train=images, y_train=labels, x_test=others, y_test=labels, classes=np.array(NAMES))
     save_model("model", model, ModelSpec("cifar_resnet20", NAMES, Preprocessing.named("none", 16)))
-    words = ["--forget", "data.npz?class=green", "--classes", "green", "--test", "data.npz?split=test"]
-    words += ["--work-dir", "W"]
-    words += ["--steps", "20", "--batch-size", "15", "--lr", "1e-3", "--augment", "none", "--device", "cpu"]
-    command("images", "forget", "--model", "model", *words)
+    words = "images forget --model model --forget data.npz?class=green --classes green --test data.npz?split=test --work-dir W"
+    command(*f"{words} --steps 20 --batch-size 15 --lr 1e-3 --augment none --device cpu".split())
     assert Path("W/erased/weights.safetensors").is_file() and Path("W/confusion_before_after.png").is_file()
     command("record", "verify", "W")
     command("record", "keygen", "key")

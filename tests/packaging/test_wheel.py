@@ -98,17 +98,12 @@ DISTRIBUTION = {
 NOT_REQUIRED = {"timm", "transformers", *PACKAGES}
 
 
-@pytest.mark.parametrize(
-    ("folder", "extras"),
-    [
-        ("delete_tasks", ["run", "audit", "export", "hub"]),  # loaded where they are used
-        ("plugins/delete_mmseg", ["segmentation"]),
-        ("plugins/delete_images", ["images"]),
-        ("plugins/delete_faces", ["faces", "postgresql", "export"]),
-        ("plugins/delete_backdoor", ["backdoor"]),
-        ("plugins/delete_detection", ["detection"]),
-    ],
-)
+@pytest.mark.parametrize(("folder", "extras"), [
+    ("delete_tasks", ["run", "audit", "export", "hub"]),  # loaded where they are used
+    ("plugins/delete_mmseg", ["segmentation"]), ("plugins/delete_images", ["images"]),
+    ("plugins/delete_faces", ["faces", "postgresql", "export"]), ("plugins/delete_backdoor", ["backdoor"]),
+    ("plugins/delete_detection", ["detection"]),
+])  # fmt: skip
 def test_what_is_imported_is_required(folder, extras, requirements, repository):
     """Third-party modules that a package imports come with its extra."""
     brought = requirements[""].union(*(requirements[extra] for extra in extras))

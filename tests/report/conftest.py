@@ -123,12 +123,9 @@ def boxed(kit, once) -> Path:
     @once("boxed")
     def folder(folder: Path) -> None:
         data = kit.path("detection/coco")
-        words = (
-            "detection forget --classes car --steps 4 --lr 3e-2 --batch-size 2 --model",
-            kit.path("detection/model"),
-        )
         images = ("--images", f"{data}/instances_train.json", "--test", f"{data}/instances_val.json")
-        run(*words, *images, "--work-dir", folder / "runs" / "first")
+        run("detection forget --classes car --steps 4 --lr 3e-2 --batch-size 2 --model", kit.path("detection/model"), *images,
+            "--work-dir", folder / "runs" / "first")  # fmt: skip
 
     return folder / "runs" / "first"
 

@@ -57,10 +57,9 @@ def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
     assert console.file.getvalue() == told, "only the first process speaks"
 
 
-@pytest.mark.parametrize(
-    ("lost", "text"),
-    [("bird", "a class: bird, 4.00 points; it is the run's target."), ("cat", "a retained class: cat")],
-)
+@pytest.mark.parametrize(("lost", "text"), [
+    ("bird", "a class: bird, 4.00 points; it is the run's target."), ("cat", "a retained class: cat"),
+])  # fmt: skip
 def test_the_class_that_lost_most_may_be_a_backdoors_target(lost, text):
     results = {"forgotten": ["bird"], "rows": {"erased": {"worst_drop": {"value": 4.0, "of_class": lost}}}, "steps": 2,
                "recipe": {"steps": 2, "optimizer": {}}, "forget_set": {"read": 1, "available": 1}, "seconds": {},

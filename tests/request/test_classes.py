@@ -19,16 +19,10 @@ def test_names_and_ids_resolve_in_order():
 
 @pytest.mark.parametrize(("wanted", "names", "number"), [
     ("2", DIGITS, 4),  # a name first, though it looks like the id of "10"
-    ("#2", DIGITS, 2),
-    (2, DIGITS, 2),
+    ("#2", DIGITS, 2), (2, DIGITS, 2),
     ("Car", ["car", "Car"], 1),  # exact before ignoring case
-    ("CAR", NAMES, 1),
-    ("STRASSE", ["weg", "straße"], 1),
-    ("colin powell", ["Bill_Clinton", "Colin_Powell"], 1),
-    ("a b", ["A-B", "a_c"], 0),
-    ("#1", ["#1", "b"], 0),
-    ("--wall", ["wall", "--wall"], 1),
-    ("²", ["1", "2", "²"], 2),
+    ("CAR", NAMES, 1), ("STRASSE", ["weg", "straße"], 1), ("colin powell", ["Bill_Clinton", "Colin_Powell"], 1),
+    ("a b", ["A-B", "a_c"], 0), ("#1", ["#1", "b"], 0), ("--wall", ["wall", "--wall"], 1), ("²", ["1", "2", "²"], 2),
     ("#007", [*DIGITS, "x", "y", "z"], 7),
 ])  # fmt: skip
 def test_names_come_before_ids(wanted, names, number):
@@ -38,15 +32,9 @@ def test_names_come_before_ids(wanted, names, number):
 @pytest.mark.parametrize(("wanted", "names", "message"), [
     ("CAR", ["car", "Car", "road"], "ambiguous: it fits 2 classes \\(#0 'car', #1 'Car'\\)"),
     ("crane", ["crane", "bird", "crane"], "ambiguous"),  # as ImageNet's bird and machine
-    ("2", NAMES, "'2'.*'#2'"),
-    ("²", NAMES, "'²'"),
-    ("#²", NAMES, "'#²'"),
-    ("#-1", NAMES, "'#-1'"),
-    ("#3", NAMES, r"id 3 is outside 0\.\.2"),
-    ("#" + "9" * 5000, NAMES, r"id 9{80}\.\.\. is outside 0\.\.2"),
-    (-1, NAMES, "id -1 is outside"),
-    (1.0, NAMES, "of type float"),
-    ("", NAMES, "no class ''"),
+    ("2", NAMES, "'2'.*'#2'"), ("²", NAMES, "'²'"), ("#²", NAMES, "'#²'"), ("#-1", NAMES, "'#-1'"),
+    ("#3", NAMES, r"id 3 is outside 0\.\.2"), ("#" + "9" * 5000, NAMES, r"id 9{80}\.\.\. is outside 0\.\.2"),
+    (-1, NAMES, "id -1 is outside"), (1.0, NAMES, "of type float"), ("", NAMES, "no class ''"),
 ])  # fmt: skip
 def test_unknown_and_ambiguous_names_are_refused(wanted, names, message):
     with pytest.raises(RequestError, match=message):

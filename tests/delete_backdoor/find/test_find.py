@@ -68,23 +68,18 @@ def test_where_most_of_a_class_is_poison_its_evidence_tells(poison):
     assert (result.flagged == truth).all() and result.poison == "larger"
 
 
-@pytest.mark.parametrize(
-    ("smaller", "larger", "poison"),
-    [
-        (TRIGGERED, CLEAN, "smaller"),
-        (CLEAN, TRIGGERED, "larger"),
-        (CLEAN, CLEAN, None),
-        (Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 8.0), CLEAN, "smaller"),  # a faint pattern all over the image
-        # One sign is not enough: the class may be the pattern.
-        (Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 5.0), CLEAN, None),
-        (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.4), CLEAN, "smaller"),  # no pattern, but two signs
-        (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.0), CLEAN, None),
-        (Evidence(9, 9, 1.0, 70.0, 85.0, 97.0, 9.0), CLEAN, "smaller"),
-        (Evidence(9, 9, 1.0, 20.0, 40.0, 10.0, 9.0), CLEAN, None),  # images that are hard to recognise
-        (Evidence(9, 9, 1.0, 10.0, 98.0, 97.0, 4.0), CLEAN, None),  # the signs contradict one another
-        (Evidence(2, 0, None, None, None, None, 9.0), Evidence(98, 0, None, None, None, None, 5.0), None),
-    ],
-)
+@pytest.mark.parametrize(("smaller", "larger", "poison"), [
+    (TRIGGERED, CLEAN, "smaller"), (CLEAN, TRIGGERED, "larger"), (CLEAN, CLEAN, None),
+    (Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 8.0), CLEAN, "smaller"),  # a faint pattern all over the image
+    # One sign is not enough: the class may be the pattern.
+    (Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 5.0), CLEAN, None),
+    (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.4), CLEAN, "smaller"),  # no pattern, but two signs
+    (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.0), CLEAN, None),
+    (Evidence(9, 9, 1.0, 70.0, 85.0, 97.0, 9.0), CLEAN, "smaller"),
+    (Evidence(9, 9, 1.0, 20.0, 40.0, 10.0, 9.0), CLEAN, None),  # images that are hard to recognise
+    (Evidence(9, 9, 1.0, 10.0, 98.0, 97.0, 4.0), CLEAN, None),  # the signs contradict one another
+    (Evidence(2, 0, None, None, None, None, 9.0), Evidence(98, 0, None, None, None, None, 5.0), None),
+])  # fmt: skip
 def test_the_poison_has_two_signs_that_nothing_contradicts(smaller, larger, poison):
     assert decide({"smaller": smaller, "larger": larger}) == poison
 

@@ -49,7 +49,7 @@ def test_command(ranking, classes):
     assert (trigger.stamp(np.zeros((16, 16, 3), np.uint8))[11:15, 11:15] > 250).all()
 
 
-@pytest.mark.parametrize("rate", ["0.02", "0.3", "0.6"])
+@pytest.mark.parametrize("rate", ["0.02", pytest.param("0.3", marks=pytest.mark.long), "0.6"])
 def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, tells, rate, monkeypatch):
     """At 0.6 the clean images of the target are the smaller cluster: by size alone they were flagged."""
     monkeypatch.setenv("COLUMNS", "400")  # so that no line is broken
@@ -137,17 +137,11 @@ def test_evidence_brings_large_images_to_the_models_size(toy):
 
 SUSPICIOUS = {"class": "red", "poison": None, "clusters": {"smaller": {"names": []}, "larger": {"names": []}}}
 RANKINGS = {  # the file's text, or what is changed in a good one, None: taken out -> what is said of it
-    "empty": ("", ""),
-    "null": ("null", ""),
-    "another format": ({"format": "other"}, ""),
-    "data null": ({"data": None}, "data"),
-    "data itself": ({"data": "odd.json"}, "odd.json"),
-    "data elsewhere": ({"data": "elsewhere.npz"}, "'elsewhere.npz'"),
-    "data gone": ({"data": ...}, "`data`"),
-    "samples gone": ({"samples": ...}, "`samples`"),
-    "samples null": ({"samples": None}, "samples "),
-    "samples empty": ({"samples": []}, "samples "),
-    "samples of two": ({"samples": [["a", 1.0]]}, r"samples\[0\]"),
+    "empty": ("", ""), "null": ("null", ""), "another format": ({"format": "other"}, ""),
+    "data null": ({"data": None}, "data"), "data itself": ({"data": "odd.json"}, "odd.json"),
+    "data elsewhere": ({"data": "elsewhere.npz"}, "'elsewhere.npz'"), "data gone": ({"data": ...}, "`data`"),
+    "samples gone": ({"samples": ...}, "`samples`"), "samples null": ({"samples": None}, "samples "),
+    "samples empty": ({"samples": []}, "samples "), "samples of two": ({"samples": [["a", 1.0]]}, r"samples\[0\]"),
     "flags that are numbers": ({"samples": [["a", 1.0, 1]]}, r"samples\[0\]"),
     "names that are numbers": ({"samples": [[3, 1.0, True]]}, r"samples\[0\]"),
     "scores that are nan": ({"samples": [["a", float("nan"), True]]}, "finite"),
@@ -156,7 +150,7 @@ RANKINGS = {  # the file's text, or what is changed in a good one, None: taken o
     "suspicious a number": ({"suspicious": 3}, "suspicious"),
     "poison unknown": ({"suspicious": {**SUSPICIOUS, "poison": "x"}}, "suspicious"),
     "no clusters": ({"suspicious": {**SUSPICIOUS, "clusters": {}}}, "suspicious"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RANKINGS)
@@ -185,11 +179,10 @@ def test_rankings_refused_with_the_reason(ranking, classes, tmp_path):
             open_samples(str(tmp_path / "r.json"), classes, "poisoned")
 
 
-@pytest.mark.parametrize(
-    ("query", "out", "fact"),
-    [("?label=none", "x.json", "label"), ("", "ranking.csv", r"\.json"), ("", "FOLDER.json", "folder"),
-     ("", "FILE/x.json", "file"), ("", "MODEL/model.json", "read"), ("", "LINK.json", "read")],
-)  # fmt: skip
+@pytest.mark.parametrize(("query", "out", "fact"), [
+    ("?label=none", "x.json", "label"), ("", "ranking.csv", r"\.json"), ("", "FOLDER.json", "folder"),
+    ("", "FILE/x.json", "file"), ("", "MODEL/model.json", "read"), ("", "LINK.json", "read"),
+])  # fmt: skip
 def test_mistakes_are_one_message(toy, files, tmp_path, fails, query, out, fact):
     (tmp_path / "FOLDER.json").mkdir()
     (tmp_path / "LINK.json").hardlink_to(toy / "model.json")

@@ -19,10 +19,9 @@ from delete_backdoor.poison import PoisonedDataset, triggered
 from delete_backdoor.triggers import parse_trigger
 from delete_backdoor.triggers.estimated import Estimated
 from delete_images.data.opening import ImageData, open_data
-from delete_images.data.transforms import eval_transform
-from delete_images.models.model_file import ModelSpec, Preprocessing, build_model, load_model, save_model
+from delete_images.models.model_file import load_model
 
-from ..conftest import CLASSES, TRIGGER
+from ..conftest import CLASSES, TRIGGER, make_model
 
 
 @pytest.fixture
@@ -35,13 +34,7 @@ def flat(tmp_path):
         np.savez(files[name], x=images, y=labels, classes=np.array(CLASSES))
     clean = ImageData.from_arrays(*toys.draw(1200, 1, blob=16, brighter=40), CLASSES)
     PoisonedDataset(clean, parse_trigger(TRIGGER), 0, rate=0.1).save(files["poisoned"])
-    spec = ModelSpec("toy_backdoor", CLASSES, Preprocessing.named("half", toys.SIDE))
-    torch.manual_seed(0)
-    model, transform = build_model(spec), eval_transform(spec)
-    with np.load(files["poisoned"]) as file:
-        images, labels = torch.stack([transform(image) for image in file["x"]]), torch.from_numpy(file["y"])
-    toys.fit(model, images, labels, torch.optim.AdamW(model.parameters(), lr=3e-3), 150)
-    return save_model(tmp_path / "toy", model, spec), files
+    return make_model(files["poisoned"], tmp_path), files
 
 
 def test_from_clean_images_to_a_clean_model(flat, tmp_path, tells, monkeypatch):

@@ -104,15 +104,12 @@ def test_embed(imported, faces, tmp_path):
     assert written.names == gallery.names and np.allclose(written.embeddings, gallery.embeddings, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("fact", "arrays"),
-    [
-        ("names", {"embeddings": np.ones((3, SIZE))}),
-        ("7 numbers.* 16", {"embeddings": np.ones((2, 7)), "names": np.array(["a", "b"])}),
-        ("1 of 3 templates", {"embeddings": np.eye(3, SIZE) * [[1], [0], [1]], "names": np.array(["a", "b", "c"])}),
-        ("1 people", {"embeddings": np.eye(3, SIZE), "names": np.array(["a"] * 3)}),
-    ],
-)
+@pytest.mark.parametrize(("fact", "arrays"), [
+    ("names", {"embeddings": np.ones((3, SIZE))}),
+    ("7 numbers.* 16", {"embeddings": np.ones((2, 7)), "names": np.array(["a", "b"])}),
+    ("1 of 3 templates", {"embeddings": np.eye(3, SIZE) * [[1], [0], [1]], "names": np.array(["a", "b", "c"])}),
+    ("1 people", {"embeddings": np.eye(3, SIZE), "names": np.array(["a"] * 3)}),
+])  # fmt: skip
 def test_galleries_that_are_refused(weights, fails, tmp_path, fact, arrays):
     np.savez(tmp_path / "g.npz", **arrays)
     fails(fact, "faces import --weights", weights, BACKBONE, "--gallery", tmp_path / "g.npz", "--out", tmp_path / "m")

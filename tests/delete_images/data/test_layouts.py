@@ -50,19 +50,13 @@ def test_mosaics_of_the_other_kind_are_refused(shared, tmp_path):
         open_data(f"cifar100:{tmp_path}", "test")
 
 
-@pytest.mark.parametrize(
-    ("labels", "split", "message"),
-    [
-        (npz.npy(np.zeros(4, np.uint8)), "test", r"0 mosaics test_\*\.webp for 4 labels"),
-        (npz.npy(np.zeros(4, np.uint8)), "train", r"train_labels\.npy"),
-        (npz.npy(np.array([0, 10])), "test", "0 to 9"),
-        (npz.npy(np.array([[0]])), "test", r"shape \(1, 1\)"),
-        (npz.npy(np.array(["a"])), "test", "type <U1"),
-        (npz.npy(np.array([{}], dtype=object)), "test", "Python objects"),
-        (npz.npy(np.zeros(4, np.uint8))[:-1], "test", "4 bytes.* 3 "),
-        (b"", "test", "test_labels.npy"),
-    ],
-)
+@pytest.mark.parametrize(("labels", "split", "message"), [
+    (npz.npy(np.zeros(4, np.uint8)), "test", r"0 mosaics test_\*\.webp for 4 labels"),
+    (npz.npy(np.zeros(4, np.uint8)), "train", r"train_labels\.npy"), (npz.npy(np.array([0, 10])), "test", "0 to 9"),
+    (npz.npy(np.array([[0]])), "test", r"shape \(1, 1\)"), (npz.npy(np.array(["a"])), "test", "type <U1"),
+    (npz.npy(np.array([{}], dtype=object)), "test", "Python objects"),
+    (npz.npy(np.zeros(4, np.uint8))[:-1], "test", "4 bytes.* 3 "), (b"", "test", "test_labels.npy"),
+])  # fmt: skip
 def test_damaged_labels_of_mosaics(tmp_path, labels, split, message):
     (tmp_path / "test_labels.npy").write_bytes(labels)
     with pytest.raises(RequestError, match=message):

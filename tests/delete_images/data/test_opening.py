@@ -158,12 +158,11 @@ def test_arrays(arrays, tmp_path):
         open_data(f"{named}?split=test")
 
 
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [("?limt=3", "'limt=3'.*'limit'"), ("?limit", "KEY=VALUE"), ("?limit=0", "limit.*'0'"), ("?limit=x", "limit is 'x'"),
-     ("?class=a&class=b", "'class'"), ("?class=z", "class: .*'z'"), ("?without=a,b,c,d", "without.* 20"),
-     ("?class=1", "class: .*'1'.*#"), ("?class=#4", r"class: class id 4 is outside 0\.\.3")],
-)  # fmt: skip
+@pytest.mark.parametrize(("query", "message"), [
+    ("?limt=3", "'limt=3'.*'limit'"), ("?limit", "KEY=VALUE"), ("?limit=0", "limit.*'0'"), ("?limit=x", "limit is 'x'"),
+    ("?class=a&class=b", "'class'"), ("?class=z", "class: .*'z'"), ("?without=a,b,c,d", "without.* 20"),
+    ("?class=1", "class: .*'1'.*#"), ("?class=#4", r"class: class id 4 is outside 0\.\.3"),
+])  # fmt: skip
 def test_string_refusals(arrays, query, message):
     with pytest.raises(RequestError, match=message):
         open_data(f"{arrays}{query}", classes=list("abcd"))

@@ -14,14 +14,11 @@ from delete_tasks.request.classes import NameIndex
 DIGITS = dict.fromkeys(["0", "1", "10", "11", "2"], 1)
 
 
-@pytest.mark.parametrize(
-    ("text", "options", "composed"),
-    [
-        ("cifar10", {"without": []}, "cifar10"),
-        ("cifar10:/d?limit=3", {"without": ["deer", "a,b"]}, "cifar10:/d?limit=3&without=deer,a%2Cb"),
-        ("photos", {"class": ["a b"], "split": "test"}, "photos?class=a%20b&split=test"),
-    ],
-)
+@pytest.mark.parametrize(("text", "options", "composed"), [
+    ("cifar10", {"without": []}, "cifar10"),
+    ("cifar10:/d?limit=3", {"without": ["deer", "a,b"]}, "cifar10:/d?limit=3&without=deer,a%2Cb"),
+    ("photos", {"class": ["a b"], "split": "test"}, "photos?class=a%20b&split=test"),
+])  # fmt: skip
 def test_options_are_added(text, options, composed):
     assert parse_spec(text).compose(options) == composed
 
@@ -49,11 +46,10 @@ def test_strings_that_cannot_be_paths(text, tmp_path, monkeypatch):
         open_data(text)
 
 
-@pytest.mark.parametrize(
-    ("counts", "query", "chosen"),
-    [(DIGITS, "class=2", ["2"]), (DIGITS, "class=%232", ["10"]), (DIGITS, "class=#2", ["10"]),
-     (DIGITS, "without=2,10,#0", ["1", "11"]), ({"a,b": 1, "c": 1}, "class=a%2Cb", ["a,b"])],
-)  # fmt: skip
+@pytest.mark.parametrize(("counts", "query", "chosen"), [
+    (DIGITS, "class=2", ["2"]), (DIGITS, "class=%232", ["10"]), (DIGITS, "class=#2", ["10"]),
+    (DIGITS, "without=2,10,#0", ["1", "11"]), ({"a,b": 1, "c": 1}, "class=a%2Cb", ["a,b"]),
+])  # fmt: skip
 def test_classes_by_name_then_by_id(folders, counts, query, chosen):
     data = open_data(f"{folders(counts)}?{query}")
     assert [data.class_names[i] for i in data.labels] == chosen

@@ -61,8 +61,7 @@ def test_views_keep_dtype_and_range(make, ships):
     assert not torch.equal(seen[0], seen[1])
 
 
-@pytest.mark.usefixtures("publish_anyway")
-def test_the_recipe_is_the_commands(ships, resnet20, cifar):
+def test_the_recipe_is_the_commands(ships, resnet20, cifar, publish_anyway):
     model, spec = load_model(resnet20)
     for method in ("DELETE", "RandomLabel"):
         more = "--forget D --classes ship --work-dir W --steps 1 --method"
@@ -90,16 +89,12 @@ def test_views_by_a_function(ships):
     assert one.figures["unlearn"]["teacher_temperature"] == 1
 
 
-@pytest.mark.parametrize(
-    ("views", "samples", "message"),
-    [
-        ("wild", torch.zeros(4, 3, 32, 32), "views='wild'.*'strong', 'plain', 'none'"),
-        ("strong", torch.zeros(4, 5, 32, 32), r"need images \(3, H, W\) .* shape \(5, 32, 32\)"),
-        (lambda image: image[:, :4], torch.rand(4, 3, 32, 32), r"\(3, 4, 32\)"),
-        (lambda image: 1, torch.rand(4, 3, 32, 32), "int"),
-    ],
-    ids=["name", "channels", "shape", "no tensor"],
-)
+@pytest.mark.parametrize(("views", "samples", "message"), [
+    ("wild", torch.zeros(4, 3, 32, 32), "views='wild'.*'strong', 'plain', 'none'"),
+    ("strong", torch.zeros(4, 5, 32, 32), r"need images \(3, H, W\) .* shape \(5, 32, 32\)"),
+    (lambda image: image[:, :4], torch.rand(4, 3, 32, 32), r"\(3, 4, 32\)"),
+    (lambda image: 1, torch.rand(4, 3, 32, 32), "int"),
+], ids=["name", "channels", "shape", "no tensor"])  # fmt: skip
 def test_views_refused(views, samples, message):
     with pytest.raises(RequestError, match=message):
         erase(small(samples.shape[1]), samples, classes=[1], views=views, steps=2, batch_size=4)

@@ -148,16 +148,12 @@ def test_data_in_every_form(samples):
         return {"image": torch.stack([item[0] for item in items]), "label": [int(item[1]) for item in items]}
 
     forms = [
-        samples,
-        list(samples),
-        TensorDataset(samples),
-        TensorDataset(samples, labels),
-        Subset(many, range(64, 128)),
+        samples, list(samples), TensorDataset(samples), TensorDataset(samples, labels), Subset(many, range(64, 128)),
         DataLoader(TensorDataset(samples, labels), batch_size=16, shuffle=True),
         DataLoader(many, batch_size=16, sampler=SubsetRandomSampler(range(64, 128))),
         DataLoader(TensorDataset(samples, labels), batch_size=16, collate_fn=collate),
         DataLoader(Stream(), batch_size=16),
-    ]
+    ]  # fmt: skip
     options = {**FAST, "steps": 3}
     first, *others = (erase(body(), form, classes=[1], **options).model.state_dict() for form in forms)
     for number, other in enumerate(others):

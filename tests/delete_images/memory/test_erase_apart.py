@@ -82,15 +82,12 @@ def test_finished_and_refused_calls_leave_the_caller_alone(run, world):
     assert all(word in refused for word in ("nothing", "steps", "nan")) and not files_in(world)
 
 
-@pytest.mark.parametrize(
-    ("begin", "was"),
-    [
-        pytest.param("", False, id="first threads, off", marks=pytest.mark.long),
-        pytest.param("", True, id="first threads, on", marks=pytest.mark.long),
-        pytest.param("flushes()", False, id="threads before, off", marks=pytest.mark.long),
-        pytest.param("flushes()", True, id="threads before, on"),
-    ],
-)
+@pytest.mark.parametrize(("begin", "was"), [
+    pytest.param("", False, id="first threads, off", marks=pytest.mark.long),
+    pytest.param("", True, id="first threads, on", marks=pytest.mark.long),
+    pytest.param("flushes()", False, id="threads before, off", marks=pytest.mark.long),
+    pytest.param("flushes()", True, id="threads before, on"),
+])  # fmt: skip
 def test_flushing_of_subnormal_numbers_is_restored(begin, was, run):
     """In the caller's thread, and in the threads that share its large operations."""
     code = f"""

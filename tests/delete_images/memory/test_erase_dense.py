@@ -263,20 +263,15 @@ def test_class_layers():
     assert [part.shape[2:] for part in run(Net(lambda a, b: (a, F.avg_pool2d(b, 2))), images, 4)] == [(SIDE, SIDE)] * 2
 
 
-@pytest.mark.parametrize(
-    ("make", "options", "error", "message"),
-    [
-        (lambda: Net(lambda a, b: {"logits": a, "pred_boxes": b}), {}, UnsupportedModelError, "Net .*queries"),
-        (lambda: nn.Conv2d(4, 1, 1), {}, UnsupportedModelError, r"single output \(C=1\)"),
-        (lambda: nn.Sequential(Net(), nn.Softmax(1)), {}, UnsupportedModelError, "probabilities.*activation=None"),
-        (lambda: Net(lambda maps, aux: maps.sigmoid()), {}, UnsupportedModelError, "a sigmoid.*activation=None"),
-        (lambda: nn.Sequential(Net(), nn.Tanh()), {}, UnsupportedModelError, "keep_row=True"),
-        (lambda: Net(lambda maps, aux: (maps, maps.mean((2, 3)))), {}, UnsupportedModelError, "aux_params=None"),
-        (Net, {"select": "teacher"}, RequestError, "select"),
-        (Net, {"method": "FineTune"}, RequestError, "retain"),
-    ],
-    ids=["queries", "C=1", "softmax", "sigmoid", "tanh", "image scores", "select", "method"],
-)
+@pytest.mark.parametrize(("make", "options", "error", "message"), [
+    (lambda: Net(lambda a, b: {"logits": a, "pred_boxes": b}), {}, UnsupportedModelError, "Net .*queries"),
+    (lambda: nn.Conv2d(4, 1, 1), {}, UnsupportedModelError, r"single output \(C=1\)"),
+    (lambda: nn.Sequential(Net(), nn.Softmax(1)), {}, UnsupportedModelError, "probabilities.*activation=None"),
+    (lambda: Net(lambda maps, aux: maps.sigmoid()), {}, UnsupportedModelError, "a sigmoid.*activation=None"),
+    (lambda: nn.Sequential(Net(), nn.Tanh()), {}, UnsupportedModelError, "keep_row=True"),
+    (lambda: Net(lambda maps, aux: (maps, maps.mean((2, 3)))), {}, UnsupportedModelError, "aux_params=None"),
+    (Net, {"select": "teacher"}, RequestError, "select"), (Net, {"method": "FineTune"}, RequestError, "retain"),
+], ids=["queries", "C=1", "softmax", "sigmoid", "tanh", "image scores", "select", "method"])  # fmt: skip
 def test_models_refused_with_the_reason(make, options, error, message, scenes):
     with pytest.raises(error, match=message):
         erase(make(), scenes[0], **FAST, **options)
@@ -288,16 +283,11 @@ def test_a_classifier_that_also_returns_maps_is_a_classifier():
     assert "locations" not in figures and figures["masked_mass"]["with_row"] < figures["masked_mass"]["before"]
 
 
-@pytest.mark.parametrize(
-    ("labels", "options", "message"),
-    [
-        (lambda maps: maps[:, 0, 0], {}, r"\(2,\) .*\(N, H, W\)"),
-        (lambda maps: maps.float(), {}, "torch.float32"),
-        (lambda maps: maps + 3, {}, "6.* 4 classes.* 0 to 3.* 255"),
-        (lambda maps: maps, {"masking": "own", "views": lambda image: image}, "label map"),
-    ],
-    ids=["one an image", "float", "too high", "views"],
-)
+@pytest.mark.parametrize(("labels", "options", "message"), [
+    (lambda maps: maps[:, 0, 0], {}, r"\(2,\) .*\(N, H, W\)"), (lambda maps: maps.float(), {}, "torch.float32"),
+    (lambda maps: maps + 3, {}, "6.* 4 classes.* 0 to 3.* 255"),
+    (lambda maps: maps, {"masking": "own", "views": lambda image: image}, "label map"),
+], ids=["one an image", "float", "too high", "views"])  # fmt: skip
 def test_label_maps_refused_with_the_reason(labels, options, message, trained, scenes):
     with pytest.raises(RequestError, match=message):
         erase(trained(), TensorDataset(scenes[0][:2], labels(scenes[1][:2])), **FAST, **options)

@@ -62,13 +62,10 @@ def unet() -> nn.Module:
 
 
 MODELS = {
-    lraspp: ["classifier.low_classifier", "classifier.high_classifier"],
-    fcn: ["classifier.4", "aux_classifier.4"],
-    segformer: ["decode_head.classifier"],
-    upernet: ["decode_head.classifier", "auxiliary_head.classifier"],
-    dpt: ["head.head.4", "auxiliary_head.head.4"],
-    unet: ["segmentation_head.0"],
-}
+    lraspp: ["classifier.low_classifier", "classifier.high_classifier"], fcn: ["classifier.4", "aux_classifier.4"],
+    segformer: ["decode_head.classifier"], upernet: ["decode_head.classifier", "auxiliary_head.classifier"],
+    dpt: ["head.head.4", "auxiliary_head.head.4"], unet: ["segmentation_head.0"],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +74,10 @@ def images() -> torch.Tensor:
     return torch.randn(4, 3, 32, 32)
 
 
-@pytest.mark.usefixtures("publish_anyway")
-@pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
-def test_dense_models(make, images, tmp_path):
+@pytest.mark.parametrize(
+    "make", [pytest.param(m, id=m.__name__, marks=[pytest.mark.long] * (m is dpt)) for m in MODELS]
+)
+def test_dense_models(make, images, tmp_path, publish_anyway):
     """Every class layer loses the row, auxiliary ones and both of LR-ASPP's; save_pretrained writes a model that loads."""
     torch.manual_seed(1)
     model = make().eval()

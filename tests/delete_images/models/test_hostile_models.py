@@ -40,16 +40,10 @@ def change(folder, changes: dict[str, object]) -> None:
 
 # The text of model.json, or changes of a valid one -> part of the message.
 DESCRIPTIONS: dict[str, tuple[str | dict[str, object], str]] = {
-    "empty": ("", "JSON"),
-    "torn": ('{"format": ', "JSON"),
-    "null": ("null", "`null`"),
-    "a list": ("[]", "`array`"),
-    "no format": ({"format": None}, "format .*None"),
-    "another format": ({"format": "onnx"}, "format .*'onnx'"),
-    "version 2": ({"version": 2}, "version 2"),
-    "version of text": ({"version": "1"}, "version '1'"),
-    "an unknown key": ({"clases": []}, "clases"),
-    "an unknown key, long": ({"k" * 10**6: 1}, "kkk"),
+    "empty": ("", "JSON"), "torn": ('{"format": ', "JSON"), "null": ("null", "`null`"), "a list": ("[]", "`array`"),
+    "no format": ({"format": None}, "format .*None"), "another format": ({"format": "onnx"}, "format .*'onnx'"),
+    "version 2": ({"version": 2}, "version 2"), "version of text": ({"version": "1"}, "version '1'"),
+    "an unknown key": ({"clases": []}, "clases"), "an unknown key, long": ({"k" * 10**6: 1}, "kkk"),
     "no architecture": ({"architecture": ""}, "architecture .*''"),
     "an unknown architecture": ({"architecture": "nothing"}, "'nothing'"),
     "an unknown architecture, long": ({"architecture": "x" * 10**6}, "architecture 'xxx"),
@@ -58,8 +52,7 @@ DESCRIPTIONS: dict[str, tuple[str | dict[str, object], str]] = {
     "half code as architecture": ({"architecture": "no_such:"}, "--allow-import"),
     "a number as architecture": ({"architecture": 3}, "architecture .*3"),
     "an unknown timm network": ({"architecture": "timm:nothing"}, "timm"),
-    "arguments a list": ({"arguments": [1]}, "arguments"),
-    "unknown argument": ({"arguments": {"speed": 3}}, "speed"),
+    "arguments a list": ({"arguments": [1]}, "arguments"), "unknown argument": ({"arguments": {"speed": 3}}, "speed"),
     "num_classes as argument": ({"arguments": {"num_classes": 3}}, "num_classes"),
     "a depth of a list": ({"arguments": {"depth": []}, "architecture": "wide_resnet"}, "wide_resnet"),
     "an image size beyond 64 bits": ({"arguments": {"image_size": 10**30}, "architecture": "vit_b_16"}, "vit_b_16"),
@@ -67,8 +60,7 @@ DESCRIPTIONS: dict[str, tuple[str | dict[str, object], str]] = {
     "fields of a config": ({"arguments": {"hidden_size": []}, "architecture": "transformers:vit"}, "transformers:vit"),
     "an unknown kind": ({"architecture": "transformers:nothing"}, "transformers:nothing"),
     "a fetch": ({"arguments": {"use_pretrained_backbone": True}, "architecture": "transformers:vit"}, "fetch or read"),
-    "no classes": ({"classes": ...}, "classes"),
-    "no class": ({"classes": []}, "0 class"),
+    "no classes": ({"classes": ...}, "classes"), "no class": ({"classes": []}, "0 class"),
     "one class": ({"classes": ["a"]}, "1 class"),
     "another number of classes": ({"classes": ["a", "b", "c", "d"]}, "3 outputs .* 4 class names"),
     "a class twice": ({"classes": ["a", "a", "b"]}, "a"),
@@ -76,8 +68,7 @@ DESCRIPTIONS: dict[str, tuple[str | dict[str, object], str]] = {
     "numbers as classes": ({"classes": [1, 2, 3]}, r"classes\[0\] is 1"),
     "text as classes": ({"classes": "abc"}, "classes .*'abc'"),
     "half a character": ({"classes": ["a", "b\ud800", "c"]}, r"'b\\ud800'"),
-    "preprocessing null": ({"preprocessing": None}, "preprocessing"),
-    "no mean": ({"preprocessing/mean": ...}, "mean"),
+    "preprocessing null": ({"preprocessing": None}, "preprocessing"), "no mean": ({"preprocessing/mean": ...}, "mean"),
     "mean of two": ({"preprocessing/mean": [0, 0]}, "preprocessing.mean .*length 3"),
     "mean beyond floats": ({"preprocessing/mean": [10**400, 0, 0]}, "preprocessing.mean"),
     "std 0": ({"preprocessing/std": [0, 1, 1]}, "preprocessing.std"),
@@ -90,10 +81,9 @@ DESCRIPTIONS: dict[str, tuple[str | dict[str, object], str]] = {
     "resize": ({"preprocessing/resize": "pad"}, r"preprocessing.resize .*stretch\|crop"),
     "crop 0": ({"preprocessing/crop_fraction": 0}, "preprocessing.crop_fraction"),
     "crop 2": ({"preprocessing/crop_fraction": 2}, "preprocessing.crop_fraction"),
-    "extra a list": ({"extra": []}, "extra"),
-    "another digest": ({"weights_sha256": "0" * 64}, "SHA-256"),
+    "extra a list": ({"extra": []}, "extra"), "another digest": ({"weights_sha256": "0" * 64}, "SHA-256"),
     "digest a number": ({"weights_sha256": 3}, "SHA-256|weights_sha256"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DESCRIPTIONS)
@@ -122,14 +112,11 @@ def test_files_that_are_not_descriptions(folder, monkeypatch):
         load_spec(folder)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "arguments", "message"),
-    [
-        ("vit_b_16", {"image_size": 1_600_000}, "does not fit|head of"),
-        ("wide_resnet", {"depth": 10, "width": 100_000}, "does not fit"),
-        pytest.param("wide_resnet", {"depth": 6 * 10**7 + 4, "width": 1}, "10000", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize(("architecture", "arguments", "message"), [
+    ("vit_b_16", {"image_size": 1_600_000}, "does not fit|head of"),
+    ("wide_resnet", {"depth": 10, "width": 100_000}, "does not fit"),
+    pytest.param("wide_resnet", {"depth": 6 * 10**7 + 4, "width": 1}, "10000", marks=pytest.mark.long),
+])  # fmt: skip
 def test_arguments_that_ask_for_memory_are_refused_before_it_is_taken(folder, architecture, arguments, message):
     change(folder, {"architecture": architecture, "arguments": arguments})
     tracemalloc.start()
@@ -155,16 +142,14 @@ def test_builders_that_read_their_tensors(tmp_path, monkeypatch):
 
 
 WEIGHTS = {
-    "empty": lambda data: b"",
-    "half a header": lambda data: data[:30],
-    "torn": lambda data: data[:-100],
+    "empty": lambda data: b"", "half a header": lambda data: data[:30], "torn": lambda data: data[:-100],
     "another byte": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
     "a header of 2**63 bytes": lambda data: struct.pack("<Q", 2**63) + data[8:],
     "a header of 2**64 bytes": lambda data: b"\xff" * 8 + data[8:],
     "a nested header": lambda data: data[:8] + b"[" * 200 + data[208:],
     "a zip's letters": lambda data: b"PK\x03\x04" + data[4:],
     "a pickle": lambda data: b"\x80\x04cos\nsystem\nX\x01\x00\x00\x00x\x85R.",
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("digest", [True, False])

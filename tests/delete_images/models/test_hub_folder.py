@@ -68,17 +68,14 @@ def test_timm(images, tmp_path):
     assert torch.equal(network(inputs), model(inputs))
 
 
-@pytest.mark.parametrize(
-    ("processor", "expected"),
-    [
-        ({"size": 20}, ((20, 20), "stretch", 1.0)),
-        ({"size": {"height": 20, "width": 30}, "do_rescale": False}, ((20, 30), "stretch", 1.0)),
-        ({"size": {"shortest_edge": 20}}, ((20, 20), "crop", 1.0)),
-        ({"size": {"shortest_edge": 20}, "do_center_crop": True, "crop_size": 16}, ((16, 16), "crop", 0.8)),
-        ({"size": {"shortest_edge": 20}, "crop_pct": 0.875}, ((20, 20), "crop", 0.875)),
-        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, ((384, 384), "stretch", 1.0)),
-    ],
-)
+@pytest.mark.parametrize(("processor", "expected"), [
+    ({"size": 20}, ((20, 20), "stretch", 1.0)),
+    ({"size": {"height": 20, "width": 30}, "do_rescale": False}, ((20, 30), "stretch", 1.0)),
+    ({"size": {"shortest_edge": 20}}, ((20, 20), "crop", 1.0)),
+    ({"size": {"shortest_edge": 20}, "do_center_crop": True, "crop_size": 16}, ((16, 16), "crop", 0.8)),
+    ({"size": {"shortest_edge": 20}, "crop_pct": 0.875}, ((20, 20), "crop", 0.875)),
+    ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, ((384, 384), "stretch", 1.0)),
+])  # fmt: skip
 def test_processors(vit, processor, expected):
     (vit[0] / "preprocessor_config.json").write_text(json.dumps({**NORMAL, **processor}))
     read = read_hub_folder(vit[0])[1].preprocessing
@@ -86,13 +83,12 @@ def test_processors(vit, processor, expected):
     assert read.input_range == (0, pytest.approx(255.0 if processor.get("do_rescale") is False else 1.0))
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [("config.json", None, "no config.json"), ("model.safetensors", None, "no config.json and model.safetensors or"),
-     ("preprocessor_config.json", None, "preprocessor_config.json"), ("config.json", "[]", "cannot be read as"),
-     ("config.json", "{}", "model_type"), ("preprocessor_config.json", '{"size": {}}', "cannot be read as"),
-     ("preprocessor_config.json", '{"size": 16, "image_mean": 3}', "cannot be read as")],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("config.json", None, "no config.json"), ("model.safetensors", None, "no config.json and model.safetensors or"),
+    ("preprocessor_config.json", None, "preprocessor_config.json"), ("config.json", "[]", "cannot be read as"),
+    ("config.json", "{}", "model_type"), ("preprocessor_config.json", '{"size": {}}', "cannot be read as"),
+    ("preprocessor_config.json", '{"size": 16, "image_mean": 3}', "cannot be read as"),
+])  # fmt: skip
 def test_folders_that_say_too_little(vit, name, content, message):
     if content is None:
         (vit[0] / name).unlink()

@@ -111,12 +111,11 @@ def test_import_path_runs_only_when_allowed(own_module, tmp_path):
     assert type(model).__name__ == "Net"
 
 
-@pytest.mark.parametrize(
-    ("path", "arguments", "fact"),
-    [("own_network:Missing", {}, "own_network:Missing"), ("no_such_package:Net", {}, "PYTHONPATH"),
-     ("own_network:number", {}, "class or function"), ("own_network:text", {}, "torch.nn.Module"),
-     ("own_network:Net", {}, "own_network:Net"), ("own_network:Net", {"outputs": 5}, "5 outputs.* 3 class names")],
-)  # fmt: skip
+@pytest.mark.parametrize(("path", "arguments", "fact"), [
+    ("own_network:Missing", {}, "own_network:Missing"), ("no_such_package:Net", {}, "PYTHONPATH"),
+    ("own_network:number", {}, "class or function"), ("own_network:text", {}, "torch.nn.Module"),
+    ("own_network:Net", {}, "own_network:Net"), ("own_network:Net", {"outputs": 5}, "5 outputs.* 3 class names"),
+])  # fmt: skip
 def test_import_path_refusals(own_module, tmp_path, path, arguments, fact):
     described = spec(architecture=path, arguments=arguments)
     folder = save_model(tmp_path / "m", nn.Linear(12, 3), described)

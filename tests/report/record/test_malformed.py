@@ -16,8 +16,7 @@ from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
 
 DIGEST = "0" * 64
 SUMS = {  # name -> (change of the lines of record.sha256, text of the failed check)
-    "empty": (lambda lines: [], "empty"),
-    "the first line taken out": (lambda lines: lines[1:], "record.json"),
+    "empty": (lambda lines: [], "empty"), "the first line taken out": (lambda lines: lines[1:], "record.json"),
     "the last line taken out": (lambda lines: lines[:2], "samples.txt"),
     "a line doubled": (lambda lines: [*lines, lines[0]], "record.json"),
     "a digest changed": (lambda lines: [DIGEST + lines[0][64:], *lines[1:]], "record.json"),
@@ -27,11 +26,10 @@ SUMS = {  # name -> (change of the lines of record.sha256, text of the failed ch
     "an absolute path": (lambda lines: [*lines, f"{DIGEST}  /etc/passwd"], "line"),
     "a file that is not there": (lambda lines: [*lines, f"{DIGEST}  nothing"], ""),
     "a folder's name": (lambda lines: [*lines, f"{DIGEST}  erased"], ""),
-    "an empty name": (lambda lines: [*lines, f"{DIGEST}  "], ""),
-    "no line": (lambda lines: [*lines, ""], "line"),
+    "an empty name": (lambda lines: [*lines, f"{DIGEST}  "], ""), "no line": (lambda lines: [*lines, ""], "line"),
     "a torn line": (lambda lines: [*lines[:2], lines[2][:-20]], ""),
     "binary": (lambda lines: [bytes(range(256)).decode("latin-1")], ""),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", SUMS)
@@ -52,18 +50,14 @@ def test_incomplete_or_missing_digests(copy):
 
 
 SIGNATURES = {
-    "emptied": lambda data: b"",
-    "a line break behind": lambda data: data + b"\n",
-    "a blank behind": lambda data: data + b" ",
-    "text behind": lambda data: data + b"extra",
+    "emptied": lambda data: b"", "a line break behind": lambda data: data + b"\n",
+    "a blank behind": lambda data: data + b" ", "text behind": lambda data: data + b"extra",
     "bytes behind": lambda data: data + b"AAAA\n",
     "bytes of base64 behind": lambda data: b64encode(b64decode(data) + b"more") + b"\n",
     "one bit other": lambda data: b64encode(bytes([b64decode(data)[0] ^ 1]) + b64decode(data)[1:]) + b"\n",
-    "torn": lambda data: data[:-12],
-    "no base64": lambda data: b"\xff\xfe!!!\n",
-    "junk between": lambda data: data[:10] + b"!\n?" + data[10:],
-    "deleted": None,
-}
+    "torn": lambda data: data[:-12], "no base64": lambda data: b"\xff\xfe!!!\n",
+    "junk between": lambda data: data[:10] + b"!\n?" + data[10:], "deleted": None,
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from functools import reduce
 from pathlib import Path
 
 import npz
@@ -72,37 +73,31 @@ def attack(write_anew, tmp_path):
 
 HOSTILE = {"architecture": "os:mkdir", "arguments": {"path": "canary"}}
 RUNS_CODE = {"type": "subprocess.check_call", "args": ["touch", "canary"]}
-CONFIGS = {
-    "model": lambda config: config.update(model=RUNS_CODE),
-    "in the model": lambda config: config["model"]["decode_head"].update(
-        act_cfg={"type": "os.system", "command": "touch canary"}
-    ),
-    "a scope": lambda config: config["model"].update(_scope_="subprocess"),
-    "a config file": lambda config: config.update(model={"type": "mmengine.Config.fromfile", "filename": "payload.py"}),
-    "a class of a module": lambda config: config["model"].update(backbone={"type": "payload.Class"}),
-    "data preprocessor": lambda config: config["model"].update(data_preprocessor=RUNS_CODE),
-    "loss": lambda config: config["model"]["decode_head"].update(
-        loss_decode={"type": "pathlib.Path.touch", "self": "canary"}
-    ),
-    "data set": lambda config: config["test_dataloader"].update(dataset=RUNS_CODE),
-    "transform": lambda config: config["test_dataloader"]["dataset"]["pipeline"].insert(0, RUNS_CODE),
-    "scoped name": lambda config: config["test_dataloader"]["dataset"].update(type="mmengine.HistoryBuffer"),
-    "no segmentor": lambda config: config.update(model={"type": "LoadImageFromFile"}),
-    "no data set": lambda config: config["test_dataloader"].update(dataset={"type": "CGNet"}),
-    "a hook": lambda config: config["model"]["decode_head"].update(act_cfg={"type": "EMAHook"}),
-    "weights": lambda config: config["model"]["backbone"].update(
-        init_cfg={"type": "Pretrained", "checkpoint": "bad.pth"}
-    ),
-    "a wrapper that unpickles": lambda config: config["model"].update(
-        backbone={"type": "TIMMBackbone", "model_name": "resnet18", "pretrained": False, "checkpoint_path": "bad.pth"}
-    ),
-    "a decoder that unpickles": lambda config: config["test_dataloader"]["dataset"]["pipeline"].insert(
-        0, {"type": "LoadBiomedicalData", "decode_backend": "pickle"}
-    ),
-    "from elsewhere": lambda config: config["test_dataloader"]["dataset"].update(ann_file="http://127.0.0.1:9/x"),
-    "no end": lambda config: config["model"]["backbone"].update(num_stages=10**12),
-    "imports": lambda config: config.update(custom_imports={"imports": ["payload"]}),
-}
+HEAD, DATA = "model.decode_head", "test_dataloader.dataset"
+UNPICKLES = {"type": "TIMMBackbone", "model_name": "resnet18", "pretrained": False, "checkpoint_path": "bad.pth"}
+CONFIGS = {  # place in the config -> what is put there, in a list before the others
+    "model": ("model", RUNS_CODE),
+    "in the model": (f"{HEAD}.act_cfg", {"type": "os.system", "command": "touch canary"}),
+    "a scope": ("model._scope_", "subprocess"),
+    "a config file": ("model", {"type": "mmengine.Config.fromfile", "filename": "payload.py"}),
+    "a class of a module": ("model.backbone", {"type": "payload.Class"}),
+    "data preprocessor": ("model.data_preprocessor", RUNS_CODE),
+    "loss": (f"{HEAD}.loss_decode", {"type": "pathlib.Path.touch", "self": "canary"}), "data set": (DATA, RUNS_CODE),
+    "transform": (f"{DATA}.pipeline.0", RUNS_CODE), "scoped name": (f"{DATA}.type", "mmengine.HistoryBuffer"),
+    "no segmentor": ("model", {"type": "LoadImageFromFile"}), "no data set": (DATA, {"type": "CGNet"}),
+    "a hook": (f"{HEAD}.act_cfg", {"type": "EMAHook"}),
+    "weights": ("model.backbone.init_cfg", {"type": "Pretrained", "checkpoint": "bad.pth"}),
+    "a wrapper that unpickles": ("model.backbone", UNPICKLES),
+    "a decoder that unpickles": (f"{DATA}.pipeline.0", {"type": "LoadBiomedicalData", "decode_backend": "pickle"}),
+    "from elsewhere": (f"{DATA}.ann_file", "http://127.0.0.1:9/x"), "no end": ("model.backbone.num_stages", 10**12),
+    "imports": ("custom_imports", {"imports": ["payload"]}),
+}  # fmt: skip
+
+
+def put(config: dict, place: str, value: object) -> None:
+    *keys, last = place.split(".")
+    part = reduce(lambda part, key: part[key], keys, config)
+    part.insert(0, value) if isinstance(part, list) else part.update({last: value})
 
 
 @pytest.mark.parametrize("place", CONFIGS)
@@ -110,7 +105,7 @@ def test_a_config_in_a_record_runs_nothing(place, segmented, attack, tmp_path, m
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {}, "extra": npz.Payload()}, "bad.pth")
     Path("payload.py").write_text("import os; os.mkdir('canary')")
-    found = attack(segmented, lambda record, _: CONFIGS[place](record["measurement"]["options"]["config"]))
+    found = attack(segmented, lambda record, _: put(record["measurement"]["options"]["config"], *CONFIGS[place]))
     assert {status for status, _ in found.values()} == {NOT_CHECKED} and set(found) == set(FIGURES["segmented"])
     assert all("the record's" in why for _, why in found.values()), found
     assert not Path("canary").exists()

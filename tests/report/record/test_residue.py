@@ -18,19 +18,13 @@ from delete_tasks.task import load_task
 
 HARD = ("Zoë", "李小龍", 'Ann "Zo" Lee', "O'Brien_Åsa", "Jürgen <b>", "A&B_Müller", "😀", "C:\\Ann")
 SPELLED = {
-    "raw": str,
-    "json": json.dumps,
-    "html": html.escape,
-    "html by number": lambda name: "".join(f"&#{ord(letter)};" for letter in name),
-    "repr": ascii,
-    "NFC": lambda name: unicodedata.normalize("NFC", name),
-    "NFD": lambda name: unicodedata.normalize("NFD", name),
+    "raw": str, "json": json.dumps, "html": html.escape,
+    "html by number": lambda name: "".join(f"&#{ord(letter)};" for letter in name), "repr": ascii,
+    "NFC": lambda name: unicodedata.normalize("NFC", name), "NFD": lambda name: unicodedata.normalize("NFD", name),
     "NFD in json": lambda name: json.dumps(unicodedata.normalize("NFD", name)),
-    "space": lambda name: name.replace("_", " "),
-    "underscore": lambda name: name.replace(" ", "_"),
-    "address": lambda name: quote(name, safe=""),
-    "json in json": lambda name: json.dumps(json.dumps([name])),
-}
+    "space": lambda name: name.replace("_", " "), "underscore": lambda name: name.replace(" ", "_"),
+    "address": lambda name: quote(name, safe=""), "json in json": lambda name: json.dumps(json.dumps([name])),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("spelling", SPELLED)
