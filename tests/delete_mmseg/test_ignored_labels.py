@@ -129,7 +129,7 @@ def test_attacks_read_the_pixels_of_the_table(opened):
 def test_the_original_head_is_put_back_on_the_erased_features(opened):
     erased = copy.deepcopy(opened.models["original"].module)
     TASK.classifier(erased)[1].weight.data.neg_()
-    counts, *_ = run._measure(SimpleNamespace(unwrapped_model=erased, task=TASK), opened)
+    counts, *_ = run._rows(SimpleNamespace(unwrapped_model=erased, task=TASK), opened)
     original, changed, restored = (counts[row].confusion for row in ("original", "erased", "erased_with_original_head"))
     assert torch.equal(restored, original) and not torch.equal(changed, original)
 
