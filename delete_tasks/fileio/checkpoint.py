@@ -104,7 +104,8 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
             f"{source} does not fit {type(model).__name__}: {list_names(problems, 5, '; ', longest=None)}. Use the "
             "config or architecture the file was made with."
         )
-    model.load_state_dict(dict(state), strict=True)
+    on_paper = any(tensor.is_meta for tensor in state.values())  # a network may hold tensors of its own beside those
+    model.load_state_dict(dict(state), strict=True, assign=on_paper)
 
 
 def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:

@@ -94,7 +94,8 @@ class DetectorDELETE(UnlearnHook):
         place = others.amax(1)
         self._watch((forgotten * now[:, ids].amax(1)).sum(), (forgotten * forgotten).sum())
         logs = {"forgetting_term": terms[0], "retention_term": terms[1]}
-        return loss + self.held * total * _mean((rest - before).abs().sum(1), place), logs, total
+        four = 4 / max(1, rest.shape[1])  # as of a box; masks and R-CNNs have more numbers
+        return loss + self.held * total * four * _mean((rest - before).abs().sum(1), place), logs, total
 
     def _above_background(self, logits: Tensor) -> Tensor:
         """Return the forgotten classes' logits ``(N, n, L)``, in a softmax relative to the background's."""

@@ -216,8 +216,9 @@ def _detect_masks(network: nn.Module, images: Tensor) -> list[Boxes]:
     masks = F.interpolate(outputs.masks_queries_logits, images.shape[2:], mode="bilinear") > 0
     scores = outputs.class_queries_logits.softmax(-1)[..., :-1]
     seen = masks.flatten(2).any(2)
+    edge = torch.tensor([0, 0, 1, 1], device=images.device)  # the last pixel belongs to a mask
     return [
-        _top(score[any_], masks_to_boxes(mask[any_]), False)
+        _top(score[any_], masks_to_boxes(mask[any_]) + edge, False)
         for score, mask, any_ in zip(scores, masks, seen, strict=True)
     ]
 

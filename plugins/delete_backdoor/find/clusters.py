@@ -43,7 +43,7 @@ class ClassClusters:
 def cluster_classes(
     features: NDArray[np.float32], labels: NDArray[np.int64], names: tuple[str, ...]
 ) -> dict[str, ClassClusters]:
-    """Split classes of :data:`LEAST` samples or more in two by k-means on principal components of features (N, d); refuse none."""
+    """Split classes of :data:`LEAST` samples or more in two by k-means on principal components of (N, d); refuse none."""
     if not np.isfinite(features).all():
         raise RequestError("the model's features are not all finite: its weights are damaged; get them again")
     members = {name: np.flatnonzero(labels == label) for label, name in enumerate(names)}

@@ -152,7 +152,7 @@ def read_spec(folder: str | os.PathLike[str]) -> tuple[Any, str]:
         problem = "a file" if folder.is_file() else f"no {SPEC_NAME} in it" if folder.exists() else "nothing there"
         raise FileNotFoundError(
             f"'{folder}' is not a model ({problem}); expected a folder with {SPEC_NAME} and {WEIGHTS_NAME}. Make one from a "
-            "weights file with: delete-tasks images import"
+            "weights file with: delete-tasks images import, or detection import"
         )
     size = path.stat().st_size
     if size > MOST_SPEC:
