@@ -40,6 +40,7 @@ def draw_boxes(
         ):
             axis.imshow(image)
             axis.set_axis_off()
+            axis.autoscale(False)  # boxes may reach beyond the image
             axis.set_title(title)
             for box, score, label in zip(
                 boxes["boxes"].tolist(), boxes["scores"], boxes["labels"].tolist(), strict=True
