@@ -226,7 +226,7 @@ def main() -> None:
                 true[torch.from_numpy(labels) == LABEL_IDS[name]] = index
             valid = true >= 0
             counts += confusion_matrix(true[valid], scores[0].argmax(0)[valid], len(names))
-        values = 100 * intersection_over_union(counts)[: len(THINGS) + len(STUFF)]
+        values = intersection_over_union(counts)[: len(THINGS) + len(STUFF)]
         rest = [i for i in range(len(values)) if i not in ids]
         return [("forgotten IoU", float(values[ids].mean())), ("others IoU", float(values[rest].nanmean()))]
 
