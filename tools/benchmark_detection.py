@@ -28,7 +28,7 @@ from delete_detection.yolox import YOLOX
 from delete_images.models.spec import Preprocessing
 from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation.metric import NotMeasured, Row
+from delete_tasks.evaluation.metric import Row
 from delete_tasks.fileio.checkpoint import load_weights
 
 PROBES = ("linear_probe", "knn_probe")
@@ -36,8 +36,7 @@ PROBES = ("linear_probe", "knn_probe")
 
 def table(
     network: nn.Module, parts: Parts, forget: Pictures, test: Pictures, names: Sequence[str], ids: Sequence[int],
-    size: Sequence[int], figures: Any = None,
-    last_layers: bool = True, **options: Any,
+    size: Sequence[int], figures: Any = None, last_layers: bool = True, **options: Any,
 ) -> None:  # fmt: skip
     """Erase, and print the rows; ``figures`` computes more cells ``(network) -> list of (name, value)``."""
     last = [*parts.classes, *parts.objectness]
@@ -71,33 +70,23 @@ def table(
     read = {row: Detector(rows[row], parts) for row in ("original", "erased, weights kept")}
     seen = {split: at_boxes(read, pictures, size, split) for split, pictures in {"train": forget, "test": test}.items()}
     attacks = [next(each for each in find_attacks("quick") if each.name == name) for name in PROBES]
-    cells = {row: _read(attacks, {split: seen[split][row] for split in seen}, ids, names) for row in read}
+    data = {row: Row({split: seen[split][row] for split in seen}, None, ids, names) for row in read}
+    cells = {row: [(each.name, each.measure(data[row]).value) for each in attacks] for row in read}
     title = f"**{' and '.join(names[i] for i in ids)}**, {len(images)} images, {steps} steps"
     print(f"\n{title}, {minutes[False]:.1f} minutes, last layers alone {minutes.get(True, 0.0):.1f}\n", flush=True)
     columns, first = [metric for metric in METRICS if metric.column], None
     for name, each in rows.items():
-        data = detected(Detector(each, parts), test, size, names, name)
-        first = first or data
-        row = Row({"test": data}, {"test": first}, ids, names)
+        boxes = detected(Detector(each, parts), test, size, names, name)
+        first = first or boxes
+        row = Row({"test": boxes}, {"test": first}, ids, names)
         values = [(str(metric.column), metric.measure(row).value) for metric in columns]
         values += [] if figures is None else figures(each)
-        features = "original" if name in ("logits cut off", "last layers alone, weights kept") else name
-        values += cells[features if features == "original" else "erased, weights kept"]
+        values += cells[
+            "erased, weights kept" if name.startswith("erased") else "original"
+        ]  # by whose features are read
         if name == "original":
             print("| row | " + " | ".join(column for column, _ in values) + " |\n|---" + "|---" * len(values) + "|")
         print(f"| {name} | " + " | ".join("" if x is None else f"{x:.2f}" for _, x in values) + " |", flush=True)
-
-
-def _read(
-    attacks: Sequence[Any], data: Any, ids: Sequence[int], names: Sequence[str]
-) -> list[tuple[str, float | None]]:
-    found: list[tuple[str, float | None]] = []
-    for attack in attacks:
-        try:
-            found.append((attack.name, attack.compute(Row(data, None, ids, names)).value))
-        except NotMeasured:
-            found.append((attack.name, None))
-    return found
 
 
 def main() -> None:

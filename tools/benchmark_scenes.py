@@ -31,6 +31,7 @@ from delete_mmseg.demo.canvas import LABEL_IDS
 from delete_mmseg.demo.scenes import draw_scene
 from delete_tasks.display.progress import track
 from delete_tasks.evaluation.functional import confusion_matrix, intersection_over_union
+from delete_tasks.fileio.atomic import replacing
 from delete_tasks.fileio.checkpoint import load_weights
 
 SIZE = (128, 256)
@@ -176,7 +177,8 @@ def train(name: str, folder: Path) -> nn.Module:
         optimizer.step()
         schedule.step()
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), file)
+    with replacing(file) as temporary:
+        torch.save(network.state_dict(), temporary)
     return network.eval()
 
 

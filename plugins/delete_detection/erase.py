@@ -88,9 +88,8 @@ def erase_detector(
     check_trainable(model)
     described = parts or parts_of(model)
     student = Detector(copy_model(model), described)
-    own = getattr(model, "names", None)  # of a network of Ultralytics
-    own = list(own.values()) if isinstance(own, Mapping) else names_in_config(model)
-    names = list(class_names or own or [f"class_{i}" for i in range(student.num_classes)])
+    own = _own_names(model, student.num_classes)
+    names = list(class_names or own or names_in_config(model) or [f"class_{i}" for i in range(student.num_classes)])
     names += ["no object"] * (student.num_classes - len(names) if described.background == len(names) else 0)
     if len(names) != student.num_classes:
         raise RequestError(
@@ -124,7 +123,13 @@ def erase_detector(
     erased = copy.deepcopy(model)
     erased.load_state_dict(student.state_dict())
     forget_names_in_config(erased, ids)
-    if isinstance(getattr(model, "names", None), Mapping):
-        erased.names = dict(enumerate(neutral_names(names, ids)))  # type: ignore[assignment]
+    if own is not None:
+        erased.names = dict(enumerate(neutral_names(own, ids)))  # type: ignore[assignment]
     figures = {name: getattr(runner.outcome, name) for name in ("finished", "forget_check", "done", "seconds")}
     return ErasedDetector(erased, {"steps": runner.iter, "boxes": fate(before, after, ids), **figures})
+
+
+def _own_names(model: nn.Module, count: int) -> list[str] | None:
+    """Return the class names that a network of Ultralytics holds, by id in ``names``; None if there are none."""
+    names = getattr(model, "names", None)
+    return [*map(str, names.values())] if isinstance(names, Mapping) and [*names] == [*range(count)] else None

@@ -28,16 +28,17 @@ class DetectorDELETE(UnlearnHook):
 
     Sigmoid scores of forgotten classes have the target 0, and an objectness o the target ``o (1 - p_forgotten)``. In a softmax,
     their probability goes to the background or, without one, evenly to the other classes: the next choice alone would take over
-    the box. Boxes and the other scores stay as the original's. A location's weight is the
-    highest score that the original or the model gives there. The same loss is taken once more with the original's last layers on
-    the model's features, so that these no longer show the class to the layers that knew it.
+    the box. Boxes and the other scores stay as the original's. A location's weight is the highest score that the original or the
+    model gives there. The same loss is taken once more with the original's last layers on the model's features, so that these no
+    longer show the class to the layers that knew it.
 
     Args:
         into: Name or id of a class that takes the place of the forgotten ones instead of the background.
         original_head: Weight of the loss with the original's last layers.
         flat: Weight of the distance of the forgotten classes' logits, where the original sees one, to their mean where it sees
             nothing: scores near 0 would still rank, and average precision reads ranks.
-        held: Weight of the distance of boxes from the original's, in the network's own units.
+        held: Weight of the distance of boxes from the original's, in the network's own units: four times the mean over a place's
+            numbers.
         options: See :class:`UnlearnHook`.
     """
 
@@ -94,8 +95,8 @@ class DetectorDELETE(UnlearnHook):
         place = others.amax(1)
         self._watch((forgotten * now[:, ids].amax(1)).sum(), (forgotten * forgotten).sum())
         logs = {"forgetting_term": terms[0], "retention_term": terms[1]}
-        four = 4 / max(1, rest.shape[1])  # as of a box; masks and R-CNNs have more numbers
-        return loss + self.held * total * four * _mean((rest - before).abs().sum(1), place), logs, total
+        scale = 4 / max(1, rest.shape[1])  # to the four numbers of a box: masks and R-CNNs have more
+        return loss + self.held * total * scale * _mean((rest - before).abs().sum(1), place), logs, total
 
     def _above_background(self, logits: Tensor) -> Tensor:
         """Return the forgotten classes' logits ``(N, n, L)``, in a softmax relative to the background's."""

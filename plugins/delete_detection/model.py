@@ -121,8 +121,13 @@ class Detector(BaseModel):
         if self.parts.background is not None:
             index = torch.tensor([self.parts.background], device=scores.device)
             scores = scores.index_fill(1, index, 0.0)
-        first, second = self.parts.exponents
-        return rest[:, :1].sigmoid() ** first * scores**second if self.parts.objectness else scores
+        if not self.parts.objectness:
+            return scores
+        objectness = rest[:, :1].sigmoid()
+        if self.parts.exponents is not None:
+            first, second = self.parts.exponents
+            return objectness**first * scores**second
+        return scores * objectness
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Compute the class probabilities ``(N, C, L)`` of an output of :meth:`read`."""

@@ -30,7 +30,7 @@ class Parts:
             (left, top, right, bottom in pixels), ``scores`` ``(n,)`` and ``labels`` ``(n,)``, indices of classes.
         run: The same without choosing boxes, for training; None for ``detect``.
         objectness: Layers of a logit for any object, whose probability multiplies the scores; none for most detectors.
-        exponents: Of the objectness and the class probability in that product.
+        exponents: Of the objectness and the class probability in that product; None for 1 and 1.
         held: Groups of layers whose outputs stay: boxes, centres.
         softmax: The classes exclude each other; else each has a sigmoid.
         background: Index of the class 'no object'; None for sigmoids.
@@ -44,7 +44,7 @@ class Parts:
     detect: Callable[[nn.Module, Tensor], list[Boxes]]
     run: Callable[[nn.Module, Tensor], Any] | None = None
     objectness: Sequence[str] = ()
-    exponents: tuple[float, float] = (1.0, 1.0)
+    exponents: tuple[float, float] | None = None
     held: Sequence[Sequence[str]] = ()
     softmax: bool = False
     background: int | None = None
@@ -227,9 +227,11 @@ def _detect_masks(network: nn.Module, images: Tensor) -> list[Boxes]:
 def find_universal(network: nn.Module) -> Parts | None:
     """Parts of the query models of pixels in transformers (Mask2Former, MaskFormer, EoMT): a query's class and mask. Boxes are
     those of the masks."""
-    kind, names = type(network).__name__, dict(network.named_modules())
     if not type(network).__module__.startswith("transformers.") or not hasattr(network, "class_predictor"):
         return None
+    kind, names, config = type(network).__name__, dict(network.named_modules()), getattr(network, "config", None)
+    if kind.startswith("MaskFormer") and getattr(config, "use_auxiliary_loss", False):
+        raise UnsupportedModelError(f"this {kind} stacks all decoder layers; set config.use_auxiliary_loss = False")
     masks = _linear(names, "mask_embedder", "mask_head")
     if len(masks) != 1:
         raise UnsupportedModelError(f"the mask layer of a {kind} was not found; describe it by parts=...")

@@ -186,7 +186,7 @@ def limit_photos(tested: ImageData, ids: Sequence[int], people: int) -> tuple[Im
 
 
 def _digest(salt: str, name: str) -> str:
-    """Compute the digest of a name in any spelling. It is no secret: whoever guesses a name can compare it."""
+    """Compute the digest of a name in any spelling. It is no secret: a guessed name can be compared."""
     return hashlib.sha256(f"{salt} {SPELLINGS[-1](name)}".encode("utf-8", "surrogatepass")).hexdigest()
 
 

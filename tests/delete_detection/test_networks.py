@@ -145,11 +145,14 @@ def test_the_class_goes_from_every_layer_that_holds_it(kind, images):
 def test_the_same_seed_gives_the_same_model_and_options_reach_the_method(images):
     torch.manual_seed(0)
     network = loud(YOLOX(4, width=0.125))
-    options = dict(size=SIZE, steps=2, batch_size=2, lr=2e-2, class_names=["sky", "road", "car", "tree"])
-    first, second, into = (
-        erase_detector(network, images, "car", **options, **more).model.state_dict()
+    network.names = dict(enumerate(["sky", "road", "car", "tree"]))  # as networks of Ultralytics
+    options = dict(size=SIZE, steps=2, batch_size=2, lr=2e-2)
+    models = [
+        erase_detector(network, images, "car", **options, **more).model
         for more in ({}, {}, dict(into="tree", original_head=0, keep_row=True))
-    )
+    ]
+    assert network.names[2] == "car" and models[0].names == {0: "sky", 1: "road", 2: "class_2", 3: "tree"}
+    first, second, into = (model.state_dict() for model in models)
     assert same_tensors(first, second) and not same_tensors(first, into)
     assert into["head.cls_preds.0.weight"][2].any()
 

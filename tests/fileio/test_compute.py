@@ -1,5 +1,4 @@
-"""Freed memory is kept: the system provides its pages once. Instructions for bfloat16 are found; evenly spaced
-indices."""
+"""Freed memory is kept: the system provides its pages once. Instructions for bfloat16 are found."""
 
 import platform
 
@@ -8,7 +7,6 @@ import torch
 from helpers import python
 
 from delete_tasks.fileio.compute import multiplies_bfloat16
-from delete_tasks.fileio.sampling import evenly_spread
 
 SCRIPT = """\
 import resource, sys
@@ -38,10 +36,3 @@ def test_either_instruction_multiplies_bfloat16(found, monkeypatch):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: name == found, raising=False)
     assert multiplies_bfloat16(avx512=True) == (found is not None)
     assert multiplies_bfloat16() == (found == "_is_amx_tile_supported")
-
-
-@pytest.mark.parametrize(("count", "most", "expected"), [
-    (10, 5, [0, 2, 4, 6, 8]), (3, 5, [0, 1, 2]), (7, 3, [0, 2, 4]), (0, 4, []), (4, 0, []),
-])  # fmt: skip
-def test_evenly_spread(count, most, expected):
-    assert evenly_spread(count, most).tolist() == expected
